@@ -1,0 +1,135 @@
+"""The configuration of the service: one root, built by the command line and passed down.
+
+Every setting can come from the environment, ``LATTICEWATCH_INGEST__SOURCES='["tcp://127.0.0.1:5555"]'``, or from a
+TOML file; the command line wins over the environment, and the environment over the file.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from latticewatch.errors import ConfigurationError
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestSettings(Section):
+    """Where frames come from and what happens when they come too fast."""
+
+    sources: tuple[str, ...] = Field(("tcp://127.0.0.1:5555",), min_length=1, max_length=16)
+    socket: Literal["sub", "pull"] = "sub"
+    bind: bool = Field(False, description="Bind the socket instead of connecting it.")
+    mode: Literal["latest", "lossless"] = Field(
+        "latest", description="Drop the oldest waiting frame when full, or hold the sender back."
+    )
+    queue_frames: int = Field(4, ge=1, le=1024, description="Frames that may wait to be analysed.")
+    max_frame_mib: int = Field(256, ge=1, le=4096)
+    stall_after_s: float = Field(5.0, gt=0, le=3600)
+    pixel_size_nm: float | None = Field(None, gt=0, description="Used where the header gives none.")
+
+
+class AnalysisSettings(Section):
+    """How a frame is analysed."""
+
+    patch_size: int | Literal["auto"] = Field("auto", description="Diameter of the patches [px].")
+    n_max: int = Field(10, ge=2, le=20, description="Highest Zernike order.")
+    invariant: bool = Field(False, description="Orientations and mirror images of a motif are one class.")
+    learning_frames: int = Field(5, ge=1, le=100, description="Frames gathered before classes are discovered.")
+    threads: int = Field(2, ge=1, le=64)
+    seed: int = 0
+
+
+class ServeSettings(Section):
+    """Where the service listens and who may talk to it."""
+
+    http: str = Field("127.0.0.1:8765", pattern=r"^.+:\d{1,5}$")
+    read_key: SecretStr | None = None
+    control_key: SecretStr | None = Field(None, description="Also grants what the read key grants.")
+    allowed_origins: tuple[str, ...] = Field((), description="Origins beside our own that a browser may come from.")
+    max_connections: int = Field(64, ge=1, le=4096)
+    max_wait_s: float = Field(30.0, gt=0, le=300)
+    instrument: str = Field("stem", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+
+
+class RecordSettings(Section):
+    """What is kept on disk."""
+
+    data_dir: Path = Path("latticewatch-data")
+    max_events: int = Field(10_000_000, ge=1000, description="The oldest events beyond this number are dropped.")
+
+
+class Settings(BaseSettings):
+    """The whole configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LATTICEWATCH_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    ingest: IngestSettings = IngestSettings()
+    analysis: AnalysisSettings = AnalysisSettings()
+    serve: ServeSettings = ServeSettings()
+    record: RecordSettings = RecordSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, then environment, then file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Settings:
+    """Build the configuration.
+
+    Parameters
+    ----------
+    config : Path, optional
+        TOML file with the sections ``[ingest]``, ``[analysis]``, ``[serve]`` and ``[record]``.
+    **overrides : dict
+        Values by section, from the command line; they win. ``None`` means not given.
+
+    Raises
+    ------
+    ConfigurationError
+        A file that cannot be read, or a setting that cannot work, named with its limit.
+    """
+
+    class Loaded(Settings):
+        model_config = SettingsConfigDict(**(Settings.model_config | {"toml_file": config}))  # type: ignore[typeddict-item]
+
+    if config is not None:
+        try:
+            tomllib.loads(config.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"{config}: {error.strerror or error}; give a readable TOML file") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{config}: not TOML: {error}") from error
+    given = {
+        section: {name: value for name, value in values.items() if value is not None}
+        for section, values in overrides.items()
+    }
+    try:
+        return Loaded(**{section: values for section, values in given.items() if values})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(f"setting {where}: {first['msg']} (got {first['input']!r})") from error

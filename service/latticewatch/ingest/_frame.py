@@ -1,0 +1,45 @@
+"""One frame as every later stage sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """A two-dimensional image with what its sender said about it.
+
+    Attributes
+    ----------
+    image : ndarray of shape (height, width)
+        As it was received: any integer or floating-point dtype, read-only, native or foreign byte order.
+    series_id : str
+        Identifier of the series; a restart of the counter or a change of shape starts a new one here.
+    number : int
+        Number of the frame in its series, as its sender counts.
+    ordinal : int
+        Number of the frame since this process started, dense; results are folded in this order.
+    t_received : float
+        Seconds since 1970 UTC.
+    t_acquired : float or None
+        The same, from the header.
+    pixel_size_nm : float or None
+        From the header (or field of view and width), else from the configuration.
+    stage_nm : tuple of float or None
+        Stage position x, y.
+    """
+
+    image: NDArray[Any]
+    series_id: str = ""
+    number: int = 0
+    ordinal: int = 0
+    t_received: float = 0.0
+    t_acquired: float | None = None
+    pixel_size_nm: float | None = None
+    stage_nm: tuple[float, float] | None = None
+    rotation_deg: float | None = None
+    dwell_us: float | None = None
+    detector: str | None = None

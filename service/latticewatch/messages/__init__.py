@@ -1,0 +1,72 @@
+"""What crosses a process boundary: frames in, events and states out, moves to the microscope.
+
+One frozen model a message. What we write forbids extra fields; what we read keeps the fields of others.
+"""
+
+from latticewatch.messages._api import (
+    ClassDetail,
+    ClassPatch,
+    ClassSummary,
+    Counts,
+    CountsByClass,
+    CursorGone,
+    EventPage,
+    FrameCounts,
+    Health,
+    LatencyMs,
+    Status,
+)
+from latticewatch.messages._control import ControlReply, ControlRequest, StageState
+from latticewatch.messages._events import (
+    EVENT_TYPES,
+    ClassEventData,
+    DefectEventData,
+    Event,
+    EventType,
+    FramesLostData,
+    ModelEventData,
+    Nanometres,
+    Pixel,
+    Role,
+    StreamEventData,
+)
+from latticewatch.messages._frames import FrameHeader, SeriesEnd, SeriesStart, encode_frame, encode_json
+from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pack_live, unpack_live
+
+__all__ = [
+    "EVENT_TYPES",
+    "ClassDetail",
+    "ClassEventData",
+    "ClassPatch",
+    "ClassSummary",
+    "ControlReply",
+    "ControlRequest",
+    "Counts",
+    "CountsByClass",
+    "CursorGone",
+    "DefectEventData",
+    "Event",
+    "EventPage",
+    "EventType",
+    "FrameCounts",
+    "FrameHeader",
+    "FramesLostData",
+    "Health",
+    "LatencyMs",
+    "LiveHeader",
+    "LiveRequest",
+    "LiveSection",
+    "ModelEventData",
+    "Nanometres",
+    "Pixel",
+    "Role",
+    "SeriesEnd",
+    "SeriesStart",
+    "StageState",
+    "Status",
+    "StreamEventData",
+    "encode_frame",
+    "encode_json",
+    "pack_live",
+    "unpack_live",
+]

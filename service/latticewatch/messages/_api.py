@@ -1,0 +1,134 @@
+"""States that the HTTP interface gives, and the bodies that it takes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from latticewatch.messages._base import Written
+from latticewatch.messages._events import Event, Role
+
+Phase = Literal["waiting", "learning", "live", "stalled"]
+
+
+class FrameCounts(Written):
+    """Every frame is in exactly one place: received = analysed + sum(dropped) + in_flight."""
+
+    received: int = 0
+    analysed: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+    in_flight: int = 0
+    lost_upstream: int = Field(0, description="Numbered by the sender, never received.")
+    rejected: dict[str, int] = Field(default_factory=dict, description="Messages that could not be read.")
+
+
+class LatencyMs(Written):
+    """From a frame received to its events readable."""
+
+    p50: float | None = None
+    p99: float | None = None
+
+
+class Status(Written):
+    """State of the stream."""
+
+    version: str
+    stream: str
+    source: str
+    series_id: str | None
+    phase: Phase
+    learning: tuple[int, int] = Field((0, 0), description="Frames gathered and needed for learning.")
+    lattice_found: bool | None = None
+    frames: FrameCounts
+    fps: float | None
+    latency_ms: LatencyMs
+    last_frame: int | None = None
+    last_frame_age_s: float | None
+    model_version: int
+    n_sites: int | None = None
+    pixel_size_nm: float | None = None
+    lattice_constant_nm: float | None = None
+    lattice_constant_px: float | None = None
+    first_seq: int = 1
+    last_seq: int = 0
+
+
+class CountsByClass(Written):
+    """Sites of one class in the newest frame."""
+
+    class_id: int
+    name: str
+    role: Role
+    n: int
+
+
+class Counts(Written):
+    """Sites in the newest frame, by role and by class."""
+
+    as_of_seq: int
+    series_id: str | None
+    frame: int | None
+    by_role: dict[Role, int]
+    by_class: list[CountsByClass]
+
+
+class ClassSummary(Written):
+    """A class of the catalogue."""
+
+    class_id: int
+    name: str
+    role: Role
+    sublattice: int
+    host_class: int | None = Field(None, description="The host class of the same sublattice.")
+    count: int = Field(description="Sites of this class in the newest frame.")
+    total: int = Field(description="Sites seen in this class since the model was learnt.")
+    prior: float
+    separation: float | None = Field(None, description="Distance d' of the centroid from its host [sigma].")
+    colour: str = Field(pattern=r"^#[0-9a-f]{6}$")
+    template: str | None = None
+    score: float | None = None
+
+
+class ClassDetail(ClassSummary):
+    """A class with its average patch."""
+
+    patch_px: int
+    pixel_size_nm: float | None
+    average: list[list[float]] = Field(description="Average patch, host columns near 1.")
+
+
+class ClassPatch(Written):
+    """Body of ``PATCH /v1/classes/{id}``: rename, set the role, or take in other classes."""
+
+    name: str | None = Field(None, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
+    role: Role | None = None
+    merge: list[int] | None = Field(None, max_length=64)
+
+
+class EventPage(Written):
+    """Reply of ``GET /v1/events``."""
+
+    stream: str
+    events: list[Event]
+    next: int = Field(description="Cursor for the next call: the last sequence number looked at.")
+    first_seq: int
+    last_seq: int
+    server_time: str
+    last_frame_age_s: float | None
+
+
+class CursorGone(Written):
+    """Body of a 410."""
+
+    detail: str
+    stream: str
+    first_seq: int
+    last_seq: int
+
+
+class Health(Written):
+    """Alive, and what is running."""
+
+    status: Literal["ok", "degraded"]
+    detail: str | None = None

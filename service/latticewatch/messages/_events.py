@@ -1,0 +1,120 @@
+"""Events: transitions of defects, classes, model and stream, in an envelope shaped like a CloudEvent."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+from pydantic import Field
+
+from latticewatch.messages._base import Written
+
+Role = Literal["host", "defect", "neighbour", "unknown"]
+
+EventType = Literal[
+    "defect.appeared",
+    "defect.reclassified",
+    "defect.moved",
+    "defect.disappeared",
+    "class.discovered",
+    "class.merged",
+    "class.renamed",
+    "model.updated",
+    "frames.lost",
+    "series.started",
+    "series.ended",
+    "stream.stalled",
+    "stream.resumed",
+]
+EVENT_TYPES: tuple[str, ...] = get_args(EventType)
+
+
+class Pixel(Written):
+    """A position on the pixel grid; the centre of the first pixel is 0, 0."""
+
+    row: float
+    col: float
+
+
+class Nanometres(Written):
+    """A position or a displacement in nanometres, x along columns and y along rows."""
+
+    x: float
+    y: float
+
+
+class DefectEventData(Written):
+    """Where a defect is, what it is, and how sure we are."""
+
+    series_id: str
+    frame: int
+    t_acquired: float | None = Field(None, description="Seconds since 1970 UTC, from the header.")
+    t_received: float
+    t_emitted: float
+    model_version: int
+    track: int
+    class_id: int
+    class_name: str
+    role: Role
+    confidence: float = Field(ge=0, le=1)
+    alternatives: dict[str, float] = Field(default_factory=dict)
+    previous_class_id: int | None = None
+    previous_class_name: str | None = None
+    px: Pixel
+    sigma_px: float = Field(description="Standard deviation of the position [px].")
+    nm: Nanometres | None = Field(None, description="Position in the frame; absent without a pixel size.")
+    stage_nm: Nanometres | None = Field(None, description="Position on the specimen; needs the stage position.")
+    drift_nm: Nanometres | None = Field(None, description="Drift since the first frame of the series.")
+    edge_distance_nm: float | None = None
+
+
+class ClassEventData(Written):
+    """A class was discovered, merged or renamed."""
+
+    model_version: int
+    class_id: int
+    class_name: str
+    role: Role
+    previous_name: str | None = None
+    merged: tuple[int, ...] = Field((), description="Classes that this one took in.")
+    count: int | None = None
+
+
+class ModelEventData(Written):
+    """A new version of the model is in force."""
+
+    model_version: int
+    frame: int | None = None
+    n_classes: int
+    reason: str
+
+
+class FramesLostData(Written):
+    """Frames that the sender numbered but that never arrived."""
+
+    series_id: str
+    first_frame: int
+    last_frame: int
+    n: int
+
+
+class StreamEventData(Written):
+    """A series started or ended, or the stream stalled or resumed."""
+
+    series_id: str
+    frame: int | None = None
+    frames: int | None = None
+    reason: str | None = None
+    last_frame_age_s: float | None = None
+
+
+class Event(Written):
+    """The envelope. ``data`` is the model that belongs to ``type``, as a dictionary."""
+
+    specversion: Literal["1.0"] = "1.0"
+    type: EventType
+    source: str
+    id: str = Field(description="``stream:seq``")
+    stream: str
+    seq: int = Field(ge=1)
+    time: str = Field(description="RFC 3339, UTC")
+    data: dict[str, Any]

@@ -1,0 +1,110 @@
+"""Frames on the wire: a JSON header and the raw C-order buffer, as two parts of one ZeroMQ message.
+
+The names are those of EPICS areaDetector's ``array-1.0``, so an ``NDPluginZMQ`` is understood as it is.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AliasChoices, BaseModel, Field, FiniteFloat
+
+from latticewatch.messages._base import Read
+
+Dimension = Annotated[int, Field(ge=1)]
+
+
+class SeriesStart(Read):
+    """Announces a series; every field but ``htype`` is optional."""
+
+    htype: Literal["header", "series_start"] = "header"
+    series_id: str = Field("", max_length=256)
+    msg_number: int | None = Field(None, ge=0)
+    frames: int | None = Field(None, ge=0, description="Planned number of frames, if known.")
+
+
+class FrameHeader(Read):
+    """Part 0 of a frame message."""
+
+    htype: Literal["array-1.0"] = "array-1.0"
+    dtype: str = Field(
+        validation_alias=AliasChoices("type", "dtype"),
+        serialization_alias="type",
+        max_length=32,
+        description="Numeric numpy dtype of the buffer.",
+    )
+    shape: tuple[Dimension, ...] = Field(
+        min_length=2, max_length=3, description="Rows, columns; a leading axis of length one is dropped."
+    )
+    frame: int | None = Field(None, ge=0, description="Number of the frame in its series.")
+    series_id: str = Field("", max_length=256)
+    msg_number: int | None = Field(None, ge=0, description="Number of the message in its series.")
+    timestamp: FiniteFloat | None = Field(
+        None,
+        validation_alias=AliasChoices("timeStamp", "timestamp"),
+        serialization_alias="timeStamp",
+        description="Time of acquisition, seconds since 1970 UTC.",
+    )
+    encoding: str = Field("", validation_alias=AliasChoices("encoding", "compression"), max_length=32)
+    pixel_size_nm: FiniteFloat | None = Field(None, gt=0)
+    fov_nm: FiniteFloat | None = Field(None, gt=0)
+    rotation_deg: FiniteFloat | None = None
+    dwell_us: FiniteFloat | None = Field(None, gt=0)
+    detector: str | None = Field(None, max_length=256)
+    stage_nm: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="Stage position x, y.")
+
+
+class SeriesEnd(Read):
+    """Ends a series."""
+
+    htype: Literal["series_end"] = "series_end"
+    series_id: str = Field("", max_length=256)
+    msg_number: int | None = Field(None, ge=0)
+    frames: int | None = Field(None, ge=0, description="Number of frames that were sent.")
+
+
+def encode_json(message: BaseModel) -> bytes:
+    """JSON of a message with the names used on the wire; fields that are ``None`` are left out."""
+    return message.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def encode_frame(
+    image: NDArray[Any], *, frame: int, series_id: str, msg_number: int, encoding: str = "", **fields: Any
+) -> list[bytes | memoryview]:
+    """Both parts of a frame message, ready for ``socket.send_multipart(parts, copy=False)``.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width)
+        Any integer or floating-point dtype; copied only where it is not C-contiguous.
+    frame, msg_number : int
+        Number of the frame and of the message in the series.
+    series_id : str
+        Identifier of the series.
+    encoding : {"", "lz4"}
+        ``lz4`` compresses with the LZ4 block format that areaDetector uses (needs ``lz4``).
+    **fields
+        Further fields of `FrameHeader` such as ``pixel_size_nm``, or of your own.
+    """
+    image = np.ascontiguousarray(image)
+    header = {
+        "htype": "array-1.0",
+        "type": image.dtype.name,
+        "shape": list(image.shape),
+        "frame": frame,
+        "series_id": series_id,
+        "msg_number": msg_number,
+        "encoding": encoding,
+        **fields,
+    }
+    buffer: bytes | memoryview = memoryview(image).cast("B")
+    if encoding == "lz4":
+        import lz4.block
+
+        buffer = lz4.block.compress(buffer, store_size=False)
+    elif encoding not in ("", "none"):
+        raise ValueError(f"encoding {encoding!r}: expected '' or 'lz4'")
+    return [json.dumps(header, separators=(",", ":"), allow_nan=False).encode(), buffer]

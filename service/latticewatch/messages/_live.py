@@ -1,0 +1,91 @@
+"""The live view: one binary message a frame, ``u32 header length (little endian), JSON header, payload``.
+
+The payload is the sections of the header one after another, each at an offset that is a multiple of eight.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from latticewatch.messages._api import ClassSummary, Counts, Status
+from latticewatch.messages._base import Read, Written
+
+
+class LiveRequest(Read):
+    """What a page sends: its credit for one more frame, given after it has drawn the last one."""
+
+    type: Literal["next"] = "next"
+    max_size: int = Field(1024, ge=64, le=4096, description="Longest side of the picture [px].")
+    after: int | None = Field(None, ge=0, description="Ordinal of the last live message drawn.")
+    model_version: int | None = Field(None, description="Version whose classes and embedding the page has.")
+
+
+class LiveSection(Written):
+    """A C-order array in the payload."""
+
+    name: str
+    dtype: Literal["uint8", "int16", "int32", "float32"]
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+class LiveHeader(Written):
+    """Header of a live message.
+
+    Sections: ``image`` uint8 (h, w), the picture, ``image_scale`` frame pixels to one of its pixels;
+    ``positions`` float32 (n, 2), row and column in frame pixels; ``class_id`` int16 (n,);
+    ``role`` uint8 (n,), 0 host, 1 defect, 2 neighbour, 3 unknown; ``track`` int32 (n,); ``confidence``
+    float32 (n,); and, when the page's model is older, ``embedding`` float32 (m, 2) and ``embedding_class``
+    int16 (m,), the force-relaxed layout of the sites that were learnt from.
+    """
+
+    ordinal: int = Field(description="Number of this live frame; give it back as ``after``.")
+    series_id: str | None
+    frame: int | None
+    shape: tuple[int, int] | None = Field(None, description="Rows and columns of the frame.")
+    image_scale: float = 1.0
+    pixel_size_nm: float | None = None
+    t_received: float | None = None
+    age_s: float | None = None
+    drift_nm: tuple[float, float] | None = Field(None, description="x, y since the start of the series.")
+    status: Status
+    counts: Counts
+    classes: list[ClassSummary] | None = Field(None, description="Only when the page's model is older.")
+    sections: list[LiveSection] = Field(default_factory=list)
+
+
+def pack_live(header: LiveHeader, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """One message of a header and its arrays; fills in the header's ``sections``."""
+    sections, chunks, offset = [], [], 0
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
+        padding = -array.nbytes % 8
+        sections.append(
+            LiveSection.model_validate(
+                dict(name=name, dtype=array.dtype.name, shape=array.shape, offset=offset, nbytes=array.nbytes)
+            )
+        )
+        chunks += [array.tobytes(), b"\0" * padding]
+        offset += array.nbytes + padding
+    head = header.model_copy(update={"sections": sections}).model_dump_json().encode()
+    head += b" " * (-(len(head) + 4) % 8)
+    return b"".join([struct.pack("<I", len(head)), head, *chunks])
+
+
+def unpack_live(message: bytes) -> tuple[LiveHeader, dict[str, NDArray[Any]]]:
+    """The header and the arrays of a message; the arrays are views of it."""
+    (length,) = struct.unpack_from("<I", message)
+    header = LiveHeader.model_validate_json(message[4 : 4 + length])
+    start = 4 + length
+    return header, {
+        s.name: np.frombuffer(message, s.dtype, count=s.nbytes // np.dtype(s.dtype).itemsize, offset=start + s.offset)
+        .reshape(s.shape)
+        for s in header.sections
+    }

@@ -1,0 +1,141 @@
+"""From a frame to its sites, classes and events.
+
+``analyse(frame, model)`` is a pure function, safe in any thread; ``Learner.fold(analysis)`` holds the only state and is
+called in frame order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.messages import ClassEventData, DefectEventData, EventType, ModelEventData, Role
+
+ROLES: tuple[Role, ...] = ("host", "defect", "neighbour", "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """An event before the log gives it its sequence number."""
+
+    type: EventType
+    data: DefectEventData | ClassEventData | ModelEventData
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SiteTable:
+    """Every site of one frame, as columns of equal length.
+
+    Attributes
+    ----------
+    position : ndarray of shape (n, 2), float32
+        Row and column [px].
+    sublattice : ndarray of shape (n,), int16
+        -1 for a peak that belongs to no site.
+    class_id : ndarray of shape (n,), int16
+        -1 while nothing is learnt or where no class fits.
+    role : ndarray of shape (n,), uint8
+        Index into `ROLES`.
+    confidence : ndarray of shape (n,), float32
+        Posterior probability of the class.
+    track : ndarray of shape (n,), int32
+        Identity of the site over frames; -1 where it has none.
+    """
+
+    position: NDArray[np.float32]
+    sublattice: NDArray[np.int16]
+    class_id: NDArray[np.int16]
+    role: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    track: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CatalogueEntry:
+    """A class, as people and programs see it.
+
+    Attributes
+    ----------
+    average : ndarray of shape (patch_px, patch_px), float32
+        Average patch, background removed, host columns near 1.
+    separation : float or None
+        d' from the host class of the same sublattice, in units of sigma.
+    """
+
+    class_id: int
+    name: str
+    role: Role
+    sublattice: int
+    host_class: int | None
+    total: int
+    prior: float
+    separation: float | None
+    average: NDArray[np.float32]
+    template: str | None = None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameResult:
+    """What folding one frame gives: everything that is served, recorded or written.
+
+    Attributes
+    ----------
+    picture : ndarray of shape (height, width), uint8
+        The frame for display, stretched from the 0.5th to the 99.8th percentile.
+    drift_px : tuple of float
+        Row, column: how far the specimen has moved since the series started.
+    events : tuple of EventDraft
+        Transitions that this frame brought, in order.
+    learning : tuple of int
+        Frames gathered and frames needed; equal once the model is learnt.
+    """
+
+    series_id: str
+    number: int
+    ordinal: int
+    shape: tuple[int, int]
+    t_received: float
+    t_acquired: float | None
+    pixel_size_nm: float | None
+    stage_nm: tuple[float, float] | None
+    picture: NDArray[np.uint8]
+    sites: SiteTable
+    lattice_found: bool
+    lattice_constant_px: float | None
+    drift_px: tuple[float, float]
+    model_version: int
+    learning: tuple[int, int]
+    classes: tuple[CatalogueEntry, ...] = ()
+    embedding: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    embedding_class: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    events: tuple[EventDraft, ...] = ()
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    note: str | None = None
+
+
+# --- contract, implemented by the analysis core -------------------------------------------------------------
+#
+# class Analysis: what `analyse` returns; opaque to everyone but Learner.
+# def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis
+# class Learner:
+#     def __init__(self, settings: AnalysisSettings) -> None
+#     model: Model | None                      immutable snapshot to hand to analyse; .version (int)
+#     def fold(self, analysis: Analysis) -> list[FrameResult]
+#         In frame order. While learning it returns results without classes at once; the frame that ends the
+#         learning phase returns its result with classes and the events of the first classified frame.
+#         (a list, because the frames gathered while learning are classified when learning ends: their results come
+#         again with classes and events, oldest first; all but those with an ordinal seen before count as new.)
+#     def rename(self, class_id: int, name: str) -> CatalogueEntry            raises UnknownClassError
+#     def set_role(self, class_id: int, role: Role) -> CatalogueEntry
+#     def merge(self, class_id: int, others: list[int]) -> CatalogueEntry
+#     def relearn(self) -> None
+#     def take_events(self) -> tuple[EventDraft, ...]   events of rename/set_role/merge/relearn since the last call
+# All methods of Learner are called from one thread.
+_: Any = None
