@@ -1,0 +1,33 @@
+"""Fixtures that every kind of test shares."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """Root of the clone."""
+    return PROJECT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of experimental frames (``real``) and simulated scenes (``truth``); skips where it is absent."""
+    folder = Path(os.environ.get("LATTICEWATCH_TEST_DATA") or PROJECT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}: point LATTICEWATCH_TEST_DATA at the folder with real/ and truth/")
+    return folder.resolve()
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """A generator seeded by the test's own name: the same in any order, different from test to test."""
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
