@@ -12,9 +12,13 @@ from latticewatch.messages._api import (
     CursorGone,
     EventPage,
     FrameCounts,
+    FrameInfo,
     Health,
     LatencyMs,
     Status,
+    Subscribe,
+    Tracks,
+    TrackState,
 )
 from latticewatch.messages._control import ControlReply, ControlRequest, StageState
 from latticewatch.messages._events import (
@@ -50,6 +54,7 @@ __all__ = [
     "EventType",
     "FrameCounts",
     "FrameHeader",
+    "FrameInfo",
     "FramesLostData",
     "Health",
     "LatencyMs",
@@ -65,6 +70,9 @@ __all__ = [
     "StageState",
     "Status",
     "StreamEventData",
+    "Subscribe",
+    "TrackState",
+    "Tracks",
     "encode_frame",
     "encode_json",
     "pack_live",

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from latticewatch.messages._base import Written
-from latticewatch.messages._events import Event, Role
+from latticewatch.messages._base import Read, Written
+from latticewatch.messages._events import Event, Nanometres, Pixel, Role
 
 Phase = Literal["waiting", "learning", "live", "stalled"]
 
@@ -118,6 +118,16 @@ class EventPage(Written):
     last_frame_age_s: float | None
 
 
+class Subscribe(Read):
+    """First message on ``WS /v1/events/ws``; every message that comes back is an `EventPage` or a `CursorGone`."""
+
+    type: Literal["subscribe"] = "subscribe"
+    after: int | Literal["now"] | None = Field(None, description="Cursor; without one, from the oldest event.")
+    stream: str | None = Field(None, max_length=64, description="Log that the cursor belongs to.")
+    types: list[str] | None = Field(None, max_length=64, description="As in ``GET /v1/events``.")
+    key: str | None = Field(None, max_length=512, repr=False, description="Where the service has keys.")
+
+
 class CursorGone(Written):
     """Body of a 410."""
 
@@ -125,6 +135,48 @@ class CursorGone(Written):
     stream: str
     first_seq: int
     last_seq: int
+
+
+class TrackState(Written):
+    """A site of the newest frame that is followed over frames."""
+
+    track: int = Field(description="-1 for a site that is not followed (yet).")
+    class_id: int
+    class_name: str
+    role: Role
+    confidence: float
+    px: Pixel
+    nm: Nanometres | None = Field(None, description="Position in the frame; absent without a pixel size.")
+
+
+class Tracks(Written):
+    """Reply of ``GET /v1/tracks``: most confident first."""
+
+    as_of_seq: int
+    series_id: str | None
+    frame: int | None
+    n: int = Field(description="Sites that match, whether or not they fit into the limit.")
+    tracks: list[TrackState]
+
+
+class FrameInfo(Written):
+    """Reply of ``GET /v1/frames/latest``."""
+
+    as_of_seq: int
+    series_id: str
+    frame: int
+    shape: tuple[int, int]
+    t_received: float
+    t_acquired: float | None
+    pixel_size_nm: float | None
+    stage_nm: Nanometres | None = Field(None, description="Position of the centre of the frame on the specimen.")
+    drift_px: Pixel
+    lattice_found: bool
+    lattice_constant_px: float | None
+    n_sites: int
+    model_version: int
+    timings_ms: dict[str, float]
+    note: str | None = None
 
 
 class Health(Written):
