@@ -1,0 +1,276 @@
+"""Bytes of one ZeroMQ message in; a checked header and a view of its pixels out.
+
+Every length that a sender states is compared with what it sent, and with the limits, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import bitshuffle
+import lz4.block
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+from typing_extensions import Buffer
+
+from latticewatch.errors import FrameTooLargeError, WireError
+from latticewatch.messages import FrameHeader, SeriesEnd, SeriesStart
+
+MAX_HEADER_BYTES = 64 * 1024
+MAX_SIDE_PX = 65536
+# Smallest block that bitshuffle's authors recommend; smaller ones would only buy a sender our time.
+MIN_BLOCK_ELEMENTS = 128
+# EPICS counts seconds from 1990; a number below this (November 2023 in UNIX time) was counted from there.
+EPICS_EPOCH_S = 631_152_000
+EPICS_BEFORE_S = 1_700_000_000
+
+Model = TypeVar("Model", bound=BaseModel)
+Header = TypeVar("Header", SeriesStart, FrameHeader, SeriesEnd)
+
+_KINDS = {"u": (1, 2, 4, 8), "i": (1, 2, 4, 8), "f": (2, 4, 8)}
+_DTYPES = {"bool": np.dtype("u1"), "b1": np.dtype("u1")}
+for _kind, _sizes in _KINDS.items():
+    for _size in _sizes:
+        _dtype = np.dtype(f"{_kind}{_size}")
+        _DTYPES |= {_dtype.name: _dtype, f"{_kind}{_size}": _dtype}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WireFrame:
+    """A frame as it was sent.
+
+    Attributes
+    ----------
+    header : FrameHeader
+        ``shape`` is rows, columns.
+    image : ndarray of shape (height, width)
+        Read-only; a view of the received buffer where that was not compressed.
+    """
+
+    header: FrameHeader
+    image: NDArray[Any]
+
+
+def decode(parts: Sequence[Buffer], *, max_frame_mib: int = 256) -> WireFrame | SeriesStart | SeriesEnd:
+    """Read one message.
+
+    Parameters
+    ----------
+    parts : sequence of buffers
+        Parts of the message: a JSON header and the pixels, or a header alone that starts or ends a series.
+    max_frame_mib : int
+        Largest frame that is accepted, decompressed [MiB].
+
+    Returns
+    -------
+    WireFrame, SeriesStart or SeriesEnd
+
+    Raises
+    ------
+    WireError
+        Whatever is wrong; ``reason`` is one of ``parts``, ``header``, ``htype``, ``dtype``, ``shape``, ``size``,
+        ``encoding`` and ``compressed``.
+
+    Notes
+    -----
+    EPICS areaDetector's ``NDPluginZMQ`` is recognised by its field ``ndattr``: it sends ``htype`` as a list, its
+    shape with the fastest axis first, and counts time from 1990.
+    """
+    if not 1 <= len(parts) <= 2:
+        raise WireError(f"message of {len(parts)} parts, expected a header and a buffer", "parts")
+    fields = _read_json(parts[0])
+    htype = fields.get("htype", "array-1.0")
+    if isinstance(htype, list) and len(htype) == 1:
+        htype = htype[0]
+    if htype in ("header", "series_start", "series_end"):
+        if len(parts) == 2 and memoryview(parts[1]).nbytes:
+            raise WireError(f"htype {htype!r} with a buffer, expected the header alone", "parts")
+        fields["htype"] = htype
+        if htype == "series_end":
+            return _printable(_validate(SeriesEnd, fields))
+        return _printable(_validate(SeriesStart, fields))
+    if htype != "array-1.0":
+        raise WireError(f"htype {_short(htype)}, expected 'array-1.0', 'header' or 'series_end'", "htype")
+    if len(parts) != 2:
+        raise WireError("frame header without a buffer, expected two parts", "parts")
+    fields["htype"] = htype
+    if "ndattr" in fields:
+        _from_areadetector(fields)
+    header = _printable(_validate(FrameHeader, fields))
+    return _decode_frame(header, memoryview(parts[1]).cast("B"), max_frame_mib)
+
+
+def _read_json(part: Buffer) -> dict[str, Any]:
+    raw = memoryview(part)
+    if raw.nbytes > MAX_HEADER_BYTES:
+        raise WireError(f"header of {raw.nbytes} bytes, limit {MAX_HEADER_BYTES}", "header")
+    try:
+        fields = json.loads(str(raw, "utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise WireError(f"header is not JSON: {_short(error)}", "header") from error
+    if not isinstance(fields, dict):
+        raise WireError(f"header is a JSON {type(fields).__name__}, expected an object", "header")
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _from_areadetector(fields: dict[str, Any]) -> None:
+    if isinstance(shape := fields.get("shape"), list):
+        fields["shape"] = shape[::-1]
+    stamp = fields.get("timeStamp")
+    if isinstance(stamp, int | float) and 0 < stamp < EPICS_BEFORE_S:
+        fields["timeStamp"] = stamp + EPICS_EPOCH_S
+
+
+def _validate(model: type[Model], fields: dict[str, Any]) -> Model:
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "header"
+        reason = {"type": "dtype", "dtype": "dtype", "shape": "shape"}.get(name, "header")
+        raise WireError(
+            f"header field {_short(name)}: {first['msg']} (got {_short(first['input'])})", reason
+        ) from error
+    except ValueError as error:  # a lone surrogate cannot be encoded, so pydantic cannot say where it is
+        raise WireError(f"header holds text that is not Unicode: {_short(error)}", "header") from error
+
+
+def _printable(header: Header) -> Header:
+    # The identifier goes into logs, events and file names.
+    if not header.series_id.isprintable():
+        raise WireError(f"series_id {_short(header.series_id)} holds control characters", "header")
+    return header
+
+
+def _decode_frame(header: FrameHeader, buffer: memoryview, max_frame_mib: int) -> WireFrame:
+    dtype = _numeric(header.dtype)
+    shape = header.shape[1:] if len(header.shape) == 3 and header.shape[0] == 1 else header.shape
+    if len(shape) != 2:
+        raise WireError(f"shape {_short(list(header.shape))}, expected (rows, columns)", "shape")
+    if max(shape) > MAX_SIDE_PX:
+        raise WireError(f"shape {_short(list(shape))}, limit {MAX_SIDE_PX} pixels a side", "shape")
+    nbytes = math.prod(shape) * dtype.itemsize
+    if nbytes > max_frame_mib * 2**20:
+        raise FrameTooLargeError(
+            f"frame of {nbytes / 2**20:.1f} MiB, limit {max_frame_mib}; raise ingest.max_frame_mib if that is meant"
+        )
+    unpack = _ENCODINGS.get(header.encoding.lower())
+    if unpack is None:
+        raise WireError(
+            f"encoding {_short(header.encoding)}, expected one of {sorted(_ENCODINGS)}", "encoding"
+        )
+    image = np.frombuffer(unpack(buffer, nbytes, dtype), dtype).reshape(shape)
+    if not image.flags.aligned:  # ZeroMQ packs small messages back to back
+        image = image.copy()
+    image.flags.writeable = False
+    return WireFrame(header.model_copy(update={"shape": shape}), image)
+
+
+def _numeric(name: str) -> np.dtype[Any]:
+    """The dtype of that name; anything but plain numbers is refused, objects above all."""
+    order = name[:1] if name[:1] in "<>=|" else ""
+    dtype = _DTYPES.get(name[len(order) :].lower())
+    if dtype is None:
+        raise WireError(f"dtype {_short(name)}, expected integers of 8-64 or floats of 16-64 bits", "dtype")
+    return dtype.newbyteorder(order) if order else dtype
+
+
+def _raw(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> Buffer:
+    if buffer.nbytes != nbytes:
+        raise WireError(f"buffer of {buffer.nbytes} bytes, shape and dtype need {nbytes}", "size")
+    return buffer
+
+
+def _lz4(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> Buffer:
+    """One LZ4 block, or one behind its size (u32, little endian) as python-lz4 writes it by default."""
+    try:
+        return _lz4_block(buffer, nbytes)
+    except WireError:
+        if int.from_bytes(buffer[:4], "little") != nbytes:
+            raise
+    return _lz4_block(buffer[4:], nbytes)
+
+
+def _lz4_block(block: memoryview, nbytes: int) -> bytes:
+    # LZ4 cannot expand by more than 255, so a short block cannot ask for a large allocation.
+    if block.nbytes * 255 < nbytes:
+        raise WireError(f"LZ4 block of {block.nbytes} bytes cannot hold {nbytes}", "compressed")
+    try:
+        unpacked = lz4.block.decompress(block, uncompressed_size=nbytes)
+    except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
+        raise WireError(f"LZ4 block of {block.nbytes} bytes: {_short(error)}", "compressed") from error
+    if len(unpacked) != nbytes:
+        raise WireError(f"LZ4 block holds {len(unpacked)} bytes, expected {nbytes}", "compressed")
+    return unpacked
+
+
+def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> Buffer:
+    """Bitshuffled LZ4 blocks, each behind its length (u32, big endian).
+
+    HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not. The two
+    cannot be confused: without them the first number is the length of a block, which is not zero.
+
+    Notes
+    -----
+    ``bitshuffle.decompress_lz4`` is not told where its input ends and may read past it; here every block is cut out
+    first and goes through the checked LZ4 decoder.
+    """
+    size = dtype.itemsize
+    n_elements = nbytes // size
+    # The library's default: 8192 bytes, in whole groups of eight elements.
+    block = 8192 // size
+    shuffled = n_elements // 8 * 8
+    start = 0
+    if (
+        int.from_bytes(buffer[:8], "big") == nbytes
+        and buffer.nbytes >= 12
+        and (shuffled or buffer.nbytes > nbytes)
+    ):
+        block = int.from_bytes(buffer[8:12], "big") // size or block
+        start = 12
+        if block % 8 or block < MIN_BLOCK_ELEMENTS:
+            raise WireError(
+                f"bitshuffle blocks of {block} elements, expected a multiple of 8 and {MIN_BLOCK_ELEMENTS} or more",
+                "compressed",
+            )
+    if (buffer.nbytes - start) * 255 < nbytes:
+        raise WireError(f"{buffer.nbytes} bytes of bslz4 cannot hold {nbytes}", "compressed")
+    blocks: list[Buffer] = []
+    for first in range(0, shuffled, block):
+        length = int.from_bytes(buffer[start : start + 4], "big")
+        start += 4
+        if length > buffer.nbytes - start:
+            raise WireError(
+                f"bslz4 block of {length} bytes, {max(buffer.nbytes - start, 0)} are left", "compressed"
+            )
+        blocks.append(_lz4_block(buffer[start : start + length], min(block, shuffled - first) * size))
+        start += length
+    tail = (n_elements - shuffled) * size
+    # areaDetector sends the whole of its buffer, so there may be padding up to the size of the raw frame.
+    if buffer.nbytes != start + tail and not (start + tail < buffer.nbytes == nbytes):
+        raise WireError(f"bslz4 of {buffer.nbytes} bytes, its blocks end after {start + tail}", "compressed")
+    blocks.append(buffer[start : start + tail])
+    # Whole numbers of the same size: the shuffle moves bits and knows neither floats nor byte order.
+    return bitshuffle.bitunshuffle(np.frombuffer(b"".join(blocks), f"u{size}"), block)
+
+
+_ENCODINGS: dict[str, Callable[[memoryview, int, np.dtype[Any]], Buffer]] = {
+    "": _raw,
+    "none": _raw,
+    "lz4": _lz4,
+    "bslz4": _bslz4,
+}
+
+
+def _short(value: object) -> str:
+    text = repr(value) if not isinstance(value, Exception) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."

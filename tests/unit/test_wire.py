@@ -1,0 +1,291 @@
+"""The wire format: what goes in comes out, and nothing that a peer sends raises anything but a WireError."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import bitshuffle
+import lz4.block
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from latticewatch.errors import FrameTooLargeError, WireError
+from latticewatch.ingest._wire import MAX_HEADER_BYTES, WireFrame, decode
+from latticewatch.messages import SeriesEnd, SeriesStart, encode_frame
+
+DTYPES = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "<u2", ">u2", ">i4", ">f4", "<f8"]
+ENCODINGS = ["", "none", "lz4", "lz4+size", "bslz4", "bslz4+header"]
+
+
+def pack(image: np.ndarray, encoding: str, block: int = 0) -> bytes:
+    if encoding.startswith("lz4"):
+        return lz4.block.compress(image.tobytes(), store_size=encoding == "lz4+size")
+    if encoding.startswith("bslz4"):
+        size = image.dtype.itemsize
+        bits = np.frombuffer(image.tobytes(), f"u{size}")
+        header = struct.pack(">QI", image.nbytes, (block or 8192 // size) * size)
+        payload = bitshuffle.compress_lz4(bits, block).tobytes()
+        return (header if encoding == "bslz4+header" else b"") + payload
+    return image.tobytes()
+
+
+def message(image: np.ndarray, encoding: str = "", block: int = 0, **fields) -> list[bytes]:
+    header = {"htype": "array-1.0", "type": image.dtype.str, "shape": image.shape, "frame": 3}
+    header |= {"encoding": encoding.split("+")[0], **fields}
+    return [json.dumps(header).encode(), pack(image, encoding, block)]
+
+
+def decode_frame(parts, **limits) -> WireFrame:
+    frame = decode(parts, **limits)
+    assert isinstance(frame, WireFrame)
+    return frame
+
+
+def reason_of(parts, **limits) -> str:
+    with pytest.raises(WireError) as caught:
+        decode(parts, **limits)
+    return caught.value.reason
+
+
+@given(
+    image=st.sampled_from(DTYPES).flatmap(
+        lambda dtype: hnp.arrays(np.dtype(dtype), hnp.array_shapes(min_dims=2, max_dims=2, max_side=40))
+    ),
+    encoding=st.sampled_from(ENCODINGS),
+)
+@settings(max_examples=400, deadline=None)
+def test_every_dtype_shape_and_encoding_survives_the_wire(image: np.ndarray, encoding: str) -> None:
+    received = decode_frame(message(image, encoding)).image
+    assert received.dtype == image.dtype
+    assert received.shape == image.shape
+    assert received.tobytes() == image.tobytes()
+    assert not received.flags.writeable
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("dtype", ["u1", "u2", ">u4", "f8"])
+def test_a_frame_of_many_compression_blocks_survives_the_wire(rng, dtype: str, encoding: str) -> None:
+    image = rng.poisson(40, (131, 257)).astype(dtype)
+    assert np.array_equal(decode_frame(message(image, encoding)).image, image)
+
+
+def test_bitshuffle_blocks_of_any_stated_size_are_read(rng) -> None:
+    image = rng.poisson(40, (61, 67)).astype("u2")
+    for block in (128, 512, 8192):
+        assert np.array_equal(decode_frame(message(image, "bslz4+header", block)).image, image)
+    assert reason_of(message(image, "bslz4+header", 64)) == "compressed"
+
+
+@pytest.mark.parametrize("encoding", ["", "lz4"])
+def test_our_own_encoder_is_understood(rng, encoding: str) -> None:
+    image = rng.normal(size=(20, 30)).astype(np.float32)
+    frame = decode_frame(
+        encode_frame(image, frame=7, series_id="a", msg_number=8, encoding=encoding, dwell_us=2.0)
+    )
+    assert np.array_equal(frame.image, image)
+    assert (frame.header.frame, frame.header.series_id, frame.header.dwell_us) == (7, "a", 2.0)
+
+
+def test_our_own_encoder_keeps_values_of_foreign_byte_order() -> None:
+    image = np.arange(12, dtype=">u2").reshape(3, 4)
+    assert np.array_equal(decode_frame(encode_frame(image, frame=0, series_id="", msg_number=0)).image, image)
+
+
+def test_an_uncompressed_frame_is_not_copied() -> None:
+    parts = message(np.zeros((64, 64), np.uint16))
+    assert np.shares_memory(decode_frame(parts).image, np.frombuffer(parts[1], np.uint8))
+
+
+def test_an_unaligned_buffer_becomes_an_aligned_image() -> None:
+    image = np.arange(64, dtype=np.float64).reshape(8, 8)
+    header, buffer = message(image)
+    received = decode_frame([header, memoryview(b"\0" + buffer)[1:]]).image
+    assert received.flags.aligned
+    assert np.array_equal(received, image)
+
+
+def test_aliases_are_understood() -> None:
+    image = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    header = {"dtype": "uint16", "shape": [1, 3, 4], "compression": "LZ4", "timestamp": 5.5}
+    frame = decode_frame([json.dumps(header).encode(), pack(image, "lz4")])
+    assert np.array_equal(frame.image, image)
+    assert frame.header.shape == (3, 4)
+    assert frame.header.timestamp == 5.5
+
+
+def test_a_bool_frame_is_read_as_bytes() -> None:
+    image = np.eye(4, dtype=bool)
+    header = {"type": "bool", "shape": [4, 4]}
+    received = decode_frame([json.dumps(header).encode(), image.tobytes()]).image
+    assert received.dtype == np.uint8
+    assert np.array_equal(received, image)
+
+
+def test_an_areadetector_message_is_read_as_its_plugin_writes_it() -> None:
+    image = np.arange(12, dtype=np.uint16).reshape(3, 4)
+    header = (
+        b'{"htype":["array-1.0"], "type":"uint16", "shape":[4,3], "frame":12, "timeStamp":1132650892.5, '
+        b'"encoding":"", "ndattr":{"ColorMode":0}}'
+    )
+    frame = decode_frame([header, image.tobytes()])
+    assert np.array_equal(frame.image, image)
+    assert frame.header.timestamp == 1132650892.5 + 631152000
+
+
+def test_areadetector_padding_behind_bitshuffled_blocks_is_ignored(rng) -> None:
+    image = rng.poisson(3, (50, 60)).astype("u2")
+    header, buffer = message(image, "bslz4")
+    assert np.array_equal(decode_frame([header, buffer.ljust(image.nbytes, b"\0")]).image, image)
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        (b'{"htype":"header","series_id":"s","msg_number":0,"frames":null,"operator":"me"}', SeriesStart),
+        (b'{"htype":"series_start","series_id":"s"}', SeriesStart),
+        (b'{"htype":"series_end","series_id":"s","frames":9}', SeriesEnd),
+    ],
+)
+def test_series_messages_come_alone_or_with_an_empty_buffer(text: bytes, model: type) -> None:
+    for parts in ([text], [text, b""]):
+        start_or_end = decode(parts)
+        assert isinstance(start_or_end, model)
+        assert start_or_end.series_id == "s"
+    assert reason_of([text, b"x"]) == "parts"
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"type": "object"}, "dtype"),
+        ({"type": "O"}, "dtype"),
+        ({"type": "complex64"}, "dtype"),
+        ({"type": "S2"}, "dtype"),
+        ({"type": "u2,u2"}, "dtype"),
+        ({"type": None}, "dtype"),
+        ({"type": 5}, "dtype"),
+        ({"type": "uint8"}, "size"),
+        ({"shape": [4, 4, 4]}, "shape"),
+        ({"shape": [16]}, "shape"),
+        ({"shape": [0, 4]}, "shape"),
+        ({"shape": [-1, 4]}, "shape"),
+        ({"shape": [1 << 70, 4]}, "shape"),
+        ({"shape": [65537, 1]}, "shape"),
+        ({"shape": "4,4"}, "shape"),
+        ({"shape": [65536, 65536]}, "size"),
+        ({"shape": [4, 5]}, "size"),
+        ({"encoding": "blosc"}, "encoding"),
+        ({"encoding": "lz4"}, "compressed"),
+        ({"encoding": "bslz4"}, "compressed"),
+        ({"htype": "array-2.0"}, "htype"),
+        ({"htype": ["array-1.0", "x"]}, "htype"),
+        ({"htype": {}}, "htype"),
+        ({"frame": -1}, "header"),
+        ({"frame": "x"}, "header"),
+        ({"series_id": "x" * 257}, "header"),
+        ({"series_id": "a\nb"}, "header"),
+        ({"series_id": "\ud800"}, "header"),
+        ({"pixel_size_nm": 0}, "header"),
+        ({"pixel_size_nm": float("nan")}, "header"),
+        ({"note": float("inf")}, "header"),
+        ({"stage_nm": [1]}, "header"),
+    ],
+)
+def test_a_wrong_header_is_refused_with_a_reason(change: dict, reason: str) -> None:
+    assert reason_of(message(np.zeros((4, 4), np.uint16), **change)) == reason
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "parts"),
+        ([b"{}", b"", b""], "parts"),
+        ([b'{"type":"uint8","shape":[2,2]}'], "parts"),
+        ([b"", b""], "header"),
+        ([b"[]", b""], "header"),
+        ([b"\xff\xfe", b""], "header"),
+        ([b"[" * 60000, b""], "header"),
+        ([b'{"frame":' + b"9" * 5000 + b"}", b""], "header"),
+        ([b'{"type":"uint8","shape":[2,2],"pixel_size_nm":1e400}', b"abcd"], "header"),
+        ([b"{" + b" " * MAX_HEADER_BYTES + b"}", b""], "header"),
+    ],
+)
+def test_a_message_that_is_no_frame_is_refused_with_a_reason(parts: list[bytes], reason: str) -> None:
+    assert reason_of(parts) == reason
+
+
+def test_a_frame_above_the_limit_is_refused_before_it_is_unpacked() -> None:
+    bomb = lz4.block.compress(bytes(4 << 20), store_size=False)
+    header = {"type": "uint8", "shape": [2048, 2048], "encoding": "lz4"}
+    parts = [json.dumps(header).encode(), bomb]
+    with pytest.raises(FrameTooLargeError, match="limit 1;"):
+        decode(parts, max_frame_mib=1)
+    assert decode_frame(parts, max_frame_mib=4).image.shape == (2048, 2048)
+
+
+@pytest.mark.parametrize("encoding", ["lz4", "bslz4"])
+def test_a_short_block_cannot_claim_a_large_frame(encoding: str) -> None:
+    header = {"type": "uint8", "shape": [16384, 16384], "encoding": encoding}
+    assert reason_of([json.dumps(header).encode(), b"\x1f\0\1\0\xff"]) == "compressed"
+
+
+@given(parts=st.lists(st.binary(max_size=200), max_size=3))
+@settings(max_examples=300, deadline=None)
+def test_arbitrary_bytes_raise_nothing_but_a_wire_error(parts: list[bytes]) -> None:
+    with pytest.raises(WireError):
+        decode(parts)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = [
+    "htype",
+    "type",
+    "dtype",
+    "shape",
+    "frame",
+    "series_id",
+    "encoding",
+    "timeStamp",
+    "fov_nm",
+    "ndattr",
+    "x",
+]
+
+
+@given(change=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4), buffer=st.binary(max_size=64))
+@settings(max_examples=500, deadline=None)
+def test_any_json_header_raises_nothing_but_a_wire_error(change: dict, buffer: bytes) -> None:
+    header = {"htype": "array-1.0", "type": "uint8", "shape": [4, 4]} | change
+    try:
+        decode([json.dumps(header).encode(), buffer])
+    except WireError as error:
+        assert error.reason
+        assert len(str(error)) < 400
+
+
+@given(
+    encoding=st.sampled_from(ENCODINGS),
+    seed=st.integers(0, 99),
+    edits=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=4),
+    cut=st.none() | st.integers(0, 5000),
+)
+@settings(max_examples=400, deadline=None)
+def test_a_damaged_buffer_raises_nothing_but_a_wire_error(encoding, seed, edits, cut) -> None:
+    image = np.random.default_rng(seed).poisson(9, (37, 61)).astype("u2")
+    header, buffer = message(image, encoding)
+    damaged = bytearray(buffer[:cut])
+    for place, value in edits:
+        if damaged:
+            damaged[place % len(damaged)] = value
+    try:
+        assert decode_frame([header, bytes(damaged)]).image.shape == image.shape
+    except WireError as error:
+        assert error.reason in {"size", "compressed"}
