@@ -79,7 +79,7 @@ def encode_frame(
     Parameters
     ----------
     image : ndarray of shape (height, width)
-        Any integer or floating-point dtype; copied only where it is not C-contiguous.
+        Any integer or floating-point dtype; copied only where it is not C-contiguous or of foreign byte order.
     frame, msg_number : int
         Number of the frame and of the message in the series.
     series_id : str
@@ -89,7 +89,7 @@ def encode_frame(
     **fields
         Further fields of `FrameHeader` such as ``pixel_size_nm``, or of your own.
     """
-    image = np.ascontiguousarray(image)
+    image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
     header = {
         "htype": "array-1.0",
         "type": image.dtype.name,
