@@ -1,6 +1,7 @@
 """Bytes of one ZeroMQ message in; a checked header and a view of its pixels out.
 
-Every length that a sender states is compared with what it sent, and with the limits, before anything is allocated.
+Every length that a sender states is compared with what it sent, and with the limits, before anything is
+allocated.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import lz4.block
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
-from typing_extensions import Buffer
 
 from latticewatch.errors import FrameTooLargeError, WireError
 from latticewatch.messages import FrameHeader, SeriesEnd, SeriesStart
@@ -56,7 +56,9 @@ class WireFrame:
     image: NDArray[Any]
 
 
-def decode(parts: Sequence[Buffer], *, max_frame_mib: int = 256) -> WireFrame | SeriesStart | SeriesEnd:
+def decode(
+    parts: Sequence[bytes | memoryview], *, max_frame_mib: int = 256
+) -> WireFrame | SeriesStart | SeriesEnd:
     """Read one message.
 
     Parameters
@@ -73,13 +75,13 @@ def decode(parts: Sequence[Buffer], *, max_frame_mib: int = 256) -> WireFrame | 
     Raises
     ------
     WireError
-        Whatever is wrong; ``reason`` is one of ``parts``, ``header``, ``htype``, ``dtype``, ``shape``, ``size``,
-        ``encoding`` and ``compressed``.
+        Whatever is wrong; ``reason`` is one of ``parts``, ``header``, ``htype``, ``dtype``, ``shape``,
+        ``size``, ``encoding`` and ``compressed``.
 
     Notes
     -----
-    EPICS areaDetector's ``NDPluginZMQ`` is recognised by its field ``ndattr``: it sends ``htype`` as a list, its
-    shape with the fastest axis first, and counts time from 1990.
+    EPICS areaDetector's ``NDPluginZMQ`` is recognised by its field ``ndattr``: it sends ``htype`` as a list,
+    its shape with the fastest axis first, and counts time from 1990.
     """
     if not 1 <= len(parts) <= 2:
         raise WireError(f"message of {len(parts)} parts, expected a header and a buffer", "parts")
@@ -105,7 +107,7 @@ def decode(parts: Sequence[Buffer], *, max_frame_mib: int = 256) -> WireFrame | 
     return _decode_frame(header, memoryview(parts[1]).cast("B"), max_frame_mib)
 
 
-def _read_json(part: Buffer) -> dict[str, Any]:
+def _read_json(part: bytes | memoryview) -> dict[str, Any]:
     raw = memoryview(part)
     if raw.nbytes > MAX_HEADER_BYTES:
         raise WireError(f"header of {raw.nbytes} bytes, limit {MAX_HEADER_BYTES}", "header")
@@ -161,7 +163,7 @@ def _decode_frame(header: FrameHeader, buffer: memoryview, max_frame_mib: int) -
     nbytes = math.prod(shape) * dtype.itemsize
     if nbytes > max_frame_mib * 2**20:
         raise FrameTooLargeError(
-            f"frame of {nbytes / 2**20:.1f} MiB, limit {max_frame_mib}; raise ingest.max_frame_mib if that is meant"
+            f"frame of {nbytes / 2**20:.1f} MiB, limit {max_frame_mib}; raise ingest.max_frame_mib"
         )
     unpack = _ENCODINGS.get(header.encoding.lower())
     if unpack is None:
@@ -177,20 +179,22 @@ def _decode_frame(header: FrameHeader, buffer: memoryview, max_frame_mib: int) -
 
 def _numeric(name: str) -> np.dtype[Any]:
     """The dtype of that name; anything but plain numbers is refused, objects above all."""
-    order = name[:1] if name[:1] in "<>=|" else ""
+    order = name[:1] if name[:1] in ("<", ">", "=", "|") else ""
     dtype = _DTYPES.get(name[len(order) :].lower())
     if dtype is None:
         raise WireError(f"dtype {_short(name)}, expected integers of 8-64 or floats of 16-64 bits", "dtype")
-    return dtype.newbyteorder(order) if order else dtype
+    if order == ">":
+        return dtype.newbyteorder(">")
+    return dtype.newbyteorder("<") if order == "<" else dtype
 
 
-def _raw(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> Buffer:
+def _raw(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> memoryview:
     if buffer.nbytes != nbytes:
         raise WireError(f"buffer of {buffer.nbytes} bytes, shape and dtype need {nbytes}", "size")
     return buffer
 
 
-def _lz4(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> Buffer:
+def _lz4(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> bytes:
     """One LZ4 block, or one behind its size (u32, little endian) as python-lz4 writes it by default."""
     try:
         return _lz4_block(buffer, nbytes)
@@ -213,16 +217,16 @@ def _lz4_block(block: memoryview, nbytes: int) -> bytes:
     return unpacked
 
 
-def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> Buffer:
+def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
     """Bitshuffled LZ4 blocks, each behind its length (u32, big endian).
 
-    HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not. The two
-    cannot be confused: without them the first number is the length of a block, which is not zero.
+    HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not. The
+    two cannot be confused: without them the first number is the length of a block, which is not zero.
 
     Notes
     -----
-    ``bitshuffle.decompress_lz4`` is not told where its input ends and may read past it; here every block is cut out
-    first and goes through the checked LZ4 decoder.
+    ``bitshuffle.decompress_lz4`` is not told where its input ends and may read past it; here every block is cut
+    out first and goes through the checked LZ4 decoder.
     """
     size = dtype.itemsize
     n_elements = nbytes // size
@@ -230,21 +234,17 @@ def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> Buffer:
     block = 8192 // size
     shuffled = n_elements // 8 * 8
     start = 0
-    if (
-        int.from_bytes(buffer[:8], "big") == nbytes
-        and buffer.nbytes >= 12
-        and (shuffled or buffer.nbytes > nbytes)
-    ):
+    stated = int.from_bytes(buffer[:8], "big") if buffer.nbytes >= 12 else None
+    if stated == nbytes and (shuffled or buffer.nbytes > nbytes):
         block = int.from_bytes(buffer[8:12], "big") // size or block
         start = 12
         if block % 8 or block < MIN_BLOCK_ELEMENTS:
             raise WireError(
-                f"bitshuffle blocks of {block} elements, expected a multiple of 8 and {MIN_BLOCK_ELEMENTS} or more",
-                "compressed",
+                f"bslz4 blocks of {block} elements, expected {MIN_BLOCK_ELEMENTS} or more", "compressed"
             )
     if (buffer.nbytes - start) * 255 < nbytes:
         raise WireError(f"{buffer.nbytes} bytes of bslz4 cannot hold {nbytes}", "compressed")
-    blocks: list[Buffer] = []
+    blocks: list[bytes | memoryview] = []
     for first in range(0, shuffled, block):
         length = int.from_bytes(buffer[start : start + 4], "big")
         start += 4
@@ -260,10 +260,10 @@ def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> Buffer:
         raise WireError(f"bslz4 of {buffer.nbytes} bytes, its blocks end after {start + tail}", "compressed")
     blocks.append(buffer[start : start + tail])
     # Whole numbers of the same size: the shuffle moves bits and knows neither floats nor byte order.
-    return bitshuffle.bitunshuffle(np.frombuffer(b"".join(blocks), f"u{size}"), block)
+    return bitshuffle.bitunshuffle(np.frombuffer(b"".join(blocks), f"u{size}"), block).data
 
 
-_ENCODINGS: dict[str, Callable[[memoryview, int, np.dtype[Any]], Buffer]] = {
+_ENCODINGS: dict[str, Callable[[memoryview, int, np.dtype[Any]], bytes | memoryview]] = {
     "": _raw,
     "none": _raw,
     "lz4": _lz4,

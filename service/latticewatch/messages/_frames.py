@@ -100,7 +100,7 @@ def encode_frame(
         "encoding": encoding,
         **fields,
     }
-    buffer: bytes | memoryview = memoryview(image).cast("B")
+    buffer: bytes | memoryview = image.data.cast("B")
     if encoding == "lz4":
         import lz4.block
 
