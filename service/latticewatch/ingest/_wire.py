@@ -220,13 +220,13 @@ def _lz4_block(block: memoryview, nbytes: int) -> bytes:
 def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
     """Bitshuffled LZ4 blocks, each behind its length (u32, big endian).
 
-    HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not. The
-    two cannot be confused: without them the first number is the length of a block, which is not zero.
+    HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not.
+    The two cannot be confused: without them the first number is the length of a block, which is not zero.
 
     Notes
     -----
-    ``bitshuffle.decompress_lz4`` is not told where its input ends and may read past it; here every block is cut
-    out first and goes through the checked LZ4 decoder.
+    ``bitshuffle.decompress_lz4`` is not told where its input ends and may read past it; here every block is
+    cut out first and goes through the checked LZ4 decoder.
     """
     size = dtype.itemsize
     n_elements = nbytes // size

@@ -1,1 +1,5 @@
-""""""
+"""Events in; the same events with sequence numbers out, readable from any cursor and across restarts."""
+
+from latticewatch.record._event_log import EventLog, LogPage
+
+__all__ = ["EventLog", "LogPage"]

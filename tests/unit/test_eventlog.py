@@ -1,0 +1,246 @@
+"""The event log: every event once, in order, whatever happens to the process."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from latticewatch.errors import ConfigurationError, LatticewatchError
+from latticewatch.messages import EVENT_TYPES, StreamEventData
+from latticewatch.record import EventLog, _event_log
+
+SOURCE = "/latticewatch/test"
+
+
+def drafts(n: int, kind: str = "series.started", start: int = 0) -> list:
+    return [(kind, StreamEventData(series_id="s", frame=start + i)) for i in range(n)]
+
+
+def open_log(folder: Path, **options) -> EventLog:
+    return EventLog(folder / "events.sqlite", SOURCE, **options)
+
+
+def test_an_event_carries_stream_number_and_time_in_utc(tmp_path: Path) -> None:
+    with open_log(tmp_path / "new" / "folder") as log:
+        assert (log.first_seq, log.last_seq) == (1, 0)
+        (event,) = log.append(drafts(1))
+        assert (event.seq, event.id, event.source) == (1, f"{log.stream}:1", SOURCE)
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", event.time)
+        assert event.data == {"series_id": "s", "frame": 0}
+        assert log.read().events == [event]
+        assert log.append([]) == []
+
+
+@given(
+    batches=st.lists(st.lists(st.sampled_from(EVENT_TYPES[:4]), max_size=6), max_size=8),
+    limits=st.lists(st.integers(1, 7), min_size=1, max_size=5),
+    types=st.none() | st.sets(st.sampled_from(EVENT_TYPES[:4]), max_size=3),
+    restart_after=st.integers(0, 8),
+    scan=st.integers(1, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_partition_of_reads_gives_each_event_once_in_order(
+    batches, limits, types, restart_after, scan
+) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_event_log, "SCAN_ROWS", scan)
+        log = open_log(Path(folder))
+        written = []
+        for i, batch in enumerate(batches):
+            if i == restart_after:
+                stream = log.stream
+                log.close()
+                log = open_log(Path(folder))
+                assert log.stream == stream
+            written += log.append([(kind, StreamEventData(series_id="s", frame=i)) for kind in batch])
+        seen, cursor, reads = [], 0, 0
+        while cursor < log.last_seq:
+            page = log.read(cursor, limits[reads % len(limits)], types)
+            assert page.next > cursor
+            assert len(page.events) <= limits[reads % len(limits)]
+            seen, cursor, reads = seen + page.events, page.next, reads + 1
+        log.close()
+    assert [event.seq for event in written] == list(range(1, len(written) + 1))
+    assert seen == [event for event in written if types is None or event.type in types]
+
+
+def test_the_oldest_events_are_dropped_beyond_the_limit(tmp_path: Path) -> None:
+    with open_log(tmp_path, max_events=10) as log:
+        for start in range(0, 24, 4):
+            log.append(drafts(4, start=start))
+        assert (log.first_seq, log.last_seq) == (15, 24)
+        page = log.read(0)
+        assert [event.seq for event in page.events] == list(range(15, 25))
+        assert (page.first_seq, page.last_seq, page.next) == (15, 24, 24)
+        log.append(drafts(30))
+        assert (log.first_seq, log.last_seq) == (45, 54)
+    with open_log(tmp_path, max_events=10) as log:
+        assert (log.first_seq, log.last_seq) == (45, 54)
+
+
+def test_a_cursor_in_the_future_stays_where_it_is(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(drafts(3))
+        assert log.read(99) == ([], 99, 1, 3)
+        assert log.read(3) == ([], 3, 1, 3)
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from latticewatch.messages import StreamEventData
+from latticewatch.record import EventLog
+log = EventLog(Path(sys.argv[1]), "/latticewatch/test")
+for i in range(int(sys.argv[2])):
+    log.append([("series.started", StreamEventData(series_id="s", frame=i))] * 2)
+print(log.stream, flush=True)
+os._exit(9)
+"""
+
+
+def test_a_killed_process_loses_nothing_that_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path), "25"], capture_output=True, text=True, timeout=60
+    )
+    assert killed.returncode == 9
+    with EventLog(path, SOURCE) as log:
+        assert log.stream == killed.stdout.strip()
+        assert [event.data["frame"] for event in log.read().events] == [i // 2 for i in range(50)]
+        assert log.append(drafts(1))[0].seq == 51
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from latticewatch.record import EventLog
+log = EventLog(Path(sys.argv[1]), "/latticewatch/test")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "events.sqlite"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(ConfigurationError, match="in use by another process"):
+            EventLog(path, SOURCE)
+        holder.kill()
+        holder.wait(30)
+    with EventLog(path, SOURCE) as log:
+        assert log.last_seq == 0
+        with pytest.raises(ConfigurationError, match="in use"):
+            EventLog(path, SOURCE)
+
+
+def write_other_database(path: Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE notes (text TEXT)")
+    database.close()
+
+
+def write_later_version(path: Path) -> None:
+    EventLog(path, SOURCE).close()
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA user_version=7")
+    database.close()
+
+
+def write_damaged(path: Path) -> None:
+    with EventLog(path, SOURCE) as log:
+        log.append(drafts(2000))
+    path.write_bytes(path.read_bytes()[:4096] + b"\x55" * 8192)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: path.write_text("a text file, and not a short one: " * 40), "not a database"),
+        (write_other_database, "another program's database"),
+        (write_later_version, "version 7, expected 1"),
+        (write_damaged, "malformed"),
+        (lambda path: path.mkdir(), "choose a writable place"),
+    ],
+)
+def test_a_file_that_is_no_event_log_stops_the_start(tmp_path: Path, write, message: str) -> None:
+    path = tmp_path / "events.sqlite"
+    write(path)
+    with pytest.raises(ConfigurationError, match=message) as caught:
+        EventLog(path, SOURCE)
+    assert str(path) in str(caught.value)
+    # Nothing is left open that would refuse the next attempt.
+    with pytest.raises(ConfigurationError, match=message):
+        EventLog(path, SOURCE)
+
+
+def test_a_failed_append_writes_nothing_and_uses_no_number(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(drafts(2))
+        log._writer.execute("PRAGMA max_page_count=1")
+        with pytest.raises(LatticewatchError, match="not written"):
+            log.append(drafts(3000))
+        assert log.last_seq == 2
+        log._writer.execute("PRAGMA max_page_count=1000000")
+        assert log.append(drafts(1))[0].seq == 3
+        assert [event.seq for event in log.read().events] == [1, 2, 3]
+
+
+def test_many_threads_append_and_read_without_loss(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log, ThreadPoolExecutor(6) as pool:
+
+        def follow() -> list[int]:
+            numbers: list[int] = []
+            while len(numbers) < 80:
+                cursor = numbers[-1] if numbers else 0
+                assert log.wait(cursor, 30)
+                numbers += [event.seq for event in log.read(cursor, 7).events]
+            return numbers
+
+        readers = [pool.submit(follow) for _ in range(2)]
+        writers = [pool.submit(lambda: [log.append(drafts(2)) for _ in range(10)]) for _ in range(4)]
+        for writer in writers:
+            writer.result(30)
+        assert all(reader.result(30) == list(range(1, 81)) for reader in readers)
+
+
+def test_waiting_ends_with_an_event_a_timeout_or_the_end_of_the_log(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    assert not log.wait(0, 0.01)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(log.wait, 0, 30)
+        log.append(drafts(1))
+        assert waiting.result(30)
+        waiting = pool.submit(log.wait, 1, 30)
+        log.close()
+        assert not waiting.result(30)
+
+
+def test_a_subscriber_hears_of_each_append_until_it_stops(tmp_path: Path) -> None:
+    heard: list[int] = []
+
+    def fail(_: int) -> None:
+        raise RuntimeError("a fault of the subscriber")
+
+    with open_log(tmp_path) as log:
+        stop_failing = log.subscribe(fail)
+        stop = log.subscribe(heard.append)
+        log.append(drafts(2))
+        log.append(drafts(1))
+        stop()
+        stop()
+        stop_failing()
+        log.append(drafts(1))
+    assert heard == [2, 3]
