@@ -23,7 +23,9 @@ def shared_data() -> Path:
     """Folder of experimental frames (``real``) and simulated scenes (``truth``); skips where it is absent."""
     folder = Path(os.environ.get("LATTICEWATCH_TEST_DATA") or PROJECT.parent / "shared" / "data")
     if not folder.is_dir():
-        pytest.skip(f"no shared data at {folder}: point LATTICEWATCH_TEST_DATA at the folder with real/ and truth/")
+        pytest.skip(
+            f"no shared data at {folder}: point LATTICEWATCH_TEST_DATA at the folder with real/ and truth/"
+        )
     return folder.resolve()
 
 

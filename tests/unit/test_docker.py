@@ -1,0 +1,64 @@
+"""The image and the compose file, without an engine: they are read, and what they refer to is looked up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+
+@pytest.fixture(scope="module")
+def compose(project: Path) -> dict:
+    return yaml.safe_load((project / "docker" / "compose.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def instructions(project: Path) -> list[tuple[str, str]]:
+    text = (project / "docker" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
+
+
+def test_the_image_is_built_in_two_stages_and_runs_as_nobody_special(
+    instructions: list[tuple[str, str]],
+) -> None:
+    assert sum(word == "FROM" for word, _ in instructions) == 2
+    users = [rest for word, rest in instructions if word == "USER"]
+    assert users
+    assert users[-1].split(":")[0] not in ("root", "0")
+
+
+def test_every_file_that_the_image_copies_exists(instructions: list[tuple[str, str]], project: Path) -> None:
+    copies = [rest.split() for word, rest in instructions if word == "COPY" and "--from=" not in rest]
+    assert copies
+    for *sources, _ in copies:
+        for source in sources:
+            assert (project / source).exists(), source
+
+
+def test_the_image_holds_no_key_and_checks_its_own_health(instructions: list[tuple[str, str]]) -> None:
+    assert not [rest for word, rest in instructions if word in ("ENV", "ARG") and "KEY" in rest.upper()]
+    (health,) = [rest for word, rest in instructions if word == "HEALTHCHECK"]
+    assert "/healthz" in health
+
+
+def test_the_service_is_published_on_loopback_only_and_asks_for_a_key(compose: dict) -> None:
+    for name, service in compose["services"].items():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name} publishes {port}"
+    key = compose["services"]["service"]["environment"]["LATTICEWATCH_SERVE__CONTROL_KEY"]
+    assert key.startswith("${LATTICEWATCH_KEY:?"), "compose refuses to start without the key"
+
+
+def test_frames_and_stage_moves_stay_on_an_internal_network(compose: dict) -> None:
+    assert compose["networks"]["frames"]["internal"] is True
+    assert compose["services"]["simulator"]["networks"] == ["frames"]
+
+
+def test_the_build_context_and_dockerfile_exist(compose: dict, project: Path) -> None:
+    for service in compose["services"].values():
+        if "build" in service:
+            context = (project / "docker" / service["build"]["context"]).resolve()
+            assert context == project
+            assert (context / service["build"]["dockerfile"]).is_file()

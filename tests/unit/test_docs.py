@@ -1,0 +1,143 @@
+"""The documentation says what the code says: names, examples, links."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from latticewatch.cli import COMMANDS
+from latticewatch.config import Section, Settings, load_settings
+from latticewatch.messages import (
+    EVENT_TYPES,
+    ClassEventData,
+    ControlReply,
+    ControlRequest,
+    DefectEventData,
+    Event,
+    FrameHeader,
+    FramesLostData,
+    ModelEventData,
+    SeriesEnd,
+    SeriesStart,
+    StreamEventData,
+)
+
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+def pages(project: Path) -> list[Path]:
+    tops = (project / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docker/README.md"))
+    return [*tops, *sorted((project / "docs").rglob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Contents of the fenced blocks of one language."""
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_every_link_and_picture_leads_to_a_file_in_the_clone(project: Path) -> None:
+    broken = [
+        f"{page.relative_to(project)}: {target}"
+        for page in pages(project)
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_every_page_is_reached_from_the_index_or_the_readme(project: Path) -> None:
+    reached = {
+        (page.parent / target).resolve()
+        for page in (project / "README.md", project / "docs/index.md", project / "docs/decisions/README.md")
+        for target in LINK.findall(page.read_text(encoding="utf-8"))
+    }
+    pages_below = {page for page in (project / "docs").rglob("*.md") if page.name != "index.md"}
+    assert pages_below - reached == set()
+
+
+def test_python_examples_compile(project: Path) -> None:
+    examples = [(page, block) for page in pages(project) for block in blocks(page, "python")]
+    assert examples
+    for page, block in examples:
+        compile(block, str(page), "exec")
+
+
+def test_toml_examples_load(project: Path, tmp_path: Path) -> None:
+    examples = [block for page in pages(project) for block in blocks(page, "toml")]
+    assert examples
+    for block in examples:
+        config = tmp_path / "example.toml"
+        config.write_text(block, encoding="utf-8")
+        load_settings(config)
+
+
+def test_the_example_configuration_holds_every_setting_at_its_default(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("LATTICEWATCH_")]:
+        monkeypatch.delenv(name)
+    loaded = load_settings(project / "docs/reference/latticewatch.toml").model_dump()
+    assert loaded["ingest"].pop("pixel_size_nm") == 0.0106
+    defaults = Settings().model_dump()
+    assert defaults["ingest"].pop("pixel_size_nm") is None
+    assert loaded == defaults
+    text = (project / "docs/reference/latticewatch.toml").read_text(encoding="utf-8")
+    for section, field in Settings.model_fields.items():
+        assert isinstance(field.default, Section)
+        assert f"\n[{section}]\n" in text
+        for name in type(field.default).model_fields:
+            assert re.search(rf"\b{name}\b", text), f"[{section}] {name}"
+
+
+def test_the_configuration_page_names_every_setting_under_its_section(project: Path) -> None:
+    page = (project / "docs/reference/configuration.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^## \[(\w+)\].*?\n(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL))
+    assert {
+        name: re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) for name, text in sections.items()
+    } == {name: list(type(field.default).model_fields) for name, field in Settings.model_fields.items()}
+
+
+def test_the_commands_page_has_a_section_for_every_command(project: Path) -> None:
+    page = (project / "docs/reference/commands.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\w+)$", page, flags=re.MULTILINE) == list(COMMANDS)
+
+
+def test_the_events_page_lists_every_type_and_every_field(project: Path) -> None:
+    page = (project / "docs/reference/events.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+\.\w+)` \|", page, flags=re.MULTILINE) == list(EVENT_TYPES)
+    for model in (DefectEventData, ClassEventData, ModelEventData, FramesLostData, StreamEventData):
+        for name in model.model_fields:
+            assert f"`{name}`" in page, f"{model.__name__}.{name}"
+
+
+def test_the_example_event_is_one(project: Path) -> None:
+    (example,) = blocks(project / "docs/reference/events.md", "json")
+    event = Event.model_validate_json(example)
+    assert event.id == f"{event.stream}:{event.seq}"
+    assert DefectEventData.model_validate(event.data).model_dump(exclude_unset=True) == event.data
+
+
+def test_the_wire_page_lists_every_field_of_a_header(project: Path) -> None:
+    page = (project / "docs/reference/wire-format.md").read_text(encoding="utf-8")
+    for name, field in FrameHeader.model_fields.items():
+        assert f"`{field.serialization_alias or name}`" in page, name
+
+
+def test_the_example_headers_are_read(project: Path) -> None:
+    frame, start, end = blocks(project / "docs/reference/wire-format.md", "json")
+    header = FrameHeader.model_validate_json(frame)
+    assert header.shape == (1024, 1024)
+    assert not header.model_extra, "the example uses fields that are known"
+    assert not SeriesStart.model_validate_json(start).model_extra
+    assert SeriesEnd.model_validate_json(end).frames == 899
+
+
+def test_the_example_stage_move_and_its_reply_are_valid(project: Path) -> None:
+    request, reply = blocks(project / "docs/how-to/steer-the-stage.md", "json")
+    assert ControlRequest.model_validate(json.loads(request)).relative
+    assert ControlReply.model_validate(json.loads(reply)).ok
