@@ -1,0 +1,56 @@
+// @ts-check
+/** The event log, pushed: the last few events first, then each new one, without gaps over a reconnection. */
+
+import { getJson } from "./access.js";
+import { ReturningSocket } from "./socket.js";
+
+const BACKLOG = 60;
+
+/** @typedef {import("./event-text.js").ServiceEvent} ServiceEvent */
+
+export class EventFeed {
+  /** @param {{received: (event: ServiceEvent) => void, restarted: () => void}} handlers */
+  constructor(handlers) {
+    this.handlers = handlers;
+    /** Log that the cursor belongs to. @type {string | null} */
+    this.stream = null;
+    this.cursor = 0;
+    this.socket = new ReturningSocket("v1/events/ws", {
+      opened: (send) => this.subscribe(send),
+      received: (data) => this.received(data),
+    });
+  }
+
+  connect() {
+    this.socket.connect();
+  }
+
+  reconnect() {
+    this.socket.reconnect();
+  }
+
+  /** @param {(message: object) => void} send */
+  async subscribe(send) {
+    try {
+      const { stream, first_seq: first, last_seq: last } = await getJson("v1/status");
+      // Another log, or one that has moved on past what this page has seen: begin near its end.
+      if (stream !== this.stream || this.cursor > last || this.cursor < first - 1) {
+        if (this.stream !== null) this.handlers.restarted();
+        this.stream = stream;
+        this.cursor = Math.max(first - 1, last - BACKLOG, 0);
+      }
+      send({ type: "subscribe", after: this.cursor, stream });
+    } catch {
+      this.socket.reconnect();
+    }
+  }
+
+  /** Take in a page of the log; an empty one is the heartbeat. @param {string | ArrayBuffer} data */
+  received(data) {
+    if (typeof data !== "string") return;
+    const { events, next } = JSON.parse(data);
+    if (!events) return;  // the cursor is gone; the service closes, and subscribing anew finds the new place
+    for (const event of events) this.handlers.received(event);
+    this.cursor = next;
+  }
+}

@@ -1,0 +1,88 @@
+// @ts-check
+/** The newest events, newest first; a bounded list that holds still while somebody points at it. */
+
+import { byId, element, setText } from "./dom.js";
+import { describe } from "./event-text.js";
+import { clock } from "./format.js";
+
+const MAX_ROWS = 150;
+
+/** @typedef {import("./event-text.js").ServiceEvent} ServiceEvent */
+
+export class EventList {
+  /**
+   * @param {{colourOf: (classId: number) => string | undefined,
+   *          chosen: (px: {row: number, col: number}, track: number) => void}} handlers
+   */
+  constructor({ colourOf, chosen }) {
+    this.list = byId("events");
+    this.held = byId("events-held");
+    this.colourOf = colourOf;
+    this.chosen = chosen;
+    /** @type {ServiceEvent[]} oldest first, not shown yet */
+    this.waiting = [];
+    this.pending = 0;
+    for (const type of ["pointerleave", "focusout"]) this.list.addEventListener(type, () => this.schedule());
+  }
+
+  /** @param {ServiceEvent} event */
+  add(event) {
+    this.waiting.push(event);
+    if (this.waiting.length > MAX_ROWS) this.waiting.shift();
+    this.schedule();
+  }
+
+  clear() {
+    this.waiting = [];
+    this.list.replaceChildren();
+    byId("no-events").hidden = false;
+  }
+
+  schedule() {
+    // A timer, not an animation frame: a hidden page must not pile up work for its return.
+    if (!this.pending) this.pending = window.setTimeout(() => this.flush(), 120);
+  }
+
+  get isHeld() {
+    return this.list.matches(":hover") || this.list.contains(document.activeElement);
+  }
+
+  flush() {
+    this.pending = 0;
+    const holding = this.isHeld && this.list.childElementCount > 0;
+    setText(this.held, holding && this.waiting.length ? `${this.waiting.length} new, held` : "");
+    if (holding || !this.waiting.length) return;
+    this.list.prepend(...this.waiting.map((event) => this.row(event)).reverse());
+    this.waiting = [];
+    while (this.list.childElementCount > MAX_ROWS) this.list.lastElementChild?.remove();
+    byId("no-events").hidden = true;
+  }
+
+  /** @param {ServiceEvent} event @returns {HTMLElement} */
+  row(event) {
+    const { title, facts } = describe(event);
+    const { px, track, class_id: classId } = event.data;
+    const mark = element("span", { class: "event-mark", "aria-hidden": "true" });
+    const colour = classId === undefined ? undefined : this.colourOf(classId);
+    if (colour) mark.style.setProperty("--class-colour", colour);
+    const content = [
+      mark,
+      element(
+        "span",
+        { class: "event-text" },
+        element("span", { class: "event-title", text: title }),
+        ...facts.flatMap((fact) => [document.createTextNode(" · "), element("span", { text: fact })]),
+      ),
+      element("time", { datetime: event.time, text: clock(event.time) }),
+    ];
+    const row = element("li", { class: "event", "data-seq": event.seq, "data-kind": event.type });
+    if (px) {
+      const button = element("button", { type: "button", title: "Show this place in the frame" }, ...content);
+      button.addEventListener("click", () => this.chosen(px, track));
+      row.append(button);
+    } else {
+      row.append(element("div", {}, ...content));
+    }
+    return row;
+  }
+}

@@ -1,0 +1,53 @@
+// @ts-check
+/** Counts of the last frames, by class, in rings of fixed size. */
+
+const MAX_CLASSES = 128;
+
+export class CountHistory {
+  /** @param {number} capacity frames kept */
+  constructor(capacity = 600) {
+    this.capacity = capacity;
+    this.length = 0;
+    this.next = 0;
+    this.time = new Float64Array(capacity);
+    /** @type {Map<number, Float32Array>} */
+    this.counts = new Map();
+  }
+
+  clear() {
+    this.length = 0;
+    this.next = 0;
+    this.counts.clear();
+  }
+
+  /**
+   * @param {number} time seconds
+   * @param {Iterable<{class_id: number, n: number}>} byClass
+   */
+  push(time, byClass) {
+    const slot = this.next;
+    this.time[slot] = time;
+    for (const ring of this.counts.values()) ring[slot] = 0;
+    for (const { class_id: id, n } of byClass) {
+      let ring = this.counts.get(id);
+      if (!ring) {
+        if (this.counts.size >= MAX_CLASSES) continue;
+        ring = new Float32Array(this.capacity);
+        this.counts.set(id, ring);
+      }
+      ring[slot] = n;
+    }
+    this.next = (slot + 1) % this.capacity;
+    this.length = Math.min(this.length + 1, this.capacity);
+  }
+
+  /** Ring index of the i-th oldest frame. @param {number} i */
+  slot(i) {
+    return (this.next - this.length + i + this.capacity) % this.capacity;
+  }
+
+  /** Forget classes that were merged away. @param {Set<number>} ids */
+  keepOnly(ids) {
+    for (const id of this.counts.keys()) if (!ids.has(id)) this.counts.delete(id);
+  }
+}

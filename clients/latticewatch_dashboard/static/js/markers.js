@@ -1,0 +1,185 @@
+// @ts-check
+/** Markers over the frame: one path for each class, so that thousands cost a handful of strokes. */
+
+import { DEFECT, HOST, NEIGHBOUR, UNKNOWN } from "./sites.js";
+
+const FULL = 2 * Math.PI;
+const HALO = "rgba(4, 7, 12, 0.62)";
+const NEUTRAL = "#c6d0dd";
+const MOST_NAMES = 60;  // more would cover the frame
+
+/**
+ * @typedef {import("./sites.js").Sites} Sites
+ * @typedef {import("./viewport.js").Viewport} Viewport
+ * @typedef {{name: string, colour: string}} Look
+ * @typedef {{defect: boolean, neighbour: boolean, host: boolean, unknown: boolean}} Shown
+ * @typedef {{looks: Map<number, Look>, shown: Shown, spacing: number, emphasis: number | null,
+ *   selected: number, learnt: boolean}} Style
+ */
+
+/**
+ * Radius of a defect's ring: a third of the lattice constant, kept between what can be seen and what covers too much.
+ * @param {number} spacing [frame px] @param {number} scale
+ */
+export const ringRadius = (spacing, scale) => Math.min(30, Math.max(5, 0.34 * spacing * scale));
+
+/**
+ * @param {CanvasRenderingContext2D} context in CSS pixels, cleared
+ * @param {Viewport} view
+ * @param {Sites} sites
+ * @param {Style} style
+ */
+export function drawMarkers(context, view, sites, style) {
+  const radius = ringRadius(style.spacing, view.scale);
+  const roles = [style.shown.host, style.shown.defect, style.shown.neighbour, style.shown.unknown];
+  // Small marks first, so that a defect is never under its neighbours.
+  for (const role of [HOST, NEIGHBOUR, UNKNOWN, DEFECT]) {
+    if (style.learnt && !roles[role]) continue;
+    for (const group of sites.groups.values()) {
+      if (group.role !== role) continue;
+      const dimmed = style.emphasis !== null && style.emphasis !== group.classId;
+      context.globalAlpha = dimmed ? 0.16 : 1;
+      const colour = style.looks.get(group.classId)?.colour ?? NEUTRAL;
+      const places = placesInView(view, sites, group.sites, radius);
+      if (!style.learnt) dots(context, places, 1.4, NEUTRAL, 0.7);
+      else if (role === HOST) dots(context, places, Math.max(1.2, radius * 0.16), colour, 0.85);
+      else if (role === NEIGHBOUR) dots(context, places, Math.max(2, radius * 0.3), colour, 1);
+      else rings(context, places, radius, colour, role === UNKNOWN);
+    }
+  }
+  context.globalAlpha = 1;
+  if (style.learnt && style.shown.defect) drawNames(context, view, sites, style, radius);
+  if (style.selected >= 0) drawSelection(context, view, sites, style.selected, radius);
+}
+
+/**
+ * Screen positions x, y, one after the other, of the sites that can be seen.
+ * @param {Viewport} view @param {Sites} sites @param {number[]} indices @param {number} margin
+ */
+function placesInView(view, sites, indices, margin) {
+  const places = [];
+  for (const i of indices) {
+    const x = view.left + (sites.position[2 * i + 1] + 0.5) * view.scale;
+    const y = view.top + (sites.position[2 * i] + 0.5) * view.scale;
+    if (x > -margin && y > -margin && x < view.width + margin && y < view.height + margin) places.push(x, y);
+  }
+  return places;
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context @param {number[]} places
+ * @param {number} radius @param {string} colour @param {number} opacity
+ */
+function dots(context, places, radius, colour, opacity) {
+  if (!places.length) return;
+  context.fillStyle = colour;
+  const before = context.globalAlpha;
+  context.globalAlpha = before * opacity;
+  if (radius < 2) {
+    // At this size a square is a dot, and costs a tenth of an arc.
+    for (let i = 0; i < places.length; i += 2) {
+      context.fillRect(places[i] - radius, places[i + 1] - radius, 2 * radius, 2 * radius);
+    }
+  } else {
+    const path = circles(places, radius);
+    context.strokeStyle = HALO;
+    context.lineWidth = 1.5;
+    context.stroke(path);
+    context.fill(path);
+  }
+  context.globalAlpha = before;
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context @param {number[]} places
+ * @param {number} radius @param {string} colour @param {boolean} dashed
+ */
+function rings(context, places, radius, colour, dashed) {
+  if (!places.length) return;
+  const path = dashed ? brokenCircles(places, radius) : circles(places, radius);
+  const width = Math.min(2.6, 1.5 + radius / 24);
+  context.strokeStyle = HALO;
+  context.lineWidth = width + 2.4;
+  context.stroke(path);
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.stroke(path);
+}
+
+/** @param {number[]} places @param {number} radius */
+function circles(places, radius) {
+  const path = new Path2D();
+  for (let i = 0; i < places.length; i += 2) {
+    path.moveTo(places[i] + radius, places[i + 1]);
+    path.arc(places[i], places[i + 1], radius, 0, FULL);
+  }
+  return path;
+}
+
+/** Rings in five pieces: cheaper than a dash pattern, and the same at every size. @param {number[]} places @param {number} radius */
+function brokenCircles(places, radius) {
+  const path = new Path2D();
+  for (let i = 0; i < places.length; i += 2) {
+    for (let piece = 0; piece < 5; piece++) {
+      const from = (piece * FULL) / 5;
+      path.moveTo(places[i] + radius * Math.cos(from), places[i + 1] + radius * Math.sin(from));
+      path.arc(places[i], places[i + 1], radius, from, from + FULL / 8);
+    }
+  }
+  return path;
+}
+
+/**
+ * Names beside the defects in view, while they are few enough to be read: colour is never the only sign of a class.
+ * @param {CanvasRenderingContext2D} context @param {Viewport} view @param {Sites} sites
+ * @param {Style} style @param {number} radius
+ */
+function drawNames(context, view, sites, style, radius) {
+  /** @type {{look: Look, places: number[]}[]} */
+  const labels = [];
+  let total = 0;
+  for (const group of sites.groups.values()) {
+    const look = style.looks.get(group.classId);
+    if (group.role !== DEFECT || !look) continue;
+    if (style.emphasis !== null && style.emphasis !== group.classId) continue;
+    const places = placesInView(view, sites, group.sites, 0);
+    total += places.length / 2;
+    labels.push({ look, places });
+  }
+  if (total > MOST_NAMES) return;
+  context.font = '600 12px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+  context.textBaseline = "middle";
+  context.lineJoin = "round";
+  context.lineWidth = 3.5;
+  context.strokeStyle = "rgba(4, 7, 12, 0.85)";
+  for (const { look, places } of labels) {
+    context.fillStyle = look.colour;
+    const name = look.name.length > 24 ? `${look.name.slice(0, 23)}…` : look.name;
+    for (let i = 0; i < places.length; i += 2) {
+      const x = places[i] + radius + 5;
+      context.strokeText(name, x, places[i + 1]);
+      context.fillText(name, x, places[i + 1]);
+    }
+  }
+}
+
+/**
+ * @param {CanvasRenderingContext2D} context @param {Viewport} view @param {Sites} sites
+ * @param {number} i @param {number} radius
+ */
+function drawSelection(context, view, sites, i, radius) {
+  const [x, y] = view.toScreen(sites.row(i), sites.column(i));
+  const path = new Path2D();
+  for (let quarter = 0; quarter < 4; quarter++) {
+    const angle = (quarter * FULL) / 4;
+    const [dx, dy] = [Math.cos(angle), Math.sin(angle)];
+    path.moveTo(x + dx * (radius + 4), y + dy * (radius + 4));
+    path.lineTo(x + dx * (radius + 13), y + dy * (radius + 13));
+  }
+  context.strokeStyle = HALO;
+  context.lineWidth = 4;
+  context.stroke(path);
+  context.strokeStyle = "#ffffff";
+  context.lineWidth = 1.75;
+  context.stroke(path);
+}

@@ -1,0 +1,88 @@
+// @ts-check
+/** The header and the health line: what the stream is doing, in numbers with units. */
+
+import { byId, setText } from "./dom.js";
+import { ago, fixed, integer, significant } from "./format.js";
+
+const OLD_S = 3;
+
+/** @typedef {import("./live-message.js").Status} Status */
+
+/** @param {Record<string, number>} reasons */
+const sum = (reasons) => Object.values(reasons).reduce((total, n) => total + n, 0);
+
+/** @param {Record<string, number>} reasons */
+function listed(reasons) {
+  const parts = Object.entries(reasons).filter(([, n]) => n > 0).map(([reason, n]) => `${reason} ${integer(n)}`);
+  return parts.length ? parts.join(", ") : "none";
+}
+
+export class StatusBar {
+  constructor() {
+    /** @type {Status | null} */
+    this.status = null;
+    this.receivedAt = 0;
+    this.connected = false;
+  }
+
+  /** @param {Status} status */
+  update(status) {
+    this.status = status;
+    this.receivedAt = performance.now();
+    const { frames, latency_ms: latency } = status;
+    setText(byId("stat-frame"), status.last_frame === null ? "–" : String(status.last_frame));
+    setText(byId("stat-fps"), fixed(status.fps, 1));
+    setText(byId("stat-latency"), significant(latency.p50));
+    byId("stat-latency").title = `Frame received to events readable: median ${significant(latency.p50)} ms, 99 of 100 within ${significant(latency.p99)} ms`;
+    setText(byId("stat-received"), integer(frames.received));
+    setText(byId("stat-analysed"), integer(frames.analysed));
+    const dropped = sum(frames.dropped) + sum(frames.rejected);
+    setText(byId("stat-dropped"), integer(dropped));
+    byId("stat-dropped").title = `Dropped: ${listed(frames.dropped)}. Unreadable: ${listed(frames.rejected)}.`;
+    byId("stat-dropped").classList.toggle("warn", dropped > 0);
+    setText(byId("stat-lost"), integer(frames.lost_upstream));
+    byId("stat-lost").classList.toggle("warn", frames.lost_upstream > 0);
+    setText(byId("health-sites"), `${integer(status.n_sites)} sites`);
+    setText(byId("health-lattice"), latticeText(status));
+    setText(byId("health-model"), `model version ${status.model_version}`);
+    setText(byId("health-series"), status.series_id ? `series ${status.series_id}` : "no series");
+    setText(byId("health-version"), `Latticewatch ${status.version}`);
+    this.tick();
+  }
+
+  /** @param {boolean} connected */
+  setConnected(connected) {
+    this.connected = connected;
+    this.tick();
+  }
+
+  /** Age of the last frame now [s]. */
+  get age() {
+    if (this.status?.last_frame_age_s == null) return null;
+    return this.status.last_frame_age_s + (performance.now() - this.receivedAt) / 1000;
+  }
+
+  /** What goes on without messages: the age, and the phase where the connection decides it. */
+  tick() {
+    const { status, age } = this;
+    const pill = byId("phase");
+    const phase = !this.connected ? "offline" : (status?.phase ?? "connecting");
+    pill.dataset.phase = phase;
+    const [gathered, needed] = status?.learning ?? [0, 0];
+    setText(pill, phase === "learning" ? `learning ${gathered} of ${needed} frames` : phase);
+    setText(byId("health-age"), age === null ? "no frame yet" : `last frame ${ago(age)}`);
+    byId("health-age").classList.toggle("warn", age !== null && age > OLD_S);
+  }
+}
+
+/** @param {Status} status */
+function latticeText({ lattice_found: found, lattice_constant_nm: nm, lattice_constant_px: px, pixel_size_nm: size }) {
+  if (found === null) return "lattice not fitted yet";
+  if (!found) return "no lattice found";
+  const parts = [];
+  if (nm !== null) parts.push(`lattice constant ${significant(nm)} nm`);
+  else if (px !== null) parts.push(`lattice constant ${significant(px)} px`);
+  else parts.push("lattice found");
+  if (size !== null) parts.push(`${size.toPrecision(3)} nm/px`);
+  return parts.join(" · ");
+}
