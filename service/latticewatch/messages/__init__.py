@@ -4,6 +4,7 @@ One frozen model a message. What we write forbids extra fields; what we read kee
 """
 
 from latticewatch.messages._api import (
+    Authenticate,
     ClassDetail,
     ClassPatch,
     ClassSummary,
@@ -39,6 +40,7 @@ from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pa
 
 __all__ = [
     "EVENT_TYPES",
+    "Authenticate",
     "ClassDetail",
     "ClassEventData",
     "ClassPatch",

@@ -118,11 +118,20 @@ class EventPage(Written):
     last_frame_age_s: float | None
 
 
+class Authenticate(Read):
+    """First message on a websocket of a service that has keys, if the second one is not to carry the key."""
+
+    type: Literal["auth"]
+    key: str = Field(max_length=512, repr=False)
+
+
 class Subscribe(Read):
-    """First message on ``WS /v1/events/ws``; every message that comes back is an `EventPage` or a `CursorGone`."""
+    """Opens ``WS /v1/events/ws``; each `Event` comes back, and an empty `EventPage` as the heartbeat."""
 
     type: Literal["subscribe"] = "subscribe"
-    after: int | Literal["now"] | None = Field(None, description="Cursor; without one, from the oldest event.")
+    after: int | Literal["now"] | None = Field(
+        None, description="Cursor; without one, from the oldest event."
+    )
     stream: str | None = Field(None, max_length=64, description="Log that the cursor belongs to.")
     types: list[str] | None = Field(None, max_length=64, description="As in ``GET /v1/events``.")
     key: str | None = Field(None, max_length=512, repr=False, description="Where the service has keys.")
@@ -169,7 +178,9 @@ class FrameInfo(Written):
     t_received: float
     t_acquired: float | None
     pixel_size_nm: float | None
-    stage_nm: Nanometres | None = Field(None, description="Position of the centre of the frame on the specimen.")
+    stage_nm: Nanometres | None = Field(
+        None, description="Position of the centre of the frame on the specimen."
+    )
     drift_px: Pixel
     lattice_found: bool
     lattice_constant_px: float | None

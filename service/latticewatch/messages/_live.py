@@ -24,7 +24,7 @@ class LiveRequest(Read):
     max_size: int = Field(1024, ge=64, le=4096, description="Longest side of the picture [px].")
     after: int | None = Field(None, ge=0, description="Ordinal of the last live message drawn.")
     model_version: int | None = Field(None, description="Version whose classes and embedding the page has.")
-    key: str | None = Field(None, max_length=512, repr=False, description="In the first one, where there are keys.")
+    key: str | None = Field(None, max_length=512, repr=False, description="Needed once where there are keys.")
 
 
 class LiveSection(Written):

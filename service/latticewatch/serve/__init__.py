@@ -1,1 +1,6 @@
-""""""
+"""The engine's state and events in; HTTP, websockets and the dashboard out."""
+
+from latticewatch.serve._app import create_app
+from latticewatch.serve._service import Service, run_service
+
+__all__ = ["Service", "create_app", "run_service"]

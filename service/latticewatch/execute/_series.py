@@ -1,0 +1,94 @@
+"""Which series are open and whether frames have stopped coming; each change gives the event that tells it."""
+
+from __future__ import annotations
+
+from latticewatch.ingest import SeriesEnded, SeriesStarted
+from latticewatch.messages import EventType, StreamEventData
+
+StreamDraft = tuple[EventType, StreamEventData]
+
+
+class OpenSeries:
+    """The series that are open, and whether they have stalled.
+
+    Parameters
+    ----------
+    stall_after_s : float
+        When an open series has given no frame for this long, the stream has stalled [s].
+
+    Attributes
+    ----------
+    series_id : str or None
+        The open series that was heard of last.
+    """
+
+    def __init__(self, stall_after_s: float) -> None:
+        self._stall_after_s = stall_after_s
+        self._heard_at = 0.0
+        self._newest_frame: dict[str, int | None] = {}
+        self.stalled = False
+
+    @property
+    def series_id(self) -> str | None:
+        return next(reversed(self._newest_frame), None)
+
+    def start(self, item: SeriesStarted, now: float) -> list[StreamDraft]:
+        """A series has started; a stall of the one before it is over."""
+        self._heard(item.series_id, None, now)
+        self.stalled = False
+        return [("series.started", StreamEventData(series_id=item.series_id, reason=item.reason))]
+
+    def frame(self, series_id: str, number: int, now: float) -> list[StreamDraft]:
+        """A frame has come; a stalled stream has resumed."""
+        self._heard(series_id, number, now)
+        if not self.stalled:
+            return []
+        self.stalled = False
+        return [("stream.resumed", StreamEventData(series_id=series_id, frame=number))]
+
+    def _heard(self, series_id: str, number: int | None, now: float) -> None:
+        self._newest_frame.pop(series_id, None)
+        self._newest_frame[series_id] = number
+        self._heard_at = now
+
+    def end(self, item: SeriesEnded) -> list[StreamDraft]:
+        """A series is over."""
+        number = self._newest_frame.pop(item.series_id, None)
+        if not self._newest_frame:
+            self.stalled = False
+        data = StreamEventData(series_id=item.series_id, frame=number, frames=item.frames, reason=item.reason)
+        return [("series.ended", data)]
+
+    def end_all(self, reason: str) -> list[StreamDraft]:
+        """Nothing more is heard of any series."""
+        drafts: list[StreamDraft] = [
+            ("series.ended", StreamEventData(series_id=series_id, frame=number, reason=reason))
+            for series_id, number in self._newest_frame.items()
+        ]
+        self._newest_frame.clear()
+        self.stalled = False
+        return drafts
+
+    def check(self, last_frame_age_s: float | None, now: float) -> list[StreamDraft]:
+        """Time went by: the stream may have stalled.
+
+        Parameters
+        ----------
+        last_frame_age_s : float or None
+            Since a frame was received, which may be one that still waits [s].
+        now : float
+            Monotonic time [s].
+        """
+        series_id = self.series_id
+        if series_id is None or self.stalled:
+            return []
+        age_s = now - self._heard_at
+        if last_frame_age_s is not None:
+            age_s = min(age_s, last_frame_age_s)
+        if age_s <= self._stall_after_s:
+            return []
+        self.stalled = True
+        data = StreamEventData(
+            series_id=series_id, frame=self._newest_frame[series_id], last_frame_age_s=round(age_s, 3)
+        )
+        return [("stream.stalled", data)]

@@ -1,0 +1,95 @@
+"""The state that everyone looks at: immutable, replaced as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from latticewatch.messages import Role
+from latticewatch.pipeline import ROLES, CatalogueEntry, FrameResult
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveState:
+    """The newest frame with its sites, the catalogue, and the event up to which they hold.
+
+    Attributes
+    ----------
+    number : int
+        Number of this state since the engine was made; the live view's ``ordinal``.
+    result : FrameResult or None
+        The newest frame; ``None`` before the first.
+    catalogue : tuple of CatalogueEntry
+        Classes in the order of their ids, as last edited.
+    as_of_seq : int
+        Sequence number of the last event that this state contains.
+    series_id : str or None
+        The open series; ``None`` between series.
+    stalled : bool
+        Whether the open series has given no frame for too long.
+    class_counts : dict of int to int
+        Sites of each class in the newest frame; -1 is no class.
+    role_counts : dict of str to int
+        Sites of each role in the newest frame.
+    """
+
+    number: int = 0
+    result: FrameResult | None = None
+    catalogue: tuple[CatalogueEntry, ...] = ()
+    model_version: int = 0
+    as_of_seq: int = 0
+    series_id: str | None = None
+    stalled: bool = False
+    class_counts: dict[int, int] = field(default_factory=dict)
+    role_counts: dict[Role, int] = field(default_factory=dict)
+
+    def with_result(self, result: FrameResult) -> LiveState:
+        """The state after a frame."""
+        return replace(
+            self,
+            result=result,
+            catalogue=tuple(sorted(result.classes, key=lambda entry: entry.class_id)),
+            model_version=result.model_version,
+            **_counted(result),
+        )
+
+    def with_entry(self, entry: CatalogueEntry, merged: Sequence[int] = ()) -> LiveState:
+        """The state after a class was edited, its sites of the newest frame included."""
+        gone = {entry.class_id, *merged}
+        kept = [other for other in self.catalogue if other.class_id not in gone]
+        catalogue = tuple(sorted([*kept, entry], key=lambda other: other.class_id))
+        if self.result is None:
+            return replace(self, catalogue=catalogue)
+        sites = self.result.sites
+        of_class = np.isin(sites.class_id, list(gone))
+        sites = replace(
+            sites,
+            class_id=np.where(of_class, entry.class_id, sites.class_id).astype(sites.class_id.dtype),
+            role=np.where(of_class, ROLES.index(entry.role), sites.role).astype(sites.role.dtype),
+        )
+        result = replace(self.result, sites=sites, classes=catalogue)
+        return replace(self, catalogue=catalogue, result=result, **_counted(result))
+
+    def unlearnt(self, model_version: int) -> LiveState:
+        """The state after the classes were thrown away: the newest frame keeps its sites, without classes."""
+        if self.result is None:
+            return replace(self, catalogue=(), model_version=model_version)
+        sites = self.result.sites
+        sites = replace(
+            sites,
+            class_id=np.full_like(sites.class_id, -1),
+            role=np.full_like(sites.role, ROLES.index("unknown")),
+        )
+        result = replace(self.result, sites=sites, classes=(), learning=(0, max(1, self.result.learning[1])))
+        return replace(self, catalogue=(), result=result, model_version=model_version, **_counted(result))
+
+
+def _counted(result: FrameResult) -> dict[str, dict]:
+    ids, n = np.unique(result.sites.class_id, return_counts=True)
+    by_role = np.bincount(result.sites.role, minlength=len(ROLES))
+    return {
+        "class_counts": dict(zip(ids.tolist(), n.tolist(), strict=True)),
+        "role_counts": dict(zip(ROLES, by_role.tolist(), strict=True)),
+    }

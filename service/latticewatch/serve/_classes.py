@@ -1,0 +1,96 @@
+"""``/v1/classes``: the catalogue, read by everyone and edited with the control key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from latticewatch.errors import UnknownClassError
+from latticewatch.execute import LiveState
+from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary
+from latticewatch.pipeline import CatalogueEntry
+from latticewatch.serve._access import control_scope, read_scope
+from latticewatch.serve._hub import TheHub, reply
+from latticewatch.serve._palette import colour_of
+from latticewatch.serve._picture import patch_png
+
+router = APIRouter(prefix="/v1/classes", tags=["classes"], dependencies=[Depends(read_scope)])
+
+ClassId = Annotated[int, Path(ge=0, le=2**31 - 1)]
+NOT_FOUND: dict[int | str, dict] = {404: {"description": "The catalogue does not hold this class."}}
+
+
+def summary_of(state: LiveState, entry: CatalogueEntry) -> ClassSummary:
+    """A class in the words of the protocol, counted in the newest frame."""
+    return ClassSummary(
+        class_id=entry.class_id,
+        name=entry.name,
+        role=entry.role,
+        sublattice=entry.sublattice,
+        host_class=entry.host_class,
+        count=state.class_counts.get(entry.class_id, 0),
+        total=entry.total,
+        prior=entry.prior,
+        separation=entry.separation,
+        colour=colour_of(entry.class_id, entry.role),
+        template=entry.template,
+        score=entry.score,
+    )
+
+
+def summaries_of(state: LiveState) -> list[ClassSummary]:
+    """Every class of the catalogue, in the order of the ids."""
+    return [summary_of(state, entry) for entry in state.catalogue]
+
+
+def _entry(state: LiveState, class_id: int) -> CatalogueEntry:
+    for entry in state.catalogue:
+        if entry.class_id == class_id:
+            return entry
+    known = [entry.class_id for entry in state.catalogue]
+    raise UnknownClassError(f"class {class_id}: not in the catalogue, which holds {known}")
+
+
+@router.get("")
+async def classes(hub: TheHub) -> list[ClassSummary]:
+    """Every class, in the order of the ids."""
+    return summaries_of(hub.engine.state)
+
+
+@router.get("/{class_id}", response_model=ClassDetail, responses=NOT_FOUND)
+async def one_class(hub: TheHub, class_id: ClassId) -> Response:
+    """One class with its average patch."""
+    state = hub.engine.state
+    entry = _entry(state, class_id)
+    detail = ClassDetail(
+        **summary_of(state, entry).model_dump(),
+        patch_px=max(entry.average.shape),
+        pixel_size_nm=state.result.pixel_size_nm if state.result else None,
+        average=entry.average.astype(float).tolist(),
+    )
+    return reply(detail)
+
+
+@router.get(
+    "/{class_id}/average.png",
+    responses=NOT_FOUND | {200: {"content": {"image/png": {}}}},
+    response_class=Response,
+)
+def average_png(
+    hub: TheHub, class_id: ClassId, size: Annotated[int, Query(ge=16, le=1024, description="Side [px]")] = 128
+) -> Response:
+    """The average patch as a picture, stretched from its darkest to its brightest pixel."""
+    return Response(patch_png(_entry(hub.engine.state, class_id).average, size), media_type="image/png")
+
+
+@router.patch(
+    "/{class_id}",
+    responses=NOT_FOUND | {409: {"description": "The edit contradicts itself or the catalogue."}},
+    dependencies=[Depends(control_scope)],
+)
+async def edit_class(hub: TheHub, class_id: ClassId, patch: ClassPatch) -> ClassSummary:
+    """Rename a class, set its role, or merge other classes into it."""
+    entry = await run_in_threadpool(hub.engine.edit, class_id, patch)
+    return summary_of(hub.engine.state, entry)

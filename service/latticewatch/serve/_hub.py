@@ -1,0 +1,41 @@
+"""What every resource needs, made once for each application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Response
+from pydantic import BaseModel
+from starlette.requests import HTTPConnection
+
+from latticewatch.config import ServeSettings
+from latticewatch.execute import Engine
+from latticewatch.serve._access import Access
+from latticewatch.serve._news import News
+from latticewatch.serve._picture import PictureCache
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hub:
+    """Engine, settings, keys, news and pictures of one application."""
+
+    engine: Engine
+    settings: ServeSettings
+    access: Access
+    news: News = field(default_factory=News)
+    pictures: PictureCache = field(default_factory=PictureCache)
+    encoded: PictureCache = field(default_factory=PictureCache)
+
+
+def hub_of(connection: HTTPConnection) -> Hub:
+    """The hub of the application that a request came to."""
+    return connection.app.state.hub
+
+
+TheHub = Annotated[Hub, Depends(hub_of)]
+
+
+def reply(model: BaseModel, status_code: int = 200) -> Response:
+    """A message as JSON, written by pydantic itself: several times faster than by way of dictionaries."""
+    return Response(model.model_dump_json(), status_code, media_type="application/json")

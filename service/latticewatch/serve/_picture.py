@@ -1,0 +1,116 @@
+"""Pictures of frames and of average patches: binned, marked, encoded, and kept for whoever asks next."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from latticewatch.execute import LiveState
+from latticewatch.pipeline import ROLES
+from latticewatch.serve._palette import colour_of
+
+T = TypeVar("T")
+
+
+class PictureCache:
+    """The few newest pictures, made once however many clients ask for them; safe in any thread.
+
+    Parameters
+    ----------
+    kept : int
+        Pictures beyond this number are forgotten, the one used longest ago first.
+    """
+
+    def __init__(self, kept: int = 8) -> None:
+        self._kept = kept
+        self._lock = threading.Lock()
+        self._pictures: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+
+    def get(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """The picture of a key, made if it is not there; others wait while one is made."""
+        with self._lock:
+            if key not in self._pictures:
+                self._pictures[key] = make()
+            self._pictures.move_to_end(key)
+            while len(self._pictures) > self._kept:
+                self._pictures.popitem(last=False)
+            return self._pictures[key]
+
+
+def binned(picture: NDArray[np.uint8], max_size: int) -> tuple[NDArray[np.uint8], int]:
+    """Average blocks of pixels so that the longest side has at most ``max_size``.
+
+    Parameters
+    ----------
+    picture : ndarray of shape (height, width), uint8
+    max_size : int
+        Longest side wanted [px].
+
+    Returns
+    -------
+    ndarray of shape (height // factor, width // factor), uint8
+        Rows and columns that do not fill a block are left out.
+    int
+        Pixels of the frame to one of the picture, on either axis.
+    """
+    height, width = picture.shape
+    factor = -(-max(height, width) // max_size)
+    # A frame much narrower than long still needs a block on its short side.
+    factor = min(factor, height, width)
+    if factor <= 1:
+        return picture, 1
+    rows, columns = height // factor * factor, width // factor * factor
+    total = np.zeros((rows // factor, columns // factor), np.uint32)
+    for row in range(factor):
+        for column in range(factor):
+            total += picture[row:rows:factor, column:columns:factor]
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8), factor
+
+
+def frame_png(state: LiveState, max_size: int, overlay: bool) -> bytes:
+    """The newest frame as PNG, with every defect ringed in the colour of its class if wanted."""
+    if state.result is None:
+        raise ValueError("no frame has been analysed yet")
+    picture, factor = binned(state.result.picture, max_size)
+    image = Image.fromarray(picture)
+    if overlay:
+        image = image.convert("RGB")
+        _ring_defects(image, state, factor)
+    return _encoded(image)
+
+
+def _ring_defects(image: Image.Image, state: LiveState, factor: int) -> None:
+    assert state.result is not None
+    sites = state.result.sites
+    radius = max(4.0, 0.45 * (state.result.lattice_constant_px or 20.0) / factor)
+    draw = ImageDraw.Draw(image)
+    for index in np.flatnonzero(sites.role == ROLES.index("defect")):
+        row, column = (sites.position[index] + 0.5) / factor - 0.5
+        draw.ellipse(
+            (column - radius, row - radius, column + radius, row + radius),
+            outline=colour_of(int(sites.class_id[index]), "defect"),
+            width=2,
+        )
+
+
+def patch_png(average: NDArray[np.float32], size: int) -> bytes:
+    """An average patch as PNG, each of its pixels a square, the longest side about ``size``."""
+    finite = np.where(np.isfinite(average), average, 0.0)
+    low, high = float(finite.min()), float(finite.max())
+    grey = np.round((finite - low) * (255.0 / (high - low) if high > low else 0.0)).astype(np.uint8)
+    factor = max(1, size // max(grey.shape))
+    return _encoded(Image.fromarray(np.kron(grey, np.ones((factor, factor), np.uint8))))
+
+
+def _encoded(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    # Level 1: a noisy frame hardly gets smaller with more, only slower.
+    image.save(out, "PNG", compress_level=1)
+    return out.getvalue()

@@ -1,0 +1,208 @@
+"""Engine and web server of one configuration, started and stopped as one."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+import uvicorn
+
+from latticewatch.config import Settings
+from latticewatch.errors import ConfigurationError
+from latticewatch.execute import Engine
+from latticewatch.messages import FrameCounts
+from latticewatch.serve._access import Access, split_address
+from latticewatch.serve._app import create_app
+from latticewatch.serve._socket import MAX_MESSAGE
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which says when it listens."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+class Service:
+    """A running service; a context manager.
+
+    Parameters
+    ----------
+    settings : Settings
+        The configuration; port 0 takes any free port.
+    engine : Engine, optional
+        Takes the place of one made from the settings. It is started and stopped here all the same.
+
+    Raises
+    ------
+    ConfigurationError
+        An address that cannot be listened on, or that others can reach without a key.
+
+    Examples
+    --------
+    >>> with Service(settings) as service:      # doctest: +SKIP
+    ...     print(service.url)
+    """
+
+    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+        # The cheap refusals come before a log is opened.
+        Access(settings.serve)
+        self._socket = _listen(*split_address(settings.serve.http))
+        self._address: tuple[str, int] = self._socket.getsockname()[:2]
+        try:
+            self.engine = engine or Engine(settings)
+            app = create_app(self.engine, settings)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._news = app.state.hub.news
+        config = uvicorn.Config(
+            app,
+            ws="websockets-sansio",
+            ws_max_size=2 * MAX_MESSAGE,
+            ws_max_queue=8,
+            ws_per_message_deflate=False,
+            # Idle connections count here; requests and sockets at work are counted by the guard.
+            limit_concurrency=2 * settings.serve.max_connections + 16,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            server_header=False,
+            proxy_headers=False,
+            access_log=False,
+            log_config=None,
+            log_level="warning",
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._stopped = False
+
+    @property
+    def url(self) -> str:
+        """Where the service answers, with the port that it really has."""
+        host, port = self._address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def start(self) -> None:
+        """Start the engine, then answer requests.
+
+        Raises
+        ------
+        ConfigurationError
+            The web server did not come up.
+        """
+        self.engine.start()
+        self._thread.start()
+        self._server.ready.wait(START_TIMEOUT_S)
+        if not self._server.started:
+            self.stop()
+            raise ConfigurationError(f"{self.url}: the web server did not start; see the log")
+
+    def _serve(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        finally:
+            self._server.ready.set()
+
+    def stop(self, drain: bool = False) -> FrameCounts:
+        """Let waiting requests go, stop answering, then stop the engine.
+
+        Parameters
+        ----------
+        drain : bool
+            Analyse the frames that wait; otherwise they are counted as dropped, reason ``shutdown``.
+
+        Returns
+        -------
+        FrameCounts
+            The accounting at the end: nothing is in flight.
+        """
+        if not self._stopped:
+            self._stopped = True
+            # Frames first: their events still reach those who wait for them.
+            self.engine.stop(drain)
+            self._news.close()
+            self._server.should_exit = True
+            if self._thread.ident is not None:
+                self._thread.join()
+            self._socket.close()
+            self.engine.close()
+        return self.engine.receiver.counts()
+
+    def __enter__(self) -> Service:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def run_service(
+    settings: Settings,
+    on_ready: Callable[[Service], None] | None = None,
+    stop: threading.Event | None = None,
+) -> FrameCounts:
+    """Run a service until it is told to stop.
+
+    Parameters
+    ----------
+    settings : Settings
+        The configuration.
+    on_ready : callable, optional
+        Called with the `Service` once it answers.
+    stop : threading.Event, optional
+        Ends the service when set; SIGINT and SIGTERM do so too if this is the main thread.
+
+    Returns
+    -------
+    FrameCounts
+        The accounting at the end.
+    """
+    stop = stop or threading.Event()
+    service = Service(settings)
+    with _signals(stop):
+        try:
+            service.start()
+            if on_ready is not None:
+                on_ready(service)
+            stop.wait()
+        finally:
+            counts = service.stop()
+    return counts
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --http HOST:PORT"
+        ) from error
+
+
+@contextlib.contextmanager
+def _signals(stop: threading.Event) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

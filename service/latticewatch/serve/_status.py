@@ -1,0 +1,59 @@
+"""State of the stream, counts, and whether the service is alive and ready."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Depends, Response
+from starlette.concurrency import run_in_threadpool
+
+from latticewatch.execute import counts_of, status_of
+from latticewatch.messages import Counts, Health, Status
+from latticewatch.serve._access import control_scope, read_scope
+from latticewatch.serve._hub import Hub, TheHub, reply
+
+router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(read_scope)])
+probes = APIRouter(tags=["probes"])
+
+
+@router.get("/status", response_model=Status)
+async def status(hub: TheHub) -> Response:
+    """State of the stream; received = analysed + dropped + in flight, always."""
+    return reply(status_of(hub.engine, hub.engine.state))
+
+
+@router.get("/counts", response_model=Counts)
+async def counts(hub: TheHub) -> Response:
+    """Sites of the newest frame, by role and by class."""
+    return reply(counts_of(hub.engine.state))
+
+
+@router.post("/model:relearn", status_code=202, response_model=Status, dependencies=[Depends(control_scope)])
+async def relearn(hub: TheHub) -> Response:
+    """Throw the classes away and learn again from the next frames."""
+    await run_in_threadpool(hub.engine.relearn)
+    return reply(status_of(hub.engine, hub.engine.state), 202)
+
+
+@probes.get("/healthz", response_model=Health, responses={503: {"model": Health}})
+async def healthz(hub: TheHub) -> Response:
+    """Alive: the threads that take and fold frames run."""
+    if hub.engine.alive:
+        return reply(Health(status="ok"))
+    return reply(
+        Health(status="degraded", detail="a thread of the engine has ended; restart the service"), 503
+    )
+
+
+@probes.get("/readyz", response_model=Health, responses={503: {"model": Health}})
+async def readyz(hub: TheHub) -> Response:
+    """Ready: alive, learnt, and frames are fresh."""
+    problem = _not_ready(hub)
+    if problem is None:
+        return reply(Health(status="ok"))
+    return reply(Health(status="degraded", detail=problem), 503)
+
+
+def _not_ready(hub: Hub) -> str | None:
+    if not hub.engine.alive:
+        return "a thread of the engine has ended; restart the service"
+    phase = hub.engine.status().phase
+    return None if phase == "live" else f"the stream is {phase}"
