@@ -1,0 +1,38 @@
+"""Settings flow in; frames of a simulated microscope flow out over ZeroMQ, the truth of every column beside them.
+
+crystal → specimen → scene → scan and detector → publisher; and a control socket that moves the stage.
+"""
+
+from latticewatch_simulator._control import ControlServer
+from latticewatch_simulator._crystal import Crystal, load_crystal
+from latticewatch_simulator._defects import DEFAULT_DENSITIES, DefectKind
+from latticewatch_simulator._detector import Drift
+from latticewatch_simulator._dynamics import Change
+from latticewatch_simulator._microscope import Microscope, SimulatedFrame
+from latticewatch_simulator._publisher import Publisher, is_local
+from latticewatch_simulator._settings import MaterialName, SimulatorSettings
+from latticewatch_simulator._simulation import Simulation, run
+from latticewatch_simulator._stage import Stage
+from latticewatch_simulator._truth import FrameTruth, TruthWriter, read_truth
+
+__all__ = [
+    "DEFAULT_DENSITIES",
+    "Change",
+    "ControlServer",
+    "Crystal",
+    "DefectKind",
+    "Drift",
+    "FrameTruth",
+    "MaterialName",
+    "Microscope",
+    "Publisher",
+    "SimulatedFrame",
+    "Simulation",
+    "SimulatorSettings",
+    "Stage",
+    "TruthWriter",
+    "is_local",
+    "load_crystal",
+    "read_truth",
+    "run",
+]

@@ -1,0 +1,159 @@
+"""Point defects by name: which column they may replace, what they leave there, and how many there are.
+
+=========  =============================================================  =================
+name       meaning                                                        example
+=========  =============================================================  =================
+``X``      atom X in place of the single atom of a column                 ``Fe`` on W
+``X_H``    the same, naming the column H                                  ``C_B`` in hBN
+``X+Y``    X in place of one Y of a column Y2                             ``Te+S``
+``X2``     X in place of both atoms of a column                           ``Te2``
+``Y1``     one Y missing from a column Y2: single vacancy                 ``S1``
+``V_H``    the whole column H missing: vacancy                            ``V_S2``, ``V_W``
+``ad-X``   adatom X in the hollow of the unit cell, one site a cell       ``ad-Mo``
+=========  =============================================================  =================
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ase.data import atomic_numbers
+
+from latticewatch.errors import ConfigurationError
+from latticewatch_simulator._crystal import Crystal
+from latticewatch_simulator._settings import SimulatorSettings
+from latticewatch_simulator._signal import column_signal
+
+DEFAULT_DENSITIES: dict[str, dict[str, float]] = {
+    "WS2": {"Fe": 0.02, "Te+S": 0.02, "S1": 0.03, "V_S2": 0.015},
+    "WSe2": {"Ti": 0.02, "Se1": 0.03, "V_Se2": 0.015, "V_W": 0.01},
+    "MoS2": {"W": 0.02, "S1": 0.03, "V_S2": 0.015, "V_Mo": 0.01},
+    "MoSe2": {"W": 0.02, "Se1": 0.03, "V_Se2": 0.015, "V_Mo": 0.01},
+    "graphene": {"Si": 0.01, "N": 0.015, "V_C": 0.01},
+    "hBN": {"C_B": 0.02, "C_N": 0.02, "V_B": 0.015, "V_N": 0.015},
+}
+# Electrons per square angstrom and frame at which one frame tells these defects from their hosts.
+DEFAULT_DOSES = {"graphene": 5e5, "hBN": 1e6}
+DICHALCOGENIDE_DOSE = 1e5
+ADATOM = -1
+
+
+@dataclass(frozen=True, slots=True)
+class DefectKind:
+    """One kind of point defect.
+
+    Attributes
+    ----------
+    species : str
+        Name, which is the species of the column in the truth.
+    hosts : tuple of int
+        Columns of the unit cell that it may replace; ``(ADATOM,)`` for the hollow.
+    density : float
+        Fraction of those columns, or of the unit cells.
+    signal : float
+        Fraction of the beam that the column then scatters.
+    """
+
+    species: str
+    hosts: tuple[int, ...]
+    density: float
+    signal: float
+
+
+def default_dose(settings: SimulatorSettings) -> float:
+    """Electrons per square angstrom and frame."""
+    if settings.dose_e_per_a2 is not None:
+        return settings.dose_e_per_a2
+    return (
+        DICHALCOGENIDE_DOSE
+        if settings.structure
+        else DEFAULT_DOSES.get(settings.material, DICHALCOGENIDE_DOSE)
+    )
+
+
+def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectKind, ...]:
+    """Every kind of defect in the specimen; those that are only born later come last, with density zero.
+
+    Raises
+    ------
+    ConfigurationError
+        A name that does not fit the crystal, or a density outside 0 to 1.
+    """
+    densities: Mapping[str, float] = settings.defects if settings.defects is not None else {}
+    if settings.defects is None and settings.structure is None:
+        densities = DEFAULT_DENSITIES[settings.material]
+    newborn = birth_species(settings, crystal)
+    if settings.births_per_frame and newborn not in densities:
+        densities = {**densities, newborn: 0.0}
+    kinds = tuple(_kind(name, density, crystal) for name, density in densities.items())
+    for host in (ADATOM, *range(len(crystal.atoms))):
+        total = sum(kind.density for kind in kinds if host in kind.hosts)
+        if total > 1:
+            where = "adatoms" if host == ADATOM else f"defects on {crystal.species[host]}"
+            raise ConfigurationError(f"densities of {where} sum to {total:g}; give 1 at most")
+    return kinds
+
+
+def birth_species(settings: SimulatorSettings, crystal: Crystal) -> str:
+    """Species that the beam makes: a single vacancy of a two-atom column, else of the lightest column."""
+    if settings.birth_species is not None:
+        return settings.birth_species
+    pairs = [atoms[0] for atoms in crystal.atoms if len(atoms) == 2 and atoms[0] == atoms[1]]
+    if pairs:
+        return f"{pairs[0]}1"
+    lightest = min(range(len(crystal.atoms)), key=lambda column: column_signal(crystal.atoms[column]))
+    return f"V_{crystal.species[lightest]}"
+
+
+def _kind(name: str, density: float, crystal: Crystal) -> DefectKind:
+    if not 0 <= density <= 1:
+        raise ConfigurationError(
+            f"defect {name}: density {density:g}; give a fraction of the columns, 0 to 1"
+        )
+    hosts, atoms = _resolve(name, crystal)
+    unknown = [symbol for symbol in atoms if symbol not in atomic_numbers]
+    if unknown:
+        raise ConfigurationError(f"defect {name}: {unknown[0]} is not an element")
+    if not hosts:
+        raise ConfigurationError(
+            f"defect {name}: {crystal.name} has no column for it; its columns are "
+            f"{', '.join(sorted(set(crystal.species)))}"
+        )
+    replaced = {crystal.species[host] for host in hosts if host != ADATOM}
+    if len(replaced) > 1:
+        choices = " or ".join(f"{name}_{host}" for host in sorted(replaced))
+        raise ConfigurationError(f"defect {name}: more than one column fits; say {choices}")
+    return DefectKind(name, hosts, density, column_signal(atoms))
+
+
+def _resolve(name: str, crystal: Crystal) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Columns that a defect may replace, and the atoms that it leaves there."""
+
+    def columns(*wanted: str) -> tuple[int, ...]:
+        return tuple(k for k, atoms in enumerate(crystal.atoms) if atoms == wanted)
+
+    def pairs() -> tuple[int, ...]:
+        return tuple(
+            k for k, atoms in enumerate(crystal.atoms) if len(atoms) == 2 and crystal.species[k] != name
+        )
+
+    if match := re.fullmatch(r"ad-([A-Z][a-z]?)", name):
+        return (ADATOM,), (match[1],)
+    if match := re.fullmatch(r"(V|[A-Z][a-z]?)_(\S+)", name):
+        hosts = tuple(k for k, species in enumerate(crystal.species) if species == match[2])
+        return hosts, () if match[1] == "V" else (match[1],)
+    if match := re.fullmatch(r"([A-Z][a-z]?)\+([A-Z][a-z]?)", name):
+        return columns(match[2], match[2]), (match[1], match[2])
+    if match := re.fullmatch(r"([A-Z][a-z]?)1", name):
+        return columns(match[1], match[1]), (match[1],)
+    if match := re.fullmatch(r"([A-Z][a-z]?)2", name):
+        return pairs(), (match[1], match[1])
+    if re.fullmatch(r"[A-Z][a-z]?", name):
+        return tuple(k for k, atoms in enumerate(crystal.atoms) if len(atoms) == 1 and atoms != (name,)), (
+            name,
+        )
+    raise ConfigurationError(
+        f"defect {name!r}: say X, X_H, X+Y, X2, Y1, V_H or ad-X, such as Fe, Te+S, S1 or V_S2"
+    )

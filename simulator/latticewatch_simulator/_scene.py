@@ -1,0 +1,147 @@
+"""The noise-free image around the frame, rendered once and sampled for every frame."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.errors import ConfigurationError
+from latticewatch_simulator._settings import MAX_SCENE_PX, SimulatorSettings
+from latticewatch_simulator._signal import Spot
+from latticewatch_simulator._specimen import ColumnTable, Specimen, uniform_hash
+
+# Bilinear sampling needs pixels below this many standard deviations of the narrow Gaussian.
+COARSEST_PIXEL = 0.4
+# Beyond this many standard deviations both Gaussians are below 1e-5 of the peak.
+NARROW_CUTOFF, WIDE_CUTOFF = 5.0, 4.0
+DRIFT_MARGIN_PX = 64
+CONTAMINATION_SCALE_NM = 3.0
+CONTAMINATION_CONTRAST = 0.6
+
+
+@numba.njit(cache=True, nogil=True)
+def add_spots(
+    scene: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    sigma: float,
+    radius: int,
+) -> None:
+    """Add a Gaussian at each position (row, col) [px], cut off at the radius [px]."""
+    height, width = scene.shape
+    scale = -0.5 / (sigma * sigma)
+    along = np.empty(2 * radius + 1)
+    for n in range(len(positions)):
+        if weights[n] == 0.0:
+            continue
+        row, col = positions[n]
+        top, left = round(row) - radius, round(col) - radius
+        for k in range(2 * radius + 1):
+            along[k] = math.exp(scale * (left + k - col) ** 2)
+        first, last = max(0, -left), min(2 * radius + 1, width - left)
+        for r in range(max(top, 0), min(top + 2 * radius + 1, height)):
+            across = weights[n] * math.exp(scale * (r - row) ** 2)
+            for k in range(first, last):
+                scene[r, left + k] += np.float32(across * along[k])
+
+
+class Scene:
+    """What the beam would see around a frame, as the fraction of it that reaches the detector.
+
+    Parameters
+    ----------
+    settings : SimulatorSettings
+        Pixel size, probe, contamination, drift and jitter.
+    specimen : Specimen
+        Where the columns are.
+    centre_nm : ndarray of shape (2,), float64
+        Specimen coordinates (x, y) of the middle of the frame.
+
+    Attributes
+    ----------
+    image : ndarray of shape (height, width), float32
+        Finer than the frame by `oversampling`, larger by `margin_px` on each side.
+    columns : ColumnTable
+        Every column in it.
+    """
+
+    def __init__(
+        self, settings: SimulatorSettings, specimen: Specimen, centre_nm: NDArray[np.float64]
+    ) -> None:
+        self._specimen = specimen
+        self._spot = Spot.of_probe(settings.probe_fwhm_nm, settings.source_sigma_nm)
+        self.oversampling = math.ceil(settings.pixel_size_nm / (COARSEST_PIXEL * self._spot.narrow_nm))
+        drift_px = max(map(abs, settings.drift_nm_per_frame)) / settings.pixel_size_nm
+        self.margin_px = DRIFT_MARGIN_PX + math.ceil(2 * drift_px + 6 * settings.line_jitter_px)
+        self._fine_nm = settings.pixel_size_nm / self.oversampling
+        rows, cols = (self.oversampling * (n + 2 * self.margin_px) for n in settings.shape)
+        if rows * cols > MAX_SCENE_PX:
+            raise ConfigurationError(
+                f"scene of {rows} x {cols} px for a frame of {settings.shape[0]} x {settings.shape[1]}; "
+                "give fewer or smaller pixels"
+            )
+        # Specimen coordinates of the scene's first pixel; frame row r is scene row oversampling * (margin + r).
+        half = (np.array(settings.shape[::-1]) - 1) / 2 + self.margin_px
+        self._corner_nm = np.asarray(centre_nm, float) - half * settings.pixel_size_nm
+        reach = WIDE_CUTOFF * self._spot.wide_nm
+        extent = np.array([cols, rows]) * self._fine_nm
+        self.columns: ColumnTable = specimen.columns(
+            self._corner_nm - reach, self._corner_nm + extent + reach
+        )
+        self.image = np.zeros((rows, cols), np.float32)
+        self._add(self.columns.xy_nm, specimen.signal[self.columns.species])
+        if settings.contamination:
+            level = settings.contamination * float(self.image.mean())
+            self.image += level * self._contamination(settings.seed)
+
+    def positions_px(self) -> NDArray[np.float64]:
+        """Row and column of every column in a frame without drift since the scene was rendered [frame px]."""
+        fine = (self.columns.xy_nm[:, ::-1] - self._corner_nm[::-1]) / self._fine_nm
+        return fine / self.oversampling - self.margin_px
+
+    def change(self, at: int, species: int) -> None:
+        """Make column number ``at`` of the table another species, here and in the specimen's image of it."""
+        signal = self._specimen.signal
+        now = self.columns.species[at]
+        self._add(self.columns.xy_nm[at : at + 1], signal[species : species + 1] - signal[now])
+        self.columns.species[at] = species
+
+    def _add(self, xy_nm: NDArray[np.float64], signal: NDArray[np.float64]) -> None:
+        positions = np.ascontiguousarray((xy_nm - self._corner_nm)[:, ::-1] / self._fine_nm)
+        for sigma, amplitude, cutoff in (
+            (self._spot.narrow_nm, self._spot.narrow, NARROW_CUTOFF),
+            (self._spot.wide_nm, self._spot.wide, WIDE_CUTOFF),
+        ):
+            radius = math.ceil(cutoff * sigma / self._fine_nm)
+            add_spots(self.image, positions, amplitude * signal, sigma / self._fine_nm, radius)
+
+    def _contamination(self, seed: int) -> NDArray[np.float32]:
+        """Log-normal smooth noise of mean one, fixed to the specimen: a B-spline through hashed nodes."""
+        first = np.floor(self._corner_nm / CONTAMINATION_SCALE_NM).astype(np.int64) - 1
+        basis, nodes = [], []
+        for axis, n in ((1, self.image.shape[0]), (0, self.image.shape[1])):
+            along = (self._corner_nm[axis] + np.arange(n) * self._fine_nm) / CONTAMINATION_SCALE_NM - first[
+                axis
+            ]
+            number = np.arange(int(along[-1]) + 3)
+            basis.append(_cubic_b_spline(along[:, None] - number))
+            nodes.append(number + first[axis])
+        key = (nodes[0][:, None] << 32) ^ (nodes[1] & 0xFFFFFFFF)
+        # The sum of twelve uniform numbers less six is normal enough for dirt.
+        normal = sum(uniform_hash(12 * key + k, seed ^ 0xD1B7) for k in range(12)) - 6.0
+        rows, cols = basis
+        # The spline averages nodes: divided by the root of its summed squares the variance is one everywhere.
+        spread = np.sqrt((rows**2).sum(1))[:, None] * np.sqrt((cols**2).sum(1))
+        smooth = CONTAMINATION_CONTRAST * (rows @ normal @ cols.T) / spread
+        return np.exp(smooth - CONTAMINATION_CONTRAST**2 / 2).astype(np.float32)
+
+
+def _cubic_b_spline(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The cubic B-spline: support -2 to 2, integral one."""
+    x = np.abs(x)
+    inner = 2 / 3 - x**2 + x**3 / 2
+    outer = np.clip(2 - x, 0, None) ** 3 / 6
+    return np.where(x < 1, inner, outer)

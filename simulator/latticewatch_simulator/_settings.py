@@ -1,0 +1,125 @@
+"""Everything that can be set on the simulated microscope and its specimen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from latticewatch.errors import ConfigurationError
+
+MaterialName = Literal["WS2", "WSe2", "MoS2", "MoSe2", "graphene", "hBN"]
+# Room for the scene that frames are sampled from, drift and stage moves included [px].
+MAX_SCENE_PX = 1 << 27
+
+
+class SimulatorSettings(BaseModel):
+    """The specimen, the scan and the detector; frozen, every value bounded.
+
+    Positions are specimen coordinates in nanometres, x along columns and y along rows of the frame.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    material: MaterialName = Field("WS2", description="Ignored where a structure file is given.")
+    structure: Path | None = Field(None, description="Structure file that ASE reads, seen along z.")
+    defects: dict[str, float] | None = Field(
+        None, description="Fraction of the eligible columns by species; None takes those of the material."
+    )
+    rotation_deg: float = Field(
+        0.0, ge=-360, le=360, description="Turns lattice vector a from +x towards +y."
+    )
+    origin_nm: tuple[float, float] = Field(
+        (0.0, 0.0), description="Where the corner of unit cell 0, 0 lies (x, y)."
+    )
+    contamination: float = Field(
+        0.0, ge=0, le=10, description="Mean of the uneven background, in scene means."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Decides the defects and every random number of the scan."
+    )
+
+    births_per_frame: float = Field(0.05, ge=0, le=100, description="Mean number of defects born in a frame.")
+    birth_species: str | None = Field(
+        None, description="Species of a newborn; None takes the simplest vacancy."
+    )
+    lifetime_frames: float = Field(400.0, ge=1, le=1e9, description="Mean time until a newborn defect heals.")
+
+    shape: tuple[int, int] = Field((1024, 1024), description="Rows and columns of a frame, 64 to 8192 each.")
+    pixel_size_nm: float = Field(0.012, ge=0.001, le=0.1)
+    probe_fwhm_nm: float = Field(
+        0.0687, ge=0.03, le=0.5, description="Of the probe with the columns' thermal motion."
+    )
+    source_sigma_nm: float = Field(0.02, ge=0, le=0.5, description="Blur by the effective source.")
+    fps: float = Field(10.0, gt=0, le=1000, description="Frames per second.")
+    dwell_us: float | None = Field(
+        None, gt=0, description="In the header; None is the frame period over the pixels."
+    )
+    dose_e_per_a2: float | None = Field(
+        None, gt=0, le=1e9, description="Electrons per square angstrom and frame; None takes the material's."
+    )
+    drift_nm_per_frame: tuple[float, float] = Field(
+        (0.003, 0.0015), description="Drift (row, column), 1 nm at most."
+    )
+    line_jitter_px: float = Field(0.15, ge=0, le=5, description="Along the line; half of it across [px rms].")
+    flicker: float = Field(0.02, ge=0, le=0.5, description="Relative variation of the beam current.")
+    counts_per_electron: float = Field(40.0, gt=0, le=1e4, description="Detector gain.")
+    gain_spread: float = Field(0.35, ge=0, le=2, description="Relative spread of one electron's pulse.")
+    read_noise: float = Field(12.0, ge=0, le=1e4, description="Counts rms.")
+    offset: float = Field(600.0, ge=0, le=60000, description="Counts in the dark.")
+
+    stage_nm: tuple[float, float] = Field((0.0, 0.0), description="Where the stage starts (x, y).")
+    stage_limit_nm: float = Field(
+        500.0, gt=0, le=1e5, description="The stage stays within this, on either axis."
+    )
+    settle_s: float = Field(0.3, ge=0, le=60, description="From the request of a move to its end.")
+
+    @classmethod
+    def checked(cls, **values: Any) -> Self:
+        """Settings from values, with one readable error.
+
+        Raises
+        ------
+        ConfigurationError
+            A value out of bounds, named with its limit.
+        """
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigurationError(
+                f"simulator setting {where}: {first['msg']} (got {first['input']!r})"
+            ) from error
+        settings.check()
+        return settings
+
+    def check(self) -> None:
+        """What no single field shows.
+
+        Raises
+        ------
+        ConfigurationError
+            A frame, a drift or a stage position beyond what can be simulated.
+        """
+        if not all(64 <= n <= 8192 for n in self.shape):
+            raise ConfigurationError(
+                f"frame of {self.shape[0]} x {self.shape[1]} px: give 64 to 8192 on either side"
+            )
+        if max(map(abs, self.drift_nm_per_frame)) > 1:
+            raise ConfigurationError(f"drift of {self.drift_nm_per_frame} nm per frame: give 1 nm at most")
+        if max(map(abs, self.stage_nm)) > self.stage_limit_nm:
+            raise ConfigurationError(
+                f"stage at {self.stage_nm} nm: give a start within plus and minus {self.stage_limit_nm:g} nm"
+            )
+
+    @property
+    def fov_nm(self) -> tuple[float, float]:
+        """Field of view, height and width."""
+        return self.shape[0] * self.pixel_size_nm, self.shape[1] * self.pixel_size_nm
+
+    @property
+    def dwell(self) -> float:
+        """Dwell time for the header [us]."""
+        return self.dwell_us or 1e6 / (self.fps * self.shape[0] * self.shape[1])
