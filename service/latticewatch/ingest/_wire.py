@@ -23,6 +23,7 @@ from latticewatch.messages import FrameHeader, SeriesEnd, SeriesStart
 
 MAX_HEADER_BYTES = 64 * 1024
 MAX_SIDE_PX = 65536
+MIN_PIXEL_NM, MAX_PIXEL_NM = 1e-6, 1e6
 # Smallest block that bitshuffle's authors recommend; smaller ones would only buy a sender our time.
 MIN_BLOCK_ELEMENTS = 128
 # EPICS counts seconds from 1990; a number below this (November 2023 in UNIX time) was counted from there.
@@ -50,10 +51,13 @@ class WireFrame:
         ``shape`` is rows, columns.
     image : ndarray of shape (height, width)
         Read-only; a view of the received buffer where that was not compressed.
+    pixel_size_nm : float or None
+        From the header's pixel size, else from its field of view along a row.
     """
 
     header: FrameHeader
     image: NDArray[Any]
+    pixel_size_nm: float | None
 
 
 def decode(
@@ -174,7 +178,16 @@ def _decode_frame(header: FrameHeader, buffer: memoryview, max_frame_mib: int) -
     if not image.flags.aligned:  # ZeroMQ packs small messages back to back
         image = image.copy()
     image.flags.writeable = False
-    return WireFrame(header.model_copy(update={"shape": shape}), image)
+    return WireFrame(header.model_copy(update={"shape": shape}), image, _pixel_size_nm(header, shape[1]))
+
+
+def _pixel_size_nm(header: FrameHeader, width: int) -> float | None:
+    size = header.pixel_size_nm
+    if size is None and header.fov_nm is not None:
+        size = header.fov_nm / width
+    if size is not None and not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:
+        raise WireError(f"pixel size {size:g} nm, expected {MIN_PIXEL_NM:g} to {MAX_PIXEL_NM:g}", "header")
+    return size
 
 
 def _numeric(name: str) -> np.dtype[Any]:

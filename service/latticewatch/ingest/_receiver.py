@@ -1,0 +1,302 @@
+"""ZeroMQ sockets in; frames, and what happens between them, out of one bounded queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import replace
+from typing import Self
+
+import structlog
+import zmq
+
+from latticewatch.config import IngestSettings
+from latticewatch.errors import ConfigurationError, WireError
+from latticewatch.ingest._frame import Frame
+from latticewatch.ingest._items import Gap, Item, SeriesEnded, SeriesStarted
+from latticewatch.ingest._ledger import FrameLedger
+from latticewatch.ingest._series import Discarded, SeriesTracker
+from latticewatch.ingest._wire import MAX_HEADER_BYTES, decode
+from latticewatch.messages import FrameCounts
+
+# Starts, ends and gaps that may wait. They are never dropped; when so many wait, reception pauses.
+MAX_MARKERS = 256
+# Messages that ZeroMQ may hold for us while we are busy with another one, in the mode that drops.
+LATEST_HWM = 32
+
+log = structlog.get_logger(__name__)
+
+
+class Receiver:
+    """Receives frames from one or several sources in a thread of its own.
+
+    *latest*: the queue holds ``queue_frames`` frames and drops the oldest, counted as ``queue full``.
+    *lossless*: a full queue stops reception, and ZeroMQ holds the sender back (with PUSH and PULL; a PUB
+    socket drops instead, and the gaps are counted as lost upstream).
+
+    Parameters
+    ----------
+    settings : IngestSettings
+    context : zmq.Context, optional
+        Left open when the receiver is closed; without one the receiver makes its own.
+
+    Raises
+    ------
+    ConfigurationError
+        From `start`: an endpoint that cannot be bound or connected.
+
+    Examples
+    --------
+    >>> with Receiver(settings) as receiver:                    # doctest: +SKIP
+    ...     while (item := receiver.get(timeout=1.0)) is not None:
+    ...         if isinstance(item, Frame):
+    ...             analyse(item)
+    ...             receiver.done(item)
+    """
+
+    def __init__(self, settings: IngestSettings, context: zmq.Context | None = None) -> None:
+        self.settings = settings
+        self._context = context
+        self._owned: zmq.Context | None = None
+        self._ledger = FrameLedger()
+        self._tracker = SeriesTracker(settings.pixel_size_nm)
+        self._changed = threading.Condition()
+        self._queue: deque[Item] = deque()
+        self._frames_waiting = 0
+        self._next_ordinal = 0
+        self._last_frame: float | None = None
+        self._closing = False
+        self._error: BaseException | None = None
+        self._sockets: list[zmq.Socket] = []
+        self._thread: threading.Thread | None = None
+        self.endpoints: tuple[str, ...] = ()
+
+    def start(self) -> Self:
+        """Open the sockets and start to receive; ``endpoints`` then holds the addresses, ports resolved."""
+        if self._thread is not None or self._closing:
+            raise ConfigurationError("a receiver starts once; make a new one")
+        if self._context is None:
+            self._context = self._owned = zmq.Context()
+        try:
+            # A pair of our own, through which `close` wakes the thread.
+            for use in ("bind", "connect"):
+                self._sockets.append(self._context.socket(zmq.PAIR))
+                getattr(self._sockets[-1], use)(f"inproc://latticewatch-receiver-{id(self)}")
+            self.endpoints = tuple(self._open(self._context, source) for source in self.settings.sources)
+        except BaseException:
+            self.close()
+            raise
+        self._thread = threading.Thread(target=self._run, name="latticewatch-ingest", daemon=True)
+        self._thread.start()
+        return self
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def get(self, timeout: float | None = None) -> Item | None:
+        """Take the next item, in the order in which it happened.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait; without it, until there is one.
+
+        Returns
+        -------
+        Frame or SeriesStarted or SeriesEnded or Gap or None
+            None after the timeout, or when the receiver is closed. A `Frame` has its ``ordinal`` now, and
+            must be given to `done` or `dropped`.
+
+        Raises
+        ------
+        BaseException
+            What ended the receiving thread, if something did.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._error or self._closing, timeout)
+            if not self._queue:
+                if self._error is not None:
+                    raise self._error
+                return None
+            item = self._queue.popleft()
+            if isinstance(item, Frame):
+                item = replace(item, ordinal=self._next_ordinal)
+                self._ledger.hand_out(self._next_ordinal)
+                self._next_ordinal += 1
+                self._frames_waiting -= 1
+            self._changed.notify_all()
+            return item
+
+    def done(self, frame: Frame) -> None:
+        """The frame was analysed."""
+        self._ledger.finish(frame.ordinal)
+
+    def dropped(self, frame: Frame, reason: str) -> None:
+        """The frame will not be analysed, for this reason."""
+        self._ledger.finish(frame.ordinal, dropped=reason)
+
+    def counts(self) -> FrameCounts:
+        """Where every frame is; ``received = analysed + dropped + in_flight`` in every reply."""
+        return self._ledger.counts()
+
+    @property
+    def last_frame_age_s(self) -> float | None:
+        """Seconds since the last frame arrived; None before the first."""
+        return None if self._last_frame is None else time.monotonic() - self._last_frame
+
+    def close(self) -> None:
+        """Stop receiving; frames that still wait are dropped as ``shutdown``. May be called twice."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            if self._thread is not None and not self._sockets[0].closed:
+                self._sockets[0].send(b"", zmq.NOBLOCK)
+        if self._thread is not None:
+            self._thread.join()
+        for socket in self._sockets:
+            socket.close(linger=0)
+        if self._owned is not None:
+            self._owned.term()
+        with self._changed:
+            while self._queue:
+                if isinstance(self._queue.popleft(), Frame):
+                    self._ledger.drop_waiting("shutdown")
+            self._frames_waiting = 0
+
+    def _open(self, context: zmq.Context, source: str) -> str:
+        settings = self.settings
+        socket = context.socket(zmq.SUB if settings.socket == "sub" else zmq.PULL)
+        self._sockets.append(socket)
+        socket.linger = 0
+        socket.rcvhwm = LATEST_HWM if settings.mode == "latest" else settings.queue_frames
+        # Somewhat too large is read and counted as such; ZeroMQ cuts off a peer that sends more than this.
+        socket.maxmsgsize = 2 * settings.max_frame_mib * 2**20 + MAX_HEADER_BYTES
+        socket.tcp_keepalive = 1
+        socket.ipv6 = "[" in source
+        if settings.socket == "sub":
+            socket.subscribe(b"")
+        try:
+            if not settings.bind:
+                socket.connect(source)
+                return source
+            socket.bind(source)
+            return socket.last_endpoint.decode()
+        except zmq.ZMQError as error:
+            verb = "bind" if settings.bind else "connect"
+            raise ConfigurationError(
+                f"source {source}: cannot {verb}: {error}; expected tcp://HOST:PORT or ipc://PATH"
+            ) from error
+
+    def _run(self) -> None:
+        try:
+            self._receive()
+        except zmq.ContextTerminated:
+            pass  # the owner of the context has ended everything
+        except BaseException as error:
+            log.exception("receiving has stopped")
+            with self._changed:
+                self._error = error
+        finally:
+            with self._changed:
+                self._closing = True
+                for socket in self._sockets:
+                    socket.close(linger=0)
+                self._changed.notify_all()
+
+    def _receive(self) -> None:
+        _, woken, *sources = self._sockets
+        poller = zmq.Poller()
+        poller.register(woken, zmq.POLLIN)
+        for socket in sources:
+            poller.register(socket, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            for number, socket in enumerate(sources):
+                if socket in ready:
+                    if not self._wait_for_space():
+                        return
+                    self._take(number, socket)
+            if woken in ready:
+                return
+
+    def _wait_for_space(self) -> bool:
+        """Wait until the queue may take what one message brings; false when the receiver is being closed."""
+        lossless = self.settings.mode == "lossless"
+
+        def has_space() -> bool:
+            frames = self._frames_waiting
+            full = lossless and frames >= self.settings.queue_frames
+            return not full and len(self._queue) - frames < MAX_MARKERS
+
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or has_space())
+            return not self._closing
+
+    def _take(self, source: int, socket: zmq.Socket) -> None:
+        """Read one message; whatever is wrong with it is counted, logged and forgotten."""
+        try:
+            parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return
+        now = time.time()
+        try:
+            message = decode([part.buffer for part in parts], max_frame_mib=self.settings.max_frame_mib)
+            # All of it before any of it is queued, so that a fault of ours leaves no half message behind.
+            items = list(self._tracker.accept(source, message, now))
+        except WireError as error:
+            self._note(
+                self._ledger.reject(error.reason), "message rejected", source, error.reason, str(error)
+            )
+            return
+        except Exception:
+            self._ledger.reject("internal")
+            log.exception("message rejected", source=self.settings.sources[source], reason="internal")
+            return
+        for item in items:
+            self._put(source, item)
+
+    def _put(self, source: int, item: Item | Discarded) -> None:
+        match item:
+            case Discarded():
+                self._ledger.receive()
+                if item.found:
+                    self._ledger.lose(-1)
+                count = self._ledger.drop_waiting(item.reason)
+                self._note(
+                    count, "frame discarded", source, item.reason, f"{item.series_id} frame {item.number}"
+                )
+                return
+            case Gap():
+                self._ledger.lose(item.n)
+                log.debug("frames lost", series=item.series_id, first=item.first, last=item.last)
+            case SeriesStarted():
+                log.info("series started", series=item.series_id, reason=item.reason)
+            case SeriesEnded():
+                log.info("series ended", series=item.series_id, frames=item.frames, reason=item.reason)
+            case Frame():
+                self._last_frame = time.monotonic()
+                self._ledger.receive()
+        with self._changed:
+            if isinstance(item, Frame):
+                if self._frames_waiting >= self.settings.queue_frames:
+                    self._drop_oldest()
+                self._frames_waiting += 1
+            self._queue.append(item)
+            self._changed.notify_all()
+
+    def _drop_oldest(self) -> None:
+        oldest = next(i for i, waiting in enumerate(self._queue) if isinstance(waiting, Frame))
+        del self._queue[oldest]
+        self._frames_waiting -= 1
+        self._ledger.drop_waiting("queue full")
+
+    def _note(self, count: int, event: str, source: int, reason: str, detail: str) -> None:
+        # The first, second, fourth, eighth … of a kind: a broken sender fills no disk.
+        if count & (count - 1) == 0:
+            log.warning(
+                event, source=self.settings.sources[source], reason=reason, detail=detail, count=count
+            )
