@@ -1,1 +1,29 @@
-""""""
+"""A frame in; its lattice, flattened image and sites out, vacant sites included."""
+
+from latticewatch.lattice._background import Flattened, PixelNoise, flatten
+from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
+from latticewatch.lattice._phase import PhaseField, phase_field
+from latticewatch.lattice._profile import ColumnProfile, column_profile
+from latticewatch.lattice._sites import Sites, predict_sites
+from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
+
+__all__ = [
+    "BraggPeaks",
+    "ColumnProfile",
+    "Flattened",
+    "Lattice",
+    "PhaseField",
+    "PixelNoise",
+    "Sites",
+    "UnitCell",
+    "bragg_peaks",
+    "column_profile",
+    "find_lattice",
+    "flatten",
+    "follow_lattice",
+    "phase_field",
+    "predict_sites",
+    "reciprocal_basis",
+    "unit_cell",
+]

@@ -1,0 +1,202 @@
+"""The average unit cell of a frame, and the atomic columns in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from latticewatch.lattice._phase import PhaseField, _interpolate
+
+# A column must stand out of the average cell by this many standard deviations of its noise, and by this share of the
+# range of the cell, under which lie the ripples of the probe's tails and of the interpolation.
+MIN_PROMINENCE_SIGMA = 6.0
+MIN_PROMINENCE_SHARE = 0.015
+# Standard deviation, in lattice constants, of the smoothing under which the centre of a column is refined.
+REFINE_SMOOTHING = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitCell:
+    """The average unit cell.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n1, n2), float64
+        Intensity on a grid of cell coordinates, first index along the first lattice vector; node (0, 0) is the
+        corner of the cell.
+    error : ndarray of shape (n1, n2), float64
+        Standard error of `mean`.
+    columns : ndarray of shape (n_columns, 2), float64
+        Cell coordinates of the atomic columns, brightest first.
+    height : ndarray of shape (n_columns,), float64
+        Intensity of the columns above the lowest point of the cell.
+    """
+
+    mean: NDArray[np.float64]
+    error: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    height: NDArray[np.float64]
+
+
+def unit_cell(image: NDArray[np.float32], field: PhaseField, used: NDArray[np.float32] | None = None) -> UnitCell:
+    """Fold a frame into one unit cell and find the columns in it, dim ones that no single frame shows included.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+    field : PhaseField
+    used : ndarray of shape (height, width), float32, optional
+        Weight of each pixel.
+    """
+    lengths = np.hypot(*field.vectors.T)
+    shape = np.clip(np.rint(2 * lengths), 12, 128).astype(int)
+    n_cells = image.size * abs(np.linalg.det(field.basis))
+    # few cells cannot fill a fine grid
+    fill = np.sqrt(image.size / (8.0 * shape.prod())) if n_cells else 1.0
+    shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
+    weight = np.ones((1, 1), np.float32) if used is None else used
+    total, squares, mass = fold_cells(
+        image, weight, field.basis, field.phase, field.origin, field.step, int(shape[0]), int(shape[1])
+    )
+    if mass.min() <= 0:
+        filled = ndimage.distance_transform_edt(mass <= 0, return_distances=False, return_indices=True)
+        total, squares, mass = (x[tuple(filled)] for x in (total, squares, mass))
+    mean = total / mass
+    variance = np.maximum(squares / mass - mean**2, 0)
+    error = np.sqrt(variance / mass)
+    columns, height = _columns(mean, error, field)
+    return UnitCell(mean, error, columns, height)
+
+
+def _columns(
+    mean: NDArray[np.float64], error: NDArray[np.float64], field: PhaseField
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Local maxima of the cell that stand out of what separates them from a brighter one."""
+    spacing = float(np.min(np.hypot(*field.vectors.T) / mean.shape))
+    sigma = max(0.7 / spacing, 0.7)
+    smooth = ndimage.gaussian_filter(mean, sigma, mode="wrap")
+    noise = float(np.median(error)) / (2 * np.sqrt(np.pi) * sigma)
+    span = float(np.ptp(smooth))
+    needed = max(MIN_PROMINENCE_SIGMA * noise, MIN_PROMINENCE_SHARE * span)
+    peaks = [(i, j) for i, j, prominence in _prominent(smooth) if prominence > needed]
+    if not peaks:
+        return np.zeros((0, 2)), np.zeros(0)
+    # a broader smoothing than shows the column gives its centre with less noise
+    broad = ndimage.gaussian_filter(mean, max(sigma, REFINE_SMOOTHING * min(mean.shape)), mode="wrap")
+    refined = np.array([_vertex(broad, i, j) for i, j in peaks])
+    height = np.array([smooth[i, j] for i, j in peaks]) - smooth.min()
+    order = np.argsort(-height)
+    return refined[order] / mean.shape % 1.0, height[order]
+
+
+def _prominent(cell: NDArray[np.float64]) -> list[tuple[int, int, float]]:
+    """Every maximum of a periodic map with its prominence: its height over the saddle to a higher one.
+
+    The map is flooded from the top; where two basins meet, the lower of the two summits gets its prominence.
+    """
+    n1, n2 = cell.shape
+    owner = np.full(cell.shape, -1)
+    summits: list[tuple[int, int]] = []
+    parent: list[int] = []
+    prominence: list[float] = []
+
+    def root(k: int) -> int:
+        while parent[k] != k:
+            k = parent[k]
+        return k
+
+    for flat in np.argsort(-cell, axis=None, kind="stable"):
+        i, j = divmod(int(flat), n2)
+        around = {
+            root(int(owner[(i + di) % n1, (j + dj) % n2]))
+            for di in (-1, 0, 1)
+            for dj in (-1, 0, 1)
+            if (di, dj) != (0, 0) and owner[(i + di) % n1, (j + dj) % n2] >= 0
+        }
+        if not around:
+            owner[i, j] = len(summits)
+            parent.append(len(summits))
+            prominence.append(np.inf)
+            summits.append((i, j))
+            continue
+        highest = min(around)  # summits are numbered from the top
+        owner[i, j] = highest
+        for other in around - {highest}:
+            parent[other] = highest
+            prominence[other] = float(cell[summits[other]] - cell[i, j])
+    prominence = [p if np.isfinite(p) else float(np.ptp(cell)) for p in prominence]
+    return [(i, j, p) for (i, j), p in zip(summits, prominence, strict=True)]
+
+
+def _vertex(cell: NDArray[np.float64], i: int, j: int) -> NDArray[np.float64]:
+    """Sub-node position of a maximum: vertex of the paraboloid through the nodes around it."""
+    n1, n2 = cell.shape
+    z = cell[np.ix_(np.arange(i - 1, i + 2) % n1, np.arange(j - 1, j + 2) % n2)]
+    gradient = np.array([(z[2, 1] - z[0, 1]) / 2, (z[1, 2] - z[1, 0]) / 2])
+    mixed = (z[2, 2] - z[2, 0] - z[0, 2] + z[0, 0]) / 4
+    hessian = np.array([[z[2, 1] - 2 * z[1, 1] + z[0, 1], mixed], [mixed, z[1, 2] - 2 * z[1, 1] + z[1, 0]]])
+    if np.linalg.det(hessian) <= 0:
+        return np.array([i, j], float)
+    return np.array([i, j]) + np.clip(np.linalg.solve(hessian, -gradient), -2.0, 2.0)
+
+
+@njit(cache=True, nogil=True)
+def fold_cells(image, weight, basis, phase, origin, step, n1, n2):  # pragma: no cover - compiled
+    """Weighted sums of I, I² and 1 over all pixels, shared bilinearly between the four nearest nodes of the cell."""
+    height, width = image.shape
+    weighted = weight.shape[0] > 1
+    total = np.zeros((n1, n2))
+    squares = np.zeros((n1, n2))
+    mass = np.zeros((n1, n2))
+    for r in range(height):
+        i = (r - origin) / step
+        for c in range(width):
+            w = weight[r, c] if weighted else 1.0
+            if w <= 0:
+                continue
+            j = (c - origin) / step
+            u = basis[0, 0] * r + basis[0, 1] * c + _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
+            v = basis[1, 0] * r + basis[1, 1] * c + _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
+            u = (u - np.floor(u)) * n1
+            v = (v - np.floor(v)) * n2
+            i0, j0 = int(u), int(v)
+            fu, fv = u - i0, v - j0
+            i0 %= n1
+            j0 %= n2
+            i1, j1 = (i0 + 1) % n1, (j0 + 1) % n2
+            value = float(image[r, c])
+            for a, wa in ((i0, 1 - fu), (i1, fu)):
+                for b, wb in ((j0, 1 - fv), (j1, fv)):
+                    q = w * wa * wb
+                    total[a, b] += q * value
+                    squares[a, b] += q * value * value
+                    mass[a, b] += q
+    return total, squares, mass
+
+
+@njit(cache=True, nogil=True)
+def unfold_cell(cell, basis, phase, origin, step, height, width):  # pragma: no cover - compiled
+    """The frame that a perfect lattice would give: the cell at the coordinates of every pixel."""
+    n1, n2 = cell.shape
+    out = np.empty((height, width), np.float32)
+    for r in range(height):
+        i = (r - origin) / step
+        for c in range(width):
+            j = (c - origin) / step
+            u = basis[0, 0] * r + basis[0, 1] * c + _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
+            v = basis[1, 0] * r + basis[1, 1] * c + _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
+            u = (u - np.floor(u)) * n1
+            v = (v - np.floor(v)) * n2
+            i0, j0 = int(u), int(v)
+            fu, fv = u - i0, v - j0
+            i0 %= n1
+            j0 %= n2
+            i1, j1 = (i0 + 1) % n1, (j0 + 1) % n2
+            out[r, c] = (1 - fu) * ((1 - fv) * cell[i0, j0] + fv * cell[i0, j1]) + fu * (
+                (1 - fv) * cell[i1, j0] + fv * cell[i1, j1]
+            )
+    return out
