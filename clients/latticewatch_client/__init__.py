@@ -1,0 +1,32 @@
+"""Calls in, messages out: the client of a Latticewatch service, and the control loop that uses it."""
+
+from latticewatch.errors import (
+    ControlError,
+    CursorGoneError,
+    ServiceError,
+    ServiceUnreachableError,
+    StaleStreamError,
+    UnauthorizedError,
+    UnknownClassError,
+)
+from latticewatch_client._async import AsyncClient
+from latticewatch_client._client import Client
+from latticewatch_client._follow import Cursor
+from latticewatch_client.loop import ControlLoop, LoopReport
+from latticewatch_client.microscope import Microscope
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ControlError",
+    "ControlLoop",
+    "Cursor",
+    "CursorGoneError",
+    "LoopReport",
+    "Microscope",
+    "ServiceError",
+    "ServiceUnreachableError",
+    "StaleStreamError",
+    "UnauthorizedError",
+    "UnknownClassError",
+]

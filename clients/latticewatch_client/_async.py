@@ -1,0 +1,145 @@
+"""The client for programs that do something else while they wait: the same calls, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Self, TypeVar
+
+import httpx
+
+from latticewatch.errors import CursorGoneError, ServiceUnreachableError
+from latticewatch.messages import (
+    ClassDetail,
+    ClassSummary,
+    Counts,
+    Event,
+    EventPage,
+    FrameInfo,
+    Role,
+    Status,
+    Tracks,
+)
+from latticewatch_client import _calls
+from latticewatch_client._calls import DEFAULT_TIMEOUT_S, DEFAULT_URL, Call
+from latticewatch_client._follow import WAIT_S, After, Cursor, Follower
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to a Latticewatch service, for asyncio. Parameters and attributes as `Client`."""
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=url, headers=_calls.headers_of(key), timeout=timeout, transport=transport
+        )
+        self.cursor: Cursor | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def _send(self, call: Call[T]) -> T:
+        request = call.request(self._http, self._timeout)
+        try:
+            response = await self._http.send(request)
+        except httpx.TransportError as error:
+            raise _calls.unreachable(request.url, error, self._timeout + call.extra_wait_s) from error
+        return call.result(response)
+
+    async def events(
+        self,
+        after: After = None,
+        types: Sequence[str] | None = None,
+        follow: bool = True,
+        on_gap: Callable[[CursorGoneError], None] | None = None,
+    ) -> AsyncIterator[Event]:
+        """Events in order, at least once; see `Client.events`."""
+        async for page in self.event_pages(after, types, follow, on_gap):
+            for event in page.events:
+                self.cursor = Cursor(event.stream, event.seq)
+                yield event
+
+    async def event_pages(
+        self,
+        after: After = None,
+        types: Sequence[str] | None = None,
+        follow: bool = True,
+        on_gap: Callable[[CursorGoneError], None] | None = None,
+        wait: Callable[[], float] = lambda: WAIT_S,
+    ) -> AsyncIterator[EventPage]:
+        """The same, page by page; see `Client.event_pages`."""
+        follower = Follower(after, types, follow)
+        while not follower.finished:
+            try:
+                page = await self._send(follower.next_call(wait()))
+            except CursorGoneError as gone:
+                if on_gap is None:
+                    raise
+                self.cursor = follower.resume(gone)
+                on_gap(gone)
+            except ServiceUnreachableError:
+                if not follow:
+                    raise
+                await asyncio.sleep(follower.backoff.next())
+            else:
+                yield page
+                self.cursor = follower.take(page)
+
+    async def status(self) -> Status:
+        """State of the stream."""
+        return await self._send(_calls.status())
+
+    async def counts(self) -> Counts:
+        """Sites of the newest frame, by role and by class."""
+        return await self._send(_calls.counts())
+
+    async def classes(self) -> list[ClassSummary]:
+        """Every class of the catalogue."""
+        return await self._send(_calls.classes())
+
+    async def class_(self, class_id: int) -> ClassDetail:
+        """One class with its average patch."""
+        return await self._send(_calls.one_class(class_id))
+
+    async def rename(self, class_id: int, name: str) -> ClassSummary:
+        """Give a class a name; needs the control scope."""
+        return await self._send(_calls.edit_class(class_id, name=name))
+
+    async def set_role(self, class_id: int, role: Role) -> ClassSummary:
+        """Say what a class is; needs the control scope."""
+        return await self._send(_calls.edit_class(class_id, role=role))
+
+    async def merge(self, class_id: int, others: Sequence[int]) -> ClassSummary:
+        """Let a class take in others; needs the control scope."""
+        return await self._send(_calls.edit_class(class_id, merge=list(others)))
+
+    async def relearn(self) -> Status:
+        """Throw the classes away and learn again; needs the control scope."""
+        return await self._send(_calls.relearn())
+
+    async def tracks(self, role: Role = "defect", limit: int = 1000) -> Tracks:
+        """Sites of one role in the newest frame, most confident first."""
+        return await self._send(_calls.tracks(role, limit))
+
+    async def latest_frame(self) -> FrameInfo:
+        """What is known of the newest frame."""
+        return await self._send(_calls.latest_frame())
+
+    async def latest_png(self, overlay: bool = True, max_size: int = 1024) -> bytes:
+        """The newest frame as PNG, with its defects ringed if wanted."""
+        return await self._send(_calls.latest_png(overlay, max_size))
