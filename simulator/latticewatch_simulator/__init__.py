@@ -1,4 +1,4 @@
-"""Settings flow in; frames of a simulated microscope flow out over ZeroMQ, the truth of every column beside them.
+"""Settings flow in; frames of a simulated microscope flow out over ZeroMQ, and their truth to a file.
 
 crystal → specimen → scene → scan and detector → publisher; and a control socket that moves the stage.
 """

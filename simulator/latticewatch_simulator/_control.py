@@ -75,10 +75,8 @@ class ControlServer:
             asked = ControlRequest.model_validate_json(request)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            return ControlReply(
-                ok=False, error=f"request {where}: {first['msg']}".replace("request :", "request:")
-            )
+            where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+            return ControlReply(ok=False, error=f"request, {where}: {first['msg']}")
         if asked.action == "move_stage":
             return self._move(asked)
         try:

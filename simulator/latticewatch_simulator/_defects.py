@@ -99,6 +99,10 @@ def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectK
 def birth_species(settings: SimulatorSettings, crystal: Crystal) -> str:
     """Species that the beam makes: a single vacancy of a two-atom column, else of the lightest column."""
     if settings.birth_species is not None:
+        if settings.birth_species.startswith("ad-"):
+            raise ConfigurationError(
+                f"births of {settings.birth_species}: adatoms are not born; give a vacancy such as S1"
+            )
         return settings.birth_species
     pairs = [atoms[0] for atoms in crystal.atoms if len(atoms) == 2 and atoms[0] == atoms[1]]
     if pairs:

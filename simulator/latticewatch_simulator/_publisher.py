@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -78,7 +80,7 @@ class Publisher:
         # XPUB is a PUB that also tells who subscribes.
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.PUSH if push else zmq.XPUB)
         self._push = push
-        self._topics: set[bytes] = set()
+        self._subscriptions = 0
         self._socket.set(zmq.SNDHWM, queue_frames)
         self._socket.set(zmq.LINGER, 1000)
         # What subscribers may send is a topic.
@@ -106,10 +108,9 @@ class Publisher:
         bool
             Whether somebody does.
         """
-        left_ms = float("inf") if timeout_s is None else 1000 * timeout_s
+        deadline = math.inf if timeout_s is None else time.monotonic() + timeout_s
         while not self._has_receiver(POLL_MS):
-            left_ms -= POLL_MS
-            if stop.is_set() or left_ms <= 0:
+            if stop.is_set() or time.monotonic() > deadline:
                 return False
         return True
 
@@ -178,14 +179,12 @@ class Publisher:
     def _has_receiver(self, wait_ms: int) -> bool:
         if self._push:
             return bool(self._socket.poll(wait_ms, zmq.POLLOUT))
-        if not self._topics:
+        if not self._subscriptions:
             self._socket.poll(wait_ms, zmq.POLLIN)
         while True:
             try:
                 event = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
-                return bool(self._topics)
-            if event[:1] == b"\x01":
-                self._topics.add(event[1:])
-            else:
-                self._topics.discard(event[1:])
+                return self._subscriptions > 0
+            # The first subscription to a topic and the end of the last one: 1 or 0, then the topic.
+            self._subscriptions += {b"\x01": 1, b"\x00": -1}.get(event[:1], 0)

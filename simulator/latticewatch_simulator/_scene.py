@@ -83,7 +83,7 @@ class Scene:
                 f"scene of {rows} x {cols} px for a frame of {settings.shape[0]} x {settings.shape[1]}; "
                 "give fewer or smaller pixels"
             )
-        # Specimen coordinates of the scene's first pixel; frame row r is scene row oversampling * (margin + r).
+        # Specimen coordinates of the first pixel; frame row r is scene row oversampling * (margin + r).
         half = (np.array(settings.shape[::-1]) - 1) / 2 + self.margin_px
         self._corner_nm = np.asarray(centre_nm, float) - half * settings.pixel_size_nm
         reach = WIDE_CUTOFF * self._spot.wide_nm

@@ -1,9 +1,9 @@
 """How bright a column is: the fraction of the beam that it sends to the annular detector.
 
-The constants come from a least-squares fit of two Gaussians a column to multislice scenes with known columns (abTEM,
-80 kV, 30 mrad, source sigma 0.02 nm, frozen phonons for WS2 and MoSe2) of WS2, MoSe2 and graphene. One shape
-for all three leaves a residual of 0.33, 0.41 and 0.27 % rms of the range (largest 2.1, 2.4 and 1.7 %, on the
-heaviest columns).
+The constants come from a least-squares fit of two Gaussians a column to multislice scenes with known columns
+(abTEM, 80 kV, 30 mrad, source sigma 0.02 nm, frozen phonons for WS2 and MoSe2) of WS2, MoSe2 and graphene.
+One shape for all three leaves a residual of 0.33, 0.41 and 0.27 % rms of the range (largest 2.1, 2.4 and 1.7 %,
+on the heaviest columns).
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def column_name(atoms: Sequence[str]) -> str:
 def atom_signal(symbol: str) -> float:
     """Fraction of the beam scattered to the detector by one atom.
 
-    Fitted where a scene shows the element; between two of those log(signal) is linear in log(Z), beyond them it
-    grows as Z^1.7. (Z^1.7 from one element to all others misses by up to 40 %.)
+    Fitted where a scene shows the element; between two of those log(signal) is linear in log(Z), beyond them
+    it grows as Z^1.7. (Z^1.7 from one element to all others misses by up to 40 %.)
     """
     z = atomic_numbers[symbol]
     known = sorted((atomic_numbers[element], signal) for element, signal in FITTED_ATOMS.items())

@@ -15,7 +15,7 @@ from latticewatch_simulator._settings import SimulatorSettings
 class Stage:
     """A stage that arrives some time after it was asked to move; safe in any thread.
 
-    Moving by +x brings things into view that lie further along the columns of the frame, by +y along its rows.
+    Moving by +x brings things into view that lie further along the frame's columns, by +y along its rows.
 
     Parameters
     ----------
