@@ -30,46 +30,54 @@ class Section(BaseModel):
 class IngestSettings(Section):
     """Where frames come from and what happens when they come too fast."""
 
-    sources: tuple[str, ...] = Field(("tcp://127.0.0.1:5555",), min_length=1, max_length=16)
+    sources: tuple[str, ...] = Field(default=("tcp://127.0.0.1:5555",), min_length=1, max_length=16)
     socket: Literal["sub", "pull"] = "sub"
-    bind: bool = Field(False, description="Bind the socket instead of connecting it.")
+    bind: bool = Field(default=False, description="Bind the socket instead of connecting it.")
     mode: Literal["latest", "lossless"] = Field(
-        "latest", description="Drop the oldest waiting frame when full, or hold the sender back."
+        default="latest", description="Drop the oldest waiting frame when full, or hold the sender back."
     )
-    queue_frames: int = Field(4, ge=1, le=1024, description="Frames that may wait to be analysed.")
-    max_frame_mib: int = Field(256, ge=1, le=4096)
-    stall_after_s: float = Field(5.0, gt=0, le=3600)
-    pixel_size_nm: float | None = Field(None, gt=0, description="Used where the header gives none.")
+    queue_frames: int = Field(default=4, ge=1, le=1024, description="Frames that may wait to be analysed.")
+    max_frame_mib: int = Field(default=256, ge=1, le=4096)
+    stall_after_s: float = Field(default=5.0, gt=0, le=3600)
+    pixel_size_nm: float | None = Field(default=None, gt=0, description="Used where the header gives none.")
 
 
 class AnalysisSettings(Section):
     """How a frame is analysed."""
 
-    patch_size: int | Literal["auto"] = Field("auto", description="Diameter of the patches [px].")
-    n_max: int = Field(10, ge=2, le=20, description="Highest Zernike order.")
-    invariant: bool = Field(False, description="Orientations and mirror images of a motif are one class.")
-    learning_frames: int = Field(5, ge=1, le=100, description="Frames gathered before classes are discovered.")
-    threads: int = Field(2, ge=1, le=64)
+    patch_size: int | Literal["auto"] = Field(default="auto", description="Diameter of the patches [px].")
+    n_max: int = Field(default=10, ge=2, le=20, description="Highest Zernike order.")
+    invariant: bool = Field(
+        default=False, description="Orientations and mirror images of a motif are one class."
+    )
+    learning_frames: int = Field(
+        default=5, ge=1, le=100, description="Frames gathered before classes are discovered."
+    )
+    threads: int = Field(default=2, ge=1, le=64)
     seed: int = 0
 
 
 class ServeSettings(Section):
     """Where the service listens and who may talk to it."""
 
-    http: str = Field("127.0.0.1:8765", pattern=r"^.+:\d{1,5}$")
+    http: str = Field(default="127.0.0.1:8765", pattern=r"^.+:\d{1,5}$")
     read_key: SecretStr | None = None
-    control_key: SecretStr | None = Field(None, description="Also grants what the read key grants.")
-    allowed_origins: tuple[str, ...] = Field((), description="Origins beside our own that a browser may come from.")
-    max_connections: int = Field(64, ge=1, le=4096)
-    max_wait_s: float = Field(30.0, gt=0, le=300)
-    instrument: str = Field("stem", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    control_key: SecretStr | None = Field(default=None, description="Also grants what the read key grants.")
+    allowed_origins: tuple[str, ...] = Field(
+        default=(), description="Origins beside our own that a browser may come from."
+    )
+    max_connections: int = Field(default=64, ge=1, le=4096)
+    max_wait_s: float = Field(default=30.0, gt=0, le=300)
+    instrument: str = Field(default="stem", pattern=r"^[A-Za-z0-9._-]{1,64}$")
 
 
 class RecordSettings(Section):
     """What is kept on disk."""
 
     data_dir: Path = Path("latticewatch-data")
-    max_events: int = Field(10_000_000, ge=1000, description="The oldest events beyond this number are dropped.")
+    max_events: int = Field(
+        default=10_000_000, ge=1000, description="The oldest events beyond this number are dropped."
+    )
 
 
 class Settings(BaseSettings):
@@ -90,8 +98,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, then environment, then file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
@@ -120,7 +128,9 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
         try:
             tomllib.loads(config.read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigurationError(f"{config}: {error.strerror or error}; give a readable TOML file") from error
+            raise ConfigurationError(
+                f"{config}: {error.strerror or error}; give a readable TOML file"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{config}: not TOML: {error}") from error
     given = {
