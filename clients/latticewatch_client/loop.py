@@ -55,9 +55,9 @@ class LoopReport:
 class ControlLoop:
     """Brings defects of chosen classes to the centre of the frame, one after another.
 
-    The stage position of a frame is the place on the specimen at its centre, x along columns and y along rows;
-    an event's ``stage_nm`` is where the defect is on the specimen. So the move is to ``stage_nm``, whatever the
-    stage has done since.
+    The stage position of a frame is the place on the specimen at its centre, x along columns and y along
+    rows; an event's ``stage_nm`` is where the defect is on the specimen. So the move is to ``stage_nm``,
+    whatever the stage has done since.
 
     Parameters
     ----------

@@ -31,8 +31,8 @@ class Microscope:
 
     Notes
     -----
-    The socket is opened at the first request, and opened again after a request without an answer: a REQ socket
-    that waits for an answer cannot send (the "lazy pirate" of the ZeroMQ guide).
+    The socket is opened at the first request, and opened again after a request without an answer: a REQ
+    socket that waits for an answer cannot send (the "lazy pirate" of the ZeroMQ guide).
     """
 
     def __init__(

@@ -122,9 +122,9 @@ class Engine:
 
     def start(self) -> None:
         """Open the receiver and start the threads."""
+        self.receiver.start()
         # Our threads are the parallelism: BLAS threads beside them only get in each other's way.
         self._blas_limit = threadpool_limits(limits=1, user_api="blas")
-        self.receiver.start()
         self._folder.start()
         self._dispatcher.start()
 
@@ -165,6 +165,11 @@ class Engine:
     def last_frame_age_s(self) -> float | None:
         """Time since the last frame was received [s]."""
         return self.receiver.last_frame_age_s
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where frames come from, with the ports that the sockets really have."""
+        return tuple(getattr(self.receiver, "endpoints", ())) or self.settings.ingest.sources
 
     def status(self) -> Status:
         """State of the stream."""

@@ -15,7 +15,7 @@ from latticewatch.config import Settings
 from latticewatch.errors import ConfigurationError
 from latticewatch.execute import Engine
 from latticewatch.messages import FrameCounts
-from latticewatch.serve._access import Access, split_address
+from latticewatch.serve._access import Access, is_loopback, split_address
 from latticewatch.serve._app import create_app
 from latticewatch.serve._socket import MAX_MESSAGE
 
@@ -92,6 +92,11 @@ class Service:
         """Where the service answers, with the port that it really has."""
         host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the service."""
+        return is_loopback(self._address[0])
 
     def start(self) -> None:
         """Start the engine, then answer requests.

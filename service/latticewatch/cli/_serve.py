@@ -1,0 +1,119 @@
+"""``latticewatch serve``: the service, from frames on the wire to the dashboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from latticewatch.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from latticewatch.messages import FrameCounts
+    from latticewatch.serve import Service
+
+
+def serve(
+    source: Annotated[
+        list[str] | None, typer.Option(help="Where frames come from, tcp://HOST:PORT; may be repeated.")
+    ] = None,
+    pull: Annotated[
+        bool | None, typer.Option("--pull/--sub", help="PULL socket (loses nothing) or SUB socket.")
+    ] = None,
+    bind_source: Annotated[
+        bool | None, typer.Option("--bind-source", help="Bind the sources instead of connecting to them.")
+    ] = None,
+    http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen for people.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the event log is kept.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with further settings.")] = None,
+    lossless: Annotated[
+        bool | None,
+        typer.Option("--lossless/--latest", help="Hold the sender back, or drop the oldest frame."),
+    ] = None,
+    pixel_size: Annotated[
+        float | None, typer.Option(metavar="NM", help="Pixel size where the frames give none, in nm.")
+    ] = None,
+    patch_size: Annotated[
+        str | None, typer.Option(metavar="PX|auto", help="Diameter of the patches, in pixels.")
+    ] = None,
+    invariant: Annotated[
+        bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
+    ] = None,
+) -> None:
+    """Watch frames as they arrive, and serve what is found: dashboard, API and event log."""
+    from latticewatch.config import load_settings
+    from latticewatch.serve import run_service
+
+    settings = load_settings(
+        config,
+        ingest={
+            "sources": tuple(source) if source else None,
+            "socket": _either(pull, "pull", "sub"),
+            "bind": bind_source,
+            "mode": _either(lossless, "lossless", "latest"),
+            "pixel_size_nm": pixel_size,
+        },
+        analysis={"patch_size": _patch_size(patch_size), "invariant": invariant},
+        serve={"http": http},
+        record={"data_dir": data_dir},
+    )
+    log_to_stderr()
+    counts = run_service(settings, on_ready=announce)
+    typer.echo(accounting(counts))
+
+
+def _either(chosen: bool | None, yes: str, no: str) -> str | None:
+    return None if chosen is None else yes if chosen else no
+
+
+def _patch_size(text: str | None) -> int | Literal["auto"] | None:
+    if text is None or text == "auto":
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigurationError(f"--patch-size {text}: expected a number of pixels or 'auto'")
+    return int(text)
+
+
+def log_to_stderr() -> None:
+    """Send the log to standard error, so that standard output says only what was asked for."""
+    import structlog
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
+def announce(service: Service) -> None:
+    """Say what the service does and where."""
+    settings = service.engine.settings
+    socket = settings.ingest.socket.upper()
+    how = f"{socket}, {'bound' if settings.ingest.bind else 'connected'}, {settings.ingest.mode}"
+    lines: dict[str, Any] = {
+        "frames from": f"{', '.join(service.engine.sources)}  ({how})",
+        "dashboard": service.url,
+        "event log": settings.record.data_dir / "events.sqlite",
+    }
+    for name, value in lines.items():
+        typer.echo(f"{name:<12} {value}")
+    if not service.loopback:
+        typer.echo(
+            "note         keys travel unencrypted: put a TLS proxy in front where others share the network"
+        )
+    typer.echo("Ctrl-C ends.")
+
+
+def accounting(counts: FrameCounts) -> str:
+    """Where every frame went, in one line."""
+    dropped = sum(counts.dropped.values())
+    reasons = f" ({_list(counts.dropped)})" if counts.dropped else ""
+    line = f"received {counts.received} frames = analysed {counts.analysed} + dropped {dropped}{reasons}"
+    if counts.in_flight:
+        line += f" + in flight {counts.in_flight}"
+    line += f"; lost before they arrived: {counts.lost_upstream}"
+    if counts.rejected:
+        line += f"; messages that could not be read: {_list(counts.rejected)}"
+    return line
+
+
+def _list(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {n}" for reason, n in reasons.items())
