@@ -105,7 +105,7 @@ def test_a_command_that_needs_an_extra_names_it_in_one_line(base: Path, tmp_path
 
 
 def test_events_of_a_service_that_is_not_there_give_one_line(base: Path, tmp_path: Path) -> None:
-    refused = run(base / "latticewatch", "events", "--url", "http://127.0.0.1:9", cwd=tmp_path)
+    refused = run(base / "latticewatch", "events", "--service", "http://127.0.0.1:9", cwd=tmp_path)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
     assert "127.0.0.1:9" in refused.stderr

@@ -6,6 +6,7 @@ that take seconds are run; and the Python examples talk over real sockets.
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import re
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,18 @@ def test_a_command_that_is_shown_is_understood(shown: Shown) -> None:
     parse(shown.arguments)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_reference_lists_every_option_with_nothing_invented(name: str) -> None:
+    page = (PROJECT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    (section,) = re.findall(rf"^## {name}$(.*?)(?=^## |\Z)", page, flags=re.MULTILINE | re.DOTALL)
+    listed = re.findall(
+        r"`(--[a-z-]+)`", "".join(re.findall(r"^\| (`--.*?) \|", section, flags=re.MULTILINE))
+    )
+    parameters = typer.main.get_command(build(name)).commands[name].params
+    options = [option for each in parameters for option in (*each.opts, *each.secondary_opts)]
+    assert sorted(listed) == sorted({option for option in options if option.startswith("--")})
+
+
 @pytest.mark.usefixtures("desk")
 def test_an_option_that_does_not_exist_would_be_noticed() -> None:
     with pytest.raises(Exception, match="No such option"):
@@ -213,9 +226,16 @@ def test_the_publisher_of_the_readme_sends_frames_that_are_read(
     np.testing.assert_array_equal(np.frombuffer(buffer, header.dtype).reshape(header.shape), image)
 
 
+@dataclass(frozen=True)
+class EventService:
+    """Something that answers ``GET /v1/events``: one defect, then nothing more."""
+
+    url: str
+    asked_again: threading.Event
+
+
 @pytest.fixture
-def event_service() -> Iterator[str]:
-    """The address of something that answers ``GET /v1/events``: one defect, then nothing more."""
+def event_service() -> Iterator[EventService]:
     data = {"class_name": "V_S", "px": {"row": 511.2, "col": 88.4}, "confidence": 0.97}
     defect = Event(
         type="defect.appeared",
@@ -226,13 +246,14 @@ def event_service() -> Iterator[str]:
         time="2026-03-01T10:00:00Z",
         data=data,
     )
-    given, ended = threading.Event(), threading.Event()
+    given, asked_again, ended = threading.Event(), threading.Event(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             first = not given.is_set()
             given.set()
             if not first:
+                asked_again.set()
                 ended.wait(20)
             page = EventPage(
                 stream="log",
@@ -257,30 +278,42 @@ def event_service() -> Iterator[str]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield EventService(f"http://127.0.0.1:{server.server_address[1]}", asked_again)
     ended.set()
     server.shutdown()
     server.server_close()
     thread.join(10)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/follow-events.md"])
-def test_the_polling_client_prints_a_defect(page: str, event_service: str, tmp_path: Path) -> None:
-    code = python_example(page, "Client(").replace("http://127.0.0.1:8765", event_service)
-    assert event_service in code
-    client = subprocess.Popen(
-        [sys.executable, "-u", "-c", code],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@contextlib.contextmanager
+def running(code: str, service: EventService, cwd: Path) -> Iterator[IO[str]]:
+    """The standard output of an example while it runs against the service; it is ended afterwards."""
+    code = code.replace("http://127.0.0.1:8765", service.url)
+    assert service.url in code
+    client = subprocess.Popen([sys.executable, "-u", "-c", code], cwd=cwd, stdout=subprocess.PIPE, text=True)
     alarm = threading.Timer(30, client.kill)
     alarm.start()
     try:
         assert client.stdout is not None
-        assert client.stdout.readline() == "7 V_S {'row': 511.2, 'col': 88.4} 0.97\n"
+        yield client.stdout
     finally:
         alarm.cancel()
         client.kill()
         client.communicate()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/follow-events.md"])
+def test_the_polling_client_prints_a_defect(page: str, event_service: EventService, tmp_path: Path) -> None:
+    with running(python_example(page, 'types=["defect.appeared"]'), event_service, tmp_path) as output:
+        assert output.readline() == "7 V_S {'row': 511.2, 'col': 88.4} 0.97\n"
+
+
+def test_the_client_that_keeps_its_cursor_goes_on_from_it(
+    event_service: EventService, tmp_path: Path
+) -> None:
+    with running(
+        python_example("docs/how-to/follow-events.md", "cursor.txt"), event_service, tmp_path
+    ) as output:
+        assert output.readline().startswith("defect.appeared {")
+        assert event_service.asked_again.wait(20), "the client asks for more once it has kept its cursor"
+    assert (tmp_path / "cursor.txt").read_text() == "log:7"
