@@ -94,8 +94,8 @@ class Scene:
         self.image = np.zeros((rows, cols), np.float32)
         self._add(self.columns.xy_nm, specimen.signal[self.columns.species])
         if settings.contamination:
-            level = settings.contamination * float(self.image.mean())
-            self.image += level * self._contamination(settings.seed)
+            level = settings.contamination * specimen.crystal_mean() * self._spot.integral_nm2
+            self.image += np.float32(level) * self._contamination(settings.seed)
 
     def positions_px(self) -> NDArray[np.float64]:
         """Row and column of every column in a frame without drift since the scene was rendered [frame px]."""

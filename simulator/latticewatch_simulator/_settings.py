@@ -34,7 +34,7 @@ class SimulatorSettings(BaseModel):
         (0.0, 0.0), description="Where the corner of unit cell 0, 0 lies (x, y)."
     )
     contamination: float = Field(
-        0.0, ge=0, le=10, description="Mean of the uneven background, in scene means."
+        0.0, ge=0, le=10, description="Mean of the uneven background, in means of the crystal."
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="Decides the defects and every random number of the scan."

@@ -2,7 +2,7 @@
 
 The constants come from a least-squares fit of two Gaussians a column to multislice scenes with known columns
 (abTEM, 80 kV, 30 mrad, source sigma 0.02 nm, frozen phonons for WS2 and MoSe2) of WS2, MoSe2 and graphene.
-One shape for all three leaves a residual of 0.33, 0.41 and 0.27 % rms of the range (largest 2.1, 2.4 and 1.7 %,
+One shape for all three leaves a residual of 0.33, 0.41 and 0.27 % rms of the range (at most 2.1, 2.4 and 1.7 %,
 on the heaviest columns).
 """
 
@@ -55,6 +55,11 @@ class Spot:
     wide_nm: float
     narrow: float
     wide: float
+
+    @property
+    def integral_nm2(self) -> float:
+        """Sum over the image."""
+        return 2 * math.pi * (self.narrow * self.narrow_nm**2 + self.wide * self.wide_nm**2)
 
     @classmethod
     def of_probe(cls, probe_fwhm_nm: float, source_sigma_nm: float) -> Spot:

@@ -131,6 +131,11 @@ class Specimen:
         sublattice = np.where(site < len(self._host_of), site, ADATOM).astype(np.int16)
         return ColumnTable(identity[there], xy[there], species[there], sublattice[there])
 
+    def crystal_mean(self) -> float:
+        """Signal of the perfect crystal per square nanometre."""
+        signal = sum(float(self.signal[host]) for host in self._host_of)
+        return signal / abs(float(np.linalg.det(self._vectors)))
+
     def _species(self, identity: NDArray[np.int64], site: NDArray[np.int64]) -> NDArray[np.int16]:
         """What each column was made as; -1 for a hollow without an adatom."""
         species = np.array([*self._host_of, -1], np.int16)[site]

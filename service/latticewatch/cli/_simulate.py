@@ -37,7 +37,9 @@ def simulate(
     drift: Annotated[str | None, typer.Option(help="Drift per frame 'ROW,COLUMN' [nm].")] = None,
     jitter: Annotated[float | None, typer.Option(help="Line jitter [px rms].")] = None,
     flicker: Annotated[float | None, typer.Option(help="Relative variation of the beam current.")] = None,
-    contamination: Annotated[float | None, typer.Option(help="Uneven background, in scene means.")] = None,
+    contamination: Annotated[
+        float | None, typer.Option(help="Uneven background, in means of the crystal.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides the defects and the noise.")] = 0,
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
     truth: Annotated[Path | None, typer.Option(help="Write every column of every frame here.")] = None,
