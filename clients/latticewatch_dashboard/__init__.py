@@ -17,7 +17,7 @@ def static_path() -> Path:
     Returns
     -------
     Path
-        Serve it at the root of the service with ``index.html`` as the default document. Everything it loads is
-        relative to itself, so a path prefix works too; the API is expected at ``v1/`` beside it.
+        Serve it with ``index.html`` as the default document. Everything it loads is relative to itself, so a path
+        prefix works too; the API is expected at ``v1/`` beside it.
     """
     return Path(str(files(__name__) / "static"))

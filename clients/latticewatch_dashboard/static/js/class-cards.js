@@ -141,8 +141,9 @@ export class ClassCards {
       if (keep && name && name !== card.summary.name) void this.rename(card, name);
     };
     field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") close(true);
-      else if (event.key === "Escape") close(false);
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      event.preventDefault();  // or the key would press the button that comes back, and open the field again
+      close(event.key === "Enter");
     });
     field.addEventListener("blur", () => close(true));
     card.name.replaceWith(field);

@@ -7,7 +7,7 @@ import { AXIS, FONT, GRID, ticksTo } from "./plot.js";
 
 const GAP_S = 5;  // a longer pause between frames breaks the line
 const SHORTEST_S = 10;
-const MARGIN = { left: 40, right: 74, top: 10, bottom: 34 };
+const MARGIN = { left: 40, right: 74, top: 10, bottom: 38 };
 const LABEL_PX = 13;
 
 /** @typedef {{class_id: number, name: string, colour: string}} Line */
@@ -42,7 +42,7 @@ export function drawCounts(canvas, history, lines) {
   context.textAlign = "center";
   for (const tick of ticksTo(span, 4)) {
     if (tick > span * 1.0001) continue;
-    context.fillText(tick ? `−${plain(tick)}` : "0", x(newest - tick), box.y + box.height + 10);
+    context.fillText(tick ? `−${plain(tick)}` : "0", x(newest - tick), box.y + box.height + 12);
   }
   context.fillText("time before the newest frame [s]", box.x + box.width / 2, height - 7);
 

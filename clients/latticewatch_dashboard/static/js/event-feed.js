@@ -45,12 +45,14 @@ export class EventFeed {
     }
   }
 
-  /** Take in a page of the log; an empty one is the heartbeat. @param {string | ArrayBuffer} data */
+  /** Take in an event, or the empty page that is the heartbeat. @param {string | ArrayBuffer} data */
   received(data) {
     if (typeof data !== "string") return;
-    const { events, next } = JSON.parse(data);
-    if (!events) return;  // the cursor is gone; the service closes, and subscribing anew finds the new place
-    for (const event of events) this.handlers.received(event);
-    this.cursor = next;
+    const message = JSON.parse(data);
+    // Anything else says that the cursor is gone; the service closes, and subscribing anew finds the new place.
+    if (typeof message.next === "number") this.cursor = message.next;
+    if (typeof message.seq !== "number" || message.seq <= this.cursor) return;
+    this.cursor = message.seq;
+    this.handlers.received(message);
   }
 }

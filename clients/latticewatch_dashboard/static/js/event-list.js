@@ -71,7 +71,7 @@ export class EventList {
         "span",
         { class: "event-text" },
         element("span", { class: "event-title", text: title }),
-        ...facts.flatMap((fact) => [document.createTextNode(" · "), element("span", { text: fact })]),
+        ...facts.flatMap((fact) => [document.createTextNode(" · "), element("span", { class: "event-fact", text: fact })]),
       ),
       element("time", { datetime: event.time, text: clock(event.time) }),
     ];

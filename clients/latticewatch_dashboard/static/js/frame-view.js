@@ -119,7 +119,7 @@ export class FrameView {
   drawScaleBar() {
     const nm = this.header?.pixel_size_nm ?? null;
     const perUnit = nm ? this.view.scale / nm : this.view.scale;  // CSS px to a nm, or to a frame pixel
-    const length = roundLength((0.22 * this.view.width) / perUnit);
+    const length = roundLength((0.18 * this.view.width) / perUnit);
     byId("scale-line").style.width = `${length * perUnit}px`;
     setText(byId("scale-text"), `${plain(length)} ${nm ? "nm" : "px"}`);
   }

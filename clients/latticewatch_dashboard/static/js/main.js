@@ -91,8 +91,9 @@ function takeLive(header, arrays) {
     frameView.show(header, arrays);
     frameView.draw();
     setText(byId("frame-caption"), caption(header));
-    // The same frame comes again when its state changes: a class was renamed, the stream has stalled.
-    if (header.t_received !== null && header.t_received !== countedAt) {
+    // The same frame comes again when its state changes: a class was renamed, the stream has stalled. Before there
+    // are classes there is nothing to count.
+    if (header.counts.by_class.length && header.t_received !== null && header.t_received !== countedAt) {
       countedAt = header.t_received;
       history.push(countedAt, header.counts.by_class);
     }

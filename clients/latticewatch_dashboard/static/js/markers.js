@@ -6,7 +6,8 @@ import { DEFECT, HOST, NEIGHBOUR, UNKNOWN } from "./sites.js";
 const FULL = 2 * Math.PI;
 const HALO = "rgba(4, 7, 12, 0.62)";
 const NEUTRAL = "#c6d0dd";
-const MOST_NAMES = 60;  // more would cover the frame
+const MOST_NAMES = 60;  // more, or at rings smaller than this, would cover the frame
+const NAMES_FROM_RADIUS = 11;
 
 /**
  * @typedef {import("./sites.js").Sites} Sites
@@ -43,12 +44,12 @@ export function drawMarkers(context, view, sites, style) {
       const places = placesInView(view, sites, group.sites, radius);
       if (!style.learnt) dots(context, places, 1.4, NEUTRAL, 0.7);
       else if (role === HOST) dots(context, places, Math.max(1.2, radius * 0.16), colour, 0.85);
-      else if (role === NEIGHBOUR) dots(context, places, Math.max(2, radius * 0.3), colour, 1);
+      else if (role === NEIGHBOUR) dots(context, places, Math.max(2.5, radius * 0.32), colour, 1);
       else rings(context, places, radius, colour, role === UNKNOWN);
     }
   }
   context.globalAlpha = 1;
-  if (style.learnt && style.shown.defect) drawNames(context, view, sites, style, radius);
+  if (style.learnt && style.shown.defect && radius >= NAMES_FROM_RADIUS) drawNames(context, view, sites, style, radius);
   if (style.selected >= 0) drawSelection(context, view, sites, style.selected, radius);
 }
 
@@ -83,7 +84,7 @@ function dots(context, places, radius, colour, opacity) {
   } else {
     const path = circles(places, radius);
     context.strokeStyle = HALO;
-    context.lineWidth = 1.5;
+    context.lineWidth = 2.6;
     context.stroke(path);
     context.fill(path);
   }
@@ -147,13 +148,13 @@ function drawNames(context, view, sites, style, radius) {
     labels.push({ look, places });
   }
   if (total > MOST_NAMES) return;
-  context.font = '600 12px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+  context.font = '600 13px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
   context.textBaseline = "middle";
   context.lineJoin = "round";
   context.lineWidth = 3.5;
   context.strokeStyle = "rgba(4, 7, 12, 0.85)";
+  context.fillStyle = "#f2f5f9";
   for (const { look, places } of labels) {
-    context.fillStyle = look.colour;
     const name = look.name.length > 24 ? `${look.name.slice(0, 23)}…` : look.name;
     for (let i = 0; i < places.length; i += 2) {
       const x = places[i] + radius + 5;

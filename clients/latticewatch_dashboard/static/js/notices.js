@@ -45,6 +45,11 @@ function showBanner({ connection, status, age, drawn }) {
     setText(byId("banner-text"), `${since}${picture} The service is listening and goes on by itself.`);
     retry.hidden = true;
     banner.hidden = false;
+  } else if (status?.phase === "waiting" && drawn !== null) {
+    banner.dataset.kind = "ended";
+    setText(byId("banner-text"), `The series has ended.${picture} Waiting for the next one.`);
+    retry.hidden = true;
+    banner.hidden = false;
   } else {
     banner.hidden = true;
   }

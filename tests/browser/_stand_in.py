@@ -1,0 +1,262 @@
+"""Stand-ins for microscope and learner around the real service: frames and classes that a test decides.
+
+The lattice is WS2-like; what is a defect is known because it was put there, so a test can say which pixel must
+have which colour. Receiver, engine, event log, sockets and page are the real ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from latticewatch.ingest import Frame
+from latticewatch.messages import (
+    ClassEventData,
+    DefectEventData,
+    ModelEventData,
+    Nanometres,
+    Pixel,
+    encode_frame,
+)
+from latticewatch.pipeline import ROLES, CatalogueEntry, EventDraft, FrameResult, SiteTable
+
+PIXEL_SIZE_NM = 0.01
+SPACING_PX = 31.6
+PATCH_PX = 40
+# name, role, sublattice, intensity at the column, share of its sublattice, d'
+KINDS = (
+    ("W", "host", 0, 1.0, 0.0, None),
+    ("S2", "host", 1, 0.30, 0.0, None),
+    ("S1", "defect", 1, 0.15, 0.022, 9.4),
+    ("V_S2", "defect", 1, 0.02, 0.009, 17.8),
+    ("Fe on W", "defect", 0, 0.36, 0.012, 26.1),
+    ("Te+S", "defect", 1, 0.83, 0.012, 31.5),
+    ("W next to S1", "neighbour", 0, 1.0, 0.0, 4.6),
+)
+NEIGHBOUR = len(KINDS) - 1
+UNKNOWN = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Specimen:
+    """Columns of one field of view and the noise-free picture of them."""
+
+    position: NDArray[np.float32]
+    class_id: NDArray[np.int16]
+    scene: NDArray[np.float32]
+
+    @property
+    def role(self) -> NDArray[np.uint8]:
+        """Index into ``ROLES`` of each column."""
+        of_kind = np.array([ROLES.index(kind[1]) for kind in KINDS] + [ROLES.index("unknown")], np.uint8)
+        return of_kind[self.class_id]
+
+
+def ws2(size: int, rng: np.random.Generator, unknown: int = 3) -> Specimen:
+    """A honeycomb of two sublattices with defects at the shares of `KINDS`."""
+    a = SPACING_PX
+    n = int(2 * size / a)
+    i, j = np.mgrid[-n:n, -n:n].reshape(2, -1)
+    corner = np.stack([j * a * np.sqrt(3) / 2, i * a + j * a / 2], 1)
+    position = np.concatenate([corner, corner + np.array([a / (2 * np.sqrt(3)), a / 2])])
+    sublattice = np.repeat([0, 1], len(corner))
+    turn = np.deg2rad(7.0)
+    position = position @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) + size / 2
+    inside = np.all((position > 14) & (position < size - 14), axis=1)
+    position, sublattice = position[inside], sublattice[inside]
+
+    class_id = sublattice.astype(np.int16)
+    for kind, (_, _, lattice, _, share, _) in enumerate(KINDS):
+        hosts = np.flatnonzero(class_id == lattice)
+        if share:
+            class_id[rng.choice(hosts, max(2, round(share * len(hosts))), replace=False)] = kind
+    intensity = np.array([kind[3] for kind in KINDS])[class_id]
+    for vacancy in np.flatnonzero(class_id == 2):
+        near = np.linalg.norm(position - position[vacancy], axis=1) < 0.7 * a
+        class_id[near & (class_id == 0)] = NEIGHBOUR
+    class_id[rng.choice(np.flatnonzero(class_id == 1), unknown, replace=False)] = UNKNOWN
+    return Specimen(position.astype(np.float32), class_id, _rendered(position, intensity, size))
+
+
+def _rendered(position: NDArray[Any], intensity: NDArray[Any], size: int) -> NDArray[np.float32]:
+    """Two Gaussians a column, as a probe with tails makes them."""
+    columns = np.zeros((size, size), np.float32)
+    floor = np.floor(position).astype(int)
+    part = position - floor
+    for dr in (0, 1):
+        for dc in (0, 1):
+            weight = np.abs(1 - dr - part[:, 0]) * np.abs(1 - dc - part[:, 1])
+            np.add.at(columns, (floor[:, 0] + dr, floor[:, 1] + dc), intensity * weight)
+    scene = gaussian_filter(columns, 4.2) * 4.2**2 + 0.25 * gaussian_filter(columns, 9.0) * 9.0**2
+    return scene / scene.max()
+
+
+class ScriptedLearner:
+    """Classes that are known beforehand, after a learning phase of a few frames."""
+
+    def __init__(self, specimen: Specimen, learning_frames: int = 0, lattice_found: bool = True) -> None:
+        self.specimen = specimen
+        self.lattice_found = lattice_found
+        self.model: Any = None
+        self._learning_frames = learning_frames
+        self._folded = 0
+        self._told = False
+        self._drafts: list[EventDraft] = []
+        self._rng = np.random.default_rng(5)
+        self._entries = {kind: self._entry(kind) for kind in range(len(KINDS))} if lattice_found else {}
+
+    def _entry(self, kind: int) -> CatalogueEntry:
+        name, role, sublattice, _, share, separation = KINDS[kind]
+        members = np.flatnonzero(self.specimen.class_id == kind)
+        return CatalogueEntry(
+            class_id=kind,
+            name=name,
+            role=role,
+            sublattice=sublattice,
+            host_class=None if role == "host" else sublattice,
+            total=len(members),
+            prior=share,
+            separation=separation,
+            average=self._average(members),
+        )
+
+    def _average(self, members: NDArray[np.intp]) -> NDArray[np.float32]:
+        half = PATCH_PX // 2
+        size = len(self.specimen.scene)
+        patches = []
+        for row, col in self.specimen.position[members].round().astype(int)[:40]:
+            if half <= min(row, col) and max(row, col) < size - half:
+                patches.append(self.specimen.scene[row - half : row + half, col - half : col + half])
+        return np.mean(patches, axis=0) if patches else np.zeros((PATCH_PX, PATCH_PX), np.float32)
+
+    def fold(self, analysis: Frame) -> list[FrameResult]:
+        frame = analysis
+        self._folded += 1
+        learnt = self._folded > self._learning_frames and self.lattice_found
+        specimen = self.specimen
+        n = len(specimen.class_id)
+        sites = SiteTable(
+            position=specimen.position,
+            sublattice=np.zeros(n, np.int16),
+            class_id=specimen.class_id if learnt else np.full(n, -1, np.int16),
+            role=specimen.role if learnt else np.full(n, 3, np.uint8),
+            confidence=(1 - 0.05 * self._rng.random(n) ** 3).astype(np.float32),
+            track=np.arange(n, dtype=np.int32),
+        )
+        return [
+            FrameResult(
+                series_id=frame.series_id,
+                number=frame.number,
+                ordinal=frame.ordinal,
+                shape=frame.image.shape,
+                t_received=frame.t_received,
+                t_acquired=None,
+                pixel_size_nm=frame.pixel_size_nm,
+                stage_nm=None,
+                picture=frame.image,
+                sites=sites,
+                lattice_found=self.lattice_found,
+                lattice_constant_px=SPACING_PX if self.lattice_found else None,
+                drift_px=(0.0, 0.0),
+                model_version=int(learnt),
+                learning=(min(self._folded, self._learning_frames), self._learning_frames),
+                classes=tuple(self._entries.values()) if learnt else (),
+                **(self._embedding() if learnt else {}),
+                events=self._events(frame) if learnt else (),
+            )
+        ]
+
+    def _embedding(self) -> dict[str, NDArray[Any]]:
+        rng = np.random.default_rng(8)
+        centre = rng.normal(0, 5, (len(KINDS) + 1, 2))
+        kind = self.specimen.class_id
+        points = centre[kind] + rng.standard_t(5, (len(kind), 2)) * (0.3 + 1.1 * (kind < 2))[:, None]
+        return {"embedding": points.astype(np.float32), "embedding_class": kind}
+
+    def _events(self, frame: Frame) -> tuple[EventDraft, ...]:
+        if self._told:
+            return ()
+        self._told = True
+        model = ModelEventData(model_version=1, frame=frame.number, n_classes=len(KINDS), reason="learnt")
+        defects = np.flatnonzero(self.specimen.role == ROLES.index("defect")).tolist()
+        return (EventDraft("model.updated", model), *(self._appeared(frame, track) for track in defects))
+
+    def _appeared(self, frame: Frame, track: int) -> EventDraft:
+        row, col = (float(x) for x in self.specimen.position[track])
+        class_id = int(self.specimen.class_id[track])
+        size_nm = frame.pixel_size_nm
+        data = DefectEventData(
+            series_id=frame.series_id,
+            frame=frame.number,
+            t_acquired=None,
+            t_received=frame.t_received,
+            t_emitted=frame.t_received,
+            model_version=1,
+            track=track,
+            class_id=class_id,
+            class_name=self._entries[class_id].name,
+            role="defect",
+            confidence=0.97,
+            px=Pixel(row=row, col=col),
+            sigma_px=0.2,
+            nm=Nanometres(x=col * size_nm, y=row * size_nm) if size_nm else None,
+        )
+        return EventDraft("defect.appeared", data)
+
+    def rename(self, class_id: int, name: str) -> CatalogueEntry:
+        before = self._entries[class_id]
+        self._entries[class_id] = entry = replace(before, name=name)
+        data = ClassEventData(
+            model_version=1, class_id=class_id, class_name=name, role=entry.role, previous_name=before.name
+        )
+        self._drafts.append(EventDraft("class.renamed", data))
+        return entry
+
+    def set_role(self, class_id: int, role: Any) -> CatalogueEntry:
+        raise NotImplementedError
+
+    def merge(self, class_id: int, others: list[int]) -> CatalogueEntry:
+        raise NotImplementedError
+
+    def relearn(self) -> None:
+        raise NotImplementedError
+
+    def take_events(self) -> tuple[EventDraft, ...]:
+        drafts, self._drafts = tuple(self._drafts), []
+        return drafts
+
+
+class Microscope:
+    """Sends noisy frames of a specimen over ZeroMQ, one each time that a test says so."""
+
+    def __init__(self, specimen: Specimen) -> None:
+        self._scene = specimen.scene
+        self._rng = np.random.default_rng(3)
+        self._socket = zmq.Context.instance().socket(zmq.PUSH)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.SNDTIMEO, 10_000)
+        self.endpoint = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
+        self.number = 0
+
+    def send(self, pixel_size_nm: float | None = PIXEL_SIZE_NM) -> int:
+        """Send one frame and give its number."""
+        self.number += 1
+        noise = self._rng.normal(0, 1, self._scene.shape).astype(np.float32)
+        counts = 235 * self._scene + 12 + noise * (3 + 14 * np.sqrt(self._scene))
+        parts = encode_frame(
+            np.clip(counts, 0, 255).astype(np.uint8),
+            frame=self.number,
+            series_id="test-series",
+            msg_number=self.number,
+            **({"pixel_size_nm": pixel_size_nm} if pixel_size_nm else {}),
+        )
+        self._socket.send_multipart(parts)
+        return self.number
+
+    def close(self) -> None:
+        self._socket.close()

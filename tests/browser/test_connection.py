@@ -1,0 +1,148 @@
+"""The page when nothing comes, nobody answers, nobody looks, or a key is needed."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+LOST = ("ERR_CONNECTION_REFUSED", "WebSocket connection to")
+REFUSED = ("401", "403")
+SET_HIDDEN = """(hidden) => {
+  Object.defineProperty(document, "hidden", { get: () => hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_without_frames_it_says_how_to_get_some(make_rig, open_tab):
+    page = open_tab(make_rig().url).page
+    expect(page.locator("#empty-title")).to_have_text("Waiting for frames")
+    expect(page.locator("#empty")).to_contain_text("latticewatch simulate")
+    expect(page.locator("#phase")).to_have_text("waiting")
+
+
+def test_the_first_frame_takes_the_place_of_the_help(make_rig, open_tab):
+    rig = make_rig()
+    page = open_tab(rig.url).page
+    expect(page.locator("#empty-title")).to_have_text("Waiting for frames")
+    rig.microscope.send()
+    expect(page.locator("#empty")).to_be_hidden()
+    expect(page.locator("#phase")).to_have_text("live")
+
+
+def test_learning_shows_how_far_it_is(make_rig, open_tab):
+    rig = make_rig(learning_frames=3)
+    page = open_tab(rig.url).page
+    rig.microscope.send()
+    rig.microscope.send()
+    expect(page.locator("#phase")).to_have_text("learning 2 of 3 frames")
+    expect(page.locator("#learning")).to_be_visible()
+    for _ in range(2):
+        rig.microscope.send()
+    expect(page.locator("#phase")).to_have_text("live")
+    expect(page.locator("#learning")).to_be_hidden()
+
+
+def test_a_frame_without_a_lattice_is_said_to_have_none(make_rig, open_tab):
+    rig = make_rig(lattice_found=False)
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    expect(page.locator("#no-lattice")).to_contain_text("No lattice found")
+    expect(page.locator("#health-lattice")).to_have_text("no lattice found")
+
+
+def test_a_stalled_stream_is_said_to_be_stalled_until_it_resumes(make_rig, open_tab):
+    rig = make_rig(ingest={"stall_after_s": 0.6})
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    expect(page.locator("#phase")).to_have_text("stalled")
+    expect(page.locator("#banner")).to_contain_text(
+        re.compile(r"No new frame for \d+ s\. The picture is frame 1\.")
+    )
+    rig.microscope.send()
+    expect(page.locator("#frame-caption")).to_contain_text("frame 2 ")
+    expect(page.locator('[data-kind="stream.resumed"]')).to_have_count(1)
+
+
+def test_it_comes_back_when_the_service_does(rig, open_tab):
+    page = open_tab(rig.url, tolerate=LOST).page
+    expect(page.locator("#phase")).to_have_text("live")
+    rig.stop()
+    expect(page.locator("#banner")).to_contain_text("Connection to the service lost")
+    expect(page.locator("#phase")).to_have_text("offline")
+    rig.restart()
+    rig.microscope.send()
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("#frame-caption")).to_contain_text("frame 2 ")
+    # The log goes on: what came before the break is there once, what came after it too.
+    expect(page.locator('[data-kind="series.started"]')).to_have_count(2)
+    seqs = page.locator(".event").evaluate_all("(rows) => rows.map((row) => Number(row.dataset.seq))")
+    assert seqs == sorted(set(seqs), reverse=True)
+
+
+def test_the_next_frame_is_asked_for_only_after_the_last_was_drawn(rig, open_tab):
+    tab = open_tab(rig.url)
+    for number in range(2, 12):
+        rig.microscope.send()
+        expect(tab.page.locator("#frame-caption")).to_contain_text(f"frame {number} ")
+        assert tab.asked <= tab.got + 1
+
+
+def test_a_hidden_page_stops_asking_and_goes_on_when_it_is_seen(rig, open_tab):
+    tab = open_tab(rig.url)
+    expect(tab.page.locator("#frame-caption")).to_contain_text("frame 1 ")
+    tab.page.evaluate(SET_HIDDEN, True)
+    rig.microscope.send()  # answers the credit that was given before
+    expect(tab.page.locator("#frame-caption")).to_contain_text("frame 2 ")
+    asked = tab.asked
+    for _ in range(3):
+        rig.microscope.send()
+    # Of these frames the page hears only through another channel: the event of a new name.
+    rig.rename(2, "seen while hidden")
+    expect(tab.page.locator('[data-kind="class.renamed"]')).to_have_count(1)
+    assert tab.asked == asked
+    expect(tab.page.locator("#frame-caption")).to_contain_text("frame 2 ")
+    tab.page.evaluate(SET_HIDDEN, False)
+    expect(tab.page.locator("#frame-caption")).to_contain_text("frame 5 ")
+
+
+def test_a_key_is_asked_for_until_it_is_right(make_rig, open_tab):
+    rig = make_rig(serve={"read_key": "read-me", "control_key": "steer-me"})
+    rig.microscope.send()
+    tab = open_tab(rig.url, tolerate=REFUSED)
+    page = tab.page
+    for key in ("wrong", "read-me"):
+        expect(page.locator("#key-reason")).to_contain_text("read scope")
+        page.locator("#key-field").fill(key)
+        page.get_by_role("button", name="Use this key").click()
+    expect(page.locator("#phase")).to_have_text("live")
+    expect(page.locator("#key-dialog")).to_be_hidden()
+    assert page.evaluate("Object.values(sessionStorage)") == ["read-me"]
+    assert page.evaluate("localStorage.length") == 0
+
+    card = page.locator('[data-class-id="2"]')
+    card.locator(".class-name").click()
+    card.locator(".class-field").fill("renamed")
+    card.locator(".class-field").press("Enter")
+    expect(page.locator("#key-reason")).to_contain_text("control scope")
+    page.locator("#key-field").fill("steer-me")
+    page.get_by_role("button", name="Use this key").click()
+    expect(page.locator('[data-kind="class.renamed"]')).to_contain_text("S1 → renamed")
+
+
+def test_a_rename_without_the_key_for_it_leaves_the_name(make_rig, open_tab):
+    rig = make_rig(serve={"read_key": "read-me", "control_key": "steer-me"})
+    rig.microscope.send()
+    page = open_tab(rig.url, tolerate=REFUSED).page
+    page.locator("#key-field").fill("read-me")
+    page.get_by_role("button", name="Use this key").click()
+    card = page.locator('[data-class-id="2"]')
+    card.locator(".class-name").click()
+    card.locator(".class-field").fill("renamed")
+    card.locator(".class-field").press("Enter")
+    page.locator("#key-cancel").click()
+    expect(card.locator(".class-error")).to_contain_text("Not renamed")
+    expect(card.locator(".class-name")).to_have_text("S1")

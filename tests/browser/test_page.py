@@ -1,0 +1,228 @@
+"""The page in a real browser, against the real service: what it shows is what the service says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from _stand_in import SPACING_PX
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+CANVAS = """([id, points]) => {
+  const canvas = document.getElementById(id);
+  const ratio = canvas.width / canvas.clientWidth;
+  const context = canvas.getContext("2d");
+  const pixel = (x, y) => [...context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data];
+  return points.map(([x, y]) => pixel(x, y));
+}"""
+
+
+def on_screen(page: Page, positions: np.ndarray, frame_px: int) -> tuple[np.ndarray, float]:
+    """Where sites lie on the canvas [CSS px], and the scale, while the whole frame is shown."""
+    box = page.locator("#markers").bounding_box()
+    assert box is not None
+    scale = min(box["width"], box["height"]) / frame_px
+    left, top = (box["width"] - frame_px * scale) / 2, (box["height"] - frame_px * scale) / 2
+    return np.stack([left + (positions[:, 1] + 0.5) * scale, top + (positions[:, 0] + 0.5) * scale], 1), scale
+
+
+def pixels(page: Page, canvas: str, points: np.ndarray) -> np.ndarray:
+    return np.array(page.evaluate(CANVAS, [canvas, points.tolist()]))
+
+
+def wait_for_frame(page: Page, number: int) -> None:
+    expect(page.locator("#frame-caption")).to_contain_text(f"frame {number} ")
+
+
+def test_columns_are_bright_where_they_are(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    metal = shown.specimen.position[shown.specimen.class_id == 0]
+    points, scale = on_screen(page, metal, len(shown.specimen.scene))
+    at_columns = pixels(page, "picture", points)[:, 0]
+    # The middle of a hexagon of the honeycomb is empty: opposite to the other sublattice.
+    other = shown.specimen.position[shown.specimen.class_id == 1]
+    offset = other[np.argmin(np.linalg.norm(other - metal[5], axis=1))] - metal[5]
+    between = pixels(page, "picture", points - offset[::-1] * scale)[:, 0]
+    assert np.median(at_columns) > 150
+    assert np.median(between) < 70
+
+
+def test_markers_have_the_colour_of_their_class(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    classes = {one["class_id"]: one for one in shown.get("/v1/classes")}
+    tracks = shown.get("/v1/tracks")["tracks"]
+    defects = [one for one in tracks if one["role"] == "defect"]
+    assert len(defects) >= 6
+    position = np.array([[one["px"]["row"], one["px"]["col"]] for one in defects])
+    points, scale = on_screen(page, position, len(shown.specimen.scene))
+    radius = min(30, max(5, 0.34 * SPACING_PX * scale))
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    for one, point in zip(defects, points, strict=True):
+        ring = pixels(page, "markers", point + radius * np.stack([np.cos(angles), np.sin(angles)], 1))
+        colour = classes[one["class_id"]]["colour"]
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        close = np.abs(ring[:, :3] - wanted).max(axis=1) < 40
+        assert np.mean(close & (ring[:, 3] > 180)) > 0.6, one
+
+
+def test_counts_shown_are_those_of_the_api(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    counts = shown.get("/v1/counts")
+    assert counts["by_role"]["defect"] > 0
+    for one in counts["by_class"]:
+        expect(page.locator(f'[data-count="{one["class_id"]}"]')).to_have_text(f"{one['n']:,}")
+    for role, n in counts["by_role"].items():
+        expect(page.locator(f"#count-{role}")).to_have_text(f"{n:,}")
+
+
+def test_every_class_has_its_average_patch(shown, open_tab):
+    page = open_tab(shown.url).page
+    patches = page.locator(".class-card img.patch")
+    expect(patches).to_have_count(len(shown.get("/v1/classes")))
+    loaded = "[...document.querySelectorAll('img.patch')].every((image) => image.naturalWidth > 0)"
+    page.wait_for_function(loaded)
+
+
+def test_a_name_typed_on_the_page_reaches_the_service(rig, open_tab):
+    page = open_tab(rig.url).page
+    card = page.locator('[data-class-id="2"]')
+    card.locator(".class-name").click()
+    card.locator(".class-field").fill("sulphur vacancy")
+    with page.expect_response("**/v1/classes/2") as answer:
+        card.locator(".class-field").press("Enter")
+    assert answer.value.status == 200
+    assert rig.get("/v1/classes/2")["name"] == "sulphur vacancy"
+    expect(card.locator(".class-name")).to_have_text("sulphur vacancy")
+    expect(page.locator('[data-kind="class.renamed"]')).to_contain_text("S1 → sulphur vacancy")
+
+
+def test_a_name_given_elsewhere_reaches_the_page(rig, open_tab):
+    page = open_tab(rig.url).page
+    expect(page.locator('[data-class-id="3"] .class-name')).to_have_text("V_S2")
+    rig.rename(3, "double vacancy")
+    expect(page.locator('[data-class-id="3"] .class-name')).to_have_text("double vacancy")
+
+
+def test_escape_keeps_the_old_name(shown, open_tab):
+    page = open_tab(shown.url).page
+    card = page.locator('[data-class-id="2"]')
+    card.locator(".class-name").click()
+    card.locator(".class-field").fill("nonsense")
+    card.locator(".class-field").press("Escape")
+    expect(card.locator(".class-name")).to_have_text("S1")
+    assert shown.get("/v1/classes/2")["name"] == "S1"
+
+
+def test_a_name_with_markup_is_only_text(rig, open_tab):
+    evil = "<img src=x onerror=window.hacked=1>"
+    page = open_tab(rig.url).page
+    wait_for_frame(page, 1)
+    rig.rename(2, evil)
+    expect(page.locator('[data-class-id="2"] .class-name')).to_have_text(evil)
+    expect(page.locator('[data-kind="class.renamed"]')).to_contain_text(evil)
+    assert page.locator('img[src="x"]').count() == 0
+    assert page.evaluate("window.hacked") is None
+
+
+def test_a_class_that_is_pointed_at_stands_out(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    fe = shown.specimen.position[shown.specimen.class_id == 4][:1]
+    points, scale = on_screen(page, fe, len(shown.specimen.scene))
+    on_ring = points + np.array([min(30, max(5, 0.34 * SPACING_PX * scale)), 0])
+    before = pixels(page, "markers", on_ring)[0, 3]
+    page.locator('[data-class-id="2"]').hover()
+    page.wait_for_function(f"({CANVAS})(['markers', {on_ring.tolist()}])[0][3] < {before} / 2")
+
+
+def test_the_keyboard_walks_through_the_defects(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    page.locator("#markers").focus()
+    page.keyboard.press("n")
+    expect(page.locator("#tooltip")).to_be_visible()
+    expect(page.locator("#tip-confidence")).to_contain_text("%")
+    expect(page.locator("#tip-nm")).to_contain_text("nm")
+    expect(page.locator("#tip-px")).to_contain_text("px")
+    first = page.locator("#tip-track").text_content()
+    page.keyboard.press("n")
+    expect(page.locator("#tip-track")).not_to_have_text(first or "")
+    page.keyboard.press("Escape")
+    expect(page.locator("#tooltip")).to_be_hidden()
+
+
+def test_the_pointer_finds_the_site_under_it(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    track = int(np.flatnonzero(shown.specimen.class_id == 5)[0])
+    points, _ = on_screen(page, shown.specimen.position[[track]], len(shown.specimen.scene))
+    page.locator("#markers").hover(position={"x": float(points[0, 0]), "y": float(points[0, 1])})
+    expect(page.locator("#tip-class")).to_have_text("Te+S")
+    expect(page.locator("#tip-track")).to_have_text(str(track))
+
+
+def test_zoom_changes_the_scale_bar_and_fit_brings_it_back(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    bar = page.locator("#scale-text")
+    whole = bar.text_content() or ""
+    assert whole.endswith(" nm")
+    page.locator("#markers").hover()
+    page.mouse.wheel(0, -1500)
+    expect(bar).not_to_have_text(whole)
+    page.locator("#markers").dblclick()
+    expect(bar).to_have_text(whole)
+
+
+def test_a_frame_without_a_pixel_size_has_a_scale_in_pixels(make_rig, open_tab):
+    rig = make_rig()
+    rig.microscope.send(pixel_size_nm=None)
+    page = open_tab(rig.url).page
+    expect(page.locator("#scale-text")).to_have_text("100 px")
+    expect(page.locator('[data-kind="defect.appeared"]').first).to_contain_text("px")
+
+
+def test_hosts_are_marked_only_on_request(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    hosts = shown.specimen.position[shown.specimen.class_id == 0]
+    points, _ = on_screen(page, hosts, len(shown.specimen.scene))
+    assert np.mean(pixels(page, "markers", points)[:, 3] > 0) < 0.1
+    page.locator("#show-host").click()
+    expect(page.locator("#show-host")).to_have_attribute("aria-pressed", "true")
+    page.wait_for_function(f"({CANVAS})(['markers', {points.tolist()}]).every((pixel) => pixel[3] > 0)")
+
+
+def test_an_event_leads_to_its_place(shown, open_tab):
+    page = open_tab(shown.url).page
+    row = page.locator('[data-kind="defect.appeared"] button').first
+    expect(row).to_contain_text("defect appeared")
+    expect(row).to_contain_text("nm")
+    row.click()
+    expect(page.locator("#tip-role")).to_have_text("defect")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1600, 1000), (1024, 768), (390, 844)])
+def test_nothing_is_cut_off_at_the_side(shown, open_tab, width, height):
+    page = open_tab(shown.url, width, height).page
+    wait_for_frame(page, 1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    box = page.locator("#markers").bounding_box()
+    assert box is not None
+    assert min(box["width"], box["height"]) > 300
+
+
+def test_history_keeps_a_fixed_number_of_frames(shown, open_tab):
+    page = open_tab(shown.url).page
+    kept = page.evaluate("""async () => {
+      const { CountHistory } = await import("./js/history.js");
+      const history = new CountHistory(10);
+      for (let i = 0; i < 1000; i++) history.push(i, [{ class_id: i, n: 1 }, { class_id: 0, n: i }]);
+      const { length, time, counts } = history;
+      return [length, time[history.slot(0)], counts.get(0)[history.slot(length - 1)], counts.size];
+    }""")
+    assert kept == [10, 990, 999, 128]
