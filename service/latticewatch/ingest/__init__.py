@@ -4,5 +4,16 @@ from latticewatch.ingest._files import FileSeries, read_frames
 from latticewatch.ingest._frame import Frame
 from latticewatch.ingest._items import Gap, Item, SeriesEnded, SeriesStarted
 from latticewatch.ingest._receiver import Receiver
+from latticewatch.ingest._replay import Replayer
 
-__all__ = ["FileSeries", "Frame", "Gap", "Item", "Receiver", "SeriesEnded", "SeriesStarted", "read_frames"]
+__all__ = [
+    "FileSeries",
+    "Frame",
+    "Gap",
+    "Item",
+    "Receiver",
+    "Replayer",
+    "SeriesEnded",
+    "SeriesStarted",
+    "read_frames",
+]
