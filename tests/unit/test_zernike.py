@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import zernike_moments_around
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import SkipTestWarning
@@ -16,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
 from latticewatch.features import ZernikeMoments
+from naive import zernike_moments_around
 
 SIZES = (5, 6, 16, 29, 31, 32, 33, 36, 123, 128)
 

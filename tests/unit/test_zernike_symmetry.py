@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from naive import bilinear_patch
 
 from latticewatch.features import ZernikeMoments, invariants, mirror_moments, rotate_moments
+from naive import bilinear_patch
 
 
 def star(size, angle_deg, mirrored=False):

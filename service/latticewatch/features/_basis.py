@@ -92,8 +92,8 @@ class Tables(NamedTuple):
         Legendre polynomials, in the sequence of `ORDERS`, of the upper row of each pair of rows (y, -y).
     along_x : ndarray of shape (size, n_max + 1 rounded up to LANES), float32
         Legendre polynomials of the columns.
-    start, length : ndarray of shape (12,), int64
-        For each of `ORDERS`, its first term and the number of its terms; none above `n_max`.
+    start : ndarray of shape (12,), int64
+        First term of each of `ORDERS`; that behind the last where an order is above `n_max`.
     conversion : ndarray of shape (n_terms, n_orders), float32
         From separable moments (order j in y, then i in x, i + j ≤ n_max) to Zernike moments.
     """
@@ -103,7 +103,6 @@ class Tables(NamedTuple):
     along_y: NDArray[np.float32]
     along_x: NDArray[np.float32]
     start: NDArray[np.int64]
-    length: NDArray[np.int64]
     conversion: NDArray[np.float32]
 
 
@@ -130,7 +129,6 @@ def tables(n_max: int, size: int) -> Tables:
         np.ascontiguousarray(along_y, np.float32),
         np.ascontiguousarray(along_x, np.float32),
         order * (n_max + 1) - order * (order - 1) // 2,
-        n_max + 1 - order,
         (_conversion(n_max) / (np.pi * size**2 / 4)).astype(np.float32),
     )
 

@@ -37,7 +37,6 @@ def separable_moments(
     along_y: NDArray[np.float32],
     along_x: NDArray[np.float32],
     start: NDArray[np.int64],
-    length: NDArray[np.int64],
     moments: NDArray[np.float32],
 ) -> None:
     """Fill `moments` with the separable moments of the patches at `corners`.
@@ -49,40 +48,32 @@ def separable_moments(
         First row and column of each patch; where a patch leaves the image, the edge is repeated.
     shifts : ndarray of shape (n_sites, 2), float32
         Fraction of a pixel, 0 ≤ shift < 1, to go on from there in row and column, by bilinear interpolation.
-    masks, first, along_y, along_x, start, length
+    masks, first, along_y, along_x, start
         See `Tables`.
-    moments : ndarray of shape (n_sites, n_terms), float32
-        Output, order j in y and then i in x, i + j ≤ n_max.
+    moments : ndarray of shape (n_sites, n_terms + along_x.shape[1]), float32
+        Output, order j in y and then i in x, i + j ≤ n_max; the rest is scratch.
     """
     height, width = image.shape
     size, reach = masks.shape
     if reach != len(first) * LANES:
         raise ValueError("the tables were made for another width of vectors; delete __pycache__")
+    # One row more than pairs, or the vectors of columns would compete for the same lines of the cache.
+    folded = np.empty((len(first), len(along_y) + 1, 2 * LANES), np.float32)
     columns = np.empty((start.size, reach), np.float32)
-    terms = np.empty((start.size, along_x.shape[1]), np.float32)
     clamped = np.zeros((size + 1, reach + 1), np.float32)
-    resampled = np.empty((size, reach), np.float32)
     for site in range(len(corners)):
         row, col = corners[site]
         down, right = shifts[site]
         rows, cols = size + (down > 0), size + (right > 0)
         # Vectors may read on into the next row of the image, where the masks cover it, but not past its end.
         end = (row + rows - 1) * width + col + reach + 1
-        inside = row >= 0 and col >= 0 and row + rows <= height and col + cols <= width and end <= image.size
-        if not inside:
-            _copy_clamped(image, row, col, size, clamped)
-        if down > 0 or right > 0:
-            if inside:
-                _resample(image, row, col, down, right, first, resampled)
-            else:
-                _resample(clamped, 0, 0, down, right, first, resampled)
-            _sum_columns(resampled, 0, 0, masks, first, along_y, columns)
-        elif inside:
-            _sum_columns(image, row, col, masks, first, along_y, columns)
+        if row >= 0 and col >= 0 and row + rows <= height and col + cols <= width and end <= image.size:
+            _fold(image, row, col, down, right, masks, first, folded)
         else:
-            _sum_columns(clamped, 0, 0, masks, first, along_y, columns)
-        _sum_rows(columns, along_x, terms)
-        _gather(terms, start, length, moments[site])
+            _copy_clamped(image, row, col, size, clamped)
+            _fold(clamped, 0, 0, down, right, masks, first, folded)
+        _sum_columns(folded, first, along_y, columns)
+        _sum_rows(columns, along_x, start, moments, site)
 
 
 @kernel
@@ -96,38 +87,53 @@ def _copy_clamped(image, row, col, size, window):
 
 
 @kernel
-def _resample(image, row, col, down, right, first, window):
-    """Bilinear interpolation of a patch, where its columns touch the disk."""
-    # The row after the last one may lie outside the image where it has no weight.
-    bottom = len(window) - 1 + (down > 0)
-    for block in range(len(first)):
-        x, top = block * LANES, first[block]
-        upper = _between_columns(image, row + top, col + x, right)
-        for k in range(top, len(window) - top):
-            lower = _between_columns(image, row + min(k + 1, bottom), col + x, right)
-            value = multiply_add(zeros(), np.float32(1) - down, upper)
-            store(window, k, x, multiply_add(value, down, lower))
-            upper = lower
+def _fold(image, row, col, down, right, masks, first, folded):
+    """Sums and differences of the rows y and -y, vector after vector of columns.
 
-
-@kernel
-def _between_columns(image, row, col, right):
-    value = multiply_add(zeros(), np.float32(1) - right, load(image, row, col))
-    return multiply_add(value, right, load(image, row, col + (right > 0)))
-
-
-@kernel
-def _sum_columns(image, row, col, masks, first, along_y, columns):
-    """For every column of the patch, sum its pixels times each P_j(y); the sums stay in registers."""
+    Row by row: down a column of a frame whose width is a power of two, all pixels compete for the same few lines of
+    the processor's cache.
+    """
     last = len(masks) - 1
+    pairs = (len(masks) + 1) // 2
+    between = down > 0 or right > 0
+    for k in range(pairs):
+        for block in range(len(first)):
+            if first[block] > k:
+                continue
+            x = block * LANES
+            if between:
+                upper = _interpolate(image, row + k, col + x, down, right)
+                lower = _interpolate(image, row + last - k, col + x, down, right)
+            else:
+                upper = load(image, row + k, col + x)
+                lower = load(image, row + last - k, col + x)
+            upper, lower = keep(masks, k, x, upper), keep(masks, last - k, x, lower)
+            store(folded[block], k, 0, add(upper, lower))
+            store(folded[block], k, LANES, subtract(upper, lower))
+
+
+@kernel
+def _interpolate(image, row, col, down, right):
+    """Bilinear interpolation; a neighbour of no weight is not looked at, it may lie outside the image."""
+    below, beside = row + (down > 0), col + (right > 0)
+    up, left = np.float32(1) - down, np.float32(1) - right
+    value = multiply_add(zeros(), up * left, load(image, row, col))
+    value = multiply_add(value, up * right, load(image, row, beside))
+    value = multiply_add(value, down * left, load(image, below, col))
+    return multiply_add(value, down * right, load(image, below, beside))
+
+
+@kernel
+def _sum_columns(folded, first, along_y, columns):
+    """For every column of the patch, sum its pixels times each P_j(y); the sums stay in registers."""
+    pairs = len(along_y)
     for block in range(len(first)):
         x = block * LANES
         e0, e1, e2, e3, e4, e5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
         o0, o1, o2, o3, o4, o5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
-        for k in range(first[block], len(along_y)):
-            upper = keep(masks, k, x, load(image, row + k, col + x))
-            lower = keep(masks, last - k, x, load(image, row + last - k, col + x))
-            even, odd = add(upper, lower), subtract(upper, lower)
+        for k in range(first[block], pairs):
+            even = load(folded[block], k, 0)
+            odd = load(folded[block], k, LANES)
             e0 = multiply_add(e0, along_y[k, 0], even)
             e1 = multiply_add(e1, along_y[k, 1], even)
             e2 = multiply_add(e2, along_y[k, 2], even)
@@ -155,30 +161,38 @@ def _sum_columns(image, row, col, masks, first, along_y, columns):
 
 
 @kernel
-def _sum_rows(columns, along_x, terms):
-    """Sum the columns times each P_i(x)."""
-    for j in range(0, len(columns), 6):
-        for i in range(0, along_x.shape[1], LANES):
-            s0, s1, s2, s3, s4, s5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
-            for x in range(len(along_x)):
-                value = load(along_x, x, i)
-                s0 = multiply_add(s0, columns[j, x], value)
-                s1 = multiply_add(s1, columns[j + 1, x], value)
-                s2 = multiply_add(s2, columns[j + 2, x], value)
-                s3 = multiply_add(s3, columns[j + 3, x], value)
-                s4 = multiply_add(s4, columns[j + 4, x], value)
-                s5 = multiply_add(s5, columns[j + 5, x], value)
-            store(terms, j, i, s0)
-            store(terms, j + 1, i, s1)
-            store(terms, j + 2, i, s2)
-            store(terms, j + 3, i, s3)
-            store(terms, j + 4, i, s4)
-            store(terms, j + 5, i, s5)
+def _sum_rows(columns, along_x, start, moments, site):
+    """Sum the columns times each P_i(x).
 
-
-@kernel
-def _gather(terms, start, length, moments):
-    """Keep the terms with i + j ≤ n_max."""
-    for j in range(len(start)):
-        for i in range(length[j]):
-            moments[start[j] + i] = terms[j, i]
+    Whole vectors are written: what lies beyond the last i of an order j is overwritten by the following ones, written
+    later.
+    """
+    for i in range(along_x.shape[1] - LANES, -1, -LANES):
+        e0, e1, e2, e3, e4, e5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
+        o0, o1, o2, o3, o4, o5 = zeros(), zeros(), zeros(), zeros(), zeros(), zeros()
+        for x in range(len(along_x)):
+            value = load(along_x, x, i)
+            e0 = multiply_add(e0, columns[0, x], value)
+            e1 = multiply_add(e1, columns[1, x], value)
+            e2 = multiply_add(e2, columns[2, x], value)
+            e3 = multiply_add(e3, columns[3, x], value)
+            e4 = multiply_add(e4, columns[4, x], value)
+            e5 = multiply_add(e5, columns[5, x], value)
+            o0 = multiply_add(o0, columns[6, x], value)
+            o1 = multiply_add(o1, columns[7, x], value)
+            o2 = multiply_add(o2, columns[8, x], value)
+            o3 = multiply_add(o3, columns[9, x], value)
+            o4 = multiply_add(o4, columns[10, x], value)
+            o5 = multiply_add(o5, columns[11, x], value)
+        store(moments, site, start[0] + i, e0)
+        store(moments, site, start[6] + i, o0)
+        store(moments, site, start[1] + i, e1)
+        store(moments, site, start[7] + i, o1)
+        store(moments, site, start[2] + i, e2)
+        store(moments, site, start[8] + i, o2)
+        store(moments, site, start[3] + i, e3)
+        store(moments, site, start[9] + i, o3)
+        store(moments, site, start[4] + i, e4)
+        store(moments, site, start[10] + i, o4)
+        store(moments, site, start[5] + i, e5)
+        store(moments, site, start[11] + i, o5)

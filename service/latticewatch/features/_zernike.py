@@ -256,7 +256,8 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
             # Frames from a socket are read-only, others are not; numba would compile the kernel for each.
             readonly = image.view()
             readonly.flags.writeable = False
-            separable = np.empty((len(corners), len(table.conversion)), np.float32)
+            terms = len(table.conversion)
+            separable = np.empty((len(corners), terms + table.along_x.shape[1]), np.float32)
             separable_moments(
                 readonly,
                 corners,
@@ -266,10 +267,9 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
                 table.along_y,
                 table.along_x,
                 table.start,
-                table.length,
                 separable,
             )
-            moments = separable @ table.conversion
+            moments = separable[:, :terms] @ table.conversion
         return invariants(moments, self.n_, self.m_) if self.invariant else moments
 
     def _check_parameters(self) -> None:
