@@ -33,6 +33,11 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
     ConfigurationError
         An address that is wrong or taken.
     """
+    transport, _, address = endpoint.partition("://")
+    port = address.rpartition(":")[2]
+    # libzmq takes a port that is too large for another one.
+    if transport == "tcp" and port.isdecimal() and int(port) > 65535:
+        raise ConfigurationError(f"cannot bind {endpoint}: port {port}; give 0 to 65535")
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
