@@ -114,6 +114,7 @@ class Engine:
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._stopping = threading.Event()
         self._drain = False
+        self._errors = 0
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
         self._folder = threading.Thread(target=self._fold_all, name="fold", daemon=True)
         self._logger = structlog.get_logger("latticewatch.execute")
@@ -322,14 +323,22 @@ class Engine:
             drafts = [draft for result in results for draft in result.events]
             state = self.state.with_result(results[-1]) if results else self.state
             self._publish(state, [*drafts, *self._learner.take_events()])
-        except Exception:
-            self._logger.exception("frame dropped", series=frame.series_id, frame=frame.number)
-            self.receiver.dropped(frame, "error")
+        except Exception as error:  # noqa: BLE001 - a frame that cannot be analysed is counted and skipped
+            self._drop(frame, error)
             return
         self.meter.add(time.time() - frame.t_received)
         self.receiver.done(frame)
         for result in results:
             self._log_learnt(result)
+
+    def _drop(self, frame: Frame, error: Exception) -> None:
+        self._errors += 1
+        # The trace of the first, second, fourth, eighth …: a stream of bad frames fills no disk.
+        trace = error if self._errors & (self._errors - 1) == 0 else None
+        self._logger.error(
+            "frame dropped", series=frame.series_id, frame=frame.number, error=repr(error), exc_info=trace
+        )
+        self.receiver.dropped(frame, "error")
 
     def _log_learnt(self, result: FrameResult) -> None:
         for draft in result.events:

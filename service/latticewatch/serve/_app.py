@@ -69,7 +69,6 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     app.include_router(_status.probes)
     app.mount("/", StaticFiles(directory=latticewatch_dashboard.static_path(), html=True), name="dashboard")
     app.add_exception_handler(UnknownClassError, _answer(404))
-    app.add_exception_handler(ValueError, _answer(409))
     app.add_exception_handler(EngineBusyError, _answer(503))
     if settings.serve.allowed_origins:
         app.add_middleware(

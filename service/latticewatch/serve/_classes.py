@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from latticewatch.errors import UnknownClassError
@@ -92,5 +92,8 @@ def average_png(
 )
 async def edit_class(hub: TheHub, class_id: ClassId, patch: ClassPatch) -> ClassSummary:
     """Rename a class, set its role, or merge other classes into it."""
-    entry = await run_in_threadpool(hub.engine.edit, class_id, patch)
+    try:
+        entry = await run_in_threadpool(hub.engine.edit, class_id, patch)
+    except ValueError as error:
+        raise HTTPException(409, str(error)) from error
     return summary_of(hub.engine.state, entry)

@@ -158,6 +158,7 @@ def run_service(
     settings: Settings,
     on_ready: Callable[[Service], None] | None = None,
     stop: threading.Event | None = None,
+    engine: Engine | None = None,
 ) -> FrameCounts:
     """Run a service until it is told to stop.
 
@@ -169,6 +170,8 @@ def run_service(
         Called with the `Service` once it answers.
     stop : threading.Event, optional
         Ends the service when set; SIGINT and SIGTERM do so too if this is the main thread.
+    engine : Engine, optional
+        Takes the place of one made from the settings.
 
     Returns
     -------
@@ -176,7 +179,7 @@ def run_service(
         The accounting at the end.
     """
     stop = stop or threading.Event()
-    service = Service(settings)
+    service = Service(settings, engine)
     with _signals(stop):
         try:
             service.start()

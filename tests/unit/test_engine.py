@@ -1,0 +1,247 @@
+"""The engine's parts: order, rates, series, states."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from _fake_learner import HOST, VACANCY, FakeLearner, fake_analyse, grid_image
+from _running import PATIENCE_S, settings_of, until
+
+from latticewatch.errors import LatticewatchError, UnknownClassError
+from latticewatch.execute import Engine, EngineBusyError, Meter
+from latticewatch.execute._series import OpenSeries
+from latticewatch.ingest import Frame, SeriesEnded, SeriesStarted
+from latticewatch.messages import ClassPatch, FrameCounts
+
+
+class Given:
+    """A source that gives what it was given, and keeps account."""
+
+    endpoints = ()
+    last_frame_age_s = 0.0
+
+    def __init__(self, items):
+        self.items = list(items)
+        self.finished = []
+        self.empty = threading.Event()
+
+    def start(self):
+        pass
+
+    def close(self):
+        pass
+
+    def get(self, timeout):
+        if self.items:
+            return self.items.pop(0)
+        self.empty.wait(timeout)
+        return None
+
+    def done(self, frame):
+        self.finished.append((frame.ordinal, "done"))
+
+    def dropped(self, frame, reason):
+        self.finished.append((frame.ordinal, reason))
+
+    def counts(self):
+        return FrameCounts()
+
+
+def frames(n, image=None):
+    image = grid_image() if image is None else image
+    return [Frame(image, "a", number=i, ordinal=i) for i in range(n)]
+
+
+def run(tmp_path, items, analyse=fake_analyse, learner=None, log=None, threads=2):
+    source = Given(items)
+    learner = learner or FakeLearner()
+    settings = settings_of(tmp_path, analysis={"threads": threads})
+    engine = Engine(settings, learner=learner, analyse=analyse, receiver=source, log=log)
+    engine.start()
+    return engine, source
+
+
+def test_frames_are_folded_in_order_though_later_ones_are_analysed_first(tmp_path):
+    later_done = threading.Event()
+    folded = []
+
+    def analyse(frame, model, settings):
+        if frame.ordinal == 0:
+            assert later_done.wait(PATIENCE_S)
+        else:
+            later_done.set()
+        return fake_analyse(frame, model, settings)
+
+    class Noting(FakeLearner):
+        def fold(self, analysis):
+            folded.append(analysis.frame.ordinal)
+            return super().fold(analysis)
+
+    engine, source = run(tmp_path, frames(6), analyse, Noting())
+    until(engine, lambda: len(source.finished) == 6)
+    engine.close()
+    assert folded == list(range(6))
+
+
+def test_a_frame_that_fails_in_the_analysis_or_in_the_fold_is_dropped_and_the_next_goes_on(tmp_path):
+    def analyse(frame, model, settings):
+        if frame.ordinal == 1:
+            raise ZeroDivisionError
+        return fake_analyse(frame, model, settings)
+
+    class Failing(FakeLearner):
+        def fold(self, analysis):
+            if analysis.frame.ordinal == 2:
+                raise np.linalg.LinAlgError("singular")
+            return super().fold(analysis)
+
+    engine, source = run(tmp_path, frames(5), analyse, Failing())
+    until(engine, lambda: len(source.finished) == 5)
+    engine.close()
+    assert source.finished == [(0, "done"), (1, "error"), (2, "error"), (3, "done"), (4, "done")]
+
+
+def test_a_log_that_cannot_be_written_drops_frames_but_does_not_end_the_service(tmp_path):
+    class Full:
+        stream, first_seq, last_seq = "x", 1, 0
+
+        def append(self, drafts):
+            raise LatticewatchError("disk full")
+
+        def close(self):
+            pass
+
+    engine, source = run(tmp_path, [SeriesStarted("a", "announced"), *frames(4)], log=Full())
+    until(engine, lambda: len(source.finished) == 4)
+    assert engine.alive
+    engine.close()
+    assert source.finished[0] == (0, "done")
+    assert source.finished[1] == (1, "error")
+
+
+def test_no_more_frames_are_taken_than_the_threads_can_hold(tmp_path):
+    release, started = threading.Event(), threading.Semaphore(0)
+
+    def analyse(frame, model, settings):
+        started.release()
+        release.wait(PATIENCE_S)
+        return fake_analyse(frame, model, settings)
+
+    engine, source = run(tmp_path, frames(20), analyse, threads=2)
+    assert started.acquire(timeout=PATIENCE_S)
+    assert started.acquire(timeout=PATIENCE_S)
+    # Two in the threads, and one that waits for room.
+    until(engine, lambda: len(source.items) == 17)
+    assert not started.acquire(timeout=0.1)
+    assert len(source.items) == 17
+    release.set()
+    until(engine, lambda: len(source.finished) == 20)
+    engine.close()
+
+
+def test_states_are_numbered_and_hold_their_events(tmp_path):
+    seen = []
+    source = Given(frames(5))
+    engine = Engine(settings_of(tmp_path), learner=FakeLearner(), analyse=fake_analyse, receiver=source)
+    engine.subscribe(lambda: seen.append((engine.state.number, engine.state.as_of_seq, engine.log.last_seq)))
+    engine.start()
+    until(engine, lambda: len(source.finished) == 5)
+    engine.close()
+    assert [number for number, *_ in seen] == list(range(1, len(seen) + 1))
+    assert all(as_of == last for _, as_of, last in seen)
+
+
+def test_an_edit_of_an_unknown_class_changes_nothing(tmp_path):
+    engine, source = run(tmp_path, frames(3))
+    until(engine, lambda: len(source.finished) == 3)
+    with pytest.raises(UnknownClassError, match="class 7"):
+        engine.edit(HOST, ClassPatch(name="new", merge=[7]))
+    assert [entry.name for entry in engine.state.catalogue] == ["host A", "vacancy"]
+    engine.close()
+
+
+def test_an_edit_does_all_that_it_says(tmp_path):
+    engine, source = run(tmp_path, frames(3))
+    until(engine, lambda: len(source.finished) == 3)
+    entry = engine.edit(HOST, ClassPatch(name="W", role="unknown", merge=[VACANCY]))
+    assert (entry.name, entry.role) == ("W", "unknown")
+    assert [entry.name for entry in engine.state.catalogue] == ["W"]
+    assert engine.state.role_counts["unknown"] == 64
+    engine.close()
+
+
+def test_an_engine_that_has_stopped_takes_no_edits(tmp_path):
+    engine, _ = run(tmp_path, frames(3))
+    engine.close()
+    with pytest.raises(EngineBusyError):
+        engine.relearn()
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_the_rate_is_that_of_the_window_and_falls_when_frames_stop():
+    clock = Clock()
+    meter = Meter(window_s=5.0, clock=clock)
+    assert meter.fps is None
+    for _ in range(100):
+        clock.now += 0.1
+        meter.add(0.05)
+    assert meter.fps == pytest.approx(10.0)
+    clock.now += 2.0
+    assert 5 < meter.fps < 10
+    clock.now += 10.0
+    assert meter.fps == 0.0
+
+
+def test_latency_is_of_the_newest_frames_only():
+    meter = Meter(kept=512)
+    for latency in [9.0] * 100 + [0.1] * 500 + [0.3] * 12:
+        meter.add(latency)
+    latency = meter.latency_ms()
+    assert latency.p50 == pytest.approx(100.0)
+    assert latency.p99 == pytest.approx(300.0)
+    cumulative, total = meter.histogram()
+    assert cumulative[-1] == 612
+    assert cumulative == sorted(cumulative)
+    assert total == pytest.approx(900 + 50 + 3.6)
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_latency():
+    meter = Meter()
+    meter.add(-5.0)
+    assert meter.latency_ms().p50 == 0.0
+
+
+def test_an_open_series_without_frames_stalls_once():
+    series = OpenSeries(stall_after_s=5.0)
+    assert series.check(100.0, now=1000.0) == []
+    series.start(SeriesStarted("a", "announced"), now=1000.0)
+    assert series.check(None, now=1004.0) == []
+    ((kind, data),) = series.check(None, now=1006.0)
+    assert (kind, data.series_id, data.last_frame_age_s) == ("stream.stalled", "a", 6.0)
+    assert series.check(None, now=1007.0) == []
+    ((kind, _),) = series.frame("a", 0, now=1010.0)
+    assert kind == "stream.resumed"
+
+
+def test_frames_that_wait_to_be_analysed_are_no_stall():
+    series = OpenSeries(stall_after_s=5.0)
+    series.frame("a", 0, now=1000.0)
+    assert series.check(last_frame_age_s=0.1, now=1060.0) == []
+
+
+def test_the_end_of_one_series_leaves_another_open():
+    series = OpenSeries(stall_after_s=5.0)
+    series.frame("a", 3, now=1000.0)
+    series.frame("b", 7, now=1001.0)
+    ((_, ended),) = series.end(SeriesEnded("b", 8, "ended"))
+    assert (ended.frame, series.series_id) == (7, "a")
+    assert [data.series_id for _, data in series.end_all("service stopped")] == ["a"]
+    assert series.series_id is None
