@@ -89,9 +89,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--sites", type=int, default=3200)
     arguments = parser.parse_args()
-    sys.stdout.write(
-        f"{'px':>5s} {'':39s}{'us':>8s}{'cpu us':>8s}{'patches/s':>12s}{'x motif':>9s}{'x (cpu)':>9s}{'x product':>9s}\n"
-    )
+    columns = ("us", "cpu us", "patches/s", "x motif", "x (cpu)", "x product")
+    widths = (8, 8, 12, 9, 9, 9)
+    titles = "".join(f"{column:>{width}s}" for column, width in zip(columns, widths, strict=True))
+    sys.stdout.write(f"{'px':>5s} {'':39s}{titles}\n")
     for size in SIZES:
         measure(size, arguments.sites, arguments.repeats)
 

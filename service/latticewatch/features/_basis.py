@@ -60,7 +60,7 @@ def polynomials(n_max: int, x: NDArray[np.float64], y: NDArray[np.float64]) -> N
     return np.array(values)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def disk_basis(n_max: int, size: int) -> NDArray[np.float64]:
     """Zernike polynomials on the pixels (linspace(-1, 1, size) in x and y), zero outside the disk."""
     x, y = np.meshgrid(*2 * [np.linspace(-1, 1, size)])

@@ -17,7 +17,7 @@ from latticewatch.features._noise import noise_covariance
 from latticewatch.features._symmetry import invariant_names, invariants
 
 MAX_ORDER = 30
-MAX_PATCH_PX = 4096
+MAX_PATCH_PX = 1024
 
 
 class ZernikeMoments(TransformerMixin, BaseEstimator):
@@ -30,7 +30,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
     n_max : int, default=10
         Highest radial order, 0 … 30; 10 gives 66 moments. Up to 11 the compiled kernel is used.
     patch_size : int, default=128
-        Side of the patches, which is the diameter of the disk [px], 3 … 4096. An odd size has its centre on a
+        Side of the patches, which is the diameter of the disk [px], 3 … 1024. An odd size has its centre on a
         pixel.
     invariant : bool, default=False
         Give the rotation and reflection `invariants` in place of the moments.
