@@ -41,7 +41,7 @@ export class EventFeed {
       }
       send({ type: "subscribe", after: this.cursor, stream });
     } catch {
-      this.socket.reconnect();
+      this.socket.drop();
     }
   }
 

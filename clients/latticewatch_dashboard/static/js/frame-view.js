@@ -171,6 +171,7 @@ export class FrameView {
   goTo(px, track) {
     if (this.view.fitted) this.view.zoom(4);
     this.view.centre(px.row, px.col);
+    this.markerCanvas.focus({ preventScroll: true });
     const site = this.sites.ofTrack(track);
     this.select(site >= 0 ? site : this.sites.nearest(px.row, px.col, this.style.spacing / 2));
   }

@@ -131,10 +131,12 @@ function takeEmbedding({ embedding: points, embedding_class: classId }) {
 
 /** @param {LiveHeader["counts"]} counts */
 function takeCounts(counts) {
+  // Before there are classes every site is "unknown", which would only alarm.
+  const learnt = counts.by_class.length > 0;
   for (const role of ["defect", "neighbour", "host", "unknown"]) {
-    setText(byId(`count-${role}`), integer(counts.by_role[role] ?? 0));
+    setText(byId(`count-${role}`), learnt ? integer(counts.by_role[role] ?? 0) : "–");
   }
-  setText(byId("defect-total"), `${integer(counts.by_role.defect ?? 0)} in frame`);
+  setText(byId("defect-total"), learnt ? `${integer(counts.by_role.defect ?? 0)} in frame` : "");
   const now = performance.now();
   if (now - chartedAt < CHART_EVERY_MS) return;
   chartedAt = now;

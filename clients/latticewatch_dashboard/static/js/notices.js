@@ -11,8 +11,9 @@ import { fixed, integer } from "./format.js";
  */
 
 /** @param {Situation} situation */
-export function showNotices({ connection, status, age, drawn }) {
-  showBanner({ connection, status, age, drawn });
+export function showNotices(situation) {
+  const { connection, status, drawn } = situation;
+  showBanner(situation);
   showEmptyState(connection, status, drawn);
   byId("stage").classList.toggle("stale", connection.state === "lost" || status?.phase === "stalled");
 
@@ -28,31 +29,38 @@ export function showNotices({ connection, status, age, drawn }) {
 }
 
 /** @param {Situation} situation */
-function showBanner({ connection, status, age, drawn }) {
+function showBanner(situation) {
+  const notice = bannerOf(situation);
   const banner = byId("banner");
-  const retry = byId("retry");
+  banner.hidden = notice === null;
+  if (!notice) return;
+  banner.dataset.kind = notice.kind;
+  setText(byId("banner-time"), notice.time);
+  setText(byId("banner-text"), notice.text);
+  byId("retry").hidden = notice.kind !== "lost";
+}
+
+/**
+ * The worst that is to be said, if anything; ``time`` is the part that changes by the second.
+ * @param {Situation} situation
+ * @returns {{kind: "lost" | "stalled" | "ended", time: string, text: string} | null}
+ */
+function bannerOf({ connection, status, age, drawn }) {
   const picture = drawn === null ? "" : ` The picture is frame ${drawn}.`;
   if (connection.state === "lost") {
-    const wait = connection.retryAt === undefined ? null : Math.max(0, (connection.retryAt - Date.now()) / 1000);
-    banner.dataset.kind = "lost";
-    const next = wait === null ? "A key is needed." : wait < 0.5 ? "Trying again now." : `Trying again in ${fixed(wait, 0)} s.`;
-    setText(byId("banner-text"), `Connection to the service lost. ${next}${picture}`);
-    retry.hidden = false;
-    banner.hidden = false;
-  } else if (status?.phase === "stalled") {
-    banner.dataset.kind = "stalled";
-    const since = age === null ? "Frames have stopped." : `No new frame for ${integer(age)} s.`;
-    setText(byId("banner-text"), `${since}${picture} The service is listening and goes on by itself.`);
-    retry.hidden = true;
-    banner.hidden = false;
-  } else if (status?.phase === "waiting" && drawn !== null) {
-    banner.dataset.kind = "ended";
-    setText(byId("banner-text"), `The series has ended.${picture} Waiting for the next one.`);
-    retry.hidden = true;
-    banner.hidden = false;
-  } else {
-    banner.hidden = true;
+    if (connection.retryAt === undefined) return { kind: "lost", time: "", text: `A key is needed.${picture}` };
+    const wait = Math.max(0, (connection.retryAt - Date.now()) / 1000);
+    const time = wait < 0.5 ? "Trying again now." : `Trying again in ${fixed(wait, 0)} s.`;
+    return { kind: "lost", time, text: `Connection to the service lost.${picture}` };
   }
+  if (status?.phase === "stalled") {
+    const time = age === null ? "" : `No new frame for ${integer(age)} s.`;
+    return { kind: "stalled", time, text: `Frames have stopped.${picture} The service goes on listening.` };
+  }
+  if (status?.phase === "waiting" && drawn !== null) {
+    return { kind: "ended", time: "", text: `The series has ended.${picture} Waiting for the next one.` };
+  }
+  return null;
 }
 
 /** @param {import("./socket.js").Connection} connection @param {Status | null} status @param {number | null} drawn */

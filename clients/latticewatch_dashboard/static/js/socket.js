@@ -61,7 +61,12 @@ export class ReturningSocket {
     this.socket?.send(JSON.stringify(key ? { ...message, key } : message));
   }
 
-  /** Start again at once, on the same position. */
+  /** Give this connection up, and come back after the usual pause. */
+  drop() {
+    this.socket?.close();
+  }
+
+  /** Start again at once. */
   reconnect() {
     this.pause = FIRST_PAUSE_MS;
     if (this.socket) this.socket.close();
