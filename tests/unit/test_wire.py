@@ -58,7 +58,7 @@ def reason_of(parts, **limits) -> str:
     ),
     encoding=st.sampled_from(ENCODINGS),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_dtype_shape_and_encoding_survives_the_wire(image: np.ndarray, encoding: str) -> None:
     received = decode_frame(message(image, encoding)).image
     assert received.dtype == image.dtype
@@ -233,7 +233,7 @@ def test_a_short_block_cannot_claim_a_large_frame(encoding: str) -> None:
 
 
 @given(parts=st.lists(st.binary(max_size=200), max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_arbitrary_bytes_raise_nothing_but_a_wire_error(parts: list[bytes]) -> None:
     with pytest.raises(WireError):
         decode(parts)
@@ -260,7 +260,7 @@ FIELDS = [
 
 
 @given(change=st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=4), buffer=st.binary(max_size=64))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_any_json_header_raises_nothing_but_a_wire_error(change: dict, buffer: bytes) -> None:
     header = {"htype": "array-1.0", "type": "uint8", "shape": [4, 4]} | change
     with contextlib.suppress(WireError):
@@ -273,7 +273,7 @@ def test_any_json_header_raises_nothing_but_a_wire_error(change: dict, buffer: b
     edits=st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=4),
     cut=st.none() | st.integers(0, 5000),
 )
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_damaged_buffer_raises_nothing_but_a_wire_error(encoding, seed, edits, cut) -> None:
     image = np.random.default_rng(seed).poisson(9, (37, 61)).astype("u2")
     header, buffer = message(image, encoding)

@@ -192,7 +192,7 @@ MESSAGES = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), MESSAGES), max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_whatever_is_sent_series_are_unique_ordered_and_framed(messages: list) -> None:
     tracker = SeriesTracker()
     open_series: dict[str, int] = {}
@@ -224,7 +224,7 @@ def test_whatever_is_sent_series_are_unique_ordered_and_framed(messages: list) -
 
 
 @given(lost=st.sets(st.integers(0, 60)), base=st.integers(0, 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_received_and_lost_add_up_to_what_was_sent(lost: set[int], base: int) -> None:
     sent = [SeriesStart(series_id="a", msg_number=0)]
     sent += [frame(base + n, msg_number=1 + n) for n in range(50) if n not in lost]

@@ -24,8 +24,10 @@ from latticewatch.messages import FrameHeader, SeriesEnd, SeriesStart
 MAX_HEADER_BYTES = 64 * 1024
 MAX_SIDE_PX = 65536
 MIN_PIXEL_NM, MAX_PIXEL_NM = 1e-6, 1e6
-# Smallest block that bitshuffle's authors recommend; smaller ones would only buy a sender our time.
+# Bitshuffle's default block, the smallest that its authors recommend, and one that LZ4 can count in an int.
+DEFAULT_BLOCK_BYTES = 8192
 MIN_BLOCK_ELEMENTS = 128
+MAX_BLOCK_BYTES = 2**26
 # EPICS counts seconds from 1990; a number below this (November 2023 in UNIX time) was counted from there.
 EPICS_EPOCH_S = 631_152_000
 EPICS_BEFORE_S = 1_700_000_000
@@ -235,45 +237,44 @@ def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
 
     HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not.
     The two cannot be confused: without them the first number is the length of a block, which is not zero.
-
-    Notes
-    -----
-    ``bitshuffle.decompress_lz4`` is not told where its input ends and may read past it; here every block is
-    cut out first and goes through the checked LZ4 decoder.
     """
     size = dtype.itemsize
     n_elements = nbytes // size
-    # The library's default: 8192 bytes, in whole groups of eight elements.
-    block = 8192 // size
-    shuffled = n_elements // 8 * 8
-    start = 0
+    shuffled = n_elements // 8 * 8  # what is left over is not compressed
+    start, block = 0, DEFAULT_BLOCK_BYTES // size
     stated = int.from_bytes(buffer[:8], "big") if buffer.nbytes >= 12 else None
     if stated == nbytes and (shuffled or buffer.nbytes > nbytes):
-        block = int.from_bytes(buffer[8:12], "big") // size or block
-        start = 12
-        if block % 8 or block < MIN_BLOCK_ELEMENTS:
+        start, block = 12, int.from_bytes(buffer[8:12], "big") // size or block
+        if block % 8 or not MIN_BLOCK_ELEMENTS <= block <= MAX_BLOCK_BYTES // size:
             raise WireError(
-                f"bslz4 blocks of {block} elements, expected {MIN_BLOCK_ELEMENTS} or more", "compressed"
+                f"bslz4 blocks of {block} elements, expected {MIN_BLOCK_ELEMENTS} to {MAX_BLOCK_BYTES // size}",
+                "compressed",
             )
     if (buffer.nbytes - start) * 255 < nbytes:
         raise WireError(f"{buffer.nbytes} bytes of bslz4 cannot hold {nbytes}", "compressed")
-    blocks: list[bytes | memoryview] = []
+    end = _end_of_blocks(buffer, start, shuffled, block, size) + (n_elements - shuffled) * size
+    # areaDetector sends the whole of its buffer, so there may be padding up to the size of the raw frame.
+    if buffer.nbytes != end and not end < buffer.nbytes == nbytes:
+        raise WireError(f"bslz4 of {buffer.nbytes} bytes, its blocks end after {end}", "compressed")
+    try:
+        # Whole numbers of the same size: the shuffle moves bits and knows neither floats nor byte order.
+        packed = np.frombuffer(buffer[start:end], np.uint8)
+        return bitshuffle.decompress_lz4(packed, (n_elements,), np.dtype(f"u{size}"), block).data
+    except (RuntimeError, ValueError) as error:
+        raise WireError(f"bslz4 of {buffer.nbytes} bytes: {_short(error)}", "compressed") from error
+
+
+def _end_of_blocks(buffer: memoryview, start: int, shuffled: int, block: int, size: int) -> int:
+    """Where the last block ends; bitshuffle trusts the lengths of the blocks, so they are checked here."""
     for first in range(0, shuffled, block):
+        unpacked = min(block, shuffled - first) * size
         length = int.from_bytes(buffer[start : start + 4], "big")
         start += 4
-        if length > buffer.nbytes - start:
-            raise WireError(
-                f"bslz4 block of {length} bytes, {max(buffer.nbytes - start, 0)} are left", "compressed"
-            )
-        blocks.append(_lz4_block(buffer[start : start + length], min(block, shuffled - first) * size))
+        if length > min(buffer.nbytes - start, unpacked + unpacked // 255 + 16):
+            left = max(buffer.nbytes - start, 0)
+            raise WireError(f"bslz4 block of {length} bytes for {unpacked}, {left} are left", "compressed")
         start += length
-    tail = (n_elements - shuffled) * size
-    # areaDetector sends the whole of its buffer, so there may be padding up to the size of the raw frame.
-    if buffer.nbytes != start + tail and not (start + tail < buffer.nbytes == nbytes):
-        raise WireError(f"bslz4 of {buffer.nbytes} bytes, its blocks end after {start + tail}", "compressed")
-    blocks.append(buffer[start : start + tail])
-    # Whole numbers of the same size: the shuffle moves bits and knows neither floats nor byte order.
-    return bitshuffle.bitunshuffle(np.frombuffer(b"".join(blocks), f"u{size}"), block).data
+    return start
 
 
 _ENCODINGS: dict[str, Callable[[memoryview, int, np.dtype[Any]], bytes | memoryview]] = {
