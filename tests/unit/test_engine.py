@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+
 from _fake_learner import HOST, VACANCY, FakeLearner, fake_analyse, grid_image
 from _running import PATIENCE_S, settings_of, until
-
 from latticewatch.errors import LatticewatchError, UnknownClassError
 from latticewatch.execute import Engine, EngineBusyError, Meter
 from latticewatch.execute._series import OpenSeries
