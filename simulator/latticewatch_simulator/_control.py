@@ -60,7 +60,6 @@ class ControlServer:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.REP)
         self._socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
         self._socket.set(zmq.LINGER, 200)
-        self._socket.set(zmq.SNDTIMEO, 1000)
         try:
             self.endpoint = bind(self._socket, endpoint)
         except ConfigurationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 
 import numba
@@ -249,6 +250,17 @@ def test_what_is_written_is_what_is_read(tmp_path: Path):
         np.testing.assert_array_equal(got.species, expected.species)
         np.testing.assert_array_equal(got.sublattice, expected.sublattice)
         np.testing.assert_allclose(got.positions_px(), expected.positions_px(), atol=2e-3)
+
+
+def test_every_field_of_the_truth_file_is_documented(project: Path, tmp_path: Path):
+    page = (project / "docs/reference/simulator-truth.md").read_text(encoding="utf-8")
+    scope = microscope(births_per_frame=5.0)
+    with TruthWriter(tmp_path / "truth.jsonl", scope.description()) as writer:
+        writer.write(scope.acquire().truth)
+    series, frame = map(json.loads, (tmp_path / "truth.jsonl").read_text().splitlines())
+    table = scope.acquire().truth.table()
+    for field in {*series, *frame, *frame["columns"], *frame["changes"][0], *table, *table["columns"]}:
+        assert f"`{field}`" in page, field
 
 
 def test_a_file_that_is_no_truth_is_refused(tmp_path: Path):
