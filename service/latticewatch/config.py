@@ -15,6 +15,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -139,6 +140,8 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
     }
     try:
         return Loaded(**{section: values for section, values in given.items() if values})  # type: ignore[arg-type]
+    except SettingsError as error:
+        raise ConfigurationError(f"{error}; sections and lists in the environment are JSON") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
