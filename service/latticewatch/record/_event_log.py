@@ -78,8 +78,8 @@ class EventLog:
     Notes
     -----
     Write-ahead logging with ``synchronous=FULL``: an append returns when the events are on the disk. With
-    ``NORMAL`` a power failure could take back the newest events, and their sequence numbers, which clients have
-    seen, would come again with another meaning.
+    ``NORMAL`` a power failure could take back the newest events, and their sequence numbers, which clients
+    have seen, would come again with another meaning.
     """
 
     def __init__(self, path: Path, source: str, max_events: int = 10_000_000) -> None:
@@ -266,7 +266,7 @@ def _ends(database: sqlite3.Connection) -> tuple[int, int]:
 def _take(path: Path) -> sqlite3.Connection:
     """Hold the file for this process.
 
-    An open transaction on a database beside it, on every platform, ends when the process does, however it ends.
+    An open transaction on a database beside it ends with the process, however that ends, on every platform.
     """
     guard = sqlite3.connect(
         path.with_name(path.name + ".lock"), timeout=0, isolation_level=None, check_same_thread=False
