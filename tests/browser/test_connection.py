@@ -59,9 +59,8 @@ def test_a_stalled_stream_is_said_to_be_stalled_until_it_resumes(make_rig, open_
     rig.microscope.send()
     page = open_tab(rig.url).page
     expect(page.locator("#phase")).to_have_text("stalled")
-    expect(page.locator("#banner")).to_contain_text(
-        re.compile(r"No new frame for \d+ s\. The picture is frame 1\.")
-    )
+    expect(page.locator("#banner-text")).to_have_text("Frames have stopped. The picture is frame 1.")
+    expect(page.locator("#banner-time")).to_have_text(re.compile(r"^It is \d+ s old\.$"))
     rig.microscope.send()
     expect(page.locator("#frame-caption")).to_contain_text("frame 2 ")
     expect(page.locator('[data-kind="stream.resumed"]')).to_have_count(1)

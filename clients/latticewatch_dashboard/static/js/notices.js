@@ -54,8 +54,8 @@ function bannerOf({ connection, status, age, drawn }) {
     return { kind: "lost", time, text: `Connection to the service lost.${picture}` };
   }
   if (status?.phase === "stalled") {
-    const time = age === null ? "" : `No new frame for ${integer(age)} s.`;
-    return { kind: "stalled", time, text: `Frames have stopped.${picture} The service goes on listening.` };
+    const time = age === null || drawn === null ? "" : `It is ${integer(age)} s old.`;
+    return { kind: "stalled", time, text: `Frames have stopped.${picture}` };
   }
   if (status?.phase === "waiting" && drawn !== null) {
     return { kind: "ended", time: "", text: `The series has ended.${picture} Waiting for the next one.` };
