@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from threadpoolctl import threadpool_limits
 
 from latticewatch.errors import FrameTooLargeError, WireError
 from latticewatch.ingest._wire import MAX_HEADER_BYTES, WireFrame, decode
@@ -20,6 +21,13 @@ from latticewatch.messages import SeriesEnd, SeriesStart, encode_frame
 
 DTYPES = ["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "<u2", ">u2", ">i4", ">f4", "<f8"]
 ENCODINGS = ["", "none", "lz4", "lz4+size", "bslz4", "bslz4+header"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """As in the receiver: bitshuffle's OpenMP team only spins here."""
+    with threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 def pack(image: np.ndarray, encoding: str, block: int = 0) -> bytes:

@@ -10,6 +10,7 @@ from typing import Self
 
 import structlog
 import zmq
+from threadpoolctl import threadpool_limits
 
 from latticewatch.config import IngestSettings
 from latticewatch.errors import ConfigurationError, WireError
@@ -193,7 +194,9 @@ class Receiver:
 
     def _run(self) -> None:
         try:
-            self._receive()
+            # bitshuffle uses OpenMP; beside threads that analyse, its spinning team is slower than one thread.
+            with threadpool_limits(1, user_api="openmp"):
+                self._receive()
         except zmq.ContextTerminated:
             pass  # the owner of the context has ended everything
         except BaseException as error:
