@@ -103,7 +103,7 @@ class Scene:
         return fine / self.oversampling - self.margin_px
 
     def change(self, at: int, species: int) -> None:
-        """Make column number ``at`` of the table another species, here and in the specimen's image of it."""
+        """Make column number ``at`` of the table another species, in the table and in the image."""
         signal = self._specimen.signal
         now = self.columns.species[at]
         self._add(self.columns.xy_nm[at : at + 1], signal[species : species + 1] - signal[now])

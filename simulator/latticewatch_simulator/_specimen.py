@@ -65,7 +65,7 @@ class Specimen:
     signal : ndarray of shape (n_species,), float64
         Fraction of the beam that a column of each species sends to the detector.
     changed : dict of int to int
-        Columns, by id, whose species is no longer the one they started with; without its entry one heals.
+        Species of columns, by id, that are not what they were made as; a column without an entry is.
     """
 
     def __init__(self, settings: SimulatorSettings) -> None:
