@@ -1,0 +1,192 @@
+"""The map of tracks: every site that is followed, where it is on the specimen and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.track._grid import Grid
+
+# A site is not averaged over more than this many frames, so that it follows slow distortion of the scan.
+POSITION_FRAMES = 10
+
+
+class TrackMap:
+    """Tracks as columns of equal length, and where the newest frame lies among them.
+
+    Attributes
+    ----------
+    drift : ndarray of shape (2,), float64
+        Position in the frame less position on the specimen [px].
+    stage : ndarray of shape (2,) or None
+        Stage position of the frame that ``drift`` belongs to [px].
+    spacing : float
+        Lattice constant, or without a lattice the median distance of nearest neighbours [px].
+    shape : tuple of int
+        Rows and columns of the frames.
+    crystalline : bool
+        The frames of this map have a lattice.
+    provisional : bool
+        One frame is all that this map is of, and it may have been a spoilt one.
+    afresh : bool
+        The classes are not those of the frame before.
+    hit_rate, purity : float
+        Share of the defects on the map that a frame shows, and share of those in a frame that are on the map.
+    thumbnail : ndarray or None
+        The newest frame, reduced, where there is no lattice.
+    position : ndarray of shape (n, 2), float64
+        On the specimen [px].
+    sublattice : ndarray of shape (n,), int16
+    track : ndarray of shape (n,), int32
+    posterior : ndarray of shape (n, n_classes), float32
+        All zero where nothing is known.
+    likelihood : ndarray of shape (n, n_classes), float32
+        log p(moments | class) of the last frame that had the site.
+    evident : ndarray of shape (n,), bool
+        Known to be a defect or the neighbour of one.
+    announced : ndarray of shape (n,), int32
+        Class of the defect that was reported here; -1 for none.
+    frames : ndarray of shape (n,), int64
+        Frames that had the site.
+    last_seen, settled, held_since : ndarray of shape (n,), int64
+        Time at which the site was last seen, at which the evidence last agreed with what is announced, and at which a
+        transition was first held back (-1: none is).
+    missed : ndarray of shape (n,), int64
+        Successive frames that should have had the site and did not.
+    """
+
+    COLUMNS = (
+        "position",
+        "sublattice",
+        "track",
+        "posterior",
+        "likelihood",
+        "evident",
+        "announced",
+        "frames",
+        "last_seen",
+        "settled",
+        "held_since",
+        "missed",
+    )
+
+    def __init__(
+        self,
+        class_ids: NDArray[np.int16],
+        drift: NDArray[np.float64],
+        spacing: float,
+        shape: tuple[int, int],
+        *,
+        crystalline: bool,
+        provisional: bool,
+    ) -> None:
+        self.class_ids = class_ids
+        self.drift = drift
+        self.stage: NDArray[np.float64] | None = None
+        self.spacing = spacing
+        self.shape = shape
+        self.crystalline = crystalline
+        self.provisional = provisional
+        self.afresh = False
+        # Low, as at a low dose: until more is known, a defect that is not found again means little.
+        self.hit_rate = self.purity = 0.3
+        self.thumbnail: NDArray[np.float32] | None = None
+        self.position = np.zeros((0, 2))
+        self.sublattice = np.zeros(0, np.int16)
+        self.track = np.zeros(0, np.int32)
+        self.posterior = np.zeros((0, len(class_ids)), np.float32)
+        self.likelihood = np.zeros((0, len(class_ids)), np.float32)
+        self.evident = np.zeros(0, bool)
+        self.announced = np.zeros(0, np.int32)
+        self.frames = np.zeros(0, np.int64)
+        self.last_seen = np.zeros(0, np.int64)
+        self.settled = np.zeros(0, np.int64)
+        self.held_since = np.zeros(0, np.int64)
+        self.missed = np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def grid(self) -> Grid:
+        """The tracks, sorted for searches as far as the spacing."""
+        return Grid.of(self.position, self.sublattice, self.spacing)
+
+    def keep(self, which: NDArray[np.bool_]) -> None:
+        """Drop all other tracks."""
+        if not which.all():
+            for name in self.COLUMNS:
+                setattr(self, name, getattr(self, name)[which])
+
+    def append(
+        self,
+        position: NDArray[np.float64],
+        sublattice: NDArray[np.int16],
+        track: NDArray[np.int32],
+        now: int,
+    ) -> None:
+        """Add tracks of which nothing is known yet."""
+        n = len(position)
+        new = {
+            "position": position,
+            "sublattice": sublattice,
+            "track": track,
+            "posterior": np.zeros((n, len(self.class_ids)), np.float32),
+            "likelihood": np.full((n, len(self.class_ids)), np.nan, np.float32),
+            "evident": np.zeros(n, bool),
+            "announced": np.full(n, -1, np.int32),
+            "frames": np.zeros(n, np.int64),
+            "last_seen": np.full(n, now - 1, np.int64),
+            "settled": np.full(n, now - 1, np.int64),
+            "held_since": np.full(n, -1, np.int64),
+            "missed": np.zeros(n, np.int64),
+        }
+        for name in self.COLUMNS:
+            setattr(self, name, np.concatenate([getattr(self, name), new[name]]))
+
+    def see(self, index: NDArray[np.int64], position: NDArray[np.float64], now: int) -> None:
+        """Take in where tracks are in the newest frame, averaging over the last few.
+
+        Parameters
+        ----------
+        index : ndarray of shape (m,), int64
+            Tracks, each at most once.
+        position : ndarray of shape (m, 2), float64
+            On the specimen [px].
+        """
+        self.frames[index] += 1
+        weight = 1.0 / np.minimum(self.frames[index], POSITION_FRAMES)
+        self.position[index] += weight[:, None] * (position - self.position[index])
+        self.last_seen[index] = now
+        self.missed[index] = 0
+
+    def set_classes(self, class_ids: NDArray[np.int16]) -> None:
+        """Rearrange what is known to the columns of a new model; classes that it lacks are forgotten."""
+        if np.array_equal(class_ids, self.class_ids):
+            return
+        column = {int(class_id): k for k, class_id in enumerate(self.class_ids)}
+        posterior = np.zeros((len(self), len(class_ids)), np.float32)
+        for k, class_id in enumerate(class_ids):
+            if int(class_id) in column:
+                posterior[:, k] = self.posterior[:, column[int(class_id)]]
+            else:
+                self.afresh = True
+        self._set_posterior(posterior, class_ids)
+
+    def relabel(self, mapping: Mapping[int, int]) -> None:
+        """Rename or merge classes, announced ones included."""
+        renamed = np.array([mapping.get(int(c), int(c)) for c in self.class_ids], np.int16)
+        class_ids = np.array(list(dict.fromkeys(renamed.tolist())), np.int16)
+        posterior = np.stack([self.posterior[:, renamed == c].sum(axis=1) for c in class_ids], axis=1)
+        self._set_posterior(posterior, class_ids)
+        announced = self.announced.copy()
+        for old, new in mapping.items():
+            announced[self.announced == old] = new
+        self.announced = announced
+
+    def _set_posterior(self, posterior: NDArray[np.float32], class_ids: NDArray[np.int16]) -> None:
+        total = posterior.sum(axis=1, keepdims=True)
+        self.posterior = np.divide(posterior, total, out=np.zeros_like(posterior), where=total > 1e-6)
+        self.likelihood = np.full_like(posterior, np.nan)
+        self.class_ids = class_ids

@@ -1,0 +1,260 @@
+"""The tracker: the only state of this folder, updated in frame order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.errors import ConfigurationError
+from latticewatch.track._evidence import GAIN, Evidence
+from latticewatch.track._grid import Grid
+from latticewatch.track._map import TrackMap
+from latticewatch.track._places import Places
+from latticewatch.track._records import ROLES, Observation, Tracked, Transition
+from latticewatch.track._registration import LINK_RADIUS, Points
+from latticewatch.track._transitions import ABSENT_FRAMES, Hysteresis, Scene, find_transitions
+
+# Position error of a site before a second frame measures it, and the least that is claimed [px].
+NOMINAL_SIGMA_PX = 0.3
+MIN_SIGMA_PX = 0.01
+# Sites whose median residual is a better drift than that of the lattice phase.
+MIN_REFINING = 10
+
+
+class Tracker:
+    """Follow every site through a series: identity, accumulated verdict and transitions.
+
+    Parameters
+    ----------
+    appear_above, disappear_below, reclassify_above : float
+        Probabilities beyond which a defect is reported to have appeared, disappeared, and changed its class. The gap
+        between the first two is what a site has to cross to be reported again.
+    change_probability : float
+        Share of the sites expected to change between two frames. By it and the thresholds about
+        ``change_probability × prior × (1 / appear_above − 1)`` false defects appear for each host site and frame:
+        with the defaults and a prior of 1 %, one in 2e7.
+    hold_frames : int
+        Frames that one end of a hop waits for an undecided other end, so that they are one move.
+    miss_probability : float
+        Chance that a peak outside the lattice (an adatom) which is there is not found in a frame.
+    memory_frames : int
+        Frames after which a site that is out of view is forgotten.
+    max_tracks : int
+        Sites remembered at most, and at least twice those of the newest frame; the longest unseen go first.
+    blind_frames : int
+        Successive frames without a lattice that are left out before a specimen that had one is taken to have lost it.
+
+    Raises
+    ------
+    ConfigurationError
+        A parameter outside its limits.
+
+    Notes
+    -----
+    Frames are not averaged: their evidence is (see `Evidence`). Classes of role host, neighbour and unknown make no
+    transitions. A frame that cannot be placed starts a new map; the old one is kept, and found again when its defects
+    come back. The new map is provisional for one frame: only when the next frame fits it as well are its defects
+    reported, so that a single spoilt frame is not a change of place.
+    """
+
+    def __init__(
+        self,
+        *,
+        appear_above: float = 0.95,
+        disappear_below: float = 0.05,
+        reclassify_above: float = 0.9,
+        change_probability: float = 1e-4,
+        hold_frames: int = 2,
+        miss_probability: float = 0.3,
+        memory_frames: int = 600,
+        max_tracks: int = 50_000,
+        blind_frames: int = 10,
+    ) -> None:
+        if not 0 < disappear_below < 0.5 <= appear_above < 1 or not 0.5 <= reclassify_above < 1:
+            raise ConfigurationError(
+                f"thresholds: got appear_above={appear_above}, disappear_below={disappear_below}, reclassify_above="
+                f"{reclassify_above}; expected 0 < disappear_below < 0.5 <= appear_above and reclassify_above < 1"
+            )
+        if not 0 < change_probability < 1 or not 0 < miss_probability < 1:
+            raise ConfigurationError(
+                f"probabilities: got change_probability={change_probability}, miss_probability={miss_probability}; "
+                "expected values between 0 and 1, both excluded"
+            )
+        if hold_frames < 0 or memory_frames < 1 or max_tracks < 1 or blind_frames < 0:
+            raise ConfigurationError(
+                f"bounds: got hold_frames={hold_frames}, blind_frames={blind_frames}, memory_frames={memory_frames}, "
+                f"max_tracks={max_tracks}; expected at least 0, 0, 1 and 1"
+            )
+        self._rule = Hysteresis(
+            appear_above, disappear_below, reclassify_above, hold_frames, miss_probability
+        )
+        self._memory_frames, self._max_tracks, self._blind_frames = memory_frames, max_tracks, blind_frames
+        self._evidence = Evidence(change_probability)
+        self._next_track = 1
+        self.reset()
+
+    def reset(self, series_id: str | None = None) -> None:
+        """Close all tracks without a word, as at a new series; their numbers are not used again.
+
+        Parameters
+        ----------
+        series_id : str, optional
+            Series that follows; without it, that of the next observation.
+        """
+        self._series_id = series_id
+        self._now = 0
+        self._blind = 0
+        self._sigma_px = NOMINAL_SIGMA_PX
+        self._places = Places()
+        self._evidence.clear()
+
+    def relabel(self, mapping: Mapping[int, int]) -> None:
+        """Follow a merge or a renumbering of classes; what is announced stays announced.
+
+        Parameters
+        ----------
+        mapping : mapping of int to int
+            New class of each old one; classes that are not in it stay.
+        """
+        for tracks in self._places:
+            tracks.relabel(mapping)
+
+    def update(self, observation: Observation) -> Tracked:
+        """Take in the next frame of a series.
+
+        Parameters
+        ----------
+        observation : Observation
+            Of another series than the one before: all tracks are closed first.
+
+        Returns
+        -------
+        Tracked
+        """
+        if observation.series_id != self._series_id:
+            self.reset(observation.series_id)
+        self._now += 1
+        for tracks in self._places:
+            tracks.set_classes(observation.class_ids)
+            self._forget(tracks, len(observation.position))
+        position = np.ascontiguousarray(observation.position, np.float64).reshape(-1, 2)
+        sublattice = np.ascontiguousarray(observation.sublattice, np.int16)
+        if not len(position):
+            return self._verdict(observation, np.zeros((0, len(observation.roles)), np.float32))
+        posterior, likelihood = self._evidence.single_frame(
+            np.ascontiguousarray(observation.log_likelihood, np.float32),
+            sublattice,
+            observation.class_ids,
+            observation.log_prior,
+        )
+        if self._is_blind(observation):
+            return self._verdict(observation, posterior)
+        role = np.array(observation.roles)
+        notable = (role == "defect") | (role == "neighbour")
+        points = Points(position, sublattice, posterior[:, notable].sum(axis=1) > 0.5, observation.vectors)
+        tracks, grid, jump = self._places.place(points, observation)
+        index = self._link(points, tracks, grid)
+        followed = index >= 0
+        rows = index[followed]
+        posterior[followed] = self._fold(tracks, rows, sublattice[followed], likelihood[followed])
+        tracks.see(rows, position[followed] - tracks.drift, self._now)
+        tracks.evident[rows] = posterior[followed][:, notable].sum(axis=1) > 0.5
+        self._miss(tracks, position)
+        transitions = ()
+        if not tracks.provisional:
+            site = np.full(len(tracks), -1)
+            site[rows] = np.flatnonzero(followed)
+            scene = Scene(self._now, site, position, role == "defect", role == "unknown", self._sigma_px)
+            transitions = find_transitions(tracks, scene, self._rule)
+        number = np.full(len(position), -1, np.int32)
+        number[followed] = tracks.track[rows]
+        return self._verdict(observation, posterior, number, jump, transitions)
+
+    def _is_blind(self, observation: Observation) -> bool:
+        """Whether a frame is left out because its lattice was not found, though the specimen has one."""
+        tracks = self._places.tracks
+        if tracks is None or not tracks.crystalline or observation.vectors is not None:
+            self._blind = 0
+        else:
+            self._blind += 1
+        return 0 < self._blind <= self._blind_frames
+
+    def _link(self, points: Points, tracks: TrackMap, grid: Grid) -> NDArray[np.int64]:
+        """Track of each site as a row of the map, new ones included; -1 where two sites want one track."""
+        position = points.position - tracks.drift
+        index, crowded = grid.link(position, points.sublattice, LINK_RADIUS * tracks.spacing)
+        found = index >= 0
+        if found.sum() >= MIN_REFINING:
+            residual = position[found] - tracks.position[index[found]]
+            shift = np.median(residual, axis=0)
+            tracks.drift = tracks.drift + shift
+            position = position - shift
+            sigma = max(1.4826 * float(np.median(np.abs(residual - shift))), MIN_SIGMA_PX)
+            self._sigma_px += GAIN * (sigma - self._sigma_px)
+        new = ~found & ~crowded
+        index[new] = len(tracks) + np.arange(new.sum())
+        numbers = np.arange(self._next_track, self._next_track + new.sum(), dtype=np.int32)
+        self._next_track += int(new.sum())
+        tracks.append(position[new], points.sublattice[new], numbers, self._now)
+        return index
+
+    def _fold(
+        self,
+        tracks: TrackMap,
+        rows: NDArray[np.int64],
+        sublattice: NDArray[np.int16],
+        likelihood: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Posterior of the sites of a frame with their past."""
+        before, gap = tracks.posterior[rows], self._now - tracks.last_seen[rows]
+        again = (tracks.frames[rows] > 0) & (gap == 1)
+        self._evidence.measure(
+            likelihood[again], tracks.likelihood[rows[again]], before[again], sublattice[again]
+        )
+        posterior = self._evidence.fold(likelihood, sublattice, before, gap, afresh=tracks.afresh)
+        tracks.afresh = False
+        tracks.posterior[rows] = posterior
+        tracks.likelihood[rows] = likelihood
+        return posterior
+
+    def _miss(self, tracks: TrackMap, position: NDArray[np.float64]) -> None:
+        """Count the frames that should have had a site: those in which it is well inside the sites found."""
+        here = tracks.position + tracks.drift
+        low, high = position.min(axis=0) + tracks.spacing, position.max(axis=0) - tracks.spacing
+        inside = ((here > low) & (here < high)).all(axis=1)
+        tracks.missed[inside & (tracks.last_seen < self._now)] += 1
+
+    def _forget(self, tracks: TrackMap, n_sites: int) -> None:
+        """Drop sites that are gone, those long out of view, and the longest unseen beyond the bound."""
+        gone = (tracks.missed >= ABSENT_FRAMES) & (tracks.announced < 0)
+        tracks.keep(~gone & (tracks.last_seen >= self._now - self._memory_frames))
+        bound = max(self._max_tracks, 2 * n_sites)
+        if len(tracks) > bound:
+            unseen = np.argsort(-tracks.last_seen, kind="stable")
+            tracks.keep(np.isin(np.arange(len(tracks)), unseen[:bound]))
+
+    def _verdict(
+        self,
+        observation: Observation,
+        posterior: NDArray[np.float32],
+        track: NDArray[np.int32] | None = None,
+        jump: bool = False,
+        transitions: tuple[Transition, ...] = (),
+    ) -> Tracked:
+        n, classes = posterior.shape
+        best = posterior.argmax(axis=1)
+        confidence = posterior[np.arange(n), best]
+        best[confidence == 0] = classes - 1  # nothing was ever said about the site: unknown
+        tracks = self._places.tracks
+        drift = np.zeros(2) if tracks is None else tracks.drift
+        return Tracked(
+            np.full(n, -1, np.int32) if track is None else track,
+            observation.class_ids[best].astype(np.int16),
+            np.array([ROLES.index(role) for role in observation.roles], np.uint8)[best],
+            confidence.astype(np.float32),
+            (float(drift[0]), float(drift[1])),
+            jump,
+            transitions,
+        )

@@ -1,0 +1,217 @@
+"""From what is known about each site to what is worth an event: thresholds with hysteresis, and hops as one move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.track._map import TrackMap
+from latticewatch.track._records import Transition, TransitionType
+
+# A hop goes to a neighbouring site, this many lattice constants away at most.
+HOP_REACH = 1.2
+# After so many frames without it, a site of the lattice is taken to be gone: a hole, or a site that never was.
+ABSENT_FRAMES = 10
+MIN_ALTERNATIVE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Hysteresis:
+    """When a change is certain enough to be reported.
+
+    Attributes
+    ----------
+    appear_above : float
+        A defect is reported once its probability, over all classes of role defect, is above this.
+    disappear_below : float
+        It is reported gone once the probability that a defect or something unknown is there is below this.
+    reclassify_above : float
+        It is reported to be of another class once that one's probability is above this.
+    hold_frames : int
+        Frames that a change waits while a neighbouring site is undecided whether it is the other end of a hop.
+    miss_probability : float
+        Chance that a peak which is there, but belongs to no site of the lattice, is not found in a frame.
+    """
+
+    appear_above: float = 0.95
+    disappear_below: float = 0.05
+    reclassify_above: float = 0.9
+    hold_frames: int = 2
+    miss_probability: float = 0.3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """The newest frame on its map.
+
+    Attributes
+    ----------
+    now : int
+        Time of the frame.
+    site : ndarray of shape (n_tracks,), int64
+        Site of each track in the frame; -1 where the frame has none.
+    position : ndarray of shape (n_sites, 2), float64
+        Of the sites, in the frame [px].
+    defect, unknown : ndarray of shape (n_classes,), bool
+        Which columns have these roles.
+    sigma_px : float
+        Standard deviation of a position along either axis.
+    """
+
+    now: int
+    site: NDArray[np.int64]
+    position: NDArray[np.float64]
+    defect: NDArray[np.bool_]
+    unknown: NDArray[np.bool_]
+    sigma_px: float
+
+
+def find_transitions(tracks: TrackMap, scene: Scene, rule: Hysteresis) -> tuple[Transition, ...]:
+    """Transitions that a frame brings; ``tracks`` is told what is announced by them.
+
+    A disappearance and an appearance of one class on neighbouring sites are one move, and the track goes with the
+    defect. Each end of a hop looks for the other: if that one has gone most of the way (probability beyond one half),
+    the move is reported; if it is undecided, the change waits, at most ``hold_frames``.
+    """
+    if not scene.defect.any():
+        return ()
+    return _Update(tracks, scene, rule).run()
+
+
+class _Update:
+    """The rows of the map that may change, and the transitions found so far."""
+
+    def __init__(self, tracks: TrackMap, scene: Scene, rule: Hysteresis) -> None:
+        self.tracks, self.scene, self.rule = tracks, scene, rule
+        self.row = np.flatnonzero((scene.site >= 0) | ((tracks.announced >= 0) & (tracks.missed > 0)))
+        self.site = scene.site[self.row]
+        self.posterior = tracks.posterior[self.row]
+        self.announced = tracks.announced[self.row]
+        self.probability = self.posterior[:, scene.defect].sum(axis=1)
+        columns = np.flatnonzero(scene.defect)
+        best = columns[self.posterior[:, columns].argmax(axis=1)]
+        self.class_id = tracks.class_ids[best].astype(np.int32)
+        self.class_probability = np.take_along_axis(self.posterior, best[:, None], axis=1)[:, 0]
+        # What is unknown may be the defect, changed or covered: it is no evidence that it has gone.
+        self.presence = (self.probability + self.posterior[:, scene.unknown].sum(axis=1)) * self._found()
+        self.used = np.zeros(len(self.row), bool)
+        self.found: list[Transition] = []
+
+    def run(self) -> tuple[Transition, ...]:
+        """Find them all."""
+        rule, announced = self.rule, self.announced >= 0
+        self._settle(announced)
+        appearing = ~announced & (self.probability > rule.appear_above)
+        leaving = announced & (self.presence < rule.disappear_below)
+        changed = announced & ~leaving & (self.site >= 0) & (self.class_id != self.announced)
+        changed &= self.class_probability > rule.reclassify_above
+        self.sources = np.flatnonzero(announced & (self.presence < rule.appear_above) & ~changed)
+        self.targets = np.flatnonzero(~announced & (self.probability > rule.disappear_below))
+        for i in np.flatnonzero(changed).tolist():
+            self._announce("defect.reclassified", i, int(self.class_id[i]), previous=int(self.announced[i]))
+        for i in np.flatnonzero(appearing).tolist():
+            self._appear(i)
+        for i in np.flatnonzero(leaving).tolist():
+            if not self.used[i]:
+                self._leave(i)
+        calm = self.row[~(appearing | leaving)]
+        self.tracks.held_since[calm] = -1
+        return tuple(self.found)
+
+    def _appear(self, i: int) -> None:
+        near = self._near(i, self.sources[self.announced[self.sources] == self.class_id[i]])
+        if len(near):
+            source = int(near[self.presence[near].argmin()])
+            if self.presence[source] < 0.5:
+                self._move(source, i)
+                return
+            if self._wait(i):
+                return
+        self._announce("defect.appeared", i, int(self.class_id[i]))
+
+    def _leave(self, i: int) -> None:
+        near = self._near(i, self.targets[self.class_id[self.targets] == self.announced[i]])
+        if len(near):
+            target = int(near[self.probability[near].argmax()])
+            if self.probability[target] > 0.5:
+                self._move(i, target)
+                return
+            if self._wait(i):
+                return
+        self._emit("defect.disappeared", i, int(self.announced[i]), 1.0 - float(self.presence[i]))
+        self.tracks.announced[self.row[i]] = -1
+
+    def _move(self, source: int, target: int) -> None:
+        """The defect takes its track along; the sites exchange theirs."""
+        here, there = self.row[source], self.row[target]
+        self.tracks.track[[here, there]] = self.tracks.track[[there, here]]
+        self.tracks.announced[here] = -1
+        self.tracks.settled[here] = self.scene.now
+        self.used[source] = True
+        self._announce("defect.moved", target, int(self.announced[source]))
+
+    def _announce(self, kind: TransitionType, i: int, class_id: int, previous: int | None = None) -> None:
+        column = int(np.flatnonzero(self.tracks.class_ids == class_id)[0])
+        self._emit(kind, i, class_id, float(self.posterior[i, column]), previous)
+        self.tracks.announced[self.row[i]] = class_id
+        self.used[i] = True
+
+    def _emit(
+        self, kind: TransitionType, i: int, class_id: int, confidence: float, previous: int | None = None
+    ) -> None:
+        row, site = self.row[i], int(self.site[i])
+        position = self.scene.position[site] if site >= 0 else self.tracks.position[row] + self.tracks.drift
+        others = {
+            int(c): float(p)
+            for c, p in zip(self.tracks.class_ids, self.posterior[i], strict=True)
+            if c != class_id and p >= MIN_ALTERNATIVE
+        }
+        latency = max(0, self.scene.now - int(self.tracks.settled[row]) - 1)
+        self.tracks.settled[row] = self.scene.now
+        self.tracks.held_since[row] = -1
+        self.found.append(
+            Transition(
+                kind,
+                site,
+                int(self.tracks.track[row]),
+                class_id,
+                previous,
+                min(max(confidence, 0.0), 1.0),
+                dict(sorted(others.items(), key=lambda item: -item[1])[:4]),
+                (float(position[0]), float(position[1])),
+                self.scene.sigma_px,
+                latency,
+            )
+        )
+
+    def _near(self, i: int, others: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of some rows that a hop from or to one row can reach, and that are not taken."""
+        position = self.tracks.position[self.row]
+        distance = np.hypot(*(position[others] - position[i]).T)
+        return others[(distance < HOP_REACH * self.tracks.spacing) & ~self.used[others]]
+
+    def _wait(self, i: int) -> bool:
+        """Whether a change is held back once more."""
+        row = self.row[i]
+        if self.tracks.held_since[row] < 0:
+            self.tracks.held_since[row] = self.scene.now
+        return bool(self.scene.now - self.tracks.held_since[row] < self.rule.hold_frames)
+
+    def _found(self) -> NDArray[np.float64]:
+        """Probability that a track is still there, by whether the frame has its site.
+
+        The absence of a peak speaks for itself; the absence of a site only says that the lattice was not found there.
+        """
+        missed = np.where(self.site >= 0, 0, self.tracks.missed[self.row])
+        peak = self.tracks.sublattice[self.row] < 0
+        return np.where(peak, self.rule.miss_probability**missed, missed < ABSENT_FRAMES)
+
+    def _settle(self, announced: NDArray[np.bool_]) -> None:
+        """Note where the evidence agrees with what is announced."""
+        own = np.where(self.tracks.class_ids == self.announced[:, None], self.posterior, 0.0).sum(axis=1)
+        agrees = np.where(
+            announced, (own > 0.5) & (self.site >= 0), self.probability < self.rule.disappear_below
+        )
+        self.tracks.settled[self.row[agrees]] = self.scene.now
