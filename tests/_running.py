@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import structlog
 import zmq
 
 from _fake_learner import FakeLearner, fake_analyse
@@ -20,6 +21,9 @@ from latticewatch.messages import SeriesEnd, encode_frame, encode_json
 from latticewatch.serve import Service
 
 PATIENCE_S = 20.0
+
+# The traces of errors that are made on purpose, drawn by rich, take half a second each.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("CRITICAL"))
 
 
 class Sender:

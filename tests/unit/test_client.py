@@ -242,7 +242,7 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters():
 def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
     log = FakeLog(9, first=3)
     log.failures = [httpx.ConnectError("refused")]
-    pauses, told = [], []
+    pauses, told, seen = [], [], []
 
     async def no_pause(seconds):
         pauses.append(seconds)
@@ -250,15 +250,14 @@ def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
     async def follow():
         monkeypatch.setattr("latticewatch_client._async.asyncio.sleep", no_pause)
         async with AsyncClient("http://service", transport=httpx.MockTransport(log)) as client:
-            seen = []
             async for one in client.events(1, on_gap=told.append):
                 seen.append(one.seq)
+                assert client.cursor == Cursor(STREAM, one.seq)
                 if one.seq == 9:
-                    return seen, client.cursor
+                    break
 
-    seen, cursor = asyncio.run(follow())
+    asyncio.run(follow())
     assert seen == [3, 4, 5, 6, 7, 8, 9]
-    assert cursor == Cursor(STREAM, 9)
     assert len(pauses) == len(told) == 1
 
 
