@@ -21,6 +21,7 @@ from latticewatch.messages import (
     ModelEventData,
     Nanometres,
     Pixel,
+    Role,
     encode_frame,
 )
 from latticewatch.pipeline import ROLES, CatalogueEntry, EventDraft, FrameResult, SiteTable
@@ -29,7 +30,7 @@ PIXEL_SIZE_NM = 0.01
 SPACING_PX = 31.6
 PATCH_PX = 40
 # name, role, sublattice, intensity at the column, share of its sublattice, d'
-KINDS = (
+KINDS: tuple[tuple[str, Role, int, float, float, float | None], ...] = (
     ("W", "host", 0, 1.0, 0.0, None),
     ("S2", "host", 1, 0.30, 0.0, None),
     ("S1", "defect", 1, 0.15, 0.022, 9.4),
@@ -108,6 +109,8 @@ class ScriptedLearner:
         self._told = False
         self._drafts: list[EventDraft] = []
         self._rng = np.random.default_rng(5)
+        centre = self._rng.normal(0, 5, (len(KINDS) + 1, 2))[specimen.class_id]
+        self._embedding = self._rng.normal(centre, 0.5).astype(np.float32)
         self._entries = {kind: self._entry(kind) for kind in range(len(KINDS))} if lattice_found else {}
 
     def _entry(self, kind: int) -> CatalogueEntry:
@@ -166,17 +169,11 @@ class ScriptedLearner:
                 model_version=int(learnt),
                 learning=(min(self._folded, self._learning_frames), self._learning_frames),
                 classes=tuple(self._entries.values()) if learnt else (),
-                **(self._embedding() if learnt else {}),
+                embedding=self._embedding if learnt else np.zeros((0, 2), np.float32),
+                embedding_class=specimen.class_id if learnt else np.zeros(0, np.int16),
                 events=self._events(frame) if learnt else (),
             )
         ]
-
-    def _embedding(self) -> dict[str, NDArray[Any]]:
-        rng = np.random.default_rng(8)
-        centre = rng.normal(0, 5, (len(KINDS) + 1, 2))
-        kind = self.specimen.class_id
-        points = centre[kind] + rng.standard_t(5, (len(kind), 2)) * (0.3 + 1.1 * (kind < 2))[:, None]
-        return {"embedding": points.astype(np.float32), "embedding_class": kind}
 
     def _events(self, frame: Frame) -> tuple[EventDraft, ...]:
         if self._told:
@@ -248,12 +245,13 @@ class Microscope:
         self.number += 1
         noise = self._rng.normal(0, 1, self._scene.shape).astype(np.float32)
         counts = 235 * self._scene + 12 + noise * (3 + 14 * np.sqrt(self._scene))
+        fields: dict[str, Any] = {"pixel_size_nm": pixel_size_nm} if pixel_size_nm else {}
         parts = encode_frame(
             np.clip(counts, 0, 255).astype(np.uint8),
             frame=self.number,
             series_id="test-series",
             msg_number=self.number,
-            **({"pixel_size_nm": pixel_size_nm} if pixel_size_nm else {}),
+            **fields,
         )
         self._socket.send_multipart(parts)
         return self.number
