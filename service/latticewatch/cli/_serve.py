@@ -55,7 +55,7 @@ def serve(
             "mode": _either(lossless, "lossless", "latest"),
             "pixel_size_nm": pixel_size,
         },
-        analysis={"patch_size": _patch_size(patch_size), "invariant": invariant},
+        analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant},
         serve={"http": http},
         record={"data_dir": data_dir},
     )
@@ -68,7 +68,7 @@ def _either(chosen: bool | None, yes: str, no: str) -> str | None:
     return None if chosen is None else yes if chosen else no
 
 
-def _patch_size(text: str | None) -> int | Literal["auto"] | None:
+def patch_size_of(text: str | None) -> int | Literal["auto"] | None:
     if text is None or text == "auto":
         return text
     if not (text.isascii() and text.isdigit()):

@@ -3,6 +3,7 @@
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
+from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._profile import ColumnProfile, column_profile
 from latticewatch.lattice._sites import Sites, predict_sites
@@ -20,6 +21,7 @@ __all__ = [
     "bragg_peaks",
     "column_profile",
     "find_lattice",
+    "find_peaks",
     "flatten",
     "follow_lattice",
     "phase_field",

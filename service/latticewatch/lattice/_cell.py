@@ -42,25 +42,25 @@ class UnitCell:
     height: NDArray[np.float64]
 
 
-def unit_cell(image: NDArray[np.float32], field: PhaseField, used: NDArray[np.float32] | None = None) -> UnitCell:
+def unit_cell(image: NDArray[np.float32], field: PhaseField, known: UnitCell | None = None) -> UnitCell:
     """Fold a frame into one unit cell and find the columns in it, dim ones that no single frame shows included.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
     field : PhaseField
-    used : ndarray of shape (height, width), float32, optional
-        Weight of each pixel.
+    known : UnitCell, optional
+        Of an earlier frame of the same lattice: its columns are kept, and only the intensities are measured anew.
     """
-    lengths = np.hypot(*field.vectors.T)
-    shape = np.clip(np.rint(2 * lengths), 12, 128).astype(int)
-    n_cells = image.size * abs(np.linalg.det(field.basis))
-    # few cells cannot fill a fine grid
-    fill = np.sqrt(image.size / (8.0 * shape.prod())) if n_cells else 1.0
-    shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
-    weight = np.ones((1, 1), np.float32) if used is None else used
+    if known is not None:
+        shape = np.array(known.mean.shape)
+    else:
+        shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 12, 128).astype(int)
+        # few pixels cannot fill a fine grid
+        fill = np.sqrt(image.size / (8.0 * shape.prod()))
+        shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
     total, squares, mass = fold_cells(
-        image, weight, field.basis, field.phase, field.origin, field.step, int(shape[0]), int(shape[1])
+        image, field.basis, field.phase, field.origin, field.step, int(shape[0]), int(shape[1])
     )
     if mass.min() <= 0:
         filled = ndimage.distance_transform_edt(mass <= 0, return_distances=False, return_indices=True)
@@ -68,6 +68,9 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField, used: NDArray[np.fl
     mean = total / mass
     variance = np.maximum(squares / mass - mean**2, 0)
     error = np.sqrt(variance / mass)
+    if known is not None:
+        at = np.rint(known.columns * shape).astype(int) % shape
+        return UnitCell(mean, error, known.columns, mean[at[:, 0], at[:, 1]] - mean.min())
     columns, height = _columns(mean, error, field)
     return UnitCell(mean, error, columns, height)
 
@@ -145,19 +148,15 @@ def _vertex(cell: NDArray[np.float64], i: int, j: int) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def fold_cells(image, weight, basis, phase, origin, step, n1, n2):  # pragma: no cover - compiled
-    """Weighted sums of I, I² and 1 over all pixels, shared bilinearly between the four nearest nodes of the cell."""
+def fold_cells(image, basis, phase, origin, step, n1, n2):  # pragma: no cover - compiled
+    """Sums of I, I² and 1 over all pixels, shared bilinearly between the four nearest nodes of the cell."""
     height, width = image.shape
-    weighted = weight.shape[0] > 1
     total = np.zeros((n1, n2))
     squares = np.zeros((n1, n2))
     mass = np.zeros((n1, n2))
     for r in range(height):
         i = (r - origin) / step
         for c in range(width):
-            w = weight[r, c] if weighted else 1.0
-            if w <= 0:
-                continue
             j = (c - origin) / step
             u = basis[0, 0] * r + basis[0, 1] * c + _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
             v = basis[1, 0] * r + basis[1, 1] * c + _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
@@ -171,7 +170,7 @@ def fold_cells(image, weight, basis, phase, origin, step, n1, n2):  # pragma: no
             value = float(image[r, c])
             for a, wa in ((i0, 1 - fu), (i1, fu)):
                 for b, wb in ((j0, 1 - fv), (j1, fv)):
-                    q = w * wa * wb
+                    q = wa * wb
                     total[a, b] += q * value
                     squares[a, b] += q * value * value
                     mass[a, b] += q

@@ -16,7 +16,7 @@ MAX_PEAKS = 48
 # of the power of the strongest.
 MIN_SHARE = 2e-3
 # What leaks through the window from a smooth image is below this share of its variance.
-LEAKAGE = 1e-7
+LEAKAGE = 1e-6
 # Lattice constants between these are looked for: below, columns are not sampled; above, too few cells are in view.
 MIN_PERIOD_PX = 2.5
 MIN_PERIODS_IN_VIEW = 5.0
@@ -55,9 +55,8 @@ def bragg_peaks(image: NDArray[np.float32], weight: NDArray[np.float32] | None =
     if weight is not None:
         window = window * weight
     window = window.astype(np.float32)
-    mean = float((image * window).sum() / max(float(window.sum()), 1e-12))
     size = max(height, width)
-    power = np.abs(fft.rfft2((image - mean) * window, s=(size, size))) ** 2
+    power = np.abs(fft.rfft2((image - _plane(image, window)) * window, s=(size, size))) ** 2
     total = float(power.sum())
     power = ndimage.uniform_filter(power, size=3, mode="nearest")
     rows = fft.fftfreq(size)[:, None]
@@ -81,6 +80,19 @@ def bragg_peaks(image: NDArray[np.float32], weight: NDArray[np.float32] | None =
     index = index[order]
     frequency = np.array([_centroid(power, i, j, size) for i, j in index]).reshape(-1, 2)
     return BraggPeaks(frequency, significance[is_peak][order].astype(float), 1.0 / size)
+
+
+def _plane(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weighted least-squares plane through the image: its spectrum would leak into all others."""
+    rows = np.linspace(-1, 1, image.shape[0], dtype=np.float32)[:, None]
+    cols = np.linspace(-1, 1, image.shape[1], dtype=np.float32)[None, :]
+    weighted = image * window
+    # the window is symmetric and separable, so the three terms of the plane are orthogonal under it
+    mass = max(float(window.sum()), 1e-12)
+    level = float(weighted.sum()) / mass
+    down = float((weighted.sum(1) * rows[:, 0]).sum()) / max(float((window.sum(1) * rows[:, 0] ** 2).sum()), 1e-12)
+    right = float((weighted.sum(0) * cols[0]).sum()) / max(float((window.sum(0) * cols[0] ** 2).sum()), 1e-12)
+    return (level + down * rows + right * cols).astype(np.float32)
 
 
 def _radial_median(power: NDArray[np.float32], radius: NDArray[np.float64]) -> NDArray[np.float64]:

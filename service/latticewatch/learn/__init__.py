@@ -1,1 +1,31 @@
-""""""
+"""Moments of the sites of a few frames in; a model out, which classifies the sites of every later frame."""
+
+from latticewatch.learn._build import Survey, learn_model
+from latticewatch.learn._catalogue import CatalogueEntry, average_patch
+from latticewatch.learn._centroid import NearestCentroid
+from latticewatch.learn._discovery import Patches, discover, gather_patches
+from latticewatch.learn._layout import ForceRelaxedLayout
+from latticewatch.learn._mixture import Mixture, grow_mixture
+from latticewatch.learn._model import Model, Verdict
+from latticewatch.learn._novelty import new_class
+from latticewatch.learn._pca import IncrementalPCA
+from latticewatch.learn._whitening import NoiseWhitening
+
+__all__ = [
+    "CatalogueEntry",
+    "ForceRelaxedLayout",
+    "IncrementalPCA",
+    "Mixture",
+    "Model",
+    "NearestCentroid",
+    "NoiseWhitening",
+    "Patches",
+    "Survey",
+    "Verdict",
+    "average_patch",
+    "discover",
+    "gather_patches",
+    "grow_mixture",
+    "learn_model",
+    "new_class",
+]

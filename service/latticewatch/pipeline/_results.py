@@ -1,17 +1,13 @@
-"""From a frame to its sites, classes and events.
-
-``analyse(frame, model)`` is a pure function, safe in any thread; ``Learner.fold(analysis)`` holds the only state and is
-called in frame order.
-"""
+"""What the pipeline gives for each frame: everything that is served, recorded or written."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.learn import CatalogueEntry
 from latticewatch.messages import ClassEventData, DefectEventData, EventType, ModelEventData, Role
 
 ROLES: tuple[Role, ...] = ("host", "defect", "neighbour", "unknown")
@@ -57,31 +53,6 @@ class SiteTable:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CatalogueEntry:
-    """A class, as people and programs see it.
-
-    Attributes
-    ----------
-    average : ndarray of shape (patch_px, patch_px), float32
-        Average patch, background removed, host columns near 1.
-    separation : float or None
-        d' from the host class of the same sublattice, in units of sigma.
-    """
-
-    class_id: int
-    name: str
-    role: Role
-    sublattice: int
-    host_class: int | None
-    total: int
-    prior: float
-    separation: float | None
-    average: NDArray[np.float32]
-    template: str | None = None
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class FrameResult:
     """What folding one frame gives: everything that is served, recorded or written.
 
@@ -118,24 +89,3 @@ class FrameResult:
     events: tuple[EventDraft, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     note: str | None = None
-
-
-# --- contract, implemented by the analysis core -------------------------------------------------------------
-#
-# class Analysis: what `analyse` returns; opaque to everyone but Learner.
-# def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis
-# class Learner:
-#     def __init__(self, settings: AnalysisSettings) -> None
-#     model: Model | None                      immutable snapshot to hand to analyse; .version (int)
-#     def fold(self, analysis: Analysis) -> list[FrameResult]
-#         In frame order. While learning it returns results without classes at once; the frame that ends the
-#         learning phase returns its result with classes and the events of the first classified frame.
-#         (a list, because the frames gathered while learning are classified when learning ends: their results come
-#         again with classes and events, oldest first; all but those with an ordinal seen before count as new.)
-#     def rename(self, class_id: int, name: str) -> CatalogueEntry            raises UnknownClassError
-#     def set_role(self, class_id: int, role: Role) -> CatalogueEntry
-#     def merge(self, class_id: int, others: list[int]) -> CatalogueEntry
-#     def relearn(self) -> None
-#     def take_events(self) -> tuple[EventDraft, ...]   events of rename/set_role/merge/relearn since the last call
-# All methods of Learner are called from one thread.
-_: Any = None

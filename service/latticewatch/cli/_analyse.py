@@ -1,0 +1,84 @@
+"""``latticewatch analyse``: recorded frames through the pipeline, into tables and figures."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latticewatch.cli._serve import patch_size_of
+
+
+def analyse(
+    files: Annotated[list[Path], typer.Argument(help="Images or stacks.")],
+    out: Annotated[Path, typer.Option(help="Folder for the results; a folder in it for each of several files.")],
+    pixel_size: Annotated[
+        float | None, typer.Option(metavar="NM", help="Pixel size, instead of the file's, in nm.")
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(min=0, help="Which image of a file that holds several, from 0.")
+    ] = None,
+    patch_size: Annotated[
+        str | None, typer.Option(metavar="PX|auto", help="Diameter of the patches, in pixels.")
+    ] = None,
+    invariant: Annotated[
+        bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For the samples that are drawn.")] = 0,
+    figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
+) -> None:
+    """Find every site of recorded frames, vacancies included, and tell defects apart without a label."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from latticewatch.config import load_settings
+    from latticewatch.ingest import read_frames
+    from latticewatch.offline import analyse_file, summary, write_results
+
+    settings = load_settings(
+        analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant, "seed": seed}
+    ).analysis
+    # every file is opened before the first is analysed: a wrong name costs no time
+    opened = [read_frames(path, channel, pixel_size) for path in files]
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"))
+    for series, folder in zip(opened, folders(files, out), strict=True):
+        with Progress(*columns, TimeElapsedColumn(), console=console, disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task(series.path.name, total=len(series))
+            analysed = analyse_file(series, settings, lambda done: bar.update(task, completed=done))  # noqa: B023
+        written = write_results(analysed, folder, figures)
+        for note in series.notes:
+            typer.echo(f"warning: {series.path}: {note}", err=True)
+        typer.echo(said(summary(analysed)))
+        typer.echo(f"  {len(written)} files in {folder}")
+
+
+def folders(files: list[Path], out: Path) -> list[Path]:
+    """A folder for the results of each file; names that stand twice are numbered."""
+    if len(files) == 1:
+        return [out]
+    seen: dict[str, int] = {}
+    result = []
+    for path in files:
+        seen[path.stem] = seen.get(path.stem, 0) + 1
+        result.append(out / (path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}"))
+    return result
+
+
+def said(numbers: dict) -> str:
+    """The summary as a person reads it."""
+    rows, cols = numbers["shape_px"]
+    head = f"{numbers['file']}: {numbers['frames']} x {rows} x {cols} px, {numbers['seconds']:.1f} s"
+    if not numbers["lattice_found"]:
+        return f"{head}\n  no lattice found ({numbers['note']}); {numbers['sites']} peaks"
+    constant = f"{numbers['lattice_constant_px']:.2f} px"
+    if numbers["lattice_constant_nm"] is not None:
+        constant = f"{numbers['lattice_constant_nm']:.4f} nm ({constant})"
+    by_role = numbers["sites_by_role"]
+    roles = ", ".join(f"{by_role[role]} {role}" for role in ("defect", "neighbour", "unknown"))
+    return (
+        f"{head}\n  lattice constant {constant}, {numbers['sites']} sites: {by_role['host']} host, {roles}\n"
+        f"  {numbers['classes']} classes, {numbers['events']} events"
+    )

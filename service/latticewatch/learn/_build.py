@@ -1,0 +1,195 @@
+"""From the frames gathered while learning to a model: classes found, numbered, named, given roles and averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.features import ZernikeMoments
+from latticewatch.lattice import Flattened, Lattice, Sites
+from latticewatch.learn._catalogue import CatalogueEntry, average_patch, defect_name, letter, neighbour_name, unique
+from latticewatch.learn._discovery import Patches, discover, gather_patches, visible_neighbours
+from latticewatch.learn._layout import ForceRelaxedLayout
+from latticewatch.learn._model import Model, Verdict
+from latticewatch.learn._pca import IncrementalPCA
+from latticewatch.learn._sublattice import SublatticeModel
+from latticewatch.learn._templates import sublattice_templates
+from latticewatch.messages import Role
+
+# Sites in the picture of the force-relaxed layout: all that are not host, and hosts up to this many.
+LAYOUT_SITES = 1500
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """The sites of one frame and their moments, before anything is known of their classes.
+
+    Attributes
+    ----------
+    flat : Flattened
+    sites : Sites
+        Those whose patch lies within the frame.
+    moments : ndarray of shape (n, n_moments), float32
+    """
+
+    flat: Flattened
+    sites: Sites
+    moments: NDArray[np.float32]
+
+
+def learn_model(
+    surveys: Sequence[Survey],
+    lattice: Lattice,
+    zernike: ZernikeMoments,
+    *,
+    invariant: bool = False,
+    version: int = 1,
+    first_class: int = 0,
+    seed: int = 0,
+) -> Model:
+    """Learn the classes of a few frames.
+
+    Parameters
+    ----------
+    surveys : sequence of Survey
+        Frames of one specimen, all surveyed with the columns of the same lattice.
+    lattice : Lattice
+        Of the first frame.
+    zernike : ZernikeMoments
+    invariant : bool, optional
+        Orientations and mirror images of a motif are one class.
+    version, first_class : int, optional
+        Version of the model, and number of its first class.
+    seed : int, optional
+        For the sample of patches that are averaged and laid out.
+    """
+    rng = np.random.default_rng(seed)
+    flat = surveys[0].flat
+    templates = sublattice_templates(lattice, flat.scale, flat.noise, zernike)
+    patches = gather_patches(
+        [(s.moments, s.sites.position, s.sites.sublattice, s.sites.cell) for s in surveys],
+        templates,
+        flat.image.shape,  # type: ignore[arg-type]
+    )
+    found, _ = discover(patches, templates)
+    numbered, drafts = _number(found, patches, first_class, invariant)
+    model = Model(version, lattice, zernike.patch_size, zernike.n_max, flat.scale, numbered, drafts)
+    verdict = model.classify(patches)
+    model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
+    embedding, members = _laid_out(model, patches, verdict, rng)
+    return replace(model, embedding=embedding, embedding_class=members)
+
+
+def _number(
+    found: tuple[SublatticeModel, ...], patches: Patches, first_class: int, invariant: bool
+) -> tuple[tuple[SublatticeModel, ...], tuple[CatalogueEntry, ...]]:
+    """Give every class its number, name and role: hosts first, then defects, then neighbours."""
+    blank = np.zeros((0, 0), np.float32)
+    entries: list[CatalogueEntry] = []
+    taken: set[str] = set()
+    ids = [np.full(len(m.mixture.mean), -1, np.int16) for m in found]
+
+    def add(name: str, role: Role, s: int, host: int | None, separation: float | None, prior: float) -> int:
+        number = first_class + len(entries)
+        entries.append(
+            CatalogueEntry(number, unique(name, taken), role, s, host, 0, prior, separation, blank)
+        )
+        return number
+
+    for s, model in enumerate(found):
+        ids[s][0] = add(f"{letter(s)} host", "host", s, None, None, float(model.mixture.weight[0]))
+    for s, model in enumerate(found):
+        mixture = model.mixture
+        for k in range(1, len(mixture.mean)):
+            distance = mixture.mean[k] - mixture.mean[0]
+            change = distance * model.filter.height_of_sigma / model.templates.height
+            ids[s][k] = add(
+                defect_name(s, change), "defect", s, int(ids[s][0]), abs(float(distance)), float(mixture.weight[k])
+            )
+    models = [replace(m, class_ids=i, neighbour_class={}) for m, i in zip(found, ids, strict=True)]
+    verdict = _components(models, patches)
+    names = {entry.class_id: entry.name for entry in entries}
+    grouped: dict[tuple[int, int], int] = {}
+    for s, direction, other, component in visible_neighbours(found, patches, verdict):
+        defect = int(ids[other][component])
+        if invariant and (s, defect) in grouped:
+            models[s].neighbour_class[direction, defect] = grouped[s, defect]
+            continue
+        offset = None if invariant else found[s].templates.offset[direction]
+        number = add(neighbour_name(s, names[defect], offset), "neighbour", s, int(ids[s][0]), None, 0.0)
+        models[s].neighbour_class[direction, defect] = grouped[s, defect] = number
+    return tuple(models), tuple(entries)
+
+
+def _components(models: Sequence[SublatticeModel], patches: Patches) -> NDArray[np.int16]:
+    """Component of each site's mixture, 0 host, -1 none, from a model that has only its mixtures."""
+    blank = np.zeros((0, 0), np.float32)
+    classes = tuple(
+        CatalogueEntry(int(i), str(i), "host", s, None, 0, 0.0, None, blank)
+        for s, m in enumerate(models)
+        for i in m.class_ids
+    )
+    # the lattice plays no part in classification
+    return Model(0, None, 0, 0, 1.0, tuple(models), classes).classify(patches).component  # type: ignore[arg-type]
+
+
+def _described(
+    model: Model, verdict: Verdict, surveys: Sequence[Survey], patches: Patches, rng: np.random.Generator
+) -> tuple[CatalogueEntry, ...]:
+    """Average patch, number, prior and separation of every class."""
+    best = verdict.posterior.argmax(1)
+    counts = np.bincount(best, minlength=len(model.classes) + 1)
+    out = []
+    for k, entry in enumerate(model.classes):
+        members = best == k
+        weight, patch = 0, np.zeros((model.patch_px, model.patch_px))
+        for number, survey in enumerate(surveys):
+            here = members & (patches.frame == number)
+            if here.any():
+                patch += here.sum() * average_patch(
+                    survey.flat.image, patches.position[here], model.patch_px, rng
+                )
+                weight += int(here.sum())
+        sites = max(int((patches.sublattice == entry.sublattice).sum()), 1)
+        separation = entry.separation
+        if entry.role == "neighbour" and members.any() and entry.host_class is not None:
+            host = best == next(j for j, e in enumerate(model.classes) if e.class_id == entry.host_class)
+            shift = patches.moments[members].mean(0) - patches.moments[host].mean(0) if host.any() else 0.0
+            separation = float(np.linalg.norm(shift @ model.sublattices[entry.sublattice].whitening))
+        out.append(
+            replace(
+                entry,
+                total=int(counts[k]),
+                prior=float(counts[k]) / sites,
+                separation=separation,
+                average=(patch / max(weight, 1)).astype(np.float32),
+            )
+        )
+    return tuple(out)
+
+
+def _laid_out(
+    model: Model, patches: Patches, verdict: Verdict, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
+    """Force-relaxed layout of the whitened components of the sites: the published picture of the classes."""
+    ids = model.class_ids[verdict.posterior.argmax(1)]
+    hosts = {entry.class_id for entry in model.classes if entry.role == "host"}
+    is_host = np.isin(ids, list(hosts))
+    rare, common = np.flatnonzero(~is_host), np.flatnonzero(is_host)
+    rare = rng.permutation(rare)[: LAYOUT_SITES // 2]
+    common = rng.permutation(common)[: LAYOUT_SITES - len(rare)]
+    chosen = np.sort(np.concatenate([rare, common]))
+    whitened = np.zeros((len(chosen), model.sublattices[0].whitening.shape[0]))
+    # one whitening for all sublattices, so that they share a picture: that of the brightest
+    whitening = model.sublattices[0].whitening
+    whitened = patches.moments[chosen].astype(float) @ whitening
+    if len(chosen) < 8:
+        return np.zeros((0, 2), np.float32), np.zeros(0, np.int16)
+    components = IncrementalPCA(n_components="noise", noise_variance=1.0).fit_transform(whitened)[:, :12]
+    if components.shape[1] < 2:
+        components = IncrementalPCA(n_components=2).fit_transform(whitened)
+    layout = ForceRelaxedLayout(n_neighbors=min(15, len(chosen) - 1), seed=int(rng.integers(2**31)))
+    return layout.fit_transform(components).astype(np.float32), ids[chosen]

@@ -1,0 +1,120 @@
+"""The catalogue of classes: what each is called, what role it plays, and what it looks like on average."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from latticewatch.messages import Role
+
+# A column that lost at least this share of its height is vacant.
+VACANT = 0.85
+ARROWS = "→↗↑↖←↙↓↘"
+PATCHES_AVERAGED = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CatalogueEntry:
+    """A class, as people and programs see it.
+
+    Attributes
+    ----------
+    class_id : int
+        Never used again for another class while the service runs.
+    name : str
+        Sublattice by brightness (A, B …) and change of the column's height, until a person renames it.
+    role : {"host", "defect", "neighbour", "unknown"}
+    sublattice : int
+    host_class : int or None
+        The host class of the same sublattice.
+    total : int
+        Sites seen in this class since the model was learnt.
+    prior : float
+        Share of the sublattice's sites.
+    separation : float or None
+        d' from the host class of the same sublattice [sigma].
+    average : ndarray of shape (patch_px, patch_px), float32
+        Average patch, background removed, host columns near 1.
+    template : str or None
+        Best matching simulated class.
+    score : float or None
+        How well it matches, 0 to 1.
+    """
+
+    class_id: int
+    name: str
+    role: Role
+    sublattice: int
+    host_class: int | None
+    total: int
+    prior: float
+    separation: float | None
+    average: NDArray[np.float32]
+    template: str | None = None
+    score: float | None = None
+
+    def with_total(self, total: int, prior: float) -> CatalogueEntry:
+        """The same class, counted on."""
+        return replace(self, total=total, prior=prior)
+
+
+def letter(sublattice: int) -> str:
+    """Name of a sublattice: A is the brightest."""
+    return chr(ord("A") + sublattice) if sublattice < 26 else f"L{sublattice}"
+
+
+def defect_name(sublattice: int, change: float) -> str:
+    """Name of a class from the change of its column's height, as a share of the host's."""
+    if change <= -VACANT:
+        return f"{letter(sublattice)} vacancy"
+    return f"{letter(sublattice)} {100 * change:+.0f} %".replace("-", "−")
+
+
+def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | None) -> str:
+    """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart."""
+    if offset is None:
+        return f"{letter(sublattice)} beside {defect}"
+    octant = round(float(np.degrees(np.arctan2(-offset[0], offset[1]))) / 45) % 8
+    return f"{letter(sublattice)} beside {defect} {ARROWS[octant]}"
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where it is taken; adds it to the taken ones."""
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name} ({number})", number + 1
+    taken.add(candidate)
+    return candidate
+
+
+def average_patch(
+    image: NDArray[np.float32], position: NDArray[np.float64], size: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Average of the patches around some sites, resampled bilinearly at their sub-pixel centres.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+    position : ndarray of shape (n, 2), float64
+        Row and column [px]; at most `PATCHES_AVERAGED` of them are used.
+    size : int
+        Side of the patch [px].
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray of shape (size, size), float32
+        Zeros where there are no sites.
+    """
+    if not len(position):
+        return np.zeros((size, size), np.float32)
+    if len(position) > PATCHES_AVERAGED:
+        position = rng.choice(position, PATCHES_AVERAGED, replace=False)
+    axis = np.arange(size) - size // 2
+    rows = position[:, 0, None, None] + axis[:, None]
+    cols = position[:, 1, None, None] + axis[None, :]
+    rows, cols = np.broadcast_arrays(rows, cols)
+    return ndimage.map_coordinates(image, [rows, cols], order=1, mode="nearest").mean(0).astype(np.float32)

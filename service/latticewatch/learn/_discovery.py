@@ -1,0 +1,161 @@
+"""Discovery: from the patches of a few frames to the classes in them, without a label.
+
+For each sublattice in turn, and several times over, because each helps the next: the host's mean and noise; the matched
+filter for a change of the central column; its output, standardised locally; a mixture grown on it; and what the defects
+found so add to the patches of their neighbours, taken off before the next round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.learn._local import standardise
+from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture
+from latticewatch.learn._neighbours import neighbour_index, without_neighbours
+from latticewatch.learn._sublattice import MatchedFilter, SublatticeModel, matched_filter
+from latticewatch.learn._templates import SublatticeTemplates
+
+N_ROUNDS = 4
+# A class of neighbours is kept apart from the host when this many of it were seen.
+MIN_NEIGHBOURS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Patches:
+    """Patches of one or several frames, ready for learning or classification.
+
+    Attributes
+    ----------
+    moments : ndarray of shape (n, n_moments), float32
+    position : ndarray of shape (n, 2), float64
+        Row and column [px].
+    sublattice : ndarray of shape (n,), int16
+    frame : ndarray of shape (n,), int32
+        Frame that each was seen in, from 0.
+    index : ndarray of shape (n, k), int32
+        Their neighbours, see `neighbour_index`.
+    shape : tuple of int
+        Rows and columns of the frames.
+    """
+
+    moments: NDArray[np.float32]
+    position: NDArray[np.float64]
+    sublattice: NDArray[np.int16]
+    frame: NDArray[np.int32]
+    index: NDArray[np.int32]
+    shape: tuple[int, int]
+
+
+def gather_patches(
+    frames: list[tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16], NDArray[np.int32]]],
+    templates: tuple[SublatticeTemplates, ...],
+    shape: tuple[int, int],
+) -> Patches:
+    """Join the patches of several frames, each given as moments, positions, sublattices and cells."""
+    tables = tuple(t.neighbour for t in templates)
+    start, parts, index = 0, [], []
+    for number, (moments, position, sublattice, cell) in enumerate(frames):
+        local = neighbour_index(sublattice, cell, tables)
+        index.append(np.where(local >= 0, local + start, -1))
+        parts.append((moments, position, sublattice, np.full(len(moments), number, np.int32)))
+        start += len(moments)
+    moments, position, sublattice, frame = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return Patches(moments, position, sublattice, frame, np.concatenate(index).astype(np.int32), shape)
+
+
+def discover(
+    patches: Patches, templates: tuple[SublatticeTemplates, ...]
+) -> tuple[tuple[SublatticeModel, ...], NDArray[np.float64]]:
+    """Find the classes of every sublattice.
+
+    Parameters
+    ----------
+    patches : Patches
+    templates : tuple of SublatticeTemplates
+
+    Returns
+    -------
+    models : tuple of SublatticeModel
+        Without class ids yet (`number_classes` gives them): those of the mixture count from 0 on each sublattice.
+    amplitude : ndarray of shape (n,), float64
+        Change of height of the column at every site that is not host, 0 elsewhere.
+    """
+    members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
+    amplitude = np.zeros(len(patches.moments))
+    host = np.ones(len(patches.moments), bool)
+    results: list[tuple[MatchedFilter, NDArray[np.float64], Mixture]] = []
+    for round_number in range(N_ROUNDS):
+        next_amplitude = np.zeros_like(amplitude)
+        next_host = host.copy()
+        results = []
+        for rows, of_sublattice in zip(members, templates, strict=True):
+            moments = without_neighbours(
+                patches.moments, amplitude, rows, patches.index, of_sublattice.moments
+            )
+            mean = np.median(moments[host[rows]], axis=0)
+            known = None if round_number == 0 else moments[host[rows]]
+            matched, whitening = matched_filter(known, of_sublattice, mean)
+            score = standardise(
+                matched(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
+            )
+            mixture = grow_mixture(score)
+            posterior = mixture.posteriors(score)
+            next_host[rows] = posterior[:, 0] > 0.5
+            next_amplitude[rows] = expected_height(score, posterior, mixture, matched)
+            results.append((matched, whitening, mixture))
+        settled = bool((next_host == host).all()) and round_number > 1
+        amplitude, host = next_amplitude, next_host
+        if settled:
+            break
+    models = tuple(
+        SublatticeModel(t, matched, whitening, mixture, np.arange(len(mixture.mean), dtype=np.int16), {})
+        for t, (matched, whitening, mixture) in zip(templates, results, strict=True)
+    )
+    return models, amplitude
+
+
+def expected_height(
+    score: NDArray[np.float64], posterior: NDArray[np.float64], mixture: Mixture, matched: MatchedFilter
+) -> NDArray[np.float64]:
+    """Expected change of height of the column at each site; a stranger's is what was measured."""
+    sigma = posterior[:, 1:-1] @ (mixture.mean[1:] - mixture.mean[0]) + posterior[:, -1] * score
+    sigma[posterior[:, 0] > 0.5] = 0.0
+    return sigma * matched.height_of_sigma
+
+
+def neighbour_effect(model: SublatticeModel, direction: int, height: float) -> float:
+    """Distance d' [sigma] from the host of a host patch whose neighbour in a direction changed its height."""
+    return abs(height) * float(np.linalg.norm(model.templates.moments[direction + 1] @ model.whitening))
+
+
+def visible_neighbours(
+    models: tuple[SublatticeModel, ...], patches: Patches, verdict: NDArray[np.int16]
+) -> list[tuple[int, int, int, int]]:
+    """Every (sublattice, direction, sublattice of the defect, component of the defect) that forms a class.
+
+    Parameters
+    ----------
+    models : tuple of SublatticeModel
+    patches : Patches
+    verdict : ndarray of shape (n,), int16
+        Component of the mixture of each site's sublattice; 0 host, -1 none.
+    """
+    found = []
+    for s, model in enumerate(models):
+        hosts = np.flatnonzero((patches.sublattice == s) & (verdict == 0))
+        for direction, (other, _, _) in enumerate(model.templates.neighbour):
+            at = patches.index[hosts, direction]
+            beside = np.where(at >= 0, verdict[at], 0)
+            for component in range(1, len(models[other].mixture.mean)):
+                defect = models[other]
+                height = (
+                    defect.mixture.mean[component] - defect.mixture.mean[0]
+                ) * defect.filter.height_of_sigma
+                if neighbour_effect(model, direction, height) < MIN_SEPARATION:
+                    continue
+                if (beside == component).sum() >= MIN_NEIGHBOURS:
+                    found.append((s, direction, int(other), component))
+    return found

@@ -1,0 +1,109 @@
+"""Local level and spread of the host over the frame: contamination and focus change it slowly from place to place."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import ndimage
+
+# Sites of one sublattice that share a local level, about.
+SITES_TOGETHER = 120
+# Beyond this many standard deviations a site says nothing of the host's level; and what a Gaussian cut there keeps of
+# its variance.
+CLIP = 2.5
+KEPT_VARIANCE = 0.9113
+
+
+def standardise(
+    values: NDArray[np.float64],
+    position: NDArray[np.float64],
+    frame: NDArray[np.int32],
+    host: NDArray[np.bool_],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    """Values in units of the local spread of the host, its local level at zero.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), float64
+        Of sites of one sublattice.
+    position : ndarray of shape (n, 2), float64
+        Row and column [px].
+    frame : ndarray of shape (n,), int32
+        Frame that each site was seen in, from 0.
+    host : ndarray of shape (n,), bool
+        Sites thought to be host.
+    shape : tuple of int
+        Rows and columns of the frames.
+    """
+    out = np.empty_like(values)
+    for number in range(int(frame.max()) + 1 if len(frame) else 0):
+        here = frame == number
+        out[here] = _standardise_frame(values[here], position[here], host[here], shape)
+    return out
+
+
+def _standardise_frame(
+    values: NDArray[np.float64],
+    position: NDArray[np.float64],
+    host: NDArray[np.bool_],
+    shape: tuple[int, int],
+) -> NDArray[np.float64]:
+    known = host if host.sum() >= 8 else np.ones(len(values), bool)
+    level = float(np.median(values[known]))
+    spread = 1.4826 * float(np.median(np.abs(values[known] - level))) or 1.0
+    scaled = (values - level) / spread
+    # bins that hold a tenth of the sites that share a level, smoothed over the rest
+    area = shape[0] * shape[1] / max(int(known.sum()), 1)
+    side = float(np.sqrt(area * SITES_TOGETHER / 10))
+    n_rows, n_cols = int(shape[0] / side) + 1, int(shape[1] / side) + 1
+    sigma = float(np.sqrt(10 / (4 * np.pi)))
+    centre = np.zeros((n_rows + 1, n_cols + 1))
+    width = np.ones_like(centre)
+    for _ in range(2):
+        sums = _bin(scaled, position, known, centre, width, side, CLIP)
+        mass, first, second = (ndimage.gaussian_filter(s, sigma, mode="constant") for s in sums)
+        # where there are few sites the frame as a whole counts with the weight of ten
+        prior = 10.0 / SITES_TOGETHER * float(mass.max())
+        mean = first / (mass + prior)
+        variance = (second - 2 * mean * first + mean**2 * mass + prior * KEPT_VARIANCE) / (mass + prior)
+        centre, width = mean, np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
+    return _apply(scaled, position, centre, width, side)
+
+
+@njit(cache=True, nogil=True)
+def _bilinear(grid, row, col):  # pragma: no cover - compiled
+    row = min(max(row, 0.0), grid.shape[0] - 1.000001)
+    col = min(max(col, 0.0), grid.shape[1] - 1.000001)
+    i, j = int(row), int(col)
+    fr, fc = row - i, col - j
+    return (1 - fr) * ((1 - fc) * grid[i, j] + fc * grid[i, j + 1]) + fr * (
+        (1 - fc) * grid[i + 1, j] + fc * grid[i + 1, j + 1]
+    )
+
+
+@njit(cache=True, nogil=True)
+def _bin(values, position, known, centre, width, side, clip):  # pragma: no cover - compiled
+    sums = np.zeros((3, centre.shape[0], centre.shape[1]))
+    for i in range(len(values)):
+        if not known[i]:
+            continue
+        row, col = position[i, 0] / side, position[i, 1] / side
+        level = _bilinear(centre, row, col)
+        if abs(values[i] - level) > clip * _bilinear(width, row, col):
+            continue
+        a, b = min(int(row + 0.5), centre.shape[0] - 1), min(int(col + 0.5), centre.shape[1] - 1)
+        sums[0, a, b] += 1.0
+        sums[1, a, b] += values[i]
+        sums[2, a, b] += values[i] * values[i]
+    return sums
+
+
+@njit(cache=True, nogil=True)
+def _apply(values, position, centre, width, side):  # pragma: no cover - compiled
+    out = np.empty_like(values)
+    for i in range(len(values)):
+        row, col = position[i, 0] / side, position[i, 1] / side
+        out[i] = (values[i] - _bilinear(centre, row, col)) / _bilinear(width, row, col)
+    return out

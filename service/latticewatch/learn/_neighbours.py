@@ -1,0 +1,79 @@
+"""Which site is next to which, and what a defect adds to the patches around it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+
+def neighbour_index(
+    sublattice: NDArray[np.int16], cell: NDArray[np.int32], neighbours: tuple[NDArray[np.int32], ...]
+) -> NDArray[np.int32]:
+    """Index of every neighbour of every site.
+
+    Parameters
+    ----------
+    sublattice : ndarray of shape (n,), int16
+        -1 for peaks that belong to no site.
+    cell : ndarray of shape (n, 2), int32
+    neighbours : tuple of ndarray of shape (k_s, 3), int32
+        For each sublattice: sublattice and relative cell of each neighbour.
+
+    Returns
+    -------
+    ndarray of shape (n, max k_s), int32
+        -1 where there is no such site.
+    """
+    widest = max((len(table) for table in neighbours), default=0)
+    padded = np.full((len(neighbours), widest, 3), -1, np.int32)
+    for row, table in zip(padded, neighbours, strict=True):
+        row[: len(table)] = table
+    return _neighbour_index(sublattice, cell, padded)
+
+
+@njit(cache=True, nogil=True)
+def _neighbour_index(sublattice, cell, table):  # pragma: no cover - compiled
+    n = len(sublattice)
+    out = np.full((n, table.shape[1]), -1, np.int32)
+    if n == 0:
+        return out
+    low0, low1 = cell[:, 0].min(), cell[:, 1].min()
+    n0, n1 = cell[:, 0].max() - low0 + 1, cell[:, 1].max() - low1 + 1
+    lookup = np.full((table.shape[0], n0, n1), -1, np.int32)
+    for i in range(n):
+        if sublattice[i] >= 0:
+            lookup[sublattice[i], cell[i, 0] - low0, cell[i, 1] - low1] = i
+    for i in range(n):
+        s = sublattice[i]
+        if s < 0:
+            continue
+        for k in range(table.shape[1]):
+            other = table[s, k, 0]
+            if other < 0:
+                break
+            a = cell[i, 0] - low0 + table[s, k, 1]
+            b = cell[i, 1] - low1 + table[s, k, 2]
+            if 0 <= a < n0 and 0 <= b < n1:
+                out[i, k] = lookup[other, a, b]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def without_neighbours(moments, amplitude, rows, index, templates):  # pragma: no cover - compiled
+    """Moments of some sites less what the changed occupancy of their neighbours adds to them.
+
+    moments (n, p); amplitude (n,): change of height at every site; rows (m,): the sites wanted, all of one sublattice;
+    index (n, k): their neighbours; templates (k + 1, p): the site itself first. Returns (m, p) float64.
+    """
+    out = np.empty((len(rows), moments.shape[1]))
+    for m in range(len(rows)):
+        i = rows[m]
+        for p in range(moments.shape[1]):
+            out[m, p] = moments[i, p]
+        for k in range(templates.shape[0] - 1):
+            j = index[i, k]
+            if j >= 0 and amplitude[j] != 0.0:
+                for p in range(moments.shape[1]):
+                    out[m, p] -= amplitude[j] * templates[k + 1, p]
+    return out

@@ -1,0 +1,112 @@
+"""What is known of one sublattice: its host, the noise around it, and the classes found beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.learn._mixture import Mixture
+from latticewatch.learn._templates import SublatticeTemplates
+
+# Directions in which the propagated pixel noise is below this share of the largest carry no signal either.
+RANK_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchedFilter:
+    """Change of the height of the column at the centre of a patch, with the least noise.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_moments,), float64
+        Moments of the host.
+    weights : ndarray of shape (n_moments,), float64
+        ``(moments - mean) @ weights`` is the change of height in standard deviations of the host.
+    height_of_sigma : float
+        Height, in units of the flattened frame, that one standard deviation stands for.
+    """
+
+    mean: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    height_of_sigma: float
+
+    def __call__(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Change of height of each patch [sigma]."""
+        return (moments - self.mean) @ self.weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SublatticeModel:
+    """One sublattice of a learnt model.
+
+    Attributes
+    ----------
+    templates : SublatticeTemplates
+    filter : MatchedFilter
+    whitening : ndarray of shape (n_moments, rank), float64
+        Host patches, multiplied by it, have unit covariance.
+    mixture : Mixture
+        Of the filter's output, host first.
+    class_ids : ndarray of shape (n_classes,), int16
+        Class of each component of the mixture.
+    neighbour_class : dict
+        ``(direction, class of the neighbour) -> class``: host columns whose neighbour in that direction is a defect.
+    """
+
+    templates: SublatticeTemplates
+    filter: MatchedFilter
+    whitening: NDArray[np.float64]
+    mixture: Mixture
+    class_ids: NDArray[np.int16]
+    neighbour_class: dict[tuple[int, int], int]
+
+
+def matched_filter(
+    host: NDArray[np.float64] | None, templates: SublatticeTemplates, mean: NDArray[np.float64]
+) -> tuple[MatchedFilter, NDArray[np.float64]]:
+    """The filter that sees a change of the central column best, and the whitening it rests on.
+
+    The covariance of the host is measured on the sites thought to be host, and drawn towards the propagated pixel
+    noise by as much as their number leaves it uncertain. Before any site is known to be host, the pixel noise stands
+    alone, and the neighbours, whose changes it does not know, are estimated along with the centre.
+
+    Parameters
+    ----------
+    host : ndarray of shape (n, n_moments), float64, or None
+        Moments of host patches, without what defects next to them add.
+    templates : SublatticeTemplates
+    mean : ndarray of shape (n_moments,), float64
+        Moments of the host.
+    """
+    power, vectors = np.linalg.eigh(templates.noise)
+    kept = power > RANK_TOLERANCE * power[-1]
+    to_noise = vectors[:, kept] / np.sqrt(power[kept])
+    signal = templates.moments @ to_noise
+    rank = signal.shape[1]
+    if host is None:
+        normal = signal @ signal.T + np.diag(np.r_[0.0, np.ones(len(signal) - 1)])
+        direction = np.linalg.solve(normal, signal)[0]
+        whitening = to_noise
+        spread = 1.0
+    else:
+        covariance = _trimmed_covariance((host - mean) @ to_noise)
+        level = float(np.median(np.diag(covariance)))
+        doubt = rank / (len(host) + rank)
+        covariance = (1 - doubt) * covariance + doubt * level * np.eye(rank)
+        direction = np.linalg.solve(covariance, signal[0])
+        power, vectors = np.linalg.eigh(covariance)
+        whitening = to_noise @ (vectors / np.sqrt(power))
+        spread = float(np.sqrt(direction @ covariance @ direction))
+    gain = float(signal[0] @ direction)
+    if host is None:
+        spread = float(np.linalg.norm(direction))
+    weights = to_noise @ direction / spread
+    return MatchedFilter(mean, weights, spread / gain), whitening
+
+
+def _trimmed_covariance(whitened: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance without the two in a hundred sites that lie farthest out."""
+    distance = (whitened**2).sum(1)
+    return np.cov(whitened[distance <= np.quantile(distance, 0.98)].T)

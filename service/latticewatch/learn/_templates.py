@@ -1,0 +1,95 @@
+"""What one column more or less does to the moments of the patches that see it.
+
+A change of occupancy adds a multiple of the column profile to the frame, at the site or at one of its neighbours. Its
+moments are the template of a matched filter; together they span every point defect that sits on the lattice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from latticewatch.features import ZernikeMoments
+from latticewatch.lattice import Lattice, PixelNoise
+
+# A neighbour counts while its centre is in the patch, or at most this far out of it, in nearest-neighbour distances.
+REACH_OUTSIDE = 0.2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SublatticeTemplates:
+    """Templates and noise of the patches on one sublattice.
+
+    Attributes
+    ----------
+    neighbour : ndarray of shape (k, 3), int32
+        Sublattice, and cell relative to the site's own, of each neighbour in reach.
+    offset : ndarray of shape (k, 2), float64
+        Where it is, relative to the site (row, column) [px].
+    moments : ndarray of shape (k + 1, n_moments), float64
+        Moments of a column profile of height 1 at the site itself, then at each neighbour.
+    noise : ndarray of shape (n_moments, n_moments), float64
+        Covariance of the moments from independent pixel noise.
+    height : float
+        Height of the host column, in units of the flattened frame.
+    """
+
+    neighbour: NDArray[np.int32]
+    offset: NDArray[np.float64]
+    moments: NDArray[np.float64]
+    noise: NDArray[np.float64]
+    height: float
+
+
+def sublattice_templates(
+    lattice: Lattice, scale: float, noise: PixelNoise, zernike: ZernikeMoments
+) -> tuple[SublatticeTemplates, ...]:
+    """Templates of every sublattice of a lattice.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    scale : float
+        Counts that are 1 in the flattened frame.
+    noise : PixelNoise
+        Pixel noise of the flattened frame.
+    zernike : ZernikeMoments
+    """
+    size = zernike.patch_size
+    axis = np.arange(size, dtype=float) - size // 2
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+    field, cell, profile = lattice.field, lattice.cell, lattice.profile
+    to_cell = np.linalg.inv(field.vectors)
+    reach = size / 2 + REACH_OUTSIDE * lattice.nearest_neighbour_px
+    span = int(np.ceil(reach / np.abs(np.linalg.det(field.vectors)) * np.hypot(*field.vectors.T).max())) + 1
+    shifts = [(i, j) for i in range(-span, span + 1) for j in range(-span, span + 1)]
+    perfect = (cell.mean - cell.mean.min()) / scale
+
+    found = []
+    for index, column in enumerate(cell.columns):
+        neighbours = []
+        for other, place in enumerate(cell.columns):
+            for i, j in shifts:
+                offset = (place - column + (i, j)) @ field.vectors
+                distance = float(np.hypot(*offset))
+                if 1e-6 < distance <= reach:
+                    neighbours.append((distance, other, i, j, *offset))
+        neighbours.sort()
+        around = np.array(neighbours, float).reshape(-1, 6)
+        centres = np.concatenate([np.zeros((1, 2)), around[:, 4:6]])
+        shapes = np.stack([profile.at(((grid - centre) ** 2).sum(-1)) for centre in centres])
+        at = (column + grid @ to_cell) * cell.mean.shape
+        expected = ndimage.map_coordinates(perfect, np.moveaxis(at, -1, 0), order=1, mode="grid-wrap")
+        found.append(
+            SublatticeTemplates(
+                neighbour=around[:, 1:4].astype(np.int32),
+                offset=around[:, 4:6],
+                moments=zernike.transform(shapes.astype(np.float32)).astype(np.float64),
+                noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
+                height=float(profile.height[index]) / scale,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,21 @@
+"""Frames in; sites with classes, tracks and events out.
+
+``analyse(frame, model, settings)`` is a pure function, safe in any thread; ``Learner.fold(analysis)`` holds the only
+state and is called in frame order.
+"""
+
+from latticewatch.learn import CatalogueEntry
+from latticewatch.pipeline._analyse import Analysis, analyse
+from latticewatch.pipeline._learner import Learner
+from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
+
+__all__ = [
+    "ROLES",
+    "Analysis",
+    "CatalogueEntry",
+    "EventDraft",
+    "FrameResult",
+    "Learner",
+    "SiteTable",
+    "analyse",
+]

@@ -1,0 +1,193 @@
+"""One frame, analysed: the part that needs no memory of other frames and runs in any thread."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.errors import NoLatticeError
+from latticewatch.features import ZernikeMoments
+from latticewatch.ingest import Frame
+from latticewatch.lattice import (
+    Lattice,
+    PhaseField,
+    Sites,
+    find_lattice,
+    find_peaks,
+    flatten,
+    follow_lattice,
+    predict_sites,
+    unit_cell,
+)
+from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
+
+# Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
+# observer, while larger patches bring more neighbours than signal.
+PATCH_NEIGHBOUR_DISTANCES = 2.3
+SMALLEST_PATCH_PX = 7
+LARGEST_PATCH_PX = 255
+PICTURE_PERCENTILES = (0.5, 99.8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """What one frame gives on its own.
+
+    Attributes
+    ----------
+    frame : Frame
+    image : ndarray of shape (height, width), float32
+        The frame's counts, infinities and gaps filled.
+    picture : ndarray of shape (height, width), uint8
+        For display.
+    model : Model or None
+        The model it was classified with.
+    lattice : Lattice or None
+        Found from nothing; None with a model, or where there is no lattice.
+    field : PhaseField or None
+        Where the known lattice lies in this frame; None where it is not seen.
+    survey : Survey or None
+        Sites and moments; None without a lattice.
+    patches : Patches or None
+        The same, with their neighbours; None without a model.
+    verdict : Verdict or None
+        None without a model or without its lattice.
+    sites : Sites
+        Sites of the lattice, or peaks where there is none.
+    note : str or None
+        Why no lattice was found.
+    timings_ms : dict
+        Wall time of each stage [ms].
+    """
+
+    frame: Frame
+    image: NDArray[np.float32]
+    picture: NDArray[np.uint8]
+    model: Model | None
+    lattice: Lattice | None
+    field: PhaseField | None
+    survey: Survey | None
+    patches: Patches | None
+    verdict: Verdict | None
+    sites: Sites
+    note: str | None = None
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+
+class _Clock:
+    """Wall time of the stages, one after another."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps[stage] = 1e3 * (now - self._last)
+        self._last = now
+
+
+def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis:
+    """Find and classify the sites of a frame.
+
+    Parameters
+    ----------
+    frame : Frame
+    model : Model or None
+        None while learning: the lattice is looked for from nothing, and nothing is classified.
+    settings : AnalysisSettings
+    """
+    clock = _Clock()
+    image = as_counts(frame.image)
+    picture = as_picture(image)
+    clock.lap("picture")
+    lattice = found = survey = patches = verdict = note = None
+    try:
+        if model is None:
+            lattice = find_lattice(image)
+            found = lattice.field
+            sites = predict_sites(found, lattice.cell.columns, image.shape, patch_size(lattice, settings) / 2)
+            clock.lap("lattice")
+        else:
+            found = follow_lattice(image, model.lattice)
+            clock.lap("lattice")
+            survey = survey_frame(image, model.lattice, found, ZernikeMoments(model.n_max, model.patch_px), clock)
+            sites = survey.sites
+            patches = gather_patches(
+                [(survey.moments, sites.position, sites.sublattice, sites.cell)],
+                tuple(known.templates for known in model.sublattices),
+                image.shape,
+            )
+            verdict = model.classify(patches)
+            clock.lap("classes")
+    except NoLatticeError as error:
+        note, lattice, found, survey, verdict = str(error), None, None, None, None
+        sites = find_peaks(image)
+        clock.lap("peaks")
+    return Analysis(
+        frame, image, picture, model, lattice, found, survey, patches, verdict, sites, note, clock.laps
+    )
+
+
+def survey_frame(
+    image: NDArray[np.float32],
+    lattice: Lattice,
+    where: PhaseField,
+    zernike: ZernikeMoments,
+    clock: _Clock | None = None,
+) -> Survey:
+    """Sites and moments of a frame in which a known lattice was found.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+    lattice : Lattice
+        Its columns are those of the sites.
+    where : PhaseField
+        Where it lies in this frame.
+    zernike : ZernikeMoments
+    clock : optional
+        Takes the time of the stages.
+    """
+    clock = clock or _Clock()
+    cell = unit_cell(image, where, lattice.cell)
+    clock.lap("cell")
+    flat = flatten(image, where, cell)
+    clock.lap("background")
+    sites = predict_sites(where, lattice.cell.columns, image.shape, zernike.patch_size / 2)
+    clock.lap("sites")
+    moments = zernike.at(flat.image, sites.position)
+    clock.lap("moments")
+    return Survey(flat, sites, moments)
+
+
+def patch_size(lattice: Lattice, settings: AnalysisSettings) -> int:
+    """Side of the patches [px]: as set, or from the lattice, odd so that a pixel is at the centre."""
+    if settings.patch_size != "auto":
+        return settings.patch_size
+    size = int(round(PATCH_NEIGHBOUR_DISTANCES * lattice.nearest_neighbour_px)) | 1
+    return min(max(size, SMALLEST_PATCH_PX), LARGEST_PATCH_PX)
+
+
+def as_counts(image: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The image as float32, gaps (NaN, infinite) filled with the median of the rest."""
+    counts = np.ascontiguousarray(image, np.float32)
+    if np.issubdtype(image.dtype, np.floating):
+        gaps = ~np.isfinite(counts)
+        if gaps.any():
+            counts = counts.copy()
+            counts[gaps] = np.median(counts[~gaps]) if not gaps.all() else 0.0
+    return counts
+
+
+def as_picture(image: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """The image for display, stretched between two percentiles."""
+    sample = image.ravel()[:: max(1, image.size // 65_536)]
+    low, high = np.percentile(sample, PICTURE_PERCENTILES)
+    factor = np.float32(255.0 / (high - low)) if high > low else np.float32(0.0)
+    scaled = (image - np.float32(low)) * factor
+    return np.clip(scaled, 0.0, 255.0, out=scaled).astype(np.uint8)

@@ -1,0 +1,88 @@
+"""Transitions of tracks, as events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from latticewatch.ingest import Frame
+from latticewatch.learn import Model
+from latticewatch.messages import ClassEventData, DefectEventData, ModelEventData, Nanometres, Pixel
+from latticewatch.pipeline._results import EventDraft
+from latticewatch.track import Transition
+
+
+def defect_events(
+    transitions: Sequence[Transition], frame: Frame, model: Model, drift_px: tuple[float, float]
+) -> list[EventDraft]:
+    """Events of the transitions that a frame brought.
+
+    Parameters
+    ----------
+    transitions : sequence of Transition
+    frame : Frame
+    model : Model
+        That classified the frame.
+    drift_px : tuple of float
+        Row, column: how far the specimen has moved since the series started [px].
+    """
+    return [EventDraft(t.type, _data(t, frame, model, drift_px)) for t in transitions]
+
+
+def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, float]) -> DefectEventData:
+    names = {entry.class_id: entry.name for entry in model.classes}
+    pixel, (row, col) = frame.pixel_size_nm, t.position
+    height, width = frame.image.shape[-2:]
+    place = on_specimen = drift = edge = None
+    if pixel is not None:
+        place = Nanometres(x=col * pixel, y=row * pixel)
+        drift = Nanometres(x=drift_px[1] * pixel, y=drift_px[0] * pixel)
+        edge = min(row, col, height - 1 - row, width - 1 - col) * pixel
+        if frame.stage_nm is not None:
+            # the stage position is the specimen coordinate of the centre of the frame
+            on_specimen = Nanometres(
+                x=frame.stage_nm[0] + (col - (width - 1) / 2) * pixel,
+                y=frame.stage_nm[1] + (row - (height - 1) / 2) * pixel,
+            )
+    return DefectEventData(
+        series_id=frame.series_id,
+        frame=frame.number,
+        t_acquired=frame.t_acquired,
+        t_received=frame.t_received,
+        t_emitted=frame.t_received,
+        model_version=model.version,
+        track=t.track,
+        class_id=t.class_id,
+        class_name=names.get(t.class_id, "unknown"),
+        role=model.entry(t.class_id).role if t.class_id in names else "unknown",
+        confidence=min(max(t.confidence, 0.0), 1.0),
+        alternatives={names.get(k, "unknown"): round(float(p), 4) for k, p in t.alternatives.items()},
+        previous_class_id=t.previous_class_id,
+        previous_class_name=None if t.previous_class_id is None else names.get(t.previous_class_id, "unknown"),
+        px=Pixel(row=row, col=col),
+        sigma_px=t.sigma_px,
+        nm=place,
+        stage_nm=on_specimen,
+        drift_nm=drift,
+        edge_distance_nm=edge,
+    )
+
+
+def model_event(model: Model, frame: int | None, reason: str) -> EventDraft:
+    """A new version of the model is in force, and why."""
+    data = ModelEventData(
+        model_version=model.version, frame=frame, n_classes=len(model.classes), reason=reason
+    )
+    return EventDraft("model.updated", data)
+
+
+def discovered(model: Model, class_id: int) -> EventDraft:
+    """A class was found."""
+    entry = model.entry(class_id)
+    data = ClassEventData(
+        model_version=model.version,
+        class_id=class_id,
+        class_name=entry.name,
+        role=entry.role,
+        count=entry.total,
+    )
+    return EventDraft("class.discovered", data)

@@ -1,0 +1,145 @@
+"""The model follows the stream: slow change of the classes, and classes that were not there while it was learnt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.learn import Mixture, Model, average_patch, new_class
+from latticewatch.pipeline._analyse import Analysis
+
+# Frames after which an old one counts half.
+HALF_LIFE_FRAMES = 60.0
+# A new version of the model after this many frames, so that frames in flight share one.
+FRAMES_TOGETHER = 10
+# Strangers remembered on each sublattice.
+STRANGERS_KEPT = 512
+
+
+@dataclass
+class _Sums:
+    """Weighted sums over the sites of each component of a mixture; old frames fade."""
+
+    n: NDArray[np.float64]
+    score: NDArray[np.float64]
+    square: NDArray[np.float64]
+    strangers: NDArray[np.float64]
+
+
+class Follower:
+    """Running statistics of the classes of a model; bounded however long the stream."""
+
+    def __init__(self) -> None:
+        self._sums: list[_Sums] = []
+        self._frames = 0
+        self._totals: dict[int, int] = {}
+
+    def update(self, model: Model, analysis: Analysis, next_class: int) -> tuple[Model, list[int]]:
+        """Count a frame; every `FRAMES_TOGETHER` frames give the next version of the model.
+
+        Parameters
+        ----------
+        model : Model
+        analysis : Analysis
+            Classified with this model, or with one of its earlier versions.
+        next_class : int
+            Number for a class that is found.
+
+        Returns
+        -------
+        model : Model
+            The same object where nothing is new.
+        found : list of int
+            Classes that strangers made.
+        """
+        verdict = analysis.verdict
+        assert verdict is not None
+        if [len(s.n) for s in self._sums] != [len(known.mixture.mean) for known in model.sublattices]:
+            self._sums = [_fresh(known.mixture) for known in model.sublattices]
+        fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
+        for s, (known, sums) in enumerate(zip(model.sublattices, self._sums, strict=True)):
+            rows = analysis.sites.sublattice == s
+            score, component = verdict.score[rows], verdict.component[rows]
+            belongs = component >= 0
+            size = len(sums.n)
+            index = component[belongs]
+            if len(index) and index.max() >= size:
+                continue  # of a version with other classes
+            sums.n = fade * sums.n + np.bincount(index, minlength=size)
+            sums.score = fade * sums.score + np.bincount(index, score[belongs], minlength=size)
+            sums.square = fade * sums.square + np.bincount(index, score[belongs] ** 2, minlength=size)
+            sums.strangers = np.concatenate([sums.strangers, score[~belongs]])[-STRANGERS_KEPT:]
+        best = verdict.posterior.argmax(1)
+        ids, counts = np.unique(_ids(analysis)[best], return_counts=True)
+        for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
+            self._totals[class_id] = self._totals.get(class_id, 0) + n
+        self._frames += 1
+        if self._frames % FRAMES_TOGETHER:
+            return model, []
+        return self._next(model, analysis, next_class)
+
+    def _next(self, model: Model, analysis: Analysis, next_class: int) -> tuple[Model, list[int]]:
+        sublattices = tuple(
+            replace(known, mixture=_followed(known.mixture, sums))
+            for known, sums in zip(model.sublattices, self._sums, strict=True)
+        )
+        priors = {
+            int(class_id): float(weight)
+            for known in sublattices
+            for class_id, weight in zip(known.class_ids, known.mixture.weight, strict=True)
+        }
+        classes = tuple(
+            entry.with_total(entry.total + self._totals.get(entry.class_id, 0), priors.get(entry.class_id, entry.prior))
+            for entry in model.classes
+        )
+        self._totals = {}
+        model = replace(model, version=model.version + 1, sublattices=sublattices, classes=classes)
+        found: list[int] = []
+        for s, sums in enumerate(self._sums):
+            grown = new_class(model, s, sums.strangers, next_class + len(found), _patch_of(analysis, s))
+            if grown is not None:
+                model = grown
+                found.append(next_class + len(found))
+        return model, found
+
+
+def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, int], NDArray[np.float32]]:
+    """Gives the average patch of a frame's sites whose score lies between two limits."""
+    verdict, survey, position = analysis.verdict, analysis.survey, analysis.sites.position
+    assert verdict is not None
+    assert survey is not None
+
+    def patch(low: float, high: float, size: int) -> NDArray[np.float32]:
+        alike = (analysis.sites.sublattice == sublattice) & (verdict.score >= low) & (verdict.score <= high)
+        return average_patch(survey.flat.image, position[alike], size, np.random.default_rng(0))
+
+    return patch
+
+
+def _fresh(mixture: Mixture) -> _Sums:
+    """Sums that say what the mixture says, with the weight of a half-life of sites."""
+    n = HALF_LIFE_FRAMES * 100.0 * mixture.weight
+    square = (mixture.deviation**2 + mixture.mean**2) * n
+    return _Sums(n, mixture.mean * n, square, np.zeros(0))
+
+
+def _followed(mixture: Mixture, sums: _Sums) -> Mixture:
+    """The mixture that the sums say, its spread no narrower than the host's."""
+    n = np.maximum(sums.n, 1e-9)
+    mean = sums.score / n
+    deviation = np.sqrt(np.maximum(sums.square / n - mean**2, 0.0))
+    known = sums.n > 1.0
+    mean = np.where(known, mean, mixture.mean)
+    deviation = np.where(known, np.maximum(deviation, deviation[0]), mixture.deviation)
+    # a class that is not in view now is still possible
+    weight = np.maximum(sums.n / max(float(sums.n.sum()), 1e-9), 1e-5)
+    weight *= (1 - mixture.background) / weight.sum()
+    return replace(mixture, mean=mean, deviation=deviation, weight=weight)
+
+
+def _ids(analysis: Analysis) -> NDArray[np.int16]:
+    assert analysis.model is not None
+    return analysis.model.class_ids

@@ -1,0 +1,354 @@
+"""The only state of the pipeline: the model, the tracks, and the frames gathered while learning."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.errors import NoLatticeError, UnknownClassError
+from latticewatch.features import ZernikeMoments
+from latticewatch.lattice import Lattice, Sites, follow_lattice
+from latticewatch.learn import CatalogueEntry, Model, learn_model
+from latticewatch.messages import ClassEventData, Role
+from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
+from latticewatch.pipeline._events import defect_events, discovered, model_event
+from latticewatch.pipeline._follow import Follower
+from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
+from latticewatch.track import Observation, Tracked, Tracker
+
+# Frames in a row that show another lattice than the one learnt, after which it is learnt anew.
+LOST_FRAMES = 8
+
+
+class Learner:
+    """Folds analyses, in the order of their frames, into a model, tracks and events.
+
+    Parameters
+    ----------
+    settings : AnalysisSettings
+
+    Attributes
+    ----------
+    model : Model or None
+        Immutable; hand it to `analyse`. None during the learning phase.
+    """
+
+    def __init__(self, settings: AnalysisSettings) -> None:
+        self.settings = settings
+        self.model: Model | None = None
+        self._gathered: list[Analysis] = []
+        self._tracker = Tracker()
+        self._follower = Follower()
+        self._series: str | None = None
+        self._version = 0
+        self._next_class = 0
+        self._lost = 0
+        self._events: list[EventDraft] = []
+
+    def fold(self, analysis: Analysis) -> list[FrameResult]:
+        """Take in one frame.
+
+        Parameters
+        ----------
+        analysis : Analysis
+
+        Returns
+        -------
+        list of FrameResult
+            One for this frame. The frame that ends the learning phase brings those of all frames gathered, oldest
+            first, now with classes and events; they were returned before without.
+        """
+        if self.model is None:
+            return self._learn(analysis)
+        if analysis.model is None or analysis.model.lattice is not self.model.lattice:
+            # started before the model was learnt, or learnt anew
+            analysis = analyse(analysis.frame, self.model, self.settings)
+        result = self._classified(analysis)
+        self._lost = 0 if analysis.verdict is not None else self._lost + 1
+        if self._lost >= LOST_FRAMES:
+            self._lost = 0
+            self._forget("the lattice that was learnt is no longer in view")
+        return [result]
+
+    def rename(self, class_id: int, name: str) -> CatalogueEntry:
+        """Give a class a name of its own.
+
+        Raises
+        ------
+        UnknownClassError
+            There is no such class.
+        """
+        model = self._learnt(class_id)
+        old = model.entry(class_id)
+        entry = replace(old, name=name)
+        self._adopt(model.with_entry(entry))
+        self._tell("class.renamed", entry, previous_name=old.name)
+        return entry
+
+    def set_role(self, class_id: int, role: Role) -> CatalogueEntry:
+        """Overrule the role of a class.
+
+        Raises
+        ------
+        UnknownClassError
+            There is no such class.
+        """
+        model = self._learnt(class_id)
+        entry = replace(model.entry(class_id), role=role)
+        self._adopt(model.with_entry(entry))
+        self._events.append(model_event(self._learnt(class_id), None, f"role of {entry.name} set to {role}"))
+        return entry
+
+    def merge(self, class_id: int, others: list[int]) -> CatalogueEntry:
+        """Make other classes part of one.
+
+        Raises
+        ------
+        UnknownClassError
+            One of them is not in the catalogue.
+        """
+        model = self._learnt(class_id)
+        taken = [model.entry(other) for other in others if other != class_id]
+        entry = model.entry(class_id)
+        entry = replace(
+            entry,
+            total=entry.total + sum(other.total for other in taken),
+            prior=entry.prior + sum(other.prior for other in taken if other.sublattice == entry.sublattice),
+        )
+        gone = {other.class_id: class_id for other in taken}
+        alias = {old: gone.get(new, new) for old, new in model.alias.items()} | gone
+        kept = tuple(e for e in model.with_entry(entry).classes if e.class_id not in gone)
+        layout = np.array([gone.get(int(i), int(i)) for i in model.embedding_class], np.int16)
+        self._adopt(
+            replace(model, version=model.version + 1, classes=kept, alias=alias, embedding_class=layout)
+        )
+        self._tracker.relabel(gone)
+        self._tell("class.merged", entry, merged=tuple(gone))
+        return entry
+
+    def relearn(self) -> None:
+        """Throw the classes away and start a learning phase."""
+        self._forget("asked to learn anew")
+
+    def take_events(self) -> tuple[EventDraft, ...]:
+        """Events that no frame brought, since the last call."""
+        events, self._events = tuple(self._events), []
+        return events
+
+    # Learning
+
+    def _learn(self, analysis: Analysis) -> list[FrameResult]:
+        if analysis.model is not None:
+            analysis = analyse(analysis.frame, None, self.settings)
+        if self._gathered and analysis.frame.image.shape != self._gathered[0].frame.image.shape:
+            self._gathered = []
+        if analysis.lattice is not None:
+            self._gathered.append(analysis)
+        if len(self._gathered) < self.settings.learning_frames:
+            return [self._unclassified(analysis)]
+        return self._finish_learning() or [self._unclassified(analysis)]
+
+    def finish_learning(self) -> list[FrameResult]:
+        """End the learning phase with the frames that there are, as at the end of a file.
+
+        Returns
+        -------
+        list of FrameResult
+            Those of the frames gathered, with classes and events; empty where none showed a lattice.
+        """
+        return self._finish_learning() if self.model is None and self._gathered else []
+
+    def _finish_learning(self) -> list[FrameResult]:
+        """The gathered frames, surveyed with the lattice of the clearest of them, learnt from and classified."""
+        reference = max(self._gathered, key=lambda a: _clarity(a.lattice)).lattice
+        assert reference is not None
+        zernike = ZernikeMoments(self.settings.n_max, patch_size(reference, self.settings))
+        surveys, used = [], []
+        for analysis in self._gathered:
+            try:
+                where = follow_lattice(analysis.image, reference)
+            except NoLatticeError:
+                continue
+            surveys.append(survey_frame(analysis.image, reference, where, zernike))
+            used.append(analysis)
+        self._gathered = []
+        if not surveys:
+            return []
+        model = learn_model(
+            surveys,
+            reference,
+            zernike,
+            invariant=self.settings.invariant,
+            version=self._version + 1,
+            first_class=self._next_class,
+            seed=self.settings.seed,
+        )
+        self._adopt(model)
+        self._follower = Follower()
+        first = used[0].frame
+        self._events.append(model_event(model, first.number, f"learnt from {len(used)} frames"))
+        self._events += [discovered(model, entry.class_id) for entry in model.classes]
+        return [self._classified(analyse(a.frame, model, self.settings)) for a in used]
+
+    def _forget(self, reason: str) -> None:
+        had = self.model
+        self.model, self._gathered, self._series = None, [], None
+        self._tracker = Tracker()
+        if had is not None:
+            self._version += 1
+            self._events.append(model_event(replace(had, version=self._version, classes=()), None, reason))
+
+    def _adopt(self, model: Model) -> None:
+        self.model = model
+        self._version = model.version
+        self._next_class = max([self._next_class, *(entry.class_id + 1 for entry in model.classes)])
+
+    def _learnt(self, class_id: int) -> Model:
+        if self.model is None:
+            raise UnknownClassError(f"class {class_id}: nothing is learnt yet; wait for the learning phase to end")
+        self.model.entry(class_id)
+        return self.model
+
+    def _tell(self, kind: str, entry: CatalogueEntry, **fields: object) -> None:
+        data = ClassEventData.model_validate(
+            {
+                "model_version": self._version,
+                "class_id": entry.class_id,
+                "class_name": entry.name,
+                "role": entry.role,
+                "count": entry.total,
+                **fields,
+            }
+        )
+        self._events.append(EventDraft(kind, data))  # type: ignore[arg-type]
+
+    # Results
+
+    def _unclassified(self, analysis: Analysis) -> FrameResult:
+        return self._result(analysis, _blank_table(analysis.sites), (0.0, 0.0), [])
+
+    def _classified(self, analysis: Analysis) -> FrameResult:
+        model = self._learnt_model()
+        frame = analysis.frame
+        if frame.series_id != self._series:
+            self._tracker.reset(frame.series_id)
+            self._series = frame.series_id
+        if analysis.verdict is None or analysis.survey is None or analysis.field is None:
+            return self._result(analysis, _blank_table(analysis.sites), (0.0, 0.0), [])
+        start = time.perf_counter()
+        tracked = self._tracker.update(_observation(analysis, model))
+        analysis.timings_ms["tracks"] = 1e3 * (time.perf_counter() - start)
+        sites = SiteTable(
+            analysis.sites.position.astype(np.float32),
+            analysis.sites.sublattice,
+            tracked.class_id,
+            _roles(tracked, model),
+            tracked.confidence,
+            tracked.track,
+        )
+        events, self._events = self._events, []
+        events += defect_events(tracked.transitions, frame, model, tracked.drift_px)
+        followed, found = self._follower.update(model, analysis, self._next_class)
+        if followed is not model:
+            self._adopt(followed)
+            events += [discovered(followed, class_id) for class_id in found]
+        return self._result(analysis, sites, tracked.drift_px, events)
+
+    def _learnt_model(self) -> Model:
+        assert self.model is not None
+        return self.model
+
+    def _result(
+        self,
+        analysis: Analysis,
+        sites: SiteTable,
+        drift_px: tuple[float, float],
+        events: list[EventDraft],
+    ) -> FrameResult:
+        frame, model = analysis.frame, self.model
+        needed = self.settings.learning_frames
+        return FrameResult(
+            series_id=frame.series_id,
+            number=frame.number,
+            ordinal=frame.ordinal,
+            shape=analysis.image.shape,  # type: ignore[arg-type]
+            t_received=frame.t_received,
+            t_acquired=frame.t_acquired,
+            pixel_size_nm=frame.pixel_size_nm,
+            stage_nm=frame.stage_nm,
+            picture=analysis.picture,
+            sites=sites,
+            lattice_found=analysis.field is not None,
+            lattice_constant_px=None if analysis.field is None else analysis.field.lattice_constant,
+            drift_px=drift_px,
+            model_version=self._version,
+            learning=(needed if model is not None else len(self._gathered), needed),
+            classes=() if model is None else model.classes,
+            embedding=np.zeros((0, 2), np.float32) if model is None else model.embedding,
+            embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
+            events=tuple(events),
+            timings_ms=dict(analysis.timings_ms),
+            note=analysis.note,
+        )
+
+
+def _clarity(lattice: Lattice | None) -> float:
+    """How well a frame shows its lattice: contrast of the average cell over its noise."""
+    if lattice is None:
+        return 0.0
+    noise = float(np.median(lattice.cell.error)) or 1.0
+    return len(lattice.cell.columns) * float(np.ptp(lattice.cell.mean)) / noise
+
+
+def _blank_table(sites: Sites) -> SiteTable:
+    n = len(sites)
+    return SiteTable(
+        sites.position.astype(np.float32),
+        sites.sublattice,
+        np.full(n, -1, np.int16),
+        np.full(n, ROLES.index("unknown"), np.uint8),
+        np.zeros(n, np.float32),
+        np.full(n, -1, np.int32),
+    )
+
+
+def _roles(tracked: Tracked, model: Model) -> NDArray[np.uint8]:
+    """Role of each site from the catalogue as it is now."""
+    table = np.full(int(model.class_ids.max()) + 2, ROLES.index("unknown"), np.uint8)
+    for entry in model.classes:
+        table[entry.class_id] = ROLES.index(entry.role)
+    return table[tracked.class_id]
+
+
+def _observation(analysis: Analysis, model: Model) -> Observation:
+    frame, verdict, survey, where = analysis.frame, analysis.verdict, analysis.survey, analysis.field
+    assert verdict is not None
+    assert survey is not None
+    assert where is not None
+    assert analysis.model is not None
+    stage = None
+    if frame.stage_nm is not None and frame.pixel_size_nm:
+        stage = (frame.stage_nm[1] / frame.pixel_size_nm, frame.stage_nm[0] / frame.pixel_size_nm)
+    # columns of the model that classified the frame, with the roles of today
+    roles = {entry.class_id: entry.role for entry in model.classes}
+    classes = analysis.model.classes
+    priors = np.array([max(entry.prior, 1e-6) for entry in classes] + [1e-6])
+    return Observation(
+        series_id=frame.series_id,
+        number=frame.number,
+        ordinal=frame.ordinal,
+        shape=analysis.image.shape,  # type: ignore[arg-type]
+        image=survey.flat.image,
+        vectors=where.vectors,
+        position=analysis.sites.position,
+        sublattice=analysis.sites.sublattice,
+        log_likelihood=np.log(np.maximum(verdict.posterior, 1e-30)),
+        class_ids=analysis.model.class_ids,
+        roles=(*(roles.get(entry.class_id, entry.role) for entry in classes), "unknown"),
+        stage_px=stage,
+        log_prior=np.log(priors),
+    )
