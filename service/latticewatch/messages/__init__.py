@@ -37,6 +37,7 @@ from latticewatch.messages._events import (
 )
 from latticewatch.messages._frames import FrameHeader, SeriesEnd, SeriesStart, encode_frame, encode_json
 from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pack_live, unpack_live
+from latticewatch.messages._palette import colour_of
 
 __all__ = [
     "EVENT_TYPES",
@@ -75,6 +76,7 @@ __all__ = [
     "Subscribe",
     "TrackState",
     "Tracks",
+    "colour_of",
     "encode_frame",
     "encode_json",
     "pack_live",

@@ -9,11 +9,10 @@ from starlette.concurrency import run_in_threadpool
 
 from latticewatch.errors import UnknownClassError
 from latticewatch.execute import LiveState
-from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary
+from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary, colour_of
 from latticewatch.pipeline import CatalogueEntry
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import TheHub, reply
-from latticewatch.serve._palette import colour_of
 from latticewatch.serve._picture import patch_png
 
 router = APIRouter(prefix="/v1/classes", tags=["classes"], dependencies=[Depends(read_scope)])

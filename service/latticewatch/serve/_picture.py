@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from latticewatch.execute import LiveState
+from latticewatch.messages import colour_of
 from latticewatch.pipeline import ROLES
-from latticewatch.serve._palette import colour_of
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from latticewatch.messages import Role
+from latticewatch.messages._events import Role
 
 # Hosts stay in the background: greys and greyed blues.
 HOST = ("#8d99ae", "#6c7a93", "#a8b3c4", "#5d7f9a", "#9fb4c7", "#7d8597")
