@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-import bitshuffle
 import lz4.block
 import numpy as np
 from numpy.typing import NDArray
@@ -238,6 +237,11 @@ def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
     HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not.
     The two cannot be confused: without them the first number is the length of a block, which is not zero.
     """
+    try:
+        import bitshuffle
+    except ModuleNotFoundError as error:
+        # it is published for some platforms and versions of Python only
+        raise WireError("bslz4 needs the package bitshuffle, which is not installed here", "encoding") from error
     size = dtype.itemsize
     n_elements = nbytes // size
     shuffled = n_elements // 8 * 8  # what is left over is not compressed
