@@ -141,6 +141,8 @@ def test_our_own_page_and_an_allowed_one_may(tmp_path):
             with connect(f"{live.ws}/v1/live", origin=origin) as socket:
                 socket.send("{}")
                 assert socket.recv(timeout=PATIENCE_S)
+        proxied = live.http.get("/v1/status", headers={"Host": "lab.example"})
+        assert proxied.status_code == 200
         answer = live.http.get("/v1/status", headers={"Origin": "https://lab.example"})
         assert answer.headers["access-control-allow-origin"] == "https://lab.example"
 
@@ -190,7 +192,7 @@ def test_connections_beyond_the_limit_are_turned_away(tmp_path):
 def test_a_socket_that_floods_is_closed(open_service):
     with connect(f"{open_service.ws}/v1/live") as socket:
         with suppress(ConnectionClosed):
-            for _ in range(5000):
+            for _ in range(20_000):
                 socket.send('{"after":0}')
             while True:
                 socket.recv(timeout=PATIENCE_S)

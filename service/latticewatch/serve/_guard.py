@@ -33,8 +33,8 @@ SECURITY_HEADERS = {
 class Guard:
     """ASGI middleware that refuses what must not reach a resource.
 
-    - ``Host`` of a service on loopback must be a name of loopback: a page of another site whose name was made
-      to point here (DNS rebinding) is refused with 421.
+    - ``Host`` of a service on loopback must be a name of loopback or of an allowed origin: a page of another
+      site whose name was made to point here (DNS rebinding) is refused with 421.
     - ``Origin`` of a websocket and of a request that changes something must be our own or an allowed one
       (403). A request without one does not come from another site's page.
     - Bodies are read to `MAX_BODY` and no further (413), within `BODY_TIMEOUT_S` (408).
@@ -44,6 +44,8 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
         self._app = app
         self._origins = frozenset(origin.rstrip("/").lower() for origin in settings.allowed_origins)
+        # The name under which a proxy in front of us is known comes through in Host.
+        self._hosts = frozenset(urlsplit(origin).netloc for origin in self._origins)
         self._loopback = is_loopback(split_address(settings.http)[0])
         self._max_connections = settings.max_connections
         self._connections = 0
@@ -78,8 +80,8 @@ class Guard:
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
-        if self._loopback and not is_loopback(_hostname(f"//{host}")):
-            return 421, f"host {host[:100]!r}: this service answers to localhost and 127.0.0.1 only"
+        if self._loopback and not is_loopback(_hostname(f"//{host}")) and host.lower() not in self._hosts:
+            return 421, f"host {host[:100]!r}: not a name of this machine; add it to serve.allowed_origins"
         origin = headers.get("origin")
         changes = scope["type"] == "websocket" or scope["method"] not in SAFE_METHODS
         if changes and origin is not None and not self._is_ours(origin.lower(), host.lower()):

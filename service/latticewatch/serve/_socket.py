@@ -21,8 +21,8 @@ MAX_MESSAGE = 16 * 1024
 MAX_REASON = 120  # bytes of a close reason, a few less than RFC 6455 allows
 WAITING = 8
 FIRST_MESSAGE_S = 5.0
-RATE_PER_S = 100.0
-BURST = 200.0
+RATE_PER_S = 500.0
+BURST = 1000.0
 
 BAD_MESSAGE = 1007
 POLICY = 1008
