@@ -1,0 +1,5 @@
+"""``python -m latticewatch`` is ``latticewatch``."""
+
+from latticewatch.cli import main
+
+main()
