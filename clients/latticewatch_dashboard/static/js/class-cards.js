@@ -67,7 +67,7 @@ export class ClassCards {
       "li",
       { class: "class-card", "data-class-id": id },
       element("div", { class: "patch-box" }, image),
-      element("div", { class: "class-text" }, element("div", { class: "class-line" }, name, role), meta),
+      element("div", { class: "class-text" }, name, element("div", { class: "class-line" }, role, meta)),
       element("div", { class: "class-numbers" }, count, element("span", { class: "unit", text: "in frame" })),
       spark,
       error,
@@ -112,7 +112,8 @@ export class ClassCards {
     if (version === card.version || performance.now() - card.fetched < AVERAGE_MAX_AGE_MS) return;
     card.fetched = performance.now();
     try {
-      const blob = await getBlob(`v1/classes/${card.summary.class_id}/average.png`);
+      // As small as it comes: the browser enlarges it smoothly.
+      const blob = await getBlob(`v1/classes/${card.summary.class_id}/average.png?size=16`);
       URL.revokeObjectURL(card.address);
       card.address = URL.createObjectURL(blob);
       card.image.src = card.address;
