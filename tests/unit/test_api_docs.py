@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from _fake_learner import FakeLearner, fake_analyse
 from _running import settings_of
-
 from latticewatch.execute import Engine
 from latticewatch.messages import EVENT_TYPES
 from latticewatch.serve import create_app
