@@ -36,10 +36,10 @@ def displacement(before: NDArray[np.float32], now: NDArray[np.float32]) -> NDArr
     """
     rows, cols = before.shape
     window = np.outer(np.hanning(rows + 2)[1:-1], np.hanning(cols + 2)[1:-1]).astype(np.float32)
-    first, second = (rfft2(window * (image - image.mean())) for image in (before, now))
+    first, second = (np.asarray(rfft2(window * (image - image.mean()))) for image in (before, now))
     cross = second * np.conj(first)
     size = np.abs(cross)
-    correlation = irfft2(cross / np.maximum(size, 1e-6 * size.max() + 1e-30), before.shape)
+    correlation = np.asarray(irfft2(cross / np.maximum(size, 1e-6 * size.max() + 1e-30), before.shape))
     peak = np.unravel_index(int(np.argmax(correlation)), correlation.shape)
     shift = []
     for axis, length in enumerate(correlation.shape):

@@ -12,7 +12,9 @@ GAIN = 0.2
 MIN_PRIOR = 1e-6
 # Sites that are this surely of the most frequent class of their sublattice show how noise repeats.
 SURE = 0.99
-REPEATABILITY_SITES = 1000
+MIN_SURE_SITES = 30
+# Correlations of this size are within the error of their estimate.
+MIN_REPEATABILITY = 0.02
 
 
 class Evidence:
@@ -44,7 +46,8 @@ class Evidence:
     @property
     def repeatability(self) -> float:
         """Share ρ of the variance of the log-likelihoods that repeats from frame to frame, 0 to 1."""
-        return min(max(self._repeatability or 0.0, 0.0), 1.0)
+        value = self._repeatability or 0.0
+        return 0.0 if value < MIN_REPEATABILITY else min(value, 1.0)
 
     def single_frame(
         self,
@@ -93,10 +96,6 @@ class Evidence:
         """
         assert self._prior is not None
         assert self._class_ids is not None
-        step = max(1, len(contrast) // REPEATABILITY_SITES)
-        contrast, before, posterior, sublattice = (
-            values[::step] for values in (contrast, before, posterior, sublattice)
-        )
         correlation = []
         for index in np.unique(sublattice[sublattice >= 0]):
             prior = self._prior[index + 1]
@@ -105,16 +104,17 @@ class Evidence:
             # Unknown is no class: its likelihood is the same everywhere.
             columns = np.flatnonzero((prior > 0) & (self._class_ids != -1))
             columns = columns[columns != host]
-            if sites.sum() < 30 or not len(columns):
+            if not len(columns):
                 continue
             now, then = (
                 values[np.ix_(sites, columns)] - values[sites, host][:, None] for values in (contrast, before)
             )
             fine = (np.isfinite(now) & np.isfinite(then)).all(axis=1)
+            if np.count_nonzero(fine) < MIN_SURE_SITES:
+                continue
             now, then = now[fine] - now[fine].mean(axis=0), then[fine] - then[fine].mean(axis=0)
             spread = np.sqrt((now**2).sum(axis=0) * (then**2).sum(axis=0))
-            correlation.append(((now * then).sum(axis=0)[spread > 0] / spread[spread > 0]).mean())
-        correlation = [value for value in correlation if np.isfinite(value)]
+            correlation.extend((now * then).sum(axis=0)[spread > 0] / spread[spread > 0])
         if correlation:
             value = float(np.mean(correlation))
             old = self._repeatability

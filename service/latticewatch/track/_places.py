@@ -76,7 +76,7 @@ class Places:
             tracks.provisional = False
             _measure_rates(tracks, fit)
         tracks.stage, tracks.thumbnail = frame.stage, frame.thumbnail
-        return tracks, tracks.grid(), jump
+        return tracks, frame.grid(tracks), jump
 
     def _recognise(self, frame: _Frame, fit: Fit | None) -> tuple[TrackMap, Fit] | None:
         """A map that was left and fits better than the one in use, without a doubt."""
@@ -115,6 +115,13 @@ class _Frame:
         self.stage = None if observation.stage_px is None else np.array(observation.stage_px, float)
         self.shrink = shrink_of(observation.shape)
         self.thumbnail = None if points.vectors is not None else thumbnail(observation.image, self.shrink)
+        self._grids: dict[int, Grid] = {}
+
+    def grid(self, tracks: TrackMap) -> Grid:
+        """The tracks of a map, sorted once a frame."""
+        if id(tracks) not in self._grids:
+            self._grids[id(tracks)] = tracks.grid()
+        return self._grids[id(tracks)]
 
     def expected(self, tracks: TrackMap) -> NDArray[np.float64]:
         """Drift by the stage alone: where it goes forward on the specimen, features go back in the frame."""
@@ -127,7 +134,7 @@ class _Frame:
         crystalline = self.points.vectors is not None
         if tracks.crystalline != crystalline or tracks.shape != self.observation.shape:
             return None
-        grid, expected = tracks.grid(), self.expected(tracks)
+        grid, expected = self.grid(tracks), self.expected(tracks)
         if self.thumbnail is None:
             return register(self.points, tracks, grid, expected)
         return register_image(self.points, self.thumbnail, self.shrink, tracks, grid, expected)

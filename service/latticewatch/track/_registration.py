@@ -8,7 +8,9 @@ clearly better, nothing is taken.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numba import njit
@@ -25,11 +27,12 @@ LINK_RADIUS = 0.4
 MIN_MATCHES = 3
 CLEAR_MARGIN = 8.0
 # Sites that determine the lattice phase, and defects that vote: more do not make it surer.
-PHASE_SITES = 1500
+PHASE_SITES = 600
 VOTERS = 400
 # Below this the residuals have no common phase: the lattice has turned, or its constant has changed.
 MIN_COHERENCE = 0.3
 MAX_CELLS = 128
+CANDIDATES = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,12 +48,27 @@ class Points:
         Probably a defect or the neighbour of one, by this frame alone.
     vectors : ndarray of shape (2, 2), float64, or None
         Lattice vectors as rows [px].
+    low, high : ndarray of shape (2,), float64
+        Corners of the box around the sites [px].
     """
 
     position: NDArray[np.float64]
     sublattice: NDArray[np.int16]
     evident: NDArray[np.bool_]
     vectors: NDArray[np.float64] | None
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        position: NDArray[np.float64],
+        sublattice: NDArray[np.int16],
+        evident: NDArray[np.bool_],
+        vectors: NDArray[np.float64] | None,
+    ) -> Self:
+        """Sites, at least one, and the box around them."""
+        return cls(position, sublattice, evident, vectors, position.min(axis=0), position.max(axis=0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +127,7 @@ def register(points: Points, tracks: TrackMap, grid: Grid, expected: NDArray[np.
     smallest = _score(points, tracks, grid, expected + phase)
     others = [
         fit
-        for cells in _moves_voted_for(points, tracks, smallest.drift)
+        for cells in _moves_voted_for(points, tracks, smallest)
         if (fit := _score(points, tracks, grid, smallest.drift + cells @ points.vectors)).matched
         >= MIN_MATCHES
     ]
@@ -187,41 +205,46 @@ def lattice_phase(
 def _score(points: Points, tracks: TrackMap, grid: Grid, drift: NDArray[np.float64]) -> Fit:
     """How the defects of a frame meet those of a map at a drift."""
     margin = LINK_RADIUS * tracks.spacing
-    evident = np.flatnonzero(points.evident)
-    near = grid.nearest(points.position[evident] - drift, points.sublattice[evident], margin)
+    near = grid.nearest(points.position[points.evident] - drift, points.sublattice[points.evident], margin)
     near = near[near >= 0]
     matched = int(tracks.evident[near].sum())
     expected = tracks.position[tracks.evident] + drift
-    low, high = points.position.min(axis=0) + margin, points.position.max(axis=0) - margin
+    low, high = points.low + margin, points.high - margin
     on_map = max(int(((expected > low) & (expected < high)).all(axis=1).sum()), matched)
-    base = min((len(evident) + 1) / (len(points.position) + 2), 0.5)
+    match, absent, surplus = _weights(points, tracks)
+    score = matched * match + (on_map - matched) * absent + (len(near) - matched) * surplus
+    return Fit(drift, score, matched, len(near), on_map)
+
+
+def _weights(points: Points, tracks: TrackMap) -> tuple[float, float, float]:
+    """What a defect that meets one, one of the map alone and one of the frame alone add to the score."""
+    base = min((np.count_nonzero(points.evident) + 1) / (len(points.position) + 2), 0.5)
     hit, pure = (min(max(rate, 2 * base, 0.02), 0.95) for rate in (tracks.hit_rate, tracks.purity))
-    score = (
-        matched * np.log(hit / base)
-        + (on_map - matched) * np.log((1 - hit) / (1 - base))
-        + (len(near) - matched) * np.log((1 - pure) / (1 - base))
-    )
-    return Fit(drift, float(score), matched, len(near), on_map)
+    return math.log(hit / base), math.log((1 - hit) / (1 - base)), math.log((1 - pure) / (1 - base))
 
 
-def _moves_voted_for(points: Points, tracks: TrackMap, drift: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lattice translations, in cells, that most pairs of a defect in the frame and one on the map agree on."""
-    frame, chart = (
-        which[:: len(which) // VOTERS + 1] for which in map(np.flatnonzero, (points.evident, tracks.evident))
-    )
+def _moves_voted_for(points: Points, tracks: TrackMap, smallest: Fit) -> NDArray[np.float64]:
+    """Lattice translations, in cells, that most pairs of a defect in the frame and one on the map agree on.
+
+    Those that could not score above the smallest move, all their votes being matches, are left out.
+    """
     assert points.vectors is not None
+    thin = [np.count_nonzero(which) // VOTERS + 1 for which in (points.evident, tracks.evident)]
+    frame, chart = np.flatnonzero(points.evident)[:: thin[0]], np.flatnonzero(tracks.evident)[:: thin[1]]
     to_cells = np.linalg.inv(points.vectors)
+    reach = min(MAX_CELLS, int(1.5 * (points.high - points.low).max() / tracks.spacing) + 1)
     votes = _count_votes(
-        (points.position[frame] - drift) @ to_cells,
+        (points.position[frame] - smallest.drift) @ to_cells,
         points.sublattice[frame],
         tracks.position[chart] @ to_cells,
         tracks.sublattice[chart],
-        MAX_CELLS,
+        reach,
     )
-    votes[MAX_CELLS, MAX_CELLS] = 0
-    popular = np.flatnonzero(votes >= 2)
-    popular = popular[np.argsort(-votes.ravel()[popular], kind="stable")[:6]]
-    return (np.stack(np.unravel_index(popular, votes.shape), axis=1) - MAX_CELLS).astype(np.float64)
+    votes[reach, reach] = 0
+    enough = max(smallest.score, 0.0) / (_weights(points, tracks)[0] * thin[0] * thin[1])
+    popular = np.flatnonzero(votes.ravel() > max(enough, 1.0))
+    popular = popular[np.argsort(-votes.ravel()[popular], kind="stable")[:CANDIDATES]]
+    return (np.stack(np.unravel_index(popular, votes.shape), axis=1) - reach).astype(np.float64)
 
 
 @njit(cache=True, nogil=True)

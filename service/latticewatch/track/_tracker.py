@@ -19,8 +19,10 @@ from latticewatch.track._transitions import ABSENT_FRAMES, Hysteresis, Scene, fi
 # Position error of a site before a second frame measures it, and the least that is claimed [px].
 NOMINAL_SIGMA_PX = 0.3
 MIN_SIGMA_PX = 0.01
+# Sites from which the repeatability of the noise is measured.
+REPEATABILITY_SITES = 1000
 # Sites whose median residual is a better drift than that of the lattice phase.
-MIN_REFINING = 10
+MIN_REFINING = 5
 
 
 class Tracker:
@@ -152,16 +154,16 @@ class Tracker:
         if self._is_blind(observation):
             return self._verdict(observation, posterior)
         role = np.array(observation.roles)
-        notable = (role == "defect") | (role == "neighbour")
-        points = Points(position, sublattice, posterior[:, notable].sum(axis=1) > 0.5, observation.vectors)
+        notable = np.isin(role, ("defect", "neighbour")).astype(np.float32)
+        points = Points.of(position, sublattice, posterior @ notable > 0.5, observation.vectors)
         tracks, grid, jump = self._places.place(points, observation)
         index = self._link(points, tracks, grid)
         followed = index >= 0
         rows = index[followed]
         posterior[followed] = self._fold(tracks, rows, sublattice[followed], likelihood[followed])
         tracks.see(rows, position[followed] - tracks.drift, self._now)
-        tracks.evident[rows] = posterior[followed][:, notable].sum(axis=1) > 0.5
-        self._miss(tracks, position)
+        tracks.evident[rows] = posterior[followed] @ notable > 0.5
+        self._miss(tracks, points)
         transitions = ()
         if not tracks.provisional:
             site = np.full(len(tracks), -1)
@@ -209,7 +211,8 @@ class Tracker:
     ) -> NDArray[np.float32]:
         """Posterior of the sites of a frame with their past."""
         before, gap = tracks.posterior[rows], self._now - tracks.last_seen[rows]
-        again = (tracks.frames[rows] > 0) & (gap == 1)
+        again = np.flatnonzero((tracks.frames[rows] > 0) & (gap == 1))
+        again = again[:: len(again) // REPEATABILITY_SITES + 1]
         self._evidence.measure(
             likelihood[again], tracks.likelihood[rows[again]], before[again], sublattice[again]
         )
@@ -219,10 +222,10 @@ class Tracker:
         tracks.likelihood[rows] = likelihood
         return posterior
 
-    def _miss(self, tracks: TrackMap, position: NDArray[np.float64]) -> None:
+    def _miss(self, tracks: TrackMap, points: Points) -> None:
         """Count the frames that should have had a site: those in which it is well inside the sites found."""
         here = tracks.position + tracks.drift
-        low, high = position.min(axis=0) + tracks.spacing, position.max(axis=0) - tracks.spacing
+        low, high = points.low + tracks.spacing, points.high - tracks.spacing
         inside = ((here > low) & (here < high)).all(axis=1)
         tracks.missed[inside & (tracks.last_seen < self._now)] += 1
 

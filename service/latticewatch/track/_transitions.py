@@ -77,16 +77,21 @@ def find_transitions(tracks: TrackMap, scene: Scene, rule: Hysteresis) -> tuple[
     """
     if not scene.defect.any():
         return ()
-    return _Update(tracks, scene, rule).run()
+    probability = tracks.posterior @ scene.defect.astype(np.float32)
+    announced = tracks.announced >= 0
+    quiet = ~announced & (scene.site >= 0) & (probability < rule.disappear_below)
+    tracks.settled[quiet] = scene.now
+    tracks.held_since[quiet] = -1
+    row = np.flatnonzero(~quiet & ((scene.site >= 0) | (announced & (tracks.missed > 0))))
+    return _Update(tracks, scene, rule, row).run()
 
 
 class _Update:
     """The rows of the map that may change, and the transitions found so far."""
 
-    def __init__(self, tracks: TrackMap, scene: Scene, rule: Hysteresis) -> None:
-        self.tracks, self.scene, self.rule = tracks, scene, rule
-        self.row = np.flatnonzero((scene.site >= 0) | ((tracks.announced >= 0) & (tracks.missed > 0)))
-        self.site = scene.site[self.row]
+    def __init__(self, tracks: TrackMap, scene: Scene, rule: Hysteresis, row: NDArray[np.intp]) -> None:
+        self.tracks, self.scene, self.rule, self.row = tracks, scene, rule, row
+        self.site = scene.site[row]
         self.posterior = tracks.posterior[self.row]
         self.announced = tracks.announced[self.row]
         self.probability = self.posterior[:, scene.defect].sum(axis=1)
@@ -211,7 +216,4 @@ class _Update:
     def _settle(self, announced: NDArray[np.bool_]) -> None:
         """Note where the evidence agrees with what is announced."""
         own = np.where(self.tracks.class_ids == self.announced[:, None], self.posterior, 0.0).sum(axis=1)
-        agrees = np.where(
-            announced, (own > 0.5) & (self.site >= 0), self.probability < self.rule.disappear_below
-        )
-        self.tracks.settled[self.row[agrees]] = self.scene.now
+        self.tracks.settled[self.row[announced & (own > 0.5) & (self.site >= 0)]] = self.scene.now
