@@ -62,3 +62,51 @@ def zernike_moments_around(image, positions, n_max, size):
                 for j in range(size)
             ) / (math.pi * size**2 / 4)
     return moments
+
+
+# --- Learning ----------------------------------------------------------------------------------------------
+
+
+def weighted_covariance(rows, weights):
+    """Mean and covariance, a row of weight 2 counting as two rows."""
+    total = sum(weights)
+    mean = sum(w * row for w, row in zip(weights, rows, strict=True)) / total
+    scatter = sum(w * np.outer(row - mean, row - mean) for w, row in zip(weights, rows, strict=True))
+    return mean, scatter / (total - 1)
+
+
+def layout_force(positions, weights, gravity, softening):
+    """Force on each node of a layout: linear attraction along edges, repulsion 1/d between all, gravity."""
+    forces = np.zeros((len(positions), 2))
+    for i, p in enumerate(positions):
+        for j, q in enumerate(positions):
+            away = np.subtract(p, q, dtype=float)
+            forces[i] -= weights[i][j] * away
+            forces[i] += away / (away @ away + softening)
+        forces[i] -= gravity * p
+    return forces
+
+
+def nearest_centroid_posterior(row, centroids, priors, contamination, spread):
+    """Posterior of each class and of none, from densities of Gaussians written out."""
+    d = len(row)
+
+    def density(centroid, sigma):
+        distance = math.dist(row, centroid)
+        return math.exp(-(distance**2) / (2 * sigma**2)) / (2 * math.pi * sigma**2) ** (d / 2)
+
+    joint = [(1 - contamination) * p * density(c, 1) for c, p in zip(centroids, priors, strict=True)]
+    joint.append(contamination * sum(p * density(c, spread) for c, p in zip(centroids, priors, strict=True)))
+    return np.array(joint) / sum(joint)
+
+
+def faded_model(rows, labels, prior_half_life, centroid_half_life):
+    """Centroid and faded count of each class, one row after the other."""
+    centroids, weights, counts = {}, {}, {}
+    for row, label in zip(rows, labels, strict=True):
+        counts = {k: count * 0.5 ** (1 / prior_half_life) for k, count in counts.items()}
+        counts[label] = counts.get(label, 0.0) + 1
+        old = weights.get(label, 0.0) * 0.5 ** (1 / centroid_half_life)
+        centroids[label] = (old * centroids.get(label, np.zeros(len(row))) + row) / (old + 1)
+        weights[label] = old + 1
+    return centroids, counts
