@@ -211,7 +211,7 @@ class NoiseWhitening(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _check_fitted(self) -> None:
         if not hasattr(self, "matrix_") and hasattr(self, "differences_"):
             raise NotFittedError(
-                f"{self.differences_.count} differences of {self.n_features_in_} features do not tell the noise; "
+                f"{self.differences_.count:g} differences of {self.n_features_in_} features do not tell the noise; "
                 f"give at least {self.n_features_in_ + 1}"
             )
         check_is_fitted(self, "matrix_")
