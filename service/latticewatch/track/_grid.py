@@ -19,7 +19,7 @@ class Grid:
     point : ndarray of shape (n, 2), float64
     sublattice : ndarray of shape (n,), int16
     cell : float
-        Edge of a cell, and the farthest that a search can reach [px].
+        Edge of a cell [px]; searches are quickest within a radius smaller than that.
     """
 
     point: NDArray[np.float64]
@@ -43,7 +43,7 @@ class Grid:
         position : ndarray of shape (m, 2), float64
         sublattice : ndarray of shape (m,), int16
         radius : float
-            At most the edge of a cell.
+            [px]
         """
         return _nearest(
             position, sublattice, self.point, self.sublattice, self.cell, self.start, self.order, radius
@@ -101,9 +101,10 @@ def _nearest(position, sublattice, point, point_sublattice, cell, start, order, 
     for q in range(len(position)):
         row, col = position[q, 0], position[q, 1]
         best = radius * radius
-        i0, j0 = np.int64(np.floor(row / cell)), np.int64(np.floor(col / cell))
-        for i in range(i0 - 1, i0 + 2):
-            for j in range(j0 - 1, j0 + 2):
+        i0, i1 = np.int64(np.floor((row - radius) / cell)), np.int64(np.floor((row + radius) / cell))
+        j0, j1 = np.int64(np.floor((col - radius) / cell)), np.int64(np.floor((col + radius) / cell))
+        for i in range(i0, i1 + 1):
+            for j in range(j0, j1 + 1):
                 slot = _slot(i, j, mask)
                 for o in range(start[slot], start[slot + 1]):
                     p = order[o]

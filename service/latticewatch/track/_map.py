@@ -110,7 +110,7 @@ class TrackMap:
         return len(self.position)
 
     def grid(self) -> Grid:
-        """The tracks, sorted for searches as far as the spacing."""
+        """The tracks, sorted for searches by position."""
         return Grid.of(self.position, self.sublattice, self.spacing)
 
     def keep(self, which: NDArray[np.bool_]) -> None:
