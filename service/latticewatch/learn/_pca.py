@@ -46,11 +46,12 @@ class RunningCovariance:
     @classmethod
     def of(cls, X: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
         """Statistics of the rows of a matrix of shape (n, n_features)."""
-        rows = np.asarray(X, np.float64)
-        weights = np.ones(len(rows)) if sample_weight is None else sample_weight
+        # A copy, which is then centred in place: large temporaries cost more than the arithmetic.
+        centred = np.array(X, np.float64)
+        weights = np.ones(len(centred)) if sample_weight is None else sample_weight
         count = float(weights.sum())
-        mean = weights @ rows / count
-        centred = rows - mean
+        mean = weights @ centred / count
+        centred -= mean
         if sample_weight is not None:
             centred *= np.sqrt(weights)[:, np.newaxis]
         return cls(count, count, count, mean, centred.T @ centred)
