@@ -240,13 +240,17 @@ class Engine:
             entry = self._learner.set_role(class_id, patch.role)
         if patch.name is not None:
             entry = self._learner.rename(class_id, patch.name)
-        self._publish(self.state.with_entry(entry, others), self._learner.take_events())
+        state = replace(self.state.with_entry(entry, others), model_version=self._version())
+        self._publish(state, self._learner.take_events())
         return entry
 
     def _relearn(self) -> None:
         self._learner.relearn()
-        version = getattr(self._learner.model, "version", self.state.model_version)
-        self._publish(self.state.unlearnt(version), self._learner.take_events())
+        self._publish(self.state.unlearnt(self._version()), self._learner.take_events())
+
+    def _version(self) -> int:
+        # Without a model the last version stays in force: it names what came before.
+        return getattr(self._learner.model, "version", self.state.model_version)
 
     # The dispatching thread
 
