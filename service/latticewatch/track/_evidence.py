@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 GAIN = 0.2
 # A class that a site may have at all keeps this prior, so that it can come up.
 MIN_PRIOR = 1e-6
+# Frames averaged where their evidence repeats: more let a change through later, fewer let noise through.
+WINDOW_FRAMES = 10
 # Sites that are this surely of the most frequent class of their sublattice show how noise repeats.
 SURE = 0.99
 MIN_SURE_SITES = 30
@@ -28,8 +30,10 @@ class Evidence:
 
     Frames are not quite independent: strain, contamination and neighbours move a site's moments by the same amount in
     each of them, and a recorded frame that is sent again brings nothing new at all. If a share ρ of the variance of the
-    log-likelihoods repeats, then T frames hold the evidence of 1 / (ρ + (1 − ρ)/T) independent ones. So the past is
-    raised to the power 1 − ρ, whose limit is the same 1/ρ frames; ρ is the correlation between successive frames over
+    log-likelihoods repeats, then T frames hold the evidence of T′ = 1 / (ρ + (1 − ρ)/T) independent ones, and the sum
+    of their log-likelihoods is to be multiplied by T′/T. Step by step: the new one has the weight a_T = T′/T, and the
+    past, as odds over the prior, the power a_T / a_{T−1}. T stops at a window of ``WINDOW_FRAMES`` (or 1/ρ, if
+    that is longer), from where on the past has the power 1 − 1/T. ρ is the correlation between successive frames over
     the host sites.
     """
 
@@ -125,6 +129,7 @@ class Evidence:
         likelihood: NDArray[np.float32],
         sublattice: NDArray[np.int16],
         before: NDArray[np.float32],
+        gap: NDArray[np.int64],
         frames: NDArray[np.int64],
         *,
         afresh: bool = False,
@@ -137,8 +142,10 @@ class Evidence:
             log p(moments | class) in this frame.
         before : ndarray of shape (n, n_classes), float32
             Posterior up to the frame before; all zero for a site that is new.
-        frames : ndarray of shape (n,), int64
+        gap : ndarray of shape (n,), int64
             Frames since the site was last seen, at least 1.
+        frames : ndarray of shape (n,), int64
+            Frames that had the site before.
         afresh : bool
             The classes are new ones, so that what was known counts half.
 
@@ -148,9 +155,20 @@ class Evidence:
         """
         assert self._prior is not None
         change = 0.5 if afresh else self.change_probability
-        stay = (1.0 - change) ** np.minimum(frames, 1_000_000)
+        stay = (1.0 - change) ** np.minimum(gap, 1_000_000)
         row = sublattice.astype(np.int64) + 1
-        return _forward(likelihood, self._prior, row, before, stay, 1.0 - self.repeatability)
+        return _forward(likelihood, self._prior, row, before, stay, *self._weights(frames))
+
+    def _weights(self, frames: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Power of the past, and weight of a new frame, for sites that so many frames had before."""
+        repeated = self.repeatability
+        if not repeated:
+            return np.ones(len(frames)), np.ones(len(frames))
+        window = max(WINDOW_FRAMES, 1 / repeated)
+        number = np.minimum(frames + 1.0, window)
+        weight = 1 / (repeated * number + 1 - repeated)
+        ramp = weight * (repeated * (number - 1) + 1 - repeated)
+        return np.where(frames < window, ramp, 1 - 1 / window), weight
 
     def _follow(self, frequency: NDArray[np.float32], class_ids: NDArray[np.int16]) -> None:
         """Average the frequency of the classes over frames, where they are those of the frame before."""
@@ -200,7 +218,7 @@ def _softmax(log_likelihood, row, n_rows):
 
 
 @njit(cache=True, nogil=True)
-def _forward(likelihood, prior, row, before, stay, power):
+def _forward(likelihood, prior, row, before, stay, power, weight):
     """One step of the hidden Markov model for every site."""
     n, classes = likelihood.shape
     posterior = np.zeros((n, classes), np.float32)
@@ -211,10 +229,10 @@ def _forward(likelihood, prior, row, before, stay, power):
         for k in range(classes):
             expected[k] = 0.0
             if here[k] > 0.0 and before[i, k] > 0.0:
-                if power == 1.0:
+                if power[i] == 1.0:
                     expected[k] = before[i, k]
                 else:
-                    expected[k] = here[k] * np.exp(np.float32(power) * np.log(before[i, k] / here[k]))
+                    expected[k] = here[k] * np.exp(np.float32(power[i]) * np.log(before[i, k] / here[k]))
                 known += expected[k]
         keep = stay[i] / known if known > 0.0 else 0.0
         fresh = 1.0 - stay[i] if known > 0.0 else 1.0
@@ -227,7 +245,7 @@ def _forward(likelihood, prior, row, before, stay, power):
         for k in range(classes):
             if np.isfinite(peak):
                 if here[k] > 0.0 and np.isfinite(likelihood[i, k]):
-                    expected[k] *= np.exp(likelihood[i, k] - peak)
+                    expected[k] *= np.exp(np.float32(weight[i]) * (likelihood[i, k] - peak))
                 else:
                     expected[k] = 0.0
             norm += expected[k]

@@ -220,7 +220,9 @@ class Tracker:
         self._evidence.measure(
             likelihood[again], tracks.likelihood[rows[again]], before[again], sublattice[again]
         )
-        posterior = self._evidence.fold(likelihood, sublattice, before, gap, afresh=tracks.afresh)
+        posterior = self._evidence.fold(
+            likelihood, sublattice, before, gap, tracks.frames[rows], afresh=tracks.afresh
+        )
         tracks.afresh = False
         tracks.posterior[rows] = posterior
         tracks.likelihood[rows] = likelihood
