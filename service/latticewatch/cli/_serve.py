@@ -43,8 +43,11 @@ def serve(
     ] = None,
 ) -> None:
     """Watch frames as they arrive, and serve what is found: dashboard, API and event log."""
+    import structlog
+
     from latticewatch.config import load_settings
-    from latticewatch.serve import run_service
+    from latticewatch.pipeline import warm
+    from latticewatch.serve import Access, run_service
 
     settings = load_settings(
         config,
@@ -59,7 +62,12 @@ def serve(
         serve={"http": http},
         record={"data_dir": data_dir},
     )
+    # Refused at once, not after the seconds that compiling takes.
+    Access(settings.serve)
     log_to_stderr()
+    log = structlog.get_logger("latticewatch.serve")
+    log.info("compiling kernels; later starts load them from the cache")
+    log.info("kernels ready", seconds=round(warm(settings.analysis), 1))
     counts = run_service(settings, on_ready=announce)
     typer.echo(accounting(counts))
 
@@ -76,7 +84,7 @@ def patch_size_of(text: str | None) -> int | Literal["auto"] | None:
     return int(text)
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(level: str = "INFO") -> None:
     """Send the log to standard error, so that standard output says only what was asked for."""
     import structlog
 
@@ -89,8 +97,9 @@ def log_to_stderr() -> None:
                 colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
             ),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger("INFO"),
+        # Looked up for each line: a live display puts itself in the place of standard error.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
 
 

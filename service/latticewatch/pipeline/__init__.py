@@ -8,6 +8,7 @@ from latticewatch.learn import CatalogueEntry
 from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
+from latticewatch.pipeline._warm import warm
 
 __all__ = [
     "ROLES",
@@ -18,4 +19,5 @@ __all__ = [
     "Learner",
     "SiteTable",
     "analyse",
+    "warm",
 ]
