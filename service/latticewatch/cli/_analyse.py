@@ -13,7 +13,9 @@ from latticewatch.cli._serve import patch_size_of
 
 def analyse(
     files: Annotated[list[Path], typer.Argument(help="Images or stacks.")],
-    out: Annotated[Path, typer.Option(help="Folder for the results; a folder in it for each of several files.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the results; a folder in it for each of several files.")
+    ],
     pixel_size: Annotated[
         float | None, typer.Option(metavar="NM", help="Pixel size, instead of the file's, in nm.")
     ] = None,

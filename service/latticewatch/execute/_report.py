@@ -32,6 +32,7 @@ def status_of(engine: Engine, state: LiveState) -> Status:
         version=__version__,
         stream=engine.log.stream,
         source=engine.source,
+        sources=engine.sources,
         series_id=state.series_id,
         phase=phase_of(state),
         learning=result.learning if result else (0, engine.settings.analysis.learning_frames),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.lattice._cell import UnitCell, unfold_cell
-from latticewatch.lattice._phase import PhaseField, _interpolate
+from latticewatch.lattice._phase import PhaseField
 
 # Standard deviation of the window in which the background counts as constant, in lattice constants.
 WINDOW_CELLS = 2.5
@@ -59,41 +59,73 @@ class Flattened:
     noise: PixelNoise
 
 
-def flatten(image: NDArray[np.float32], field: PhaseField, cell: UnitCell) -> Flattened:
+def flatten(
+    image: NDArray[np.float32], field: PhaseField, cell: UnitCell, *, noise: bool = True
+) -> Flattened:
     """Take the slow background off a frame, scale it, and measure its pixel noise.
 
-    The background is what is left of the frame without the average unit cell, low-passed over `WINDOW_CELLS` lattice
-    constants; pixels that stand far out of it are left out in a second pass.
+    The frame is a multiple of the average unit cell, its gain, and a background, which is low-passed over
+    `WINDOW_CELLS` lattice constants; pixels that stand far out of both (defects, dirt) are left out in a second pass.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
     field : PhaseField
     cell : UnitCell
+        Of this frame, or of an earlier one of the same specimen: the gain between them is measured.
+    noise : bool, optional
+        Whether to measure the pixel noise too; else it is zero.
     """
     floor = float(cell.mean.min())
     peak = float(cell.height[0]) if len(cell.height) else float(np.ptp(cell.mean))
-    scale = max(peak, np.finfo(np.float32).tiny)
-    perfect = unfold_cell(cell.mean, field.basis, field.phase, field.origin, field.step, *image.shape)
-    residual = image - perfect
+    perfect = unfold_cell(cell.mean - floor, field, image.shape)  # type: ignore[arg-type]
     block = max(int(field.lattice_constant / 3), 2)
-    sigma_blocks = WINDOW_CELLS * field.lattice_constant / block
-    limit = np.float32(np.inf)
-    offset = np.zeros((2, 2))
-    for _ in range(2):
-        total, mass = _blocks(residual, offset, limit, block)
-        mass = ndimage.gaussian_filter(mass, sigma_blocks, mode="constant")
-        total = ndimage.gaussian_filter(total, sigma_blocks, mode="constant")
-        offset = total / np.maximum(mass, 1e-6 * mass.max())
-        limit = np.float32(CLIP_SIGMA * _spread(residual))
-    flat = _subtract(image, offset, block, np.float32(floor), np.float32(1 / scale))
-    return Flattened(flat, scale, _pixel_noise(flat, (perfect - np.float32(floor)) / np.float32(scale)))
+    sigma = WINDOW_CELLS * field.lattice_constant / block
+    sums = _blocks(image, perfect, np.zeros((2, 2)), np.float32(0.0), np.float32(np.inf), block)
+    gain = _gain(sums)
+    offset = _smooth_offset(sums, gain, sigma)
+    limit = np.float32(CLIP_SIGMA * _spread(image, perfect, offset, gain, block))
+    sums = _blocks(image, perfect, offset, np.float32(gain), limit, block)
+    gain = _gain(sums)
+    offset = _smooth_offset(sums, gain, sigma)
+    scale = max(gain * peak, np.finfo(np.float32).tiny)
+    flat = _subtract(image, offset, block, np.float32(1 / scale))
+    measured = _pixel_noise(flat, perfect * np.float32(gain / scale)) if noise else PixelNoise(0.0, 0.0)
+    return Flattened(flat, float(scale), measured)
 
 
-def _spread(residual: NDArray[np.float32]) -> float:
-    """Robust standard deviation from a thinned sample."""
-    sample = residual.ravel()[:: max(1, residual.size // 50_000)]
-    return float(1.4826 * np.median(np.abs(sample - np.median(sample)))) or np.inf
+def _gain(sums: NDArray[np.float64]) -> float:
+    """Slope of the frame over the cell, each block with an offset of its own."""
+    n = np.maximum(sums[0], 1.0)
+    product = float((sums[3] - sums[1] * sums[2] / n).sum())
+    square = float((sums[4] - sums[2] ** 2 / n).sum())
+    gain = product / square if square > 0 else 1.0
+    return gain if np.isfinite(gain) and gain > 0 else 1.0
+
+
+def _smooth_offset(sums: NDArray[np.float64], gain: float, sigma: float) -> NDArray[np.float64]:
+    """Background of every block from those around it."""
+    mass = ndimage.gaussian_filter(sums[0], sigma, mode="constant")
+    total = ndimage.gaussian_filter(sums[1] - gain * sums[2], sigma, mode="constant")
+    return total / np.maximum(mass, 1e-6 * mass.max())
+
+
+def _spread(
+    image: NDArray[np.float32],
+    perfect: NDArray[np.float32],
+    offset: NDArray[np.float64],
+    gain: float,
+    block: int,
+) -> float:
+    """Robust standard deviation of the residual, from a thinned sample."""
+    step = max(1, int(np.sqrt(image.size / 50_000)))
+    rows, cols = np.arange(0, image.shape[0], step), np.arange(0, image.shape[1], step)
+    residual = (
+        image[np.ix_(rows, cols)]
+        - gain * perfect[np.ix_(rows, cols)]
+        - offset[np.ix_(rows // block, cols // block)]
+    )
+    return 1.4826 * float(np.median(np.abs(residual - np.median(residual)))) or float(np.inf)
 
 
 def _pixel_noise(flat: NDArray[np.float32], perfect: NDArray[np.float32]) -> PixelNoise:
@@ -122,29 +154,50 @@ def _clipped_variance(residual: NDArray[np.float32]) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _blocks(residual, offset, limit, block):  # pragma: no cover - compiled
-    """Sum and number of the pixels of each block that lie within a limit of the offset found so far."""
-    height, width = residual.shape
-    total = np.zeros(((height + block - 1) // block, (width + block - 1) // block))
-    mass = np.zeros_like(total)
-    known = offset.shape[0] == total.shape[0] and offset.shape[1] == total.shape[1]
-    for r in range(height):
-        for c in range(width):
-            a, b = r // block, c // block
-            here = offset[a, b] if known else 0.0
-            if abs(residual[r, c] - here) <= limit:
-                total[a, b] += residual[r, c]
-                mass[a, b] += 1
-    return total, mass
+def _blocks(image, perfect, offset, gain, limit, block):  # pragma: no cover - compiled
+    """Sums of 1, I, P, IP and P² over the pixels of each block whose residual is within a limit."""
+    height, width = image.shape
+    sums = np.zeros((5, (height + block - 1) // block, (width + block - 1) // block))
+    bounded = np.isfinite(limit)
+    for a in range(sums.shape[1]):
+        for r in range(a * block, min((a + 1) * block, height)):
+            for b in range(sums.shape[2]):
+                known = np.float32(offset[a, b]) if bounded else np.float32(0.0)
+                n = 0
+                si = sp = sip = spp = np.float32(0.0)
+                for c in range(b * block, min((b + 1) * block, width)):
+                    value, model = image[r, c], perfect[r, c]
+                    if not bounded or abs(value - known - gain * model) <= limit:
+                        n += 1
+                        si += value
+                        sp += model
+                        sip += value * model
+                        spp += model * model
+                sums[0, a, b] += n
+                sums[1, a, b] += si
+                sums[2, a, b] += sp
+                sums[3, a, b] += sip
+                sums[4, a, b] += spp
+    return sums
 
 
 @njit(cache=True, nogil=True)
-def _subtract(image, offset, block, floor, factor):  # pragma: no cover - compiled
+def _subtract(image, offset, block, factor):  # pragma: no cover - compiled
+    """The image less its offset, bilinear between the centres of the blocks, times a factor."""
     height, width = image.shape
+    n_rows, n_cols = offset.shape
     out = np.empty((height, width), np.float32)
+    across = np.empty(n_cols, np.float32)
     for r in range(height):
-        i = (r + 0.5) / block - 0.5
+        at = min(max((r + 0.5) / block - 0.5, 0.0), n_rows - 1.0)
+        i = min(int(at), max(n_rows - 2, 0))
+        f = at - i
+        below = min(i + 1, n_rows - 1)
+        for j in range(n_cols):
+            across[j] = (1 - f) * offset[i, j] + f * offset[below, j]
         for c in range(width):
-            j = (c + 0.5) / block - 0.5
-            out[r, c] = (image[r, c] - floor - np.float32(_interpolate(offset, i, j))) * factor
+            at = min(max((c + 0.5) / block - 0.5, 0.0), n_cols - 1.0)
+            j = min(int(at), max(n_cols - 2, 0))
+            right = min(j + 1, n_cols - 1)
+            out[r, c] = (image[r, c] - across[j] - np.float32(at - j) * (across[right] - across[j])) * factor
     return out

@@ -42,35 +42,29 @@ class UnitCell:
     height: NDArray[np.float64]
 
 
-def unit_cell(image: NDArray[np.float32], field: PhaseField, known: UnitCell | None = None) -> UnitCell:
+def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     """Fold a frame into one unit cell and find the columns in it, dim ones that no single frame shows included.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
     field : PhaseField
-    known : UnitCell, optional
-        Of an earlier frame of the same lattice: its columns are kept, and only the intensities are measured anew.
     """
-    if known is not None:
-        shape = np.array(known.mean.shape)
-    else:
-        shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 12, 128).astype(int)
-        # few pixels cannot fill a fine grid
-        fill = np.sqrt(image.size / (8.0 * shape.prod()))
-        shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
+    shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 12, 128).astype(int)
+    # few pixels cannot fill a fine grid
+    fill = np.sqrt(image.size / (8.0 * shape.prod()))
+    shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
     total, squares, mass = fold_cells(
         image, field.basis, field.phase, field.origin, field.step, int(shape[0]), int(shape[1])
     )
     if mass.min() <= 0:
-        filled = ndimage.distance_transform_edt(mass <= 0, return_distances=False, return_indices=True)
-        total, squares, mass = (x[tuple(filled)] for x in (total, squares, mass))
+        # nodes that no pixel came near take what the nearest one has
+        nearest = ndimage.distance_transform_edt(mass <= 0, return_distances=False, return_indices=True)
+        at = tuple(np.asarray(nearest))
+        total, squares, mass = total[at], squares[at], mass[at]
     mean = total / mass
     variance = np.maximum(squares / mass - mean**2, 0)
     error = np.sqrt(variance / mass)
-    if known is not None:
-        at = np.rint(known.columns * shape).astype(int) % shape
-        return UnitCell(mean, error, known.columns, mean[at[:, 0], at[:, 1]] - mean.min())
     columns, height = _columns(mean, error, field)
     return UnitCell(mean, error, columns, height)
 
@@ -177,25 +171,60 @@ def fold_cells(image, basis, phase, origin, step, n1, n2):  # pragma: no cover -
     return total, squares, mass
 
 
+def unfold_cell(cell: NDArray[np.float64], field: PhaseField, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """The frame that a perfect lattice would give.
+
+    Parameters
+    ----------
+    cell : ndarray of shape (n1, n2), float64
+        One unit cell, as in `UnitCell.mean`.
+    field : PhaseField
+    shape : tuple of int
+        Rows and columns of the frame.
+    """
+    # one more row and column spare the kernel the wrap
+    padded = np.pad(cell, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
+    turns = field.phase / (2 * np.pi)
+    first, second = np.ascontiguousarray(turns[..., 0]), np.ascontiguousarray(turns[..., 1])
+    return _unfold(padded, field.basis, first, second, field.origin, field.step, shape[0], shape[1])
+
+
 @njit(cache=True, nogil=True)
-def unfold_cell(cell, basis, phase, origin, step, height, width):  # pragma: no cover - compiled
-    """The frame that a perfect lattice would give: the cell at the coordinates of every pixel."""
-    n1, n2 = cell.shape
+def _unfold(cell, basis, first, second, origin, step, height, width):  # pragma: no cover - compiled
+    """Bilinear in the cell and in the phase; along a row the cell coordinates are linear between two nodes."""
+    n1, n2 = cell.shape[0] - 1, cell.shape[1] - 1
+    n_rows, n_cols = first.shape
     out = np.empty((height, width), np.float32)
+    across1 = np.empty(n_cols)
+    across2 = np.empty(n_cols)
     for r in range(height):
-        i = (r - origin) / step
-        for c in range(width):
-            j = (c - origin) / step
-            u = basis[0, 0] * r + basis[0, 1] * c + _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
-            v = basis[1, 0] * r + basis[1, 1] * c + _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
-            u = (u - np.floor(u)) * n1
-            v = (v - np.floor(v)) * n2
-            i0, j0 = int(u), int(v)
-            fu, fv = u - i0, v - j0
-            i0 %= n1
-            j0 %= n2
-            i1, j1 = (i0 + 1) % n1, (j0 + 1) % n2
-            out[r, c] = (1 - fu) * ((1 - fv) * cell[i0, j0] + fv * cell[i0, j1]) + fu * (
-                (1 - fv) * cell[i1, j0] + fv * cell[i1, j1]
-            )
+        at = min(max((r - origin) / step, 0.0), n_rows - 1.000001)
+        i = int(at)
+        f = at - i
+        for j in range(n_cols):
+            across1[j] = (1 - f) * first[i, j] + f * first[i + 1, j]
+            across2[j] = (1 - f) * second[i, j] + f * second[i + 1, j]
+        c = 0
+        for j in range(n_cols - 1):
+            left = origin + j * step
+            end = width if j == n_cols - 2 else min(width, int(np.ceil(left + step)))
+            if end <= c:
+                continue
+            t = (c - left) / step
+            du = (basis[0, 1] + (across1[j + 1] - across1[j]) / step) * n1
+            dv = (basis[1, 1] + (across2[j + 1] - across2[j]) / step) * n2
+            u0 = (basis[0, 0] * r + basis[0, 1] * c + (1 - t) * across1[j] + t * across1[j + 1]) * n1
+            v0 = (basis[1, 0] * r + basis[1, 1] * c + (1 - t) * across2[j] + t * across2[j + 1]) * n2
+            for k in range(end - c):
+                u = u0 + k * du
+                v = v0 + k * dv
+                u -= np.floor(u / n1) * n1
+                v -= np.floor(v / n2) * n2
+                a = min(int(u), n1 - 1)
+                b = min(int(v), n2 - 1)
+                fu, fv = np.float32(u - a), np.float32(v - b)
+                low = cell[a, b] + fv * (cell[a, b + 1] - cell[a, b])
+                high = cell[a + 1, b] + fv * (cell[a + 1, b + 1] - cell[a + 1, b])
+                out[r, c + k] = low + fu * (high - low)
+            c = end
     return out

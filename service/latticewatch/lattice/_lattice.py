@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
-from latticewatch.lattice._phase import PhaseField, phase_field
+from latticewatch.lattice._phase import PhaseField, follow_phase, phase_field
 from latticewatch.lattice._profile import ColumnProfile, column_profile
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import bragg_peaks, reciprocal_basis
@@ -20,6 +20,8 @@ MAX_STRAIN = 0.06
 MIN_CELLS = 25
 # In a crystal all Bragg peaks keep to one phase field; in smooth noise they do not.
 MIN_COHERENCE = 0.7
+# A lattice that was followed is taken for what it seems where it is about as even over the frame as it was.
+MIN_EVENNESS = 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,17 +87,25 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     NoLatticeError
         The frame shows no lattice, or another one.
     """
-    found = reciprocal_basis(bragg_peaks(image)) if np.ptp(image) > 0 else None
+    if np.ptp(image) <= 0:
+        raise NoLatticeError("the image is constant; no lattice found")
+    field = follow_phase(image, known.field.basis)
+    if field.coherence >= MIN_COHERENCE and field.evenness >= MIN_EVENNESS * known.field.evenness:
+        return field
+    found = reciprocal_basis(bragg_peaks(image))
     if found is None:
         raise NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
     order = np.rint(found @ np.linalg.inv(known.field.basis))
     if abs(round(float(np.linalg.det(order)))) != 1:
         raise NoLatticeError("the lattice is not the one that was learnt")
-    basis = np.linalg.solve(order, found)
+    basis = np.asarray(np.linalg.solve(order, found), np.float64)
     change = np.hypot(*(basis - known.field.basis).T) / np.hypot(*known.field.basis.T)
     if change.max() > MAX_STRAIN:
         raise NoLatticeError(f"the lattice changed by {change.max():.1%} from the one that was learnt")
-    return phase_field(image, basis)
+    field = phase_field(image, basis)
+    if field.coherence < MIN_COHERENCE:
+        raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
+    return field
 
 
 def _measure(image: NDArray[np.float32], field: PhaseField) -> Lattice:

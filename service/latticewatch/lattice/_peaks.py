@@ -31,7 +31,9 @@ def find_peaks(image: NDArray[np.float32], margin: float = 2.0) -> Sites:
     )
     rows, cols = np.nonzero(is_peak)
     height, width = image.shape
-    inside = (rows >= margin) & (cols >= margin) & (rows <= height - 1 - margin) & (cols <= width - 1 - margin)
+    inside = (
+        (rows >= margin) & (cols >= margin) & (rows <= height - 1 - margin) & (cols <= width - 1 - margin)
+    )
     rows, cols = rows[inside], cols[inside]
     order = np.argsort(-smooth[rows, cols], kind="stable")[:MAX_PEAKS]
     position = np.stack([rows, cols], 1)[order].astype(float)

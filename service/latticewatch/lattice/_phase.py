@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -20,6 +21,9 @@ from numpy.typing import NDArray
 SMOOTHING_CELLS = 1.5
 # Below this share of the usual amplitude there is no lattice of this grain.
 MIN_AMPLITUDE = 0.4
+# Harmonics whose phases are combined when a lattice is found, and when it is only followed.
+MAX_HARMONICS = 8
+HARMONICS_FOLLOWED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +62,7 @@ class PhaseField:
     @property
     def vectors(self) -> NDArray[np.float64]:
         """Lattice vectors in real space, as rows (row, column) [px]."""
-        return np.linalg.inv(self.basis).T
+        return np.asarray(np.linalg.inv(self.basis).T, np.float64)
 
     @property
     def lattice_constant(self) -> float:
@@ -67,22 +71,29 @@ class PhaseField:
 
     def cell_coordinates(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Cell coordinates of points, shape (n, 2) [unit cells]."""
-        return cell_coordinates(np.ascontiguousarray(positions, float), self.basis, self.phase, self.origin, self.step)
+        return cell_coordinates(
+            np.ascontiguousarray(positions, float), self.basis, self.phase, self.origin, self.step
+        )
 
     def positions(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points (row, column) [px] with these cell coordinates, shape (n, 2)."""
         return invert_coordinates(
-            np.ascontiguousarray(coordinates, float), self.basis, self.vectors, self.phase, self.origin, self.step
+            np.ascontiguousarray(coordinates, float),
+            self.basis,
+            self.vectors,
+            self.phase,
+            self.origin,
+            self.step,
         )
 
     def amplitude_at(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Strength of the lattice at points, shape (n,)."""
-        return _interpolate_all(np.ascontiguousarray(positions, float), self.amplitude, self.origin, self.step)
+        return _interpolate_all(
+            np.ascontiguousarray(positions, float), self.amplitude, self.origin, self.step
+        )
 
 
-def phase_field(
-    image: NDArray[np.float32], basis: NDArray[np.float64], weight: NDArray[np.float32] | None = None
-) -> PhaseField:
+def phase_field(image: NDArray[np.float32], basis: NDArray[np.float64]) -> PhaseField:
     """Follow a lattice over a frame.
 
     Parameters
@@ -90,92 +101,133 @@ def phase_field(
     image : ndarray of shape (height, width), float32
     basis : ndarray of shape (2, 2), float64
         Reciprocal vectors from the spectrum [cycles per pixel]; the vectors returned are finer.
-    weight : ndarray of shape (height, width), float32, optional
-        Where the lattice is looked for, 0 to 1.
     """
     for _ in range(2):
-        field, slope = _follow(image, basis, weight)
+        field = _follow(image, _demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
+        slope = _slope(field)
         basis = basis + slope
         # a plane left in the phase would be low-passed away towards the edges of the frame
         if np.abs(slope).max() * SMOOTHING_CELLS * field.lattice_constant < 0.02:
             break
-    return _follow(image, basis, weight)[0]
+    return _follow(image, _demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
 
 
-def _follow(
-    image: NDArray[np.float32], basis: NDArray[np.float64], weight: NDArray[np.float32] | None
-) -> tuple[PhaseField, NDArray[np.float64]]:
-    """One pass: the field, and the mean slope left in its phase [cycles per pixel]."""
-    height, width = image.shape
+def follow_phase(image: NDArray[np.float32], basis: NDArray[np.float64]) -> PhaseField:
+    """The same for a later frame, whose lattice is nearly the one given: one pass over few harmonics.
+
+    What the lattice has moved or strained since is in the phase.
+    """
+    shape = (image.shape[0], image.shape[1])
+    return _follow(image, _kept_demodulator(shape, tuple(basis.ravel().tolist())))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Demodulator:
+    """Gaussian-windowed Fourier components at nodes. Window and wave are separable: matrix products.
+
+    ``left`` holds, one below the other, the real and imaginary part of the kernel of each harmonic over the rows, and
+    first the plain window; ``right`` the kernels over the columns. ``mass`` is the window's weight inside the frame,
+    ``leak`` what a constant leaves at each harmonic.
+    """
+
+    basis: NDArray[np.float64]
+    orders: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    cols: NDArray[np.float64]
+    left: NDArray[np.float32]
+    right: NDArray[np.complex64]
+    mass: NDArray[np.float64]
+    leak: NDArray[np.complex128]
+
+    def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
+        """Local mean, and the waves without what it leaks into them."""
+        n = len(self.rows)
+        half = self.left @ image
+        mean = (half[:n] @ self.right[0].real.T) / self.mass
+        waves = np.empty((len(self.orders), n, len(self.cols)), complex)
+        for k in range(len(self.orders)):
+            real, imaginary = half[(2 * k + 1) * n : (2 * k + 2) * n], half[(2 * k + 2) * n : (2 * k + 3) * n]
+            waves[k] = ((real + 1j * imaginary) @ self.right[k + 1].T - mean * self.leak[k]) / self.mass
+        return mean, waves
+
+
+def _demodulator(shape: tuple[int, int], basis: NDArray[np.float64], harmonics: int) -> _Demodulator:
+    height, width = shape
     constant = float(np.hypot(*np.linalg.inv(basis)).mean())
     sigma = SMOOTHING_CELLS * constant
     step = sigma / 2
-    rows = np.arange(-step, height + step, step)
-    cols = np.arange(-step, width + step, step)
-    masked = image if weight is None else image * weight
-    mass = _demodulate(masked * 0 + 1 if weight is None else weight, np.zeros(2), rows, cols, sigma).real
-    mass = np.maximum(mass, 1e-3 * mass.max())
-    mean = _demodulate(masked, np.zeros(2), rows, cols, sigma).real / mass
+    rows, cols = np.arange(-step, height + step, step), np.arange(-step, width + step, step)
 
-    orders = _harmonics(basis)
-    ones = np.ones_like(image) if weight is None else weight
-    waves = []
-    for order in orders:
-        frequency = order @ basis
-        leak = _demodulate(ones, frequency, rows, cols, sigma)
-        waves.append((_demodulate(masked, frequency, rows, cols, sigma) - mean * leak) / mass)
-    waves = np.array(waves)
+    def kernel(nodes: NDArray[np.float64], length: int, frequency: float) -> NDArray[np.complex64]:
+        x = np.arange(length)
+        window = np.exp(-0.5 * ((x[None, :] - nodes[:, None]) / sigma) ** 2)
+        return (window * np.exp(-2j * np.pi * frequency * x)).astype(np.complex64)
 
-    strength = np.abs(waves)
-    amplitude = np.sqrt((strength**2).sum(0))
-    inner = mass > 0.3 * mass.max()
+    orders = _harmonics(basis)[:harmonics]
+    left = [kernel(rows, height, 0.0).real]
+    right = [kernel(cols, width, 0.0)]
+    leak = []
+    mass = np.outer(left[0].sum(1), right[0].real.sum(1)).astype(float)
+    for frequency in orders @ basis:
+        down, across = kernel(rows, height, frequency[0]), kernel(cols, width, frequency[1])
+        left += [down.real, down.imag]
+        right.append(across)
+        leak.append(np.outer(down.sum(1), across.sum(1)))
+    return _Demodulator(
+        basis,
+        orders,
+        rows,
+        cols,
+        np.concatenate(left),
+        np.stack(right),
+        np.maximum(mass, 1e-3 * mass.max()),
+        np.array(leak),
+    )
+
+
+@lru_cache(maxsize=8)
+def _kept_demodulator(shape: tuple[int, int], basis: tuple[float, ...]) -> _Demodulator:
+    return _demodulator(shape, np.array(basis).reshape(2, 2), HARMONICS_FOLLOWED)
+
+
+def _follow(image: NDArray[np.float32], demodulate: _Demodulator) -> PhaseField:
+    """The field that the waves of a frame show."""
+    _, waves = demodulate(image)
+    amplitude = np.sqrt((np.abs(waves) ** 2).sum(0))
+    inner = demodulate.mass > 0.3 * demodulate.mass.max()
     usual = float(np.quantile(amplitude[inner], 0.7)) if inner.any() else 1.0
     amplitude = amplitude / max(usual, np.finfo(float).tiny)
 
     seed = np.unravel_index(np.argmax(np.where(inner, amplitude, 0)), amplitude.shape)
     phase = _unwrap(np.angle(waves[:2]), amplitude, int(seed[0]), int(seed[1]))
     good = inner & (amplitude > MIN_AMPLITUDE)
-    phase, coherence = _combine(phase, waves, orders, good)
-    slope = _slope(phase, amplitude * good, rows, cols)
-    evenness = float(np.quantile(amplitude[inner], 0.1)) if inner.any() else 0.0
-    nodes = np.ascontiguousarray(np.moveaxis(phase, 0, 2))
-    return PhaseField(basis, nodes, amplitude, float(rows[0]), step, coherence, evenness), slope
+    phase, coherence = _combine(phase, waves, demodulate.orders, good)
+    return PhaseField(
+        demodulate.basis,
+        np.ascontiguousarray(np.moveaxis(phase, 0, 2)),
+        amplitude,
+        float(demodulate.rows[0]),
+        float(demodulate.rows[1] - demodulate.rows[0]),
+        coherence,
+        float(np.quantile(amplitude[inner], 0.1)) if inner.any() else 0.0,
+    )
 
 
 def _harmonics(basis: NDArray[np.float64]) -> NDArray[np.float64]:
     """Orders (h, k) of the two basis vectors first, then of the other short ones that the sampling resolves."""
     sign = -1.0 if basis[0] @ basis[1] > 0 else 1.0
-    orders = np.array([(1, 0), (0, 1), (1, sign), (1, -sign), (2, sign), (1, 2 * sign), (2, 0), (0, 2)], float)
+    orders = np.array(
+        [(1, 0), (0, 1), (1, sign), (1, -sign), (2, sign), (1, 2 * sign), (2, 0), (0, 2)], float
+    )
     length = np.hypot(*(orders @ basis).T)
     keep = (length < 0.45) & (length < 2.05 * length[:2].max())
     keep[:2] = True
     return orders[keep]
 
 
-def _demodulate(
-    image: NDArray[np.float32],
-    frequency: NDArray[np.float64],
-    rows: NDArray[np.float64],
-    cols: NDArray[np.float64],
-    sigma: float,
-) -> NDArray[np.complex64]:
-    """Gaussian-windowed Fourier component at every node. Window and wave are separable: two matrix products."""
-    height, width = image.shape
-
-    def kernel(nodes: NDArray[np.float64], length: int, f: float) -> NDArray[np.complex64]:
-        x = np.arange(length)
-        window = np.exp(-0.5 * ((x[None, :] - nodes[:, None]) / sigma) ** 2)
-        return (window * np.exp(-2j * np.pi * f * x)).astype(np.complex64)
-
-    left, right = kernel(rows, height, frequency[0]), kernel(cols, width, frequency[1])
-    # real and imaginary parts apart: half the arithmetic of a complex product with a real image
-    half = np.ascontiguousarray(left.real) @ image + 1j * (np.ascontiguousarray(left.imag) @ image)
-    return half @ right.T
-
-
 def _combine(
     phase: NDArray[np.float64],
-    waves: NDArray[np.complex64],
+    waves: NDArray[np.complex128],
     orders: NDArray[np.float64],
     good: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], float]:
@@ -207,15 +259,15 @@ def _combine(
     return phase + np.moveaxis(change, 2, 0), best
 
 
-def _slope(
-    phase: NDArray[np.float64], weight: NDArray[np.float64], rows: NDArray[np.float64], cols: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _slope(field: PhaseField) -> NDArray[np.float64]:
     """Slope of the weighted plane through each phase, as rows (d/drow, d/dcol) [cycles per pixel]."""
-    r, c = np.meshgrid(rows, cols, indexing="ij")
+    n_rows, n_cols = field.amplitude.shape
+    r, c = np.meshgrid(np.arange(n_rows) * field.step, np.arange(n_cols) * field.step, indexing="ij")
     design = np.stack([np.ones(r.size), r.ravel(), c.ravel()], 1)
+    weight = np.where(field.amplitude > MIN_AMPLITUDE, field.amplitude, 0.0)
     root = np.sqrt(weight.ravel() + 1e-9)[:, None]
-    fit = np.linalg.lstsq(design * root, phase.reshape(2, -1).T * root, rcond=None)[0]
-    return fit[1:].T / (2 * np.pi)
+    fit = np.linalg.lstsq(design * root, field.phase.reshape(-1, 2) * root, rcond=None)[0]
+    return np.asarray(fit[1:].T / (2 * np.pi), np.float64)
 
 
 @njit(cache=True, nogil=True)
@@ -292,8 +344,18 @@ def invert_coordinates(coordinates, basis, vectors, phase, origin, step):  # pra
         c = coordinates[k, 0] * vectors[0, 1] + coordinates[k, 1] * vectors[1, 1]
         for _ in range(12):
             i, j = (r - origin) / step, (c - origin) / step
-            m0 = coordinates[k, 0] - basis[0, 0] * r - basis[0, 1] * c - _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
-            m1 = coordinates[k, 1] - basis[1, 0] * r - basis[1, 1] * c - _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
+            m0 = (
+                coordinates[k, 0]
+                - basis[0, 0] * r
+                - basis[0, 1] * c
+                - _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
+            )
+            m1 = (
+                coordinates[k, 1]
+                - basis[1, 0] * r
+                - basis[1, 1] * c
+                - _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
+            )
             dr = m0 * vectors[0, 0] + m1 * vectors[1, 0]
             dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]
             r += dr

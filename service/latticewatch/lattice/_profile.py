@@ -68,7 +68,9 @@ def column_profile(cell: UnitCell, field: PhaseField, nearest_neighbour_px: floa
     nodes = np.stack(np.meshgrid(np.arange(n1) / n1, np.arange(n2) / n2, indexing="ij"), -1).reshape(-1, 2)
     stride = max(1, len(nodes) // 1500)
     nodes, target = nodes[::stride], cell.mean.ravel()[::stride]
-    reach = int(np.ceil(4 * NARROW[1] * BROAD[1] * nearest_neighbour_px / np.hypot(*field.vectors.T).min())) + 1
+    reach = (
+        int(np.ceil(4 * NARROW[1] * BROAD[1] * nearest_neighbour_px / np.hypot(*field.vectors.T).min())) + 1
+    )
     shifts = np.array([(i, j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)], float)
     limit = (4 * NARROW[1] * BROAD[1] * nearest_neighbour_px) ** 2
     squared = []
@@ -82,14 +84,16 @@ def column_profile(cell: UnitCell, field: PhaseField, nearest_neighbour_px: floa
         design = np.stack(
             [_profile(r2, narrow, narrow * ratio, share).sum(1) for r2 in squared] + [np.ones(len(nodes))], 1
         )
-        heights = np.linalg.lstsq(design, target, rcond=None)[0]
+        heights = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
         return heights, design @ heights - target
 
     low = np.array([np.log(NARROW[0] * nearest_neighbour_px), np.log(BROAD[0]), 0.0])
     high = np.array([np.log(NARROW[1] * nearest_neighbour_px), np.log(BROAD[1]), MAX_BROAD_SHARE])
     start = np.array([np.log(0.2 * nearest_neighbour_px), np.log(2.0), 0.1])
     scale = float(np.ptp(target)) or 1.0
-    fit = least_squares(lambda p: solve(p)[1] / scale, start, bounds=(low, high), max_nfev=60, x_scale=high - low)
+    fit = least_squares(
+        lambda p: solve(p)[1] / scale, start, bounds=(low, high), max_nfev=60, x_scale=high - low
+    )
     heights, residual = solve(fit.x)
     top = max(float(np.abs(heights[:-1]).max()), np.finfo(float).tiny)
     narrow = float(np.exp(fit.x[0]))

@@ -62,9 +62,12 @@ def predict_sites(
     parts = []
     for index, column in enumerate(columns):
         position = field.positions(cells + column)
-        inside = (position >= margin).all(1) & (position <= np.array([height - 1, width - 1]) - margin).all(1)
-        inside[inside] = field.amplitude_at(position[inside]) > MIN_AMPLITUDE
-        parts.append((position[inside], np.full(inside.sum(), index, np.int16), cells[inside].astype(np.int32)))
+        last = np.array([height - 1, width - 1]) - margin
+        inside = np.logical_and((position >= margin).all(1), (position <= last).all(1))
+        inside[np.flatnonzero(inside)] = field.amplitude_at(position[inside]) > MIN_AMPLITUDE
+        parts.append(
+            (position[inside], np.full(inside.sum(), index, np.int16), cells[inside].astype(np.int32))
+        )
     if not parts:
         return Sites(np.zeros((0, 2)), np.zeros(0, np.int16), np.zeros((0, 2), np.int32))
     position, sublattice, cell = (np.concatenate(p) for p in zip(*parts, strict=True))

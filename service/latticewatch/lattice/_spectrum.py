@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from scipy import fft, ndimage
 # summed over nine bins, which brings the noise maximum down. Beyond this a peak is not noise.
 MIN_SIGNIFICANCE = 8.0
 MAX_PEAKS = 48
-# In a smoothed or compressed image there is next to no noise, and artefacts stand out of it: a peak also needs this share
-# of the power of the strongest.
+# In a smoothed or compressed image there is next to no noise, and artefacts stand out of it: a peak also needs this
+# share of the power of the strongest.
 MIN_SHARE = 2e-3
 # What leaks through the window from a smooth image is below this share of its variance.
 LEAKAGE = 1e-6
@@ -41,24 +42,22 @@ class BraggPeaks:
     resolution: float
 
 
-def bragg_peaks(image: NDArray[np.float32], weight: NDArray[np.float32] | None = None) -> BraggPeaks:
+def bragg_peaks(image: NDArray[np.float32]) -> BraggPeaks:
     """Find the peaks of the power spectrum that are not noise.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
-    weight : ndarray of shape (height, width), float32, optional
-        Where to look, 0 to 1.
     """
     height, width = image.shape
-    window = np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]
-    if weight is not None:
-        window = window * weight
-    window = window.astype(np.float32)
+    window = (np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]).astype(np.float32)
     size = max(height, width)
-    power = np.abs(fft.rfft2((image - _plane(image, window)) * window, s=(size, size))) ** 2
+    spectrum: NDArray[np.complex64] = np.asarray(
+        fft.rfft2((image - _plane(image, window)) * window, s=(size, size))
+    )
+    power = np.abs(spectrum) ** 2
     total = float(power.sum())
-    power = ndimage.uniform_filter(power, size=3, mode="nearest")
+    power = np.asarray(ndimage.uniform_filter(power, size=3, mode="nearest"))
     rows = fft.fftfreq(size)[:, None]
     cols = fft.rfftfreq(size)[None, :]
     radius = np.hypot(rows, cols)
@@ -90,7 +89,9 @@ def _plane(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[n
     # the window is symmetric and separable, so the three terms of the plane are orthogonal under it
     mass = max(float(window.sum()), 1e-12)
     level = float(weighted.sum()) / mass
-    down = float((weighted.sum(1) * rows[:, 0]).sum()) / max(float((window.sum(1) * rows[:, 0] ** 2).sum()), 1e-12)
+    down = float((weighted.sum(1) * rows[:, 0]).sum()) / max(
+        float((window.sum(1) * rows[:, 0] ** 2).sum()), 1e-12
+    )
     right = float((weighted.sum(0) * cols[0]).sum()) / max(float((window.sum(0) * cols[0] ** 2).sum()), 1e-12)
     return (level + down * rows + right * cols).astype(np.float32)
 
@@ -101,7 +102,7 @@ def _radial_median(power: NDArray[np.float32], radius: NDArray[np.float64]) -> N
     order = np.argsort(ring, axis=None, kind="stable")
     edges = np.searchsorted(ring.ravel()[order], np.arange(ring.max() + 2))
     values = power.ravel()[order]
-    medians = np.array([np.median(values[a:b]) if b > a else 0.0 for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    medians = np.array([np.median(values[a:b]) if b > a else 0.0 for a, b in pairwise(edges)])
     centre = 4 * (np.arange(len(medians)) + 0.5)
     floor = max(float(medians.max()) * 1e-12, np.finfo(float).tiny)
     return np.maximum(np.interp(radius, centre, medians), floor)

@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 
 from latticewatch.features import ZernikeMoments
 from latticewatch.lattice import Flattened, Lattice, Sites
-from latticewatch.learn._catalogue import CatalogueEntry, average_patch, defect_name, letter, neighbour_name, unique
+from latticewatch.learn._catalogue import (
+    CatalogueEntry,
+    average_patch,
+    defect_name,
+    letter,
+    neighbour_name,
+    unique,
+)
 from latticewatch.learn._discovery import Patches, discover, gather_patches, visible_neighbours
 from latticewatch.learn._layout import ForceRelaxedLayout
 from latticewatch.learn._model import Model, Verdict
@@ -107,7 +114,12 @@ def _number(
             distance = mixture.mean[k] - mixture.mean[0]
             change = distance * model.filter.height_of_sigma / model.templates.height
             ids[s][k] = add(
-                defect_name(s, change), "defect", s, int(ids[s][0]), abs(float(distance)), float(mixture.weight[k])
+                defect_name(s, change),
+                "defect",
+                s,
+                int(ids[s][0]),
+                abs(float(distance)),
+                float(mixture.weight[k]),
             )
     models = [replace(m, class_ids=i, neighbour_class={}) for m, i in zip(found, ids, strict=True)]
     verdict = _components(models, patches)

@@ -118,7 +118,11 @@ class Model:
                     patches.moments, amplitude, rows, patches.index, known.templates.moments
                 )
                 value = standardise(
-                    known.filter(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
+                    known.filter(moments),
+                    patches.position[rows],
+                    patches.frame[rows],
+                    host[rows],
+                    patches.shape,
                 )
                 posterior = known.mixture.posteriors(value)
                 found[rows] = expected_height(value, posterior, known.mixture, known.filter)
@@ -126,7 +130,9 @@ class Model:
                 score[rows], clean[rows] = value, moments
                 shared.append(posterior)
             amplitude = found
-        return Verdict(self._catalogued(patches, members, shared), score, clean, _components(n, members, shared))
+        return Verdict(
+            self._catalogued(patches, members, shared), score, clean, _components(n, members, shared)
+        )
 
     def _catalogued(
         self, patches: Patches, members: list[NDArray[np.intp]], shared: list[NDArray[np.float64]]

@@ -78,9 +78,9 @@ def new_class(
         patch(low, high, model.patch_px),
     )
     sublattices = tuple(
-        replace(known, mixture=grown, class_ids=np.append(known.class_ids, np.int16(class_id))) if s == sublattice else other
+        replace(known, mixture=grown, class_ids=np.append(known.class_ids, np.int16(class_id)))
+        if s == sublattice
+        else other
         for s, other in enumerate(model.sublattices)
     )
-    return replace(
-        model, version=model.version + 1, sublattices=sublattices, classes=(*model.classes, entry)
-    )
+    return replace(model, version=model.version + 1, sublattices=sublattices, classes=(*model.classes, entry))

@@ -19,7 +19,7 @@ class FrameCounts(Written):
     analysed: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
     in_flight: int = 0
-    lost_upstream: int = Field(0, description="Numbered by the sender, never received.")
+    lost_upstream: int = Field(default=0, description="Numbered by the sender, never received.")
     rejected: dict[str, int] = Field(default_factory=dict, description="Messages that could not be read.")
 
 
@@ -36,9 +36,10 @@ class Status(Written):
     version: str
     stream: str
     source: str
+    sources: tuple[str, ...] = Field(default=(), description="Where frames come from.")
     series_id: str | None
     phase: Phase
-    learning: tuple[int, int] = Field((0, 0), description="Frames gathered and needed for learning.")
+    learning: tuple[int, int] = Field(default=(0, 0), description="Frames gathered and needed for learning.")
     lattice_found: bool | None = None
     frames: FrameCounts
     fps: float | None
@@ -80,11 +81,13 @@ class ClassSummary(Written):
     name: str
     role: Role
     sublattice: int
-    host_class: int | None = Field(None, description="The host class of the same sublattice.")
+    host_class: int | None = Field(default=None, description="The host class of the same sublattice.")
     count: int = Field(description="Sites of this class in the newest frame.")
     total: int = Field(description="Sites seen in this class since the model was learnt.")
     prior: float
-    separation: float | None = Field(None, description="Distance d' of the centroid from its host [sigma].")
+    separation: float | None = Field(
+        default=None, description="Distance d' of the centroid from its host [sigma]."
+    )
     colour: str = Field(pattern=r"^#[0-9a-f]{6}$")
     template: str | None = None
     score: float | None = None
@@ -101,9 +104,9 @@ class ClassDetail(ClassSummary):
 class ClassPatch(Written):
     """Body of ``PATCH /v1/classes/{id}``: rename, set the role, or take in other classes."""
 
-    name: str | None = Field(None, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
+    name: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
     role: Role | None = None
-    merge: list[int] | None = Field(None, max_length=64)
+    merge: list[int] | None = Field(default=None, max_length=64)
 
 
 class EventPage(Written):
@@ -130,11 +133,13 @@ class Subscribe(Read):
 
     type: Literal["subscribe"] = "subscribe"
     after: int | Literal["now"] | None = Field(
-        None, description="Cursor; without one, from the oldest event."
+        default=None, description="Cursor; without one, from the oldest event."
     )
-    stream: str | None = Field(None, max_length=64, description="Log that the cursor belongs to.")
-    types: list[str] | None = Field(None, max_length=64, description="As in ``GET /v1/events``.")
-    key: str | None = Field(None, max_length=512, repr=False, description="Where the service has keys.")
+    stream: str | None = Field(default=None, max_length=64, description="Log that the cursor belongs to.")
+    types: list[str] | None = Field(default=None, max_length=64, description="As in ``GET /v1/events``.")
+    key: str | None = Field(
+        default=None, max_length=512, repr=False, description="Where the service has keys."
+    )
 
 
 class CursorGone(Written):
@@ -155,7 +160,9 @@ class TrackState(Written):
     role: Role
     confidence: float
     px: Pixel
-    nm: Nanometres | None = Field(None, description="Position in the frame; absent without a pixel size.")
+    nm: Nanometres | None = Field(
+        default=None, description="Position in the frame; absent without a pixel size."
+    )
 
 
 class Tracks(Written):
@@ -179,7 +186,7 @@ class FrameInfo(Written):
     t_acquired: float | None
     pixel_size_nm: float | None
     stage_nm: Nanometres | None = Field(
-        None, description="Position of the centre of the frame on the specimen."
+        default=None, description="Position of the centre of the frame on the specimen."
     )
     drift_px: Pixel
     lattice_found: bool

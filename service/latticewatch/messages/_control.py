@@ -20,7 +20,9 @@ class ControlRequest(Written):
     x_nm: FiniteFloat | None = None
     y_nm: FiniteFloat | None = None
     relative: bool = False
-    request_id: str = Field("", max_length=128, description="A request that is sent again is done once.")
+    request_id: str = Field(
+        default="", max_length=128, description="A request that is sent again is done once."
+    )
 
 
 class StageState(Written):

@@ -47,7 +47,7 @@ class DefectEventData(Written):
 
     series_id: str
     frame: int
-    t_acquired: float | None = Field(None, description="Seconds since 1970 UTC, from the header.")
+    t_acquired: float | None = Field(default=None, description="Seconds since 1970 UTC, from the header.")
     t_received: float
     t_emitted: float
     model_version: int
@@ -61,9 +61,15 @@ class DefectEventData(Written):
     previous_class_name: str | None = None
     px: Pixel
     sigma_px: float = Field(description="Standard deviation of the position [px].")
-    nm: Nanometres | None = Field(None, description="Position in the frame; absent without a pixel size.")
-    stage_nm: Nanometres | None = Field(None, description="Position on the specimen; needs the stage position.")
-    drift_nm: Nanometres | None = Field(None, description="Drift since the first frame of the series.")
+    nm: Nanometres | None = Field(
+        default=None, description="Position in the frame; absent without a pixel size."
+    )
+    stage_nm: Nanometres | None = Field(
+        default=None, description="Position on the specimen; needs the stage position."
+    )
+    drift_nm: Nanometres | None = Field(
+        default=None, description="Drift since the first frame of the series."
+    )
     edge_distance_nm: float | None = None
 
 
@@ -75,7 +81,7 @@ class ClassEventData(Written):
     class_name: str
     role: Role
     previous_name: str | None = None
-    merged: tuple[int, ...] = Field((), description="Classes that this one took in.")
+    merged: tuple[int, ...] = Field(default=(), description="Classes that this one took in.")
     count: int | None = None
 
 

@@ -21,9 +21,9 @@ class SeriesStart(Read):
     """Announces a series; every field but ``htype`` is optional."""
 
     htype: Literal["header", "series_start"] = "header"
-    series_id: str = Field("", max_length=256)
-    msg_number: int | None = Field(None, ge=0)
-    frames: int | None = Field(None, ge=0, description="Planned number of frames, if known.")
+    series_id: str = Field(default="", max_length=256)
+    msg_number: int | None = Field(default=None, ge=0)
+    frames: int | None = Field(default=None, ge=0, description="Planned number of frames, if known.")
 
 
 class FrameHeader(Read):
@@ -39,31 +39,31 @@ class FrameHeader(Read):
     shape: tuple[Dimension, ...] = Field(
         min_length=2, max_length=3, description="Rows, columns; a leading axis of length one is dropped."
     )
-    frame: int | None = Field(None, ge=0, description="Number of the frame in its series.")
-    series_id: str = Field("", max_length=256)
-    msg_number: int | None = Field(None, ge=0, description="Number of the message in its series.")
+    frame: int | None = Field(default=None, ge=0, description="Number of the frame in its series.")
+    series_id: str = Field(default="", max_length=256)
+    msg_number: int | None = Field(default=None, ge=0, description="Number of the message in its series.")
     timestamp: FiniteFloat | None = Field(
-        None,
+        default=None,
         validation_alias=AliasChoices("timeStamp", "timestamp"),
         serialization_alias="timeStamp",
         description="Time of acquisition, seconds since 1970 UTC.",
     )
-    encoding: str = Field("", validation_alias=AliasChoices("encoding", "compression"), max_length=32)
-    pixel_size_nm: FiniteFloat | None = Field(None, gt=0)
-    fov_nm: FiniteFloat | None = Field(None, gt=0)
+    encoding: str = Field(default="", validation_alias=AliasChoices("encoding", "compression"), max_length=32)
+    pixel_size_nm: FiniteFloat | None = Field(default=None, gt=0)
+    fov_nm: FiniteFloat | None = Field(default=None, gt=0)
     rotation_deg: FiniteFloat | None = None
-    dwell_us: FiniteFloat | None = Field(None, gt=0)
-    detector: str | None = Field(None, max_length=256)
-    stage_nm: tuple[FiniteFloat, FiniteFloat] | None = Field(None, description="Stage position x, y.")
+    dwell_us: FiniteFloat | None = Field(default=None, gt=0)
+    detector: str | None = Field(default=None, max_length=256)
+    stage_nm: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, description="Stage position x, y.")
 
 
 class SeriesEnd(Read):
     """Ends a series."""
 
     htype: Literal["series_end"] = "series_end"
-    series_id: str = Field("", max_length=256)
-    msg_number: int | None = Field(None, ge=0)
-    frames: int | None = Field(None, ge=0, description="Number of frames that were sent.")
+    series_id: str = Field(default="", max_length=256)
+    msg_number: int | None = Field(default=None, ge=0)
+    frames: int | None = Field(default=None, ge=0, description="Number of frames that were sent.")
 
 
 def encode_json(message: BaseModel) -> bytes:

@@ -21,10 +21,14 @@ class LiveRequest(Read):
     """What a page sends: its credit for one more frame, given after it has drawn the last one."""
 
     type: Literal["next"] = "next"
-    max_size: int = Field(1024, ge=64, le=4096, description="Longest side of the picture [px].")
-    after: int | None = Field(None, ge=0, description="Ordinal of the last live message drawn.")
-    model_version: int | None = Field(None, description="Version whose classes and embedding the page has.")
-    key: str | None = Field(None, max_length=512, repr=False, description="Needed once where there are keys.")
+    max_size: int = Field(default=1024, ge=64, le=4096, description="Longest side of the picture [px].")
+    after: int | None = Field(default=None, ge=0, description="Ordinal of the last live message drawn.")
+    model_version: int | None = Field(
+        default=None, description="Version whose classes and embedding the page has."
+    )
+    key: str | None = Field(
+        default=None, max_length=512, repr=False, description="Needed once where there are keys."
+    )
 
 
 class LiveSection(Written):
@@ -50,15 +54,19 @@ class LiveHeader(Written):
     ordinal: int = Field(description="Number of this live frame; give it back as ``after``.")
     series_id: str | None
     frame: int | None
-    shape: tuple[int, int] | None = Field(None, description="Rows and columns of the frame.")
+    shape: tuple[int, int] | None = Field(default=None, description="Rows and columns of the frame.")
     image_scale: float = 1.0
     pixel_size_nm: float | None = None
     t_received: float | None = None
     age_s: float | None = None
-    drift_nm: tuple[float, float] | None = Field(None, description="x, y since the start of the series.")
+    drift_nm: tuple[float, float] | None = Field(
+        default=None, description="x, y since the start of the series."
+    )
     status: Status
     counts: Counts
-    classes: list[ClassSummary] | None = Field(None, description="Only when the page's model is older.")
+    classes: list[ClassSummary] | None = Field(
+        default=None, description="Only when the page's model is older."
+    )
     sections: list[LiveSection] = Field(default_factory=list)
 
 
@@ -70,7 +78,13 @@ def pack_live(header: LiveHeader, arrays: Mapping[str, NDArray[Any]]) -> bytes:
         padding = -array.nbytes % 8
         sections.append(
             LiveSection.model_validate(
-                dict(name=name, dtype=array.dtype.name, shape=array.shape, offset=offset, nbytes=array.nbytes)
+                {
+                    "name": name,
+                    "dtype": array.dtype.name,
+                    "shape": array.shape,
+                    "offset": offset,
+                    "nbytes": array.nbytes,
+                }
             )
         )
         chunks += [array.tobytes(), b"\0" * padding]
@@ -86,7 +100,8 @@ def unpack_live(message: bytes) -> tuple[LiveHeader, dict[str, NDArray[Any]]]:
     header = LiveHeader.model_validate_json(message[4 : 4 + length])
     start = 4 + length
     return header, {
-        s.name: np.frombuffer(message, s.dtype, count=s.nbytes // np.dtype(s.dtype).itemsize, offset=start + s.offset)
-        .reshape(s.shape)
+        s.name: np.frombuffer(
+            message, s.dtype, count=s.nbytes // np.dtype(s.dtype).itemsize, offset=start + s.offset
+        ).reshape(s.shape)
         for s in header.sections
     }

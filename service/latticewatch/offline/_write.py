@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -66,7 +65,7 @@ def write_results(analysed: AnalysedFile, out: Path, figures: bool = True) -> li
             for part, target in zip(sorted(draft.iterdir()), written, strict=True):
                 if target.is_dir():
                     shutil.rmtree(target)
-                os.replace(part, target)
+                part.replace(target)
     except OSError as error:
         raise FileError(f"{out}: {error.strerror or error}; give a folder that can be written to") from error
     return written
@@ -148,7 +147,12 @@ def _class(entry: CatalogueEntry) -> dict[str, Any]:
 def _write_events(path: Path, analysed: AnalysedFile) -> None:
     with path.open("w", encoding="utf-8") as file:
         for seq, (event, frame) in enumerate(analysed.events, start=1):
-            line = {"seq": seq, "type": event.type, "frame": frame, "data": event.data.model_dump(mode="json")}
+            line = {
+                "seq": seq,
+                "type": event.type,
+                "frame": frame,
+                "data": event.data.model_dump(mode="json"),
+            }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

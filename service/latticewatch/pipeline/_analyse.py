@@ -21,7 +21,6 @@ from latticewatch.lattice import (
     flatten,
     follow_lattice,
     predict_sites,
-    unit_cell,
 )
 from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
 
@@ -48,7 +47,7 @@ class Analysis:
         The model it was classified with.
     lattice : Lattice or None
         Found from nothing; None with a model, or where there is no lattice.
-    field : PhaseField or None
+    where : PhaseField or None
         Where the known lattice lies in this frame; None where it is not seen.
     survey : Survey or None
         Sites and moments; None without a lattice.
@@ -69,7 +68,7 @@ class Analysis:
     picture: NDArray[np.uint8]
     model: Model | None
     lattice: Lattice | None
-    field: PhaseField | None
+    where: PhaseField | None
     survey: Survey | None
     patches: Patches | None
     verdict: Verdict | None
@@ -115,7 +114,9 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
         else:
             found = follow_lattice(image, model.lattice)
             clock.lap("lattice")
-            survey = survey_frame(image, model.lattice, found, ZernikeMoments(model.n_max, model.patch_px), clock)
+            survey = survey_frame(
+                image, model.lattice, found, ZernikeMoments(model.n_max, model.patch_px), clock
+            )
             sites = survey.sites
             patches = gather_patches(
                 [(survey.moments, sites.position, sites.sublattice, sites.cell)],
@@ -139,6 +140,8 @@ def survey_frame(
     where: PhaseField,
     zernike: ZernikeMoments,
     clock: _Clock | None = None,
+    *,
+    measure_noise: bool = False,
 ) -> Survey:
     """Sites and moments of a frame in which a known lattice was found.
 
@@ -152,11 +155,11 @@ def survey_frame(
     zernike : ZernikeMoments
     clock : optional
         Takes the time of the stages.
+    measure_noise : bool, optional
+        Whether the pixel noise is wanted, as it is for learning.
     """
     clock = clock or _Clock()
-    cell = unit_cell(image, where, lattice.cell)
-    clock.lap("cell")
-    flat = flatten(image, where, cell)
+    flat = flatten(image, where, lattice.cell, noise=measure_noise)
     clock.lap("background")
     sites = predict_sites(where, lattice.cell.columns, image.shape, zernike.patch_size / 2)
     clock.lap("sites")
@@ -169,7 +172,7 @@ def patch_size(lattice: Lattice, settings: AnalysisSettings) -> int:
     """Side of the patches [px]: as set, or from the lattice, odd so that a pixel is at the centre."""
     if settings.patch_size != "auto":
         return settings.patch_size
-    size = int(round(PATCH_NEIGHBOUR_DISTANCES * lattice.nearest_neighbour_px)) | 1
+    size = round(PATCH_NEIGHBOUR_DISTANCES * lattice.nearest_neighbour_px) | 1
     return min(max(size, SMALLEST_PATCH_PX), LARGEST_PATCH_PX)
 
 

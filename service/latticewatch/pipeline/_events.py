@@ -57,7 +57,9 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         confidence=min(max(t.confidence, 0.0), 1.0),
         alternatives={names.get(k, "unknown"): round(float(p), 4) for k, p in t.alternatives.items()},
         previous_class_id=t.previous_class_id,
-        previous_class_name=None if t.previous_class_id is None else names.get(t.previous_class_id, "unknown"),
+        previous_class_name=None
+        if t.previous_class_id is None
+        else names.get(t.previous_class_id, "unknown"),
         px=Pixel(row=row, col=col),
         sigma_px=t.sigma_px,
         nm=place,

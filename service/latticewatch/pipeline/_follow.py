@@ -60,7 +60,7 @@ class Follower:
         if [len(s.n) for s in self._sums] != [len(known.mixture.mean) for known in model.sublattices]:
             self._sums = [_fresh(known.mixture) for known in model.sublattices]
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
-        for s, (known, sums) in enumerate(zip(model.sublattices, self._sums, strict=True)):
+        for s, sums in enumerate(self._sums):
             rows = analysis.sites.sublattice == s
             score, component = verdict.score[rows], verdict.component[rows]
             belongs = component >= 0
@@ -92,7 +92,9 @@ class Follower:
             for class_id, weight in zip(known.class_ids, known.mixture.weight, strict=True)
         }
         classes = tuple(
-            entry.with_total(entry.total + self._totals.get(entry.class_id, 0), priors.get(entry.class_id, entry.prior))
+            entry.with_total(
+                entry.total + self._totals.get(entry.class_id, 0), priors.get(entry.class_id, entry.prior)
+            )
             for entry in model.classes
         )
         self._totals = {}

@@ -173,7 +173,7 @@ class Learner:
                 where = follow_lattice(analysis.image, reference)
             except NoLatticeError:
                 continue
-            surveys.append(survey_frame(analysis.image, reference, where, zernike))
+            surveys.append(survey_frame(analysis.image, reference, where, zernike, measure_noise=True))
             used.append(analysis)
         self._gathered = []
         if not surveys:
@@ -209,7 +209,9 @@ class Learner:
 
     def _learnt(self, class_id: int) -> Model:
         if self.model is None:
-            raise UnknownClassError(f"class {class_id}: nothing is learnt yet; wait for the learning phase to end")
+            raise UnknownClassError(
+                f"class {class_id}: nothing is learnt yet; wait for the learning phase to end"
+            )
         self.model.entry(class_id)
         return self.model
 
@@ -237,7 +239,7 @@ class Learner:
         if frame.series_id != self._series:
             self._tracker.reset(frame.series_id)
             self._series = frame.series_id
-        if analysis.verdict is None or analysis.survey is None or analysis.field is None:
+        if analysis.verdict is None or analysis.survey is None or analysis.where is None:
             return self._result(analysis, _blank_table(analysis.sites), (0.0, 0.0), [])
         start = time.perf_counter()
         tracked = self._tracker.update(_observation(analysis, model))
@@ -282,8 +284,8 @@ class Learner:
             stage_nm=frame.stage_nm,
             picture=analysis.picture,
             sites=sites,
-            lattice_found=analysis.field is not None,
-            lattice_constant_px=None if analysis.field is None else analysis.field.lattice_constant,
+            lattice_found=analysis.where is not None,
+            lattice_constant_px=None if analysis.where is None else analysis.where.lattice_constant,
             drift_px=drift_px,
             model_version=self._version,
             learning=(needed if model is not None else len(self._gathered), needed),
@@ -325,7 +327,7 @@ def _roles(tracked: Tracked, model: Model) -> NDArray[np.uint8]:
 
 
 def _observation(analysis: Analysis, model: Model) -> Observation:
-    frame, verdict, survey, where = analysis.frame, analysis.verdict, analysis.survey, analysis.field
+    frame, verdict, survey, where = analysis.frame, analysis.verdict, analysis.survey, analysis.where
     assert verdict is not None
     assert survey is not None
     assert where is not None
