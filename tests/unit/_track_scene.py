@@ -30,6 +30,7 @@ class Scene:
     cells: int = 90
     series_id: str = "s"
     jitter_px: float = 0.3
+    repeated: float = 0.0
     drift: np.ndarray = field(default_factory=lambda: np.zeros(2))
     stage: tuple[float, float] | None = None
     number: int = 0
@@ -42,6 +43,7 @@ class Scene:
         self.specimen = np.concatenate([origin, origin + VECTORS.sum(axis=0) / 3])
         self.sublattice = np.repeat(np.array([0, 1], np.int16), len(origin))
         self.state = np.where(self.sublattice == 0, 0, 1)
+        self.deviation = self.rng.normal(size=(len(self.state), len(PRIOR))) if self.repeated else None
         if self.n_defects:
             # The set number in a frame's area, as many per area elsewhere.
             area = np.prod(self.shape) / abs(np.linalg.det(VECTORS))
@@ -65,9 +67,15 @@ class Scene:
         """The site of the crystal that is nearest to a position in the frame."""
         return int(np.hypot(*(self.specimen + self.drift - np.asarray(position)).T).argmin())
 
-    def likelihood(self, state):
-        """log p + log prior of Gaussian classes, ``separation`` sigma apart along an axis of their own."""
+    def likelihood(self, sites):
+        """log p of Gaussian classes, ``separation`` sigma apart along an axis of their own.
+
+        Of the variance, the share ``repeated`` is the same in every frame.
+        """
+        state = self.state[sites]
         feature = self.rng.normal(size=(len(state), len(PRIOR)))
+        if self.deviation is not None:
+            feature = np.sqrt(1 - self.repeated) * feature + np.sqrt(self.repeated) * self.deviation[sites]
         feature[np.arange(len(state)), state] += np.where(state < 2, 0.0, self.separation)
         # log N(x; centre_k) − log N(x; 0): the host sits at the origin, each defect on its own axis.
         value = self.separation * feature - self.separation**2 / 2
@@ -78,7 +86,7 @@ class Scene:
     def frame(self, likelihood=None, order=None):
         """The next observation, its sites in random order, and which site of the crystal each of them is."""
         seen = self.rng.permutation(self.visible()) if order is None else order
-        value = self.likelihood(self.state[seen]) if likelihood is None else likelihood
+        value = self.likelihood(seen) if likelihood is None else likelihood
         value = value + np.log(PRIOR)
         other = (SUBLATTICE >= 0) & (self.sublattice[seen][:, None] != SUBLATTICE)
         value = np.where(other, -np.inf, value)

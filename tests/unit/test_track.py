@@ -333,6 +333,23 @@ def test_a_frame_sent_again_is_no_new_evidence(rng):
     assert len(follow.events) == len(first.transitions)
 
 
+def test_deviations_that_repeat_neither_flicker_nor_hide_a_change(rng):
+    scene = Scene(rng, separation=6.0, n_defects=20, repeated=0.5)
+    follow = Follower(scene)
+    for _ in range(100):
+        follow()
+    truth = set(scene.defects().tolist())
+    assert truth <= set(follow.sites(APPEARED))
+    assert max(Counter(follow.sites(APPEARED)).values()) == 1
+    assert len(follow.events) <= len(truth) + 2
+    before = len(follow.events)
+    site = empty_host(scene)
+    scene.state[site] = VACANCY
+    for _ in range(12):
+        follow()
+    assert [event[1:3] for event in follow.events[before:]] == [(APPEARED, site)]
+
+
 def test_unknown_and_neighbour_make_no_events_and_do_not_end_a_defect(rng):
     scene = Scene(rng, separation=8.0, n_defects=10)
     follow = Follower(scene)

@@ -26,6 +26,9 @@ LINK_RADIUS = 0.4
 # (odds of 3000 to 1, for some thousand moves that are possible).
 MIN_MATCHES = 3
 CLEAR_MARGIN = 8.0
+# The rates at which defects are found again vary from frame to frame, more than independent chances do: they are taken
+# to be this much lower, so that a poor frame does not refute a place.
+CAUTION = 0.7
 # Sites that determine the lattice phase, and defects that vote: more do not make it surer.
 PHASE_SITES = 600
 VOTERS = 400
@@ -218,8 +221,8 @@ def _score(points: Points, tracks: TrackMap, grid: Grid, drift: NDArray[np.float
 
 def _weights(points: Points, tracks: TrackMap) -> tuple[float, float, float]:
     """What a defect that meets one, one of the map alone and one of the frame alone add to the score."""
-    base = min((np.count_nonzero(points.evident) + 1) / (len(points.position) + 2), 0.5)
-    hit, pure = (min(max(rate, 2 * base, 0.02), 0.95) for rate in (tracks.hit_rate, tracks.purity))
+    base = min((np.count_nonzero(points.evident) + 1) / (len(points.position) + 2), 0.4)
+    hit, pure = (max(CAUTION * rate, 2 * base, 0.02) for rate in (tracks.hit_rate, tracks.purity))
     return math.log(hit / base), math.log((1 - hit) / (1 - base)), math.log((1 - pure) / (1 - base))
 
 
