@@ -128,6 +128,8 @@ class TrackMap:
     ) -> None:
         """Add tracks of which nothing is known yet."""
         n = len(position)
+        if not n:
+            return
         new = {
             "position": position,
             "sublattice": sublattice,
