@@ -1,0 +1,210 @@
+"""The layout of the sites that were learnt from, and the numbers of defects over the frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.errors import NotLearntError
+from latticewatch.messages import Role
+from latticewatch.offline._legend import Entry, Group, Legend
+from latticewatch.offline._marks import dots
+from latticewatch.offline._style import (
+    DARK,
+    INK,
+    MARGIN,
+    QUIET,
+    SMALL,
+    TEXT,
+    UNKNOWN,
+    WIDTH,
+    Page,
+    class_looks,
+    plural,
+)
+from latticewatch.pipeline import FrameResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEGEND_WIDTH, LEGEND_GAP = 2.6, 0.3
+MIN_LAYOUT_HEIGHT = 6.4
+# Heights of the rows of counts: together, and of one.
+ROWS_HEIGHT, MIN_ROW, MAX_ROW = 4.6, 0.5, 1.5
+ROW_GAP = 0.1
+# Room for the numbers along an axis and its label.
+TICKS = 0.55
+HEADINGS: dict[Role, str] = {
+    "defect": "Defects",
+    "unknown": "Unknown",
+    "neighbour": "Host columns beside a defect",
+    "host": "Hosts",
+}
+
+
+def embedding_figure(result: FrameResult) -> Figure:
+    """The force-relaxed layout of the sites that were learnt from, each in the colour of its class.
+
+    Parameters
+    ----------
+    result : FrameResult
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        1600 px wide.
+
+    Raises
+    ------
+    NotLearntError
+        There is no layout.
+    """
+    if not len(result.embedding):
+        raise NotLearntError(f"frame {result.number}: no layout to draw; too few sites were learnt from")
+    looks = class_looks(result.classes) | {-1: UNKNOWN}
+    known = [entry.class_id for entry in result.classes]
+    ids = np.where(np.isin(result.embedding_class, known), result.embedding_class, -1)
+    rows: list[tuple[int, str, Role]] = [(e.class_id, e.name, e.role) for e in result.classes]
+    rows.append((-1, "fits no class", "unknown"))
+    shown = [(*row, int((ids == row[0]).sum())) for row in rows if (ids == row[0]).any()]
+    shown.sort(key=lambda row: (list(HEADINGS).index(row[2]), -row[3]))
+    radius_pt = 1.7 if len(ids) > 1000 else 2.5
+
+    page = Page()
+    top = page.title(
+        "Force-relaxed layout of the sites",
+        f"{plural(len(ids), 'site')} that were learnt from; sites that look alike lie together; "
+        "distances and axes have no unit",
+    )
+    groups = [
+        Group(
+            f"{heading} [sites]",
+            [
+                Entry(name, f"{n:,}", partial(dots, look=looks[class_id], radius_pt=3.0))
+                for class_id, name, of, n in shown
+                if of == role
+            ],
+        )
+        for role, heading in HEADINGS.items()
+    ]
+    right = WIDTH - MARGIN - LEGEND_WIDTH
+    width = right - LEGEND_GAP - MARGIN
+    legend = Legend(page, right, top, LEGEND_WIDTH, groups)
+    height = min(max(legend.bottom - top, MIN_LAYOUT_HEIGHT), width)
+    page.set_height(max(top + height, legend.bottom) + MARGIN)
+    legend.draw_marks()
+    axes = page.axes(MARGIN, top, width, height)
+    _quiet(axes)
+    for class_id, _, role, _ in reversed(shown):
+        size = radius_pt if role == "host" else 1.4 * radius_pt
+        dots(axes, result.embedding[ids == class_id], looks[class_id], size)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_aspect("equal", adjustable="datalim")
+    return page.figure
+
+
+def counts_figure(results: Sequence[FrameResult]) -> Figure:
+    """Sites of each defect class, and sites that fit no class, over the frames of a stack.
+
+    Parameters
+    ----------
+    results : sequence of FrameResult
+        In the order of their frames. Frames in which nothing was classified are gaps.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        1600 px wide, a row for each class, each with a scale of its own from zero.
+
+    Raises
+    ------
+    NotLearntError
+        No frame has classes.
+    """
+    catalogue = {entry.class_id: entry for result in results for entry in result.classes}
+    if not catalogue:
+        raise NotLearntError(
+            f"{plural(len(results), 'frame')}: no classes to count; they are learnt from a lattice"
+        )
+    looks = class_looks(catalogue.values())
+    rows = [
+        (entry.name, looks[entry.class_id], _counts(results, entry.class_id))
+        for entry in catalogue.values()
+        if entry.role == "defect"
+    ]
+    rows.sort(key=lambda row: -np.nansum(row[2]))
+    rows.append(("fits no class", UNKNOWN, _counts(results, -1)))
+
+    page = Page()
+    details = [f"frames {results[0].number} to {results[-1].number}", "each row with its own scale"]
+    if any(np.isnan(n).any() for _, _, n in rows):
+        details.append("gaps: nothing was classified")
+    if results[-1].series_id:
+        details.insert(0, results[-1].series_id)
+    top = page.title(f"Defects over {plural(len(results), 'frame')}", " · ".join(details))
+    height = min(max(ROWS_HEIGHT / len(rows), MIN_ROW), MAX_ROW)
+    right = WIDTH - MARGIN - LEGEND_WIDTH
+    for index, (name, _, n) in enumerate(rows):
+        at = top + index * (height + ROW_GAP)
+        lines = page.wrapped(name, LEGEND_WIDTH, TEXT)
+        mean = "not classified" if np.isnan(n).all() else f"mean {np.nanmean(n):,.1f} sites per frame"
+        page.write(right, page.write(right, at, lines, TEXT, "bold"), [mean], SMALL, colour=QUIET)
+    bottom = top + len(rows) * (height + ROW_GAP) - ROW_GAP
+    page.set_height(bottom + TICKS + MARGIN)
+
+    edges = _edges(np.array([result.number for result in results], float))
+    left = MARGIN + TICKS
+    for index, (_, look, n) in enumerate(rows):
+        axes = page.axes(left, top + index * (height + ROW_GAP), right - LEGEND_GAP - left, height)
+        _quiet(axes)
+        axes.stairs(n, edges, fill=True, color=look.colour)
+        axes.stairs(n, edges, color=DARK, linewidth=0.7, baseline=None)
+        highest = max(int(np.nanmax(n, initial=0)), 1)
+        axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(0, 1.08 * highest)
+        axes.set_yticks([0, highest])
+        axes.locator_params(axis="x", integer=True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelbottom=index == len(rows) - 1)
+        if index == len(rows) - 1:
+            axes.set_xlabel("frame number", size=TEXT, color=INK)
+    page.figure.text(
+        MARGIN / page.width,
+        1 - (top + bottom) / 2 / page.height,
+        "sites per frame",
+        rotation=90,
+        size=TEXT,
+        color=INK,
+        va="center",
+    )
+    return page.figure
+
+
+def _counts(results: Sequence[FrameResult], class_id: int) -> NDArray[np.float64]:
+    """Sites of a class in each frame (-1: of none), NaN where nothing was classified."""
+    return np.array(
+        [
+            (result.sites.class_id == class_id).sum() if result.classes and result.lattice_found else np.nan
+            for result in results
+        ],
+        float,
+    )
+
+
+def _edges(frames: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the step of each frame begins and ends: half way to the frames before and after it."""
+    middle = (frames[1:] + frames[:-1]) / 2
+    return np.concatenate([[frames[0] - 0.5], middle, [frames[-1] + 0.5]])
+
+
+def _quiet(axes: Axes) -> None:
+    """Thin grey frame and small grey numbers."""
+    axes.tick_params(labelsize=SMALL, colors=QUIET, width=0.6)
+    for spine in axes.spines.values():
+        spine.set(linewidth=0.6, color=QUIET)
