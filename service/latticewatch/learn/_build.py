@@ -81,7 +81,7 @@ def learn_model(
         templates,
         flat.image.shape,  # type: ignore[arg-type]
     )
-    found, _ = discover(patches, templates)
+    found, _ = discover(patches, templates, seed)
     numbered, drafts = _number(found, patches, first_class, invariant)
     model = Model(version, lattice, zernike.patch_size, zernike.n_max, flat.scale, numbered, drafts)
     verdict = model.classify(patches)
@@ -121,8 +121,17 @@ def _number(
                 abs(float(distance)),
                 float(mixture.weight[k]),
             )
-    models = [replace(m, class_ids=i, neighbour_class={}) for m, i in zip(found, ids, strict=True)]
+    models = [
+        replace(m, class_ids=i, neighbour_class={}, odd_ids=-2 - m.odd_ids)
+        for m, i in zip(found, ids, strict=True)
+    ]
     verdict = _components(models, patches)
+    for s, model in enumerate(models):
+        host = int(ids[s][0])
+        odd = [
+            add(f"{letter(s)} odd", "neighbour", s, host, None, 0.0) for _ in range(model.oddities.n_classes)
+        ]
+        models[s] = replace(model, odd_ids=np.array(odd, np.int16))
     names = {entry.class_id: entry.name for entry in entries}
     grouped: dict[tuple[int, int], int] = {}
     for s, direction, other, component in visible_neighbours(found, patches, verdict):
@@ -142,7 +151,7 @@ def _components(models: Sequence[SublatticeModel], patches: Patches) -> NDArray[
     classes = tuple(
         CatalogueEntry(int(i), str(i), "host", s, None, 0, 0.0, None, blank)
         for s, m in enumerate(models)
-        for i in m.class_ids
+        for i in (*m.class_ids, *m.odd_ids)
     )
     # the lattice plays no part in classification
     return Model(0, None, 0, 0, 1.0, tuple(models), classes).classify(patches).component  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from latticewatch.learn._local import standardise
 from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture
 from latticewatch.learn._neighbours import neighbour_index, without_neighbours
+from latticewatch.learn._oddities import find_oddities
 from latticewatch.learn._sublattice import MatchedFilter, SublatticeModel, matched_filter
 from latticewatch.learn._templates import SublatticeTemplates
 
@@ -67,7 +68,7 @@ def gather_patches(
 
 
 def discover(
-    patches: Patches, templates: tuple[SublatticeTemplates, ...]
+    patches: Patches, templates: tuple[SublatticeTemplates, ...], seed: int = 0
 ) -> tuple[tuple[SublatticeModel, ...], NDArray[np.float64]]:
     """Find the classes of every sublattice.
 
@@ -75,6 +76,8 @@ def discover(
     ----------
     patches : Patches
     templates : tuple of SublatticeTemplates
+    seed : int, optional
+        For the layout of odd sites.
 
     Returns
     -------
@@ -110,11 +113,14 @@ def discover(
         amplitude, host = next_amplitude, next_host
         if settled:
             break
-    models = tuple(
-        SublatticeModel(t, matched, whitening, mixture, np.arange(len(mixture.mean), dtype=np.int16), {})
-        for t, (matched, whitening, mixture) in zip(templates, results, strict=True)
-    )
-    return models, amplitude
+    models = []
+    for rows, t, (matched, whitening, mixture) in zip(members, templates, results, strict=True):
+        moments = without_neighbours(patches.moments, amplitude, rows, patches.index, t.moments)
+        oddities = find_oddities(moments, host[rows], matched.mean, whitening, t.moments, seed)
+        ids = np.arange(len(mixture.mean), dtype=np.int16)
+        odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
+        models.append(SublatticeModel(t, matched, whitening, mixture, ids, {}, oddities, odd_ids))
+    return tuple(models), amplitude
 
 
 def expected_height(
@@ -146,7 +152,10 @@ def visible_neighbours(
     found = []
     for s, model in enumerate(models):
         hosts = np.flatnonzero((patches.sublattice == s) & (verdict == 0))
+        within = np.hypot(*model.templates.offset.T) <= model.templates.radius
         for direction, (other, _, _) in enumerate(model.templates.neighbour):
+            if not within[direction]:
+                continue
             at = patches.index[hosts, direction]
             beside = np.where(at >= 0, verdict[at], 0)
             for component in range(1, len(models[other].mixture.mean)):

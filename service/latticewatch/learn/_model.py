@@ -130,21 +130,31 @@ class Model:
                 score[rows], clean[rows] = value, moments
                 shared.append(posterior)
             amplitude = found
-        return Verdict(
-            self._catalogued(patches, members, shared), score, clean, _components(n, members, shared)
-        )
+        odd = [
+            known.oddities.posteriors(clean[rows])
+            for rows, known in zip(members, self.sublattices, strict=True)
+        ]
+        posterior = self._catalogued(patches, members, shared, odd)
+        return Verdict(posterior, score, clean, _components(n, members, shared))
 
     def _catalogued(
-        self, patches: Patches, members: list[NDArray[np.intp]], shared: list[NDArray[np.float64]]
+        self,
+        patches: Patches,
+        members: list[NDArray[np.intp]],
+        shared: list[NDArray[np.float64]],
+        odd: list[NDArray[np.float64]],
     ) -> NDArray[np.float32]:
-        """Posteriors in the order of the catalogue, the host's shared out to its neighbour classes."""
+        """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         column = {entry.class_id: k for k, entry in enumerate(self.classes)}
         column |= {old: column[new] for old, new in self.alias.items() if new in column}
         out = np.zeros((len(patches.moments), len(self.classes) + 1))
-        for rows, known, posterior in zip(members, self.sublattices, shared, strict=True):
-            for k, class_id in enumerate(known.class_ids):
+        for rows, known, posterior, oddity in zip(members, self.sublattices, shared, odd, strict=True):
+            for k, class_id in enumerate(known.class_ids[1:], start=1):
                 out[rows, column[int(class_id)]] += posterior[:, k]
-            out[rows, -1] = posterior[:, -1]
+            out[rows, column[int(known.class_ids[0])]] += posterior[:, 0] * oddity[:, 0]
+            for k, class_id in enumerate(known.odd_ids, start=1):
+                out[rows, column[int(class_id)]] += posterior[:, 0] * oddity[:, k]
+            out[rows, -1] = posterior[:, -1] + posterior[:, 0] * oddity[:, -1]
         out[patches.sublattice < 0, -1] = 1.0
         defects = out.copy()
         for rows, known in zip(members, self.sublattices, strict=True):

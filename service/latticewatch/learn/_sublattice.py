@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.learn._mixture import Mixture
+from latticewatch.learn._oddities import Oddities
 from latticewatch.learn._templates import SublatticeTemplates
 
 # Directions in which the propagated pixel noise is below this share of the largest carry no signal either.
@@ -51,6 +52,10 @@ class SublatticeModel:
         Of the filter's output, host first.
     class_ids : ndarray of shape (n_classes,), int16
         Class of each component of the mixture.
+    oddities : Oddities
+        What changes of occupancy do not explain.
+    odd_ids : ndarray of shape (n_odd_classes,), int16
+        Class of each kind of oddity.
     neighbour_class : dict
         ``(direction, class of the neighbour) -> class``: host columns whose neighbour in that direction is a defect.
     """
@@ -61,6 +66,8 @@ class SublatticeModel:
     mixture: Mixture
     class_ids: NDArray[np.int16]
     neighbour_class: dict[tuple[int, int], int]
+    oddities: Oddities
+    odd_ids: NDArray[np.int16]
 
 
 def matched_filter(

@@ -15,8 +15,8 @@ from scipy import ndimage
 from latticewatch.features import ZernikeMoments
 from latticewatch.lattice import Lattice, PixelNoise
 
-# A neighbour counts while its centre is in the patch, or at most this far out of it, in nearest-neighbour distances.
-REACH_OUTSIDE = 0.2
+# A neighbour counts while its centre is in the patch, or so few widths of the column profile out of it that it shines in.
+REACH_WIDTHS = 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,6 +33,8 @@ class SublatticeTemplates:
         Moments of a column profile of height 1 at the site itself, then at each neighbour.
     noise : ndarray of shape (n_moments, n_moments), float64
         Covariance of the moments from independent pixel noise.
+    radius : float
+        Of the patch [px].
     height : float
         Height of the host column, in units of the flattened frame.
     """
@@ -41,6 +43,7 @@ class SublatticeTemplates:
     offset: NDArray[np.float64]
     moments: NDArray[np.float64]
     noise: NDArray[np.float64]
+    radius: float
     height: float
 
 
@@ -63,7 +66,7 @@ def sublattice_templates(
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
     field, cell, profile = lattice.field, lattice.cell, lattice.profile
     to_cell = np.linalg.inv(field.vectors)
-    reach = size / 2 + REACH_OUTSIDE * lattice.nearest_neighbour_px
+    reach = size / 2 + REACH_WIDTHS * profile.narrow
     span = int(np.ceil(reach / np.abs(np.linalg.det(field.vectors)) * np.hypot(*field.vectors.T).max())) + 1
     shifts = [(i, j) for i in range(-span, span + 1) for j in range(-span, span + 1)]
     perfect = (cell.mean - cell.mean.min()) / scale
@@ -89,6 +92,7 @@ def sublattice_templates(
                 offset=around[:, 4:6],
                 moments=zernike.transform(shapes.astype(np.float32)).astype(np.float64),
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
+                radius=size / 2,
                 height=float(profile.height[index]) / scale,
             )
         )
