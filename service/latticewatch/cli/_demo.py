@@ -62,7 +62,6 @@ def demo(
     specimen = SimulatorSettings.checked(
         material=material, shape=(size, size), fps=fps, dose_e_per_a2=dose, seed=seed
     )
-    log_to_stderr("WARNING")
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PLAIN_WIDTH)
@@ -70,6 +69,7 @@ def demo(
         if data_dir is None:
             data_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latticewatch-demo-")))
         settings = _settings(http, data_dir, frames)
+        log_to_stderr("WARNING")
         # It starts while the kernels are compiled.
         simulator = stack.enter_context(SimulatorProcess(specimen, control))
         _compile(console, settings)
@@ -104,9 +104,13 @@ def _settings(http: str, data_dir: Path, frames: int | None) -> Settings:
     return settings
 
 
+def _can_redraw(console: Console) -> bool:
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def _compile(console: Console, settings: Settings) -> None:
     what = "compiling kernels (takes long at the first start only)"
-    if console.is_terminal:
+    if _can_redraw(console):
         waiting = console.status(what)
     else:
         console.print(what)
@@ -132,7 +136,9 @@ def _service(console: Console, settings: Settings, ready: Ready) -> Service:
     http = settings.serve.http
     anywhere = settings.serve.model_copy(update={"http": f"{http.rpartition(':')[0]}:0"})
     service = Service(settings.model_copy(update={"serve": anywhere}))
-    console.print(f"{http} is in use by another program; the dashboard is at {service.url}", markup=False)
+    console.print(
+        f"{http} is in use; the dashboard of this demo is at {service.url}", markup=False, soft_wrap=True
+    )
     return service
 
 
@@ -144,7 +150,7 @@ def _head(specimen: SimulatorSettings, ready: Ready, service: Service, frames: i
     control = "" if ready.control == DEFAULT_CONTROL else f" --control {ready.control}"
     return Head(
         specimen=f"{specimen.material}, {rows} × {cols} px of {specimen.pixel_size_nm:g} nm, "
-        f"{specimen.fps:g} frames/s, {ready.dose_e_per_a2:.3g} e/Å² per frame, seed {specimen.seed}",
+        f"{specimen.fps:g} frames/s, {ready.dose_e_per_a2:,.0f} e/Å² per frame, seed {specimen.seed}",
         dashboard=service.url,
         commands=(
             ("events", f"latticewatch events --follow{where}"),
@@ -184,15 +190,14 @@ def _watch(
 
     engine = service.engine
     with contextlib.ExitStack() as stack:
-        if console.is_terminal:
+        if _can_redraw(console):
             live = stack.enter_context(Live(console=console, auto_refresh=False))
 
             def show() -> None:
-                live.update(screen(head, look(engine)), refresh=True)
+                live.update(screen(head, look(engine), console), refresh=True)
         else:
-            console.print(head.specimen, f"dashboard: {head.dashboard}", sep="\n", markup=False)
-            for word, command in head.commands:
-                console.print(f"{word}: {command}", markup=False)
+            for word, what in (("simulated", head.specimen), ("dashboard", head.dashboard), *head.commands):
+                console.print(f"{word}: {what}", markup=False, soft_wrap=True)
             lines = PlainLines(console, head)
 
             def show() -> None:

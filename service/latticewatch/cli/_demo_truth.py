@@ -144,6 +144,6 @@ def matched(columns: NDArray[np.float64], sites: NDArray[np.float64]) -> NDArray
     tree = KDTree(columns)
     spacing = float(np.median(tree.query(columns, k=2)[0][:, 1]))
     distance, site = KDTree(sites).query(columns)
-    nearest_column = tree.query(sites)[1]
+    nearest_column = np.asarray(tree.query(sites)[1])
     mutual = nearest_column[site] == np.arange(len(columns))
     return np.where(mutual & (distance <= spacing / 2), site, -1)
