@@ -24,6 +24,7 @@ STRANGERS = 0.01
 # Fewer sites alike than this are not a class yet.
 MIN_MEMBERS = 2.5
 N_ITERATIONS = 60
+BIN_SIGMA = 0.05
 ROOT_2PI = float(np.sqrt(2 * np.pi))
 
 
@@ -58,9 +59,27 @@ class Mixture:
         density = self.densities(values)
         return density / density.sum(1, keepdims=True)
 
-    def log_likelihood(self, values: NDArray[np.float64]) -> float:
-        """Summed over the values."""
-        return float(np.log(self.densities(values).sum(1)).sum())
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sample:
+    """Values in bins so narrow that the fit does not see them; its time does not grow with the number of sites."""
+
+    value: NDArray[np.float64]
+    count: NDArray[np.float64]
+
+    @property
+    def n(self) -> float:
+        return float(self.count.sum())
+
+    def log_likelihood(self, mixture: Mixture) -> float:
+        return float((self.count * np.log(mixture.densities(self.value).sum(1))).sum())
+
+
+def _binned(values: NDArray[np.float64], width: float) -> _Sample:
+    """Mean value and number of the values in every bin that holds any."""
+    bins, index, count = np.unique(np.rint(values / width), return_inverse=True, return_counts=True)
+    total = np.bincount(index, weights=values, minlength=len(bins))
+    return _Sample(total / count, count.astype(float))
 
 
 def grow_mixture(values: NDArray[np.float64]) -> Mixture:
@@ -71,31 +90,32 @@ def grow_mixture(values: NDArray[np.float64]) -> Mixture:
     values : ndarray of shape (n,), float64
         Matched-filter outputs.
     """
-    n = len(values)
     centre = float(np.median(values))
     deviation = 1.4826 * float(np.median(np.abs(values - centre))) or 1.0
     span = float(np.ptp(values)) + 6 * deviation
-    background = STRANGERS / max(n, 2)
+    background = STRANGERS / max(len(values), 2)
+    sample = _binned(values, BIN_SIGMA * deviation)
     best = _fit(
-        values,
+        sample,
         Mixture(np.array([centre]), np.array([deviation]), np.array([1 - background]), background, span),
     )
-    best_likelihood = best.log_likelihood(values)
+    best_likelihood = sample.log_likelihood(best)
     while len(best.mean) < MAX_CLASSES:
-        candidates = [_fit(values, _with_class(best, seed, n)) for seed in _seeds(values, best)]
+        candidates = [_fit(sample, _with_class(best, seed, sample.n)) for seed in _seeds(sample, best)]
         if not candidates:
             break
-        likelihoods = [candidate.log_likelihood(values) for candidate in candidates]
+        likelihoods = [sample.log_likelihood(candidate) for candidate in candidates]
         winner = int(np.argmax(likelihoods))
         # mean, width and weight: three parameters
         gain = likelihoods[winner] - best_likelihood
-        if gain <= 1.5 * np.log(n) or n * float(candidates[winner].weight[1:].min()) < MIN_MEMBERS:
+        members = sample.n * float(candidates[winner].weight[1:].min())
+        if gain <= 1.5 * np.log(sample.n) or members < MIN_MEMBERS:
             break
         best, best_likelihood = candidates[winner], likelihoods[winner]
-    return _ordered(_without_twins(values, best))
+    return _ordered(_without_twins(sample, best))
 
 
-def _with_class(mixture: Mixture, seed: float, n: int) -> Mixture:
+def _with_class(mixture: Mixture, seed: float, n: float) -> Mixture:
     host, width = mixture.mean[0], mixture.deviation[0]
     deviation = np.hypot(width, RELATIVE_SPREAD * (seed - host))
     return Mixture(
@@ -107,17 +127,16 @@ def _with_class(mixture: Mixture, seed: float, n: int) -> Mixture:
     )
 
 
-def _seeds(values: NDArray[np.float64], mixture: Mixture) -> list[float]:
+def _seeds(sample: _Sample, mixture: Mixture) -> list[float]:
     """Where sites that no class explains are densest, at most four places."""
     host, width = mixture.mean[0], mixture.deviation[0]
-    scaled = np.abs(values[:, None] - mixture.mean) / mixture.deviation
-    outlier = np.sort(values[(scaled > 2.5).all(1)])
-    if len(outlier) < 2:
+    scaled = np.abs(sample.value[:, None] - mixture.mean) / mixture.deviation
+    far = (scaled > 2.5).all(1)
+    outlier, count = sample.value[far], sample.count[far]
+    if count.sum() < 2:
         return []
     reach = np.hypot(width, RELATIVE_SPREAD * (outlier - host))
-    # at most two thousand of them: their density is what counts
-    outlier, reach = outlier[:: len(outlier) // 2000 + 1], reach[:: len(reach) // 2000 + 1]
-    density = np.exp(-0.5 * ((outlier[:, None] - outlier) / reach[:, None]) ** 2).sum(1)
+    density = np.exp(-0.5 * ((outlier[:, None] - outlier) / reach[:, None]) ** 2) @ count
     seeds: list[float] = []
     for k in np.argsort(-density):
         if all(abs(outlier[k] - seed) > 2 * reach[k] for seed in seeds):
@@ -127,18 +146,18 @@ def _seeds(values: NDArray[np.float64], mixture: Mixture) -> list[float]:
     return seeds
 
 
-def _fit(values: NDArray[np.float64], start: Mixture) -> Mixture:
+def _fit(sample: _Sample, start: Mixture) -> Mixture:
     """Expectation maximisation under the bounds on separation and spread; the background keeps its weight."""
     mean, deviation, weight = start.mean.copy(), start.deviation.copy(), start.weight / start.weight.sum()
     side = np.sign(mean - mean[0])
     current = start
     for _ in range(N_ITERATIONS):
-        shared = current.posteriors(values)[:, :-1]
+        shared = current.posteriors(sample.value)[:, :-1] * sample.count[:, None]
         count = shared.sum(0) + 1e-12
-        moved = (shared * values[:, None]).sum(0) / count
+        moved = sample.value @ shared / count
         change = float(np.abs(moved - mean).max())
         mean = moved
-        square = (shared * (values[:, None] - mean) ** 2).sum(0)
+        square = (shared * (sample.value[:, None] - mean) ** 2).sum(0)
         width = float(np.sqrt(square[0] / count[0]))
         distance = np.abs(mean - mean[0])
         near = distance < MIN_SEPARATION * width
@@ -158,7 +177,7 @@ def _fit(values: NDArray[np.float64], start: Mixture) -> Mixture:
     return current
 
 
-def _without_twins(values: NDArray[np.float64], mixture: Mixture) -> Mixture:
+def _without_twins(sample: _Sample, mixture: Mixture) -> Mixture:
     """Merge classes that cannot be told apart."""
     while len(mixture.mean) > 2:
         order = np.argsort(mixture.mean)
@@ -177,7 +196,7 @@ def _without_twins(values: NDArray[np.float64], mixture: Mixture) -> Mixture:
         weight[keep] += weight[drop]
         rest = np.arange(len(weight)) != drop
         mixture = _fit(
-            values,
+            sample,
             Mixture(
                 mixture.mean[rest], mixture.deviation[rest], weight[rest], mixture.background, mixture.span
             ),

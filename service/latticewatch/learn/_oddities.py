@@ -155,7 +155,7 @@ def _clusters(
         components = IncrementalPCA(n_components=2).fit(residual[odd]).transform(residual[rows])
     layout = ForceRelaxedLayout(n_neighbors=min(15, len(rows) - 1), seed=int(rng.integers(2**31)))
     picture = layout.fit_transform(components)
-    labels = HDBSCAN(min_cluster_size=MIN_CLUSTER, copy=True).fit_predict(picture)
+    labels = HDBSCAN(min_cluster_size=MIN_CLUSTER, copy=True).fit_predict(picture)  # type: ignore[arg-type]
     found, sizes = [], []
     for label in range(int(labels.max()) + 1):
         members = np.flatnonzero(labels == label)

@@ -15,7 +15,8 @@ from scipy import ndimage
 from latticewatch.features import ZernikeMoments
 from latticewatch.lattice import Lattice, PixelNoise
 
-# A neighbour counts while its centre is in the patch, or so few widths of the column profile out of it that it shines in.
+# A neighbour counts while its centre is in the patch, or at most so many widths of the column profile out of it: it
+# shines in.
 REACH_WIDTHS = 2.5
 
 
