@@ -66,10 +66,7 @@ def classes_figure(result: FrameResult) -> Figure:
     looks = class_looks(result.classes)
 
     page = Page()
-    title = (
-        f"{plural(len(result.classes), 'class', 'classes')}: average patches and differences from the host"
-    )
-    top = page.title(title, _details(result))
+    top = page.title(f"{plural(len(result.classes), 'class', 'classes')}: average patches", _details(result))
     sections = []
     for members in groups:
         section = _Section(page, result, members, columns)
@@ -202,7 +199,11 @@ def _facts(entry: CatalogueEntry, result: FrameResult) -> list[str]:
     if entry.separation is not None:
         role += f" · d′ = {entry.separation:.1f}{NBSP}σ from host"
     here = int((result.sites.class_id == entry.class_id).sum())
-    facts = [role, f"{plural(here, 'site')} in frame {result.number} · {entry.total:,} in all"]
+    seen = f"{plural(here, 'site')} in frame {result.number}"
+    # totals are brought up to date every few frames only
+    if entry.total > here:
+        seen += f" · {entry.total:,} so far"
+    facts = [role, seen]
     if entry.template is not None:
         score = "" if entry.score is None else f" · score {entry.score:.2f} of 1"
         facts.append(f"looks like {entry.template}{score}")
@@ -215,5 +216,6 @@ def _details(result: FrameResult) -> str:
     if result.pixel_size_nm is not None:
         side = size * result.pixel_size_nm
         patch += f" = {side:.3g} × {side:.3g}{NBSP}nm"
-    limits = "differences up to the limit below each, in host columns: red is more, blue is less"
-    return " · ".join(filter(None, [result.series_id, patch, limits]))
+    compared = any(entry.role != "host" for entry in result.classes)
+    limits = "difference from the host in host columns, up to the limit below each: red is more, blue is less"
+    return " · ".join(filter(None, [result.series_id, patch, limits if compared else ""]))

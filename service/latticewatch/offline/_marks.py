@@ -29,8 +29,8 @@ def rings(axes: Axes, xy: NDArray[np.floating], look: Look, radius_pt: float, da
     dashed : bool, optional
         For sites that fit no class.
     """
-    width = min(max(radius_pt / 3.5, 0.6), 1.6)
-    for colour, linewidth in ((DARK, width + 1.0), (look.colour, width)):
+    width = min(max(radius_pt / 3.5, 0.9), 1.6)
+    for colour, linewidth in ((DARK, 1.6 * width), (look.colour, width)):
         axes.scatter(
             xy[:, 0],
             xy[:, 1],

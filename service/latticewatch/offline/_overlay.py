@@ -37,10 +37,10 @@ MAX_IMAGE_HEIGHT = 10.0
 MIN_IMAGE_WIDTH = 1.5
 PERCENTILES = (0.5, 99.8)
 # Radius of rings, as a share of the lattice constant: they surround a column and leave its neighbours alone.
-RING = 0.3
+RING = 0.34
 # The same where there is no lattice, as a share of the mean distance of peaks.
 PEAK = 0.25
-MIN_RADIUS_PT, MAX_RADIUS_PT = 1.3, 11.0
+MIN_RADIUS_PT, MAX_RADIUS_PT = 1.5, 11.0
 LEGEND_RADIUS_PT = 4.5
 # Where nothing is classified there is no class whose colour this could be.
 UNCLASSIFIED = Look("#56b4e9")
@@ -185,7 +185,7 @@ def _details(result: FrameResult) -> str:
         parts.append(
             f"lattice constant {constant:.4g}{NBSP}px"
             if pixel is None
-            else f"lattice constant {constant * pixel:.3g}{NBSP}nm ({constant:.4g}{NBSP}px)"
+            else f"lattice constant {constant * pixel:.3f}{NBSP}nm ({constant:.4g}{NBSP}px)"
         )
     return " · ".join(parts)
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEGEND_WIDTH, LEGEND_GAP = 2.6, 0.3
-MIN_LAYOUT_HEIGHT = 6.4
+MIN_LAYOUT_HEIGHT = 4.0
 # Heights of the rows of counts: together, and of one.
 ROWS_HEIGHT, MIN_ROW, MAX_ROW = 4.6, 0.5, 1.5
 ROW_GAP = 0.1
@@ -95,12 +95,14 @@ def embedding_figure(result: FrameResult) -> Figure:
     right = WIDTH - MARGIN - LEGEND_WIDTH
     width = right - LEGEND_GAP - MARGIN
     legend = Legend(page, right, top, LEGEND_WIDTH, groups)
-    height = min(max(legend.bottom - top, MIN_LAYOUT_HEIGHT), width)
+    across, along = np.ptp(result.embedding, axis=0)
+    height = min(max(width * along / max(across, 1e-9), legend.bottom - top, MIN_LAYOUT_HEIGHT), width)
     page.set_height(max(top + height, legend.bottom) + MARGIN)
     legend.draw_marks()
     axes = page.axes(MARGIN, top, width, height)
     _quiet(axes)
-    for class_id, _, role, _ in reversed(shown):
+    # the rare ones on top
+    for class_id, _, role, _ in sorted(shown, key=lambda row: -row[3]):
         size = radius_pt if role == "host" else 1.4 * radius_pt
         dots(axes, result.embedding[ids == class_id], looks[class_id], size)
     axes.set_xticks([])
@@ -152,7 +154,7 @@ def counts_figure(results: Sequence[FrameResult]) -> Figure:
     right = WIDTH - MARGIN - LEGEND_WIDTH
     for index, (name, _, n) in enumerate(rows):
         at = top + index * (height + ROW_GAP)
-        lines = page.wrapped(name, LEGEND_WIDTH, TEXT)
+        lines = page.wrapped(name, LEGEND_WIDTH, TEXT, "bold")
         mean = "not classified" if np.isnan(n).all() else f"mean {np.nanmean(n):,.1f} sites per frame"
         page.write(right, page.write(right, at, lines, TEXT, "bold"), [mean], SMALL, colour=QUIET)
     bottom = top + len(rows) * (height + ROW_GAP) - ROW_GAP
