@@ -186,6 +186,14 @@ def test_a_frame_without_lattice_says_so(rng):
     assert_laid_out(figure)
 
 
+def test_a_frame_that_lost_the_lattice_shows_peaks(learnt):
+    image, result = learnt
+    lost = replace(result, lattice_found=False, lattice_constant_px=None)
+    axes = image_axes(overlay_figure(image, lost), image.shape)
+    (peaks,) = axes.findobj(PathCollection)
+    np.testing.assert_array_equal(np.asarray(peaks.get_offsets())[:, ::-1], result.sites.position)
+
+
 def test_a_constant_frame_without_peaks_is_drawn(rng):
     _, result = frame(rng, (32, 32), 40.0, classes=(), lattice_found=False)
     nothing = replace(
@@ -205,6 +213,8 @@ def test_distances_have_the_unit_that_is_known(learnt):
     image, result = learnt
     words = words_of(overlay_figure(image, result))
     assert "lattice constant 0.320 nm (16 px)" in words
+    defects = [entry.class_id for entry in result.classes if entry.role == "defect"]
+    assert f"{np.isin(result.sites.class_id, defects).sum() / 5.12**2:.3g} defects per nm²" in words
     assert "1 nm" in words.split("\n")
     words = words_of(overlay_figure(image, replace(result, pixel_size_nm=None)))
     assert "lattice constant 16 px" in words

@@ -64,6 +64,6 @@ def dots(axes: Axes, xy: NDArray[np.floating], look: Look, radius_pt: float, alp
         marker=look.marker,
         facecolors=look.colour,
         edgecolors=DARK,
-        linewidths=0.35,
+        linewidths=min(0.35, radius_pt / 9),
         alpha=alpha,
     )

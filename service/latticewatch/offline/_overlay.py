@@ -41,13 +41,16 @@ RING = 0.34
 # The same where there is no lattice, as a share of the mean distance of peaks.
 PEAK = 0.25
 MIN_RADIUS_PT, MAX_RADIUS_PT = 1.5, 11.0
-LEGEND_RADIUS_PT = 4.5
+# Radius of dots, as a share of that of rings.
+DOT = 0.38
+LEGEND_RING_PT, LEGEND_DOT_PT = 4.5, 2.6
 # Where nothing is classified there is no class whose colour this could be.
 UNCLASSIFIED = Look("#56b4e9")
 # The scale bar is at most this share of the width.
 SCALE_BAR = 0.22
 
 Kind = Literal["host", "defect", "neighbour", "unknown", "unclassified"]
+DOTTED = ("neighbour", "unclassified")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,10 +64,8 @@ class Layer:
 
     def draw(self, axes: Axes, xy: NDArray[np.floating], radius_pt: float) -> None:
         """Mark some positions as sites of this layer."""
-        if self.kind == "unclassified":
-            dots(axes, xy, self.look, max(0.4 * radius_pt, MIN_RADIUS_PT))
-        elif self.kind == "neighbour":
-            dots(axes, xy, self.look, max(0.35 * radius_pt, MIN_RADIUS_PT), alpha=0.8)
+        if self.kind in DOTTED:
+            dots(axes, xy, self.look, max(DOT * radius_pt, MIN_RADIUS_PT), alpha=0.85)
         elif self.kind != "host":
             rings(axes, xy, self.look, radius_pt, dashed=self.kind == "unknown")
 
@@ -117,7 +118,7 @@ def _layers(result: FrameResult) -> list[Layer]:
     """What is in the frame, most important first: defects by number, unknown, neighbours, hosts."""
     sites = result.sites
     xy = sites.position[:, ::-1]
-    if not result.classes:
+    if not _classified(result):
         name = "sites, not classified" if result.lattice_found else "peaks"
         return [Layer(name, "unclassified", UNCLASSIFIED, xy)]
     looks = class_looks(result.classes)
@@ -142,21 +143,24 @@ def _groups(layers: list[Layer]) -> list[Group]:
         "host": "Hosts: counted, not marked [sites]",
         "unclassified": "Not classified: dots [number]",
     }
-    return [
-        Group(
-            heading,
-            [
-                Entry(
-                    layer.name,
-                    f"{len(layer.xy):,}",
-                    None if kind == "host" else partial(layer.draw, radius_pt=LEGEND_RADIUS_PT),
-                )
-                for layer in layers
-                if layer.kind == kind
-            ],
+    groups = []
+    for kind, heading in headings.items():
+        radius_pt = LEGEND_DOT_PT / DOT if kind in DOTTED else LEGEND_RING_PT
+        groups.append(
+            Group(
+                heading,
+                [
+                    Entry(
+                        layer.name,
+                        f"{len(layer.xy):,}",
+                        None if kind == "host" else partial(layer.draw, radius_pt=radius_pt),
+                    )
+                    for layer in layers
+                    if layer.kind == kind
+                ],
+            )
         )
-        for kind, heading in headings.items()
-    ]
+    return groups
 
 
 def _title(result: FrameResult) -> str:
@@ -165,9 +169,16 @@ def _title(result: FrameResult) -> str:
         return f"Frame {result.number}: no lattice found: {plural(n, 'peak')}"
     if not result.classes:
         return f"Frame {result.number}: {plural(n, 'site')}, classes not learnt yet"
-    defects = {entry.class_id for entry in result.classes if entry.role == "defect"}
-    n_defects = int(np.isin(result.sites.class_id, list(defects)).sum())
-    return f"Frame {result.number}: {plural(n_defects, 'defect')} among {plural(n, 'site')}"
+    return f"Frame {result.number}: {plural(_n_defects(result), 'defect')} among {plural(n, 'site')}"
+
+
+def _classified(result: FrameResult) -> bool:
+    return result.lattice_found and bool(result.classes)
+
+
+def _n_defects(result: FrameResult) -> int:
+    defects = [entry.class_id for entry in result.classes if entry.role == "defect"]
+    return int(np.isin(result.sites.class_id, defects).sum())
 
 
 def _details(result: FrameResult) -> str:
@@ -187,6 +198,9 @@ def _details(result: FrameResult) -> str:
             if pixel is None
             else f"lattice constant {constant * pixel:.3f}{NBSP}nm ({constant:.4g}{NBSP}px)"
         )
+    if _classified(result) and pixel is not None:
+        density = _n_defects(result) / (rows * cols * pixel**2)
+        parts.append(f"{density:.3g} defects per{NBSP}nm²")
     return " · ".join(parts)
 
 
