@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -117,6 +118,15 @@ def test_frames_of_any_shape_keep_their_pixels_square(rng, shape):
     assert_laid_out(figure)
     box = image_axes(figure, shape).get_window_extent()
     assert box.width / box.height == pytest.approx(shape[1] / shape[0], rel=1e-6)
+
+
+def test_marks_at_the_border_leave_the_frame_whole(learnt):
+    image, result = learnt
+    corners = np.array([[0, 0], [255, 255], [0, 255], [255, 0]], np.float32)
+    sites = replace(result.sites, position=np.resize(corners, result.sites.position.shape))
+    axes = image_axes(overlay_figure(image, replace(result, sites=sites)), image.shape)
+    assert axes.get_xlim() == (-0.5, 255.5)
+    assert axes.get_ylim() == (255.5, -0.5)
 
 
 def test_every_defect_has_a_ring_in_the_colour_of_its_class(learnt):
@@ -319,6 +329,16 @@ def test_counts_follow_the_frames_and_leave_gaps(rng):
     assert "sites per frame" in words
     assert "frame number" in words
     assert_laid_out(figure)
+
+
+def test_a_stack_in_which_no_frame_was_classified_is_all_gaps(learnt):
+    _, result = learnt
+    lost = replace(result, lattice_found=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        words = words_of(counts_figure([lost, replace(lost, number=1)]))
+    assert "gaps: nothing was classified" in words
+    assert "not classified" in words.split("\n")
 
 
 def test_a_class_that_was_found_late_is_counted(rng):

@@ -156,7 +156,8 @@ class _Section:
         _bare(axes)
         axes.yaxis.tick_right()
         axes.yaxis.set_label_position("right")
-        axes.set_yticks([self._low, self._high], [f"{self._low:.2f}", f"{self._high:.2f}"])
+        ends = [self._low, self._high]
+        axes.set_yticks(ends, [f"{end:.2f}".replace("-", "−") for end in ends])
         axes.tick_params(axis="y", labelsize=SMALL, colors=QUIET, width=0.5, length=2)
         axes.set_ylabel("signal\n(host column near 1)", size=SMALL, color=QUIET)
 

@@ -105,12 +105,12 @@ def overlay_figure(image: NDArray[Any], result: FrameResult) -> Figure:
     low, high = _stretch(image)
     axes.imshow(image, cmap="gray", vmin=low, vmax=high)
     axes.axis("off")
+    # fixed now: marks at the border must not move them
+    axes.set_xlim(-0.5, cols - 0.5)
+    axes.set_ylim(rows - 0.5, -0.5)
     for layer in reversed(layers):
         layer.draw(axes, layer.xy, radius_pt)
     _scale_bar(page, axes, cols / width, cols, result.pixel_size_nm)
-    # marks at the border must not move the limits
-    axes.set_xlim(-0.5, cols - 0.5)
-    axes.set_ylim(rows - 0.5, -0.5)
     return page.figure
 
 

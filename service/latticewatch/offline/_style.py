@@ -175,7 +175,7 @@ class Page:
             (note or "", TEXT, "normal", QUIET),
         ):
             if text:
-                lines = self.wrapped(text, self.width - 2 * MARGIN, size, weight)
+                lines = self.wrapped(text, self.width - 2 * MARGIN, size, weight, max_lines=4)
                 top = self.write(MARGIN, top, lines, size, weight, colour)
         return top + 0.12
 
