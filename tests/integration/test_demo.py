@@ -96,7 +96,8 @@ def test_the_demo_ends_by_itself_having_found_every_kind_of_defect() -> None:
         with demo("--frames", "12", "--size", "512", "--fps", "5", http=http) as running:
             status, out, err = running.finish()
             assert running.left_behind() == []
-    assert (status, err) == (0, "")
+    assert status == 0, out + err
+    assert err == ""
     assert f"{http} is in use" in out
     assert re.search(r"dashboard: http://127\.0\.0\.1:\d+\n", out)
     assert re.search(r"steer the stage: latticewatch loop --service http://\S+ --control tcp://127\S+\n", out)

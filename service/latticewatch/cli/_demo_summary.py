@@ -66,16 +66,13 @@ def percent(part: int, whole: int) -> str:
 def _called(kind: KindFound) -> str:
     if not kind.n:
         return "none in this frame"
-    if not kind.found:
-        return f"not found: {_taken_for(kind)}"
-    name, n = kind.classes.most_common(1)[0]
-    return f"{name} ({percent(n, kind.found)})"
+    return _shares(kind.classes, kind.found) if kind.found else f"not found: {_taken_for(kind)}"
 
 
 def _taken_for(kind: KindFound) -> str:
-    return "taken for " + _majority(kind.taken_for, kind.n)
+    return "taken for " + _shares(kind.taken_for, kind.n)
 
 
-def _majority(names: Counter[str], whole: int) -> str:
-    name, n = names.most_common(1)[0]
-    return f"{name} ({percent(n, whole)})"
+def _shares(names: Counter[str], whole: int) -> str:
+    """The most frequent names; two, because equal sublattices have a class each."""
+    return ", ".join(f"{name} ({percent(n, whole)})" for name, n in names.most_common(2))
