@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import optimize
 
 # --- Zernike moments ---------------------------------------------------------------------------------------
 
@@ -110,3 +111,177 @@ def faded_model(rows, labels, prior_half_life, centroid_half_life):
         centroids[label] = (old * centroids.get(label, np.zeros(len(row))) + row) / (old + 1)
         weights[label] = old + 1
     return centroids, counts
+
+
+# --- Lattice -----------------------------------------------------------------------------------------------
+
+
+def interpolated(grid, row, col):
+    """Bilinear value of a grid at fractional indices; beyond the grid, the value at its edge."""
+    row, col = min(max(row, 0), len(grid) - 1), min(max(col, 0), len(grid[0]) - 1)
+    return sum(
+        max(0.0, 1 - abs(row - i)) * max(0.0, 1 - abs(col - j)) * grid[i][j]
+        for i in range(len(grid))
+        for j in range(len(grid[0]))
+    )
+
+
+def unwrapped(phase, quality, seed):
+    """Phases freed of jumps: always the best node beside those done, turned to the mean of those around it."""
+    n_rows, n_cols = quality.shape
+    out, done, waiting = np.array(phase), set(), {seed}
+    while waiting:
+        node = min(waiting, key=lambda ij: (-quality[ij], ij))
+        i, j = node
+        around = [(i + di, j + dj) for di in (-1, 0, 1) for dj in (-1, 0, 1) if (i + di, j + dj) in done]
+        for d in range(len(out)):
+            if around:
+                mean = sum(out[d][a] for a in around) / len(around)
+                out[d][node] += 2 * math.pi * round((mean - out[d][node]) / (2 * math.pi))
+        done.add(node)
+        beside = [(i, j + 1), (i + 1, j), (i, j - 1), (i - 1, j)]
+        waiting |= {(a, b) for a, b in beside if 0 <= a < n_rows and 0 <= b < n_cols}
+        waiting -= done
+    return out
+
+
+def cell_coordinate(point, basis, phase, origin, step):
+    """Cell coordinate of one point: plane wave and local phase."""
+    at = [(x - origin) / step for x in point]
+    return np.array([basis[d] @ point + interpolated(phase[:, :, d], *at) / (2 * math.pi) for d in range(2)])
+
+
+def point_of_cell_coordinate(coordinate, basis, phase, origin, step):
+    """The point with a cell coordinate, by a general root finder."""
+    start = np.linalg.solve(basis, coordinate)
+    found = optimize.root(
+        lambda point: cell_coordinate(point, basis, phase, origin, step) - coordinate, start
+    )
+    return found.x
+
+
+def folded(image, basis, phase, origin, step, n1, n2):
+    """Sums of I, I² and 1 over the pixels, each shared between the four nodes of the cell around it."""
+    sums = np.zeros((3, n1, n2))
+    for point in np.ndindex(image.shape):
+        u, v = cell_coordinate(np.array(point), basis, phase, origin, step) % 1 * (n1, n2)
+        for a in (math.floor(u), math.floor(u) + 1):
+            for b in (math.floor(v), math.floor(v) + 1):
+                share = (1 - abs(u - a)) * (1 - abs(v - b))
+                value = float(image[point])
+                sums[:, a % n1, b % n2] += share * np.array([value, value**2, 1.0])
+    return sums
+
+
+def unfolded(cell, basis, phase, origin, step, shape):
+    """The value of a periodic cell at the cell coordinate of every pixel."""
+    out = np.empty(shape)
+    periodic = np.pad(cell, ((0, 1), (0, 1)), mode="wrap")
+    for point in np.ndindex(*shape):
+        at = cell_coordinate(np.array(point), basis, phase, origin, step) % 1 * cell.shape
+        out[point] = interpolated(periodic, *at)
+    return out
+
+
+def block_sums(image, perfect, offset, gain, limit, block):
+    """Sums of 1, I, P, IP and P² over the pixels of each block that lie within a limit of gain P + offset."""
+    shape = [-(-n // block) for n in image.shape]
+    sums = np.zeros((5, *shape))
+    for r, c in np.ndindex(image.shape):
+        a, b = r // block, c // block
+        i, p = float(image[r, c]), float(perfect[r, c])
+        if math.isinf(limit) or abs(i - offset[a, b] - gain * p) <= limit:
+            sums[:, a, b] += [1, i, p, i * p, p * p]
+    return sums
+
+
+def without_offset(image, offset, block, factor):
+    """Image less an offset that is known at the centres of blocks, times a factor."""
+    return np.array(
+        [
+            [
+                (image[r, c] - interpolated(offset, (r + 0.5) / block - 0.5, (c + 0.5) / block - 0.5))
+                * factor
+                for c in range(image.shape[1])
+            ]
+            for r in range(image.shape[0])
+        ]
+    )
+
+
+# --- Discovery ---------------------------------------------------------------------------------------------
+
+
+def neighbours_of(sublattice, cell, tables):
+    """Index of the site in each neighbouring cell; -1 where there is none."""
+    where = {(s, *c): i for i, (s, c) in enumerate(zip(sublattice, cell.tolist(), strict=True)) if s >= 0}
+    index = np.full((len(cell), max(len(table) for table in tables)), -1)
+    for i, (s, (a, b)) in enumerate(zip(sublattice, cell.tolist(), strict=True)):
+        for k, (other, da, db) in enumerate(tables[s].tolist() if s >= 0 else []):
+            index[i, k] = where.get((other, a + da, b + db), -1)
+    return index
+
+
+def moments_alone(moments, amplitude, rows, index, templates):
+    """Moments less those of the changes next door."""
+    out = []
+    for i in rows:
+        row = moments[i].astype(float)
+        for neighbour, template in zip(index[i], templates[1:], strict=False):
+            if neighbour >= 0:
+                row = row - amplitude[neighbour] * template
+        out.append(row)
+    return np.array(out)
+
+
+def binned(values, position, known, centre, width, side, clip):
+    """Number, sum and sum of squares of the values around each node, outliers left out."""
+    sums = np.zeros((3, *centre.shape))
+    for value, place, counts in zip(values, position / side, known, strict=True):
+        if not counts or abs(value - interpolated(centre, *place)) > clip * interpolated(width, *place):
+            continue
+        node = tuple(min(math.floor(x + 0.5), n - 1) for x, n in zip(place, centre.shape, strict=True))
+        sums[(slice(None), *node)] += [1, value, value**2]
+    return sums
+
+
+def levelled(values, position, centre, width, side):
+    """Values less the local level, in units of the local width."""
+    return np.array(
+        [
+            (value - interpolated(centre, *place)) / interpolated(width, *place)
+            for value, place in zip(values, position / side, strict=True)
+        ]
+    )
+
+
+def smoothed(grid, sigma):
+    """Sum over a Gaussian of weight one, cut at four sigma; nothing beyond the grid."""
+    reach = int(4 * sigma + 0.5)
+    weight = {d: math.exp(-(d**2) / (2 * sigma**2)) for d in range(-reach, reach + 1)}
+    total = sum(weight.values())
+    out = np.zeros(np.shape(grid))
+    for i, j in np.ndindex(out.shape):
+        for a, b in np.ndindex(out.shape):
+            if abs(a - i) <= reach and abs(b - j) <= reach:
+                out[i, j] += weight[a - i] * weight[b - j] / total**2 * grid[a][b]
+    return out
+
+
+def standardised(values, position, host, shape, together=120, clip=2.5, kept=0.9113):
+    """Values less the local mean of the hosts, in units of their local spread, both of them found twice over."""
+    known = host if sum(host) >= 8 else np.ones(len(values), bool)
+    level = np.median(values[known])
+    spread = 1.4826 * np.median(np.abs(values[known] - level)) or 1.0
+    scaled = (values - level) / spread
+    side = math.sqrt(shape[0] * shape[1] / sum(known) * together / 10)
+    grid = (int(shape[0] / side) + 2, int(shape[1] / side) + 2)
+    centre, width = np.zeros(grid), np.ones(grid)
+    for _ in range(2):
+        sums = binned(scaled, position, known, centre, width, side, clip)
+        n, first, second = (smoothed(s, math.sqrt(10 / (4 * math.pi))) for s in sums)
+        prior = 10 / together * n.max()
+        centre = first / (n + prior)
+        scatter = second - 2 * centre * first + centre**2 * n
+        width = np.sqrt(np.maximum((scatter + prior * kept) / (n + prior) / kept, 0.05))
+    return levelled(scaled, position, centre, width, side)
