@@ -16,7 +16,9 @@ from latticewatch.lattice._phase import PhaseField, _interpolate
 MIN_PROMINENCE_SIGMA = 6.0
 MIN_PROMINENCE_SHARE = 0.015
 # Standard deviation, in lattice constants, of the smoothing under which the centre of a column is refined.
-REFINE_SMOOTHING = 0.05
+REFINE_SMOOTHING = 0.06
+# The same under which columns are looked for: below the width of a column in any micrograph that resolves them.
+SMOOTHING = 0.035
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +52,7 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     image : ndarray of shape (height, width), float32
     field : PhaseField
     """
-    shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 12, 128).astype(int)
+    shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 32, 128).astype(int)
     # few pixels cannot fill a fine grid
     fill = np.sqrt(image.size / (8.0 * shape.prod()))
     shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
@@ -65,16 +67,15 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     mean = total / mass
     variance = np.maximum(squares / mass - mean**2, 0)
     error = np.sqrt(variance / mass)
-    columns, height = _columns(mean, error, field)
+    columns, height = _columns(mean, error)
     return UnitCell(mean, error, columns, height)
 
 
 def _columns(
-    mean: NDArray[np.float64], error: NDArray[np.float64], field: PhaseField
+    mean: NDArray[np.float64], error: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Local maxima of the cell that stand out of what separates them from a brighter one."""
-    spacing = float(np.min(np.hypot(*field.vectors.T) / mean.shape))
-    sigma = max(0.7 / spacing, 0.7)
+    sigma = max(SMOOTHING * min(mean.shape), 0.7)
     smooth = ndimage.gaussian_filter(mean, sigma, mode="wrap")
     noise = float(np.median(error)) / (2 * np.sqrt(np.pi) * sigma)
     span = float(np.ptp(smooth))

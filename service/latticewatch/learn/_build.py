@@ -28,6 +28,8 @@ from latticewatch.messages import Role
 
 # Sites in the picture of the force-relaxed layout: all that are not host, and hosts up to this many.
 LAYOUT_SITES = 1500
+LAYOUT_COMPONENTS = 8
+SUBLATTICES_APART = 25.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,14 +205,18 @@ def _laid_out(
     rare = rng.permutation(rare)[: LAYOUT_SITES // 2]
     common = rng.permutation(common)[: LAYOUT_SITES - len(rare)]
     chosen = np.sort(np.concatenate([rare, common]))
-    whitened = np.zeros((len(chosen), model.sublattices[0].whitening.shape[0]))
-    # one whitening for all sublattices, so that they share a picture: that of the brightest
-    whitening = model.sublattices[0].whitening
-    whitened = patches.moments[chosen].astype(float) @ whitening
     if len(chosen) < 8:
         return np.zeros((0, 2), np.float32), np.zeros(0, np.int16)
-    components = IncrementalPCA(n_components="noise", noise_variance=1.0).fit_transform(whitened)[:, :12]
-    if components.shape[1] < 2:
-        components = IncrementalPCA(n_components=2).fit_transform(whitened)
+    components = np.zeros((len(chosen), LAYOUT_COMPONENTS + 1))
+    for s, known in enumerate(model.sublattices):
+        rows = patches.sublattice[chosen] == s
+        if not rows.any():
+            continue
+        whitened = (patches.moments[chosen[rows]] - known.filter.mean) @ known.whitening
+        pca = IncrementalPCA(n_components="noise", noise_variance=1.0).fit(whitened)
+        kept = pca.transform(whitened)[:, :LAYOUT_COMPONENTS]
+        components[rows, : kept.shape[1]] = kept
+        # each sublattice has its own whitening, and its own place in the picture
+        components[rows, -1] = SUBLATTICES_APART * s
     layout = ForceRelaxedLayout(n_neighbors=min(15, len(chosen) - 1), seed=int(rng.integers(2**31)))
     return layout.fit_transform(components).astype(np.float32), ids[chosen]
