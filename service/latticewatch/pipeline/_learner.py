@@ -64,8 +64,9 @@ class Learner:
         """
         if self.model is None:
             return self._learn(analysis)
-        if analysis.model is None or analysis.model.lattice is not self.model.lattice:
-            # started before the model was learnt, or learnt anew
+        known = analysis.model
+        if known is None or known.lattice is not self.model.lattice or known.alias != self.model.alias:
+            # started before the model was learnt, learnt anew, or lost classes to others
             analysis = analyse(analysis.frame, self.model, self.settings)
         result = self._classified(analysis)
         self._lost = 0 if analysis.verdict is not None else self._lost + 1
