@@ -57,7 +57,8 @@ def new_class(
     gaps = np.abs(mean - mixture.mean) / np.maximum(mixture.deviation, deviation)
     if gaps[0] < MIN_SEPARATION or gaps.min() < 2.0:
         return None
-    weight = max(float(mixture.weight.min()), 1e-4)
+    # rare, as the rarest class there is beside the host
+    weight = max(float(mixture.weight[1:].min()), 1e-4) if len(mixture.mean) > 1 else 1e-4
     grown = replace(
         mixture,
         mean=np.append(mixture.mean, mean),
