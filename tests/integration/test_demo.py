@@ -137,8 +137,8 @@ def test_the_frames_stop_with_ctrl_c_and_the_summary_is_still_given(tmp_path: Pa
     assert (tmp_path / "events.sqlite").is_file()
 
 
-def test_the_simulator_ends_with_a_demo_that_is_killed() -> None:
-    with demo() as running:
+def test_the_simulator_ends_with_a_demo_that_is_killed(tmp_path: Path) -> None:
+    with demo("--data-dir", str(tmp_path)) as running:
         running.read_until("waiting; frames: received")
         simulator = [pid for pid in running.left_behind() if pid != running.process.pid]
         assert simulator
