@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -174,7 +176,7 @@ def test_contamination_that_dims_the_frame_slowly_is_no_defect():
     for scene in frames(7, 2, counts=None, defects=[("vacancy", 1, 0.02, 0.0)]):
         fade = 1 - 0.25 * np.linspace(0, 1, SHAPE[1])
         image = np.random.default_rng(8).poisson(150 * scene.clean * fade).astype(np.float32)
-        scenes.append(type(scene)(image, *[getattr(scene, n) for n in list(scene.__dataclass_fields__)[1:]]))
+        scenes.append(replace(scene, image=image))
     model = learnt(scenes)
     for scene in scenes:
         j = judged(model, scene)
