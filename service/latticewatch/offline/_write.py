@@ -54,7 +54,7 @@ def write_results(analysed: AnalysedFile, out: Path, figures: bool = True) -> li
         with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
             draft = Path(folder)
             _write_sites(draft / "sites.csv", analysed.results)
-            _write_json(draft / "classes.json", [_class(entry) for entry in analysed.results[-1].classes])
+            _write_json(draft / "classes.json", [_class(entry) for entry in catalogue(analysed)])
             _write_json(draft / "summary.json", summary(analysed))
             _write_events(draft / "events.jsonl", analysed)
             if figures:
@@ -69,6 +69,12 @@ def write_results(analysed: AnalysedFile, out: Path, figures: bool = True) -> li
     except OSError as error:
         raise FileError(f"{out}: {error.strerror or error}; give a folder that can be written to") from error
     return written
+
+
+def catalogue(analysed: AnalysedFile) -> list[CatalogueEntry]:
+    """Every class that a site of any frame may have, as it was last; one learnt anew has other numbers."""
+    newest = {entry.class_id: entry for result in analysed.results for entry in result.classes}
+    return [newest[class_id] for class_id in sorted(newest)]
 
 
 def summary(analysed: AnalysedFile) -> dict[str, Any]:
@@ -95,7 +101,7 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "sites": len(last.sites),
         "sites_by_role": by_role,
         "defects_per_nm2": by_role["defect"] / area if area else None,
-        "classes": len(last.classes),
+        "classes": len(catalogue(analysed)),
         "events": len(analysed.events),
         "seconds": round(analysed.seconds, 3),
         "note": last.note,
