@@ -79,8 +79,8 @@ def _either(chosen: bool | None, yes: str, no: str) -> str | None:
 def patch_size_of(text: str | None) -> int | Literal["auto"] | None:
     if text is None or text == "auto":
         return text
-    if not (text.isascii() and text.isdigit()):
-        raise ConfigurationError(f"--patch-size {text}: expected a number of pixels or 'auto'")
+    if not (text.isascii() and text.isdigit() and len(text) < 5 and 3 <= int(text) <= 1024):
+        raise ConfigurationError(f"--patch-size {text}: expected 3 to 1024 pixels or 'auto'")
     return int(text)
 
 

@@ -109,7 +109,9 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
         if model is None:
             lattice = find_lattice(image)
             found = lattice.field
-            sites = predict_sites(found, lattice.cell.columns, image.shape, patch_size(lattice, settings) / 2)
+            size = patch_size(lattice, settings)
+            sites = predict_sites(found, lattice.cell.columns, image.shape, size / 2)
+            _check_fit(sites, size, image.shape)
             clock.lap("lattice")
         else:
             found = follow_lattice(image, model.lattice)
@@ -118,6 +120,7 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
                 image, model.lattice, found, ZernikeMoments(model.n_max, model.patch_px), clock
             )
             sites = survey.sites
+            _check_fit(sites, model.patch_px, image.shape)
             patches = gather_patches(
                 [(survey.moments, sites.position, sites.sublattice, sites.cell)],
                 tuple(known.templates for known in model.sublattices),
@@ -168,6 +171,14 @@ def survey_frame(
     return Survey(flat, sites, moments)
 
 
+def _check_fit(sites: Sites, patch_px: int, shape: tuple[int, ...]) -> None:
+    if not len(sites):
+        rows, cols = shape
+        raise NoLatticeError(
+            f"no patch of {patch_px} px lies within {rows} x {cols} px; no lattice found; give a smaller patch size"
+        )
+
+
 def patch_size(lattice: Lattice, settings: AnalysisSettings) -> int:
     """Side of the patches [px]: as set, or from the lattice, odd so that a pixel is at the centre."""
     if settings.patch_size != "auto":
@@ -178,7 +189,8 @@ def patch_size(lattice: Lattice, settings: AnalysisSettings) -> int:
 
 def as_counts(image: NDArray[np.generic]) -> NDArray[np.float32]:
     """The image as float32, gaps (NaN, infinite) filled with the median of the rest."""
-    counts = np.ascontiguousarray(image, np.float32)
+    with np.errstate(over="ignore"):
+        counts = np.ascontiguousarray(image, np.float32)
     if np.issubdtype(image.dtype, np.floating):
         gaps = ~np.isfinite(counts)
         if gaps.any():
