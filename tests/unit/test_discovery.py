@@ -211,6 +211,9 @@ def test_classes_do_not_depend_on_the_order_of_the_sites(scenes, rng):
         np.testing.assert_allclose(a.mixture.mean, b.mixture.mean, atol=1e-6)
         np.testing.assert_allclose(a.mixture.weight, b.mixture.weight, atol=1e-9)
     np.testing.assert_allclose(amplitude[order], other, atol=1e-6)
+    kind = scenes[0].kind[nearest(scenes[0].position, sites.position)[1]]
+    assert not amplitude[kind == "host"].any()
+    np.testing.assert_allclose(amplitude[kind == "vacancy"], -templates[1].height, rtol=0.25)
 
 
 def test_numbers_of_classes_go_on_from_where_they_are_told(scenes):
