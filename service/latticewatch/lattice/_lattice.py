@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
-from latticewatch.lattice._phase import PhaseField, follow_phase, phase_field
+from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, phase_field
 from latticewatch.lattice._profile import ColumnProfile, column_profile
 from latticewatch.lattice._sites import nearest_neighbour_px
-from latticewatch.lattice._spectrum import bragg_peaks, reciprocal_basis
+from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
 
 # A lattice that changed by less than this from one frame to the next is the same one, drifted or distorted.
 MAX_STRAIN = 0.06
 # Where fewer unit cells than this are in view, their average says nothing.
 MIN_CELLS = 25
+# Where a lattice is found it fills at least this share of the window.
+MIN_COVERED_FOUND = 0.5
+# An edge, too, has waves in step along it; a crystal has unit cells farther than four nodes of the phase field from any
+# place without a lattice, this many at least.
+MIN_CELLS_INSIDE = 9
+EDGE_NODES = 4
+# A window to look for a lattice in is no smaller than this.
+MIN_WINDOW_PX = 64
 # In a crystal all Bragg peaks keep to one phase field; in smooth noise they do not.
 MIN_COHERENCE = 0.7
-# A lattice that was followed is taken for what it seems where it is about as even over the frame as it was.
-MIN_EVENNESS = 0.7
+# A lattice that was followed is taken for what it seems where it covers about as much of the frame as it did.
+MIN_COVERED = 0.7
+# Waves weaker than this, in standard deviations of the frame, leaked from something else.
+MIN_STRENGTH = 0.015
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,10 +78,16 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     """
     if min(image.shape) < 16 or np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
-    basis = reciprocal_basis(bragg_peaks(image))
-    if basis is None:
-        raise NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
-    return _measure(image, phase_field(image, basis))
+    why = NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
+    for window in _windows(image.shape):  # type: ignore[arg-type]
+        basis = reciprocal_basis(bragg_peaks(image[window]))
+        if basis is None:
+            continue
+        try:
+            return _measure(image, phase_field(image, basis), window)
+        except NoLatticeError as error:
+            why = error
+    raise why
 
 
 def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
@@ -90,7 +108,7 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     if np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant; no lattice found")
     field = follow_phase(image, known.field.basis)
-    if field.coherence >= MIN_COHERENCE and field.evenness >= MIN_EVENNESS * known.field.evenness:
+    if field.coherence >= MIN_COHERENCE and field.covered >= MIN_COVERED * known.field.covered:
         return field
     found = reciprocal_basis(bragg_peaks(image))
     if found is None:
@@ -108,13 +126,51 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     return field
 
 
-def _measure(image: NDArray[np.float32], field: PhaseField) -> Lattice:
-    if field.coherence < MIN_COHERENCE:
+def _windows(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """The whole frame, then halves and quarters of it on either axis: a small crystal stands out in a small window."""
+    yield slice(None), slice(None)
+    for parts in (2, 4):
+        rows, cols = shape[0] // parts, shape[1] // parts
+        if min(rows, cols) < MIN_WINDOW_PX:
+            return
+        for i in range(2 * parts - 1):
+            for j in range(2 * parts - 1):
+                yield slice(i * rows // 2, i * rows // 2 + rows), slice(j * cols // 2, j * cols // 2 + cols)
+
+
+def _cells_inside(field: PhaseField) -> float:
+    """Unit cells that are well inside what the lattice covers."""
+    covered = field.amplitude > MIN_COVER
+    inside = ndimage.binary_erosion(covered, iterations=EDGE_NODES, border_value=1)
+    return float(inside.sum()) * field.step**2 * abs(float(np.linalg.det(field.basis)))
+
+
+def _covered(field: PhaseField, shape: tuple[int, int], window: tuple[slice, slice]) -> float:
+    """Share of a window that the lattice covers."""
+    nodes = []
+    for axis, part in enumerate(window):
+        at = field.origin + field.step * np.arange(field.amplitude.shape[axis])
+        start, stop, _ = part.indices(shape[axis])
+        nodes.append(np.flatnonzero((at >= start) & (at < stop)))
+    inside = field.amplitude[np.ix_(*nodes)]
+    return float((inside > MIN_COVER).mean()) if inside.size else 0.0
+
+
+def _measure(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, slice]) -> Lattice:
+    if field.coherence < MIN_COHERENCE or field.strength < MIN_STRENGTH:
         raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
-    cell = unit_cell(image, field)
-    n_cells = image.size * abs(float(np.linalg.det(field.basis)))
+    if _covered(field, image.shape, window) < MIN_COVERED_FOUND:  # type: ignore[arg-type]
+        raise NoLatticeError("the lattice covers less than half of where it was looked for; no lattice found")
+    if field.lattice_constant > min(image.shape) / MIN_PERIODS_IN_VIEW:
+        raise NoLatticeError(
+            f"a lattice constant of {field.lattice_constant:.0f} px is more than a fifth of the frame; no lattice found"
+        )
+    if _cells_inside(field) < MIN_CELLS_INSIDE:
+        raise NoLatticeError("the lattice is no wider than an edge; no lattice found")
+    n_cells = field.covered * image.size * abs(float(np.linalg.det(field.basis)))
     if n_cells < MIN_CELLS:
         raise NoLatticeError(f"only {n_cells:.0f} unit cells in view, {MIN_CELLS} needed; no lattice found")
+    cell = unit_cell(image, field)
     if not len(cell.columns):
         raise NoLatticeError("the average unit cell shows no column; no lattice found")
     spacing = nearest_neighbour_px(field, cell)

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 SMOOTHING_CELLS = 1.5
 # Below this share of the usual amplitude there is no lattice of this grain.
 MIN_AMPLITUDE = 0.4
+# Above this share the frame counts as covered: half the lattice is missing at the very edge of a hole.
+MIN_COVER = 0.6
 # Harmonics whose phases are combined when a lattice is found, and when it is only followed.
 MAX_HARMONICS = 8
 HARMONICS_FOLLOWED = 3
@@ -47,8 +49,10 @@ class PhaseField:
         Distance of the nodes [px].
     coherence : float
         How well the higher harmonics keep to the phases of the first two, 0 to 1; near 0 in a noise field.
-    evenness : float
-        Tenth percentile of the amplitude inside the frame; near 1 where one lattice fills it.
+    covered : float
+        Share of the frame that the lattice covers.
+    strength : float
+        Amplitude of the waves over the standard deviation of the frame; tiny where they only leaked from a slope.
     """
 
     basis: NDArray[np.float64]
@@ -57,7 +61,8 @@ class PhaseField:
     origin: float
     step: float
     coherence: float = 1.0
-    evenness: float = 1.0
+    covered: float = 1.0
+    strength: float = 1.0
 
     @property
     def vectors(self) -> NDArray[np.float64]:
@@ -195,7 +200,8 @@ def _follow(image: NDArray[np.float32], demodulate: _Demodulator) -> PhaseField:
     _, waves = demodulate(image)
     amplitude = np.sqrt((np.abs(waves) ** 2).sum(0))
     inner = demodulate.mass > 0.3 * demodulate.mass.max()
-    usual = float(np.quantile(amplitude[inner], 0.7)) if inner.any() else 1.0
+    # the lattice may cover a small part of the frame only
+    usual = float(np.quantile(amplitude[inner], 0.96)) if inner.any() else 1.0
     amplitude = amplitude / max(usual, np.finfo(float).tiny)
 
     seed = np.unravel_index(np.argmax(np.where(inner, amplitude, 0)), amplitude.shape)
@@ -209,7 +215,8 @@ def _follow(image: NDArray[np.float32], demodulate: _Demodulator) -> PhaseField:
         float(demodulate.rows[0]),
         float(demodulate.rows[1] - demodulate.rows[0]),
         coherence,
-        float(np.quantile(amplitude[inner], 0.1)) if inner.any() else 0.0,
+        float((amplitude[inner] > MIN_COVER).mean()) if inner.any() else 0.0,
+        usual / max(float(image[::4, ::4].std()), float(np.finfo(float).tiny)),
     )
 
 

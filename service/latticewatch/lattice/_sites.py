@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.lattice._cell import UnitCell
-from latticewatch.lattice._phase import MIN_AMPLITUDE, PhaseField
+from latticewatch.lattice._phase import MIN_COVER, PhaseField
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ def predict_sites(
         position = field.positions(cells + column)
         last = np.array([height - 1, width - 1]) - margin
         inside = np.logical_and((position >= margin).all(1), (position <= last).all(1))
-        inside[np.flatnonzero(inside)] = field.amplitude_at(position[inside]) > MIN_AMPLITUDE
+        inside[np.flatnonzero(inside)] = field.amplitude_at(position[inside]) > MIN_COVER
         parts.append(
             (position[inside], np.full(inside.sum(), index, np.int16), cells[inside].astype(np.int32))
         )
