@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,6 +19,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from latticewatch.elements import parse_material
 from latticewatch.errors import ConfigurationError
 
 
@@ -54,8 +55,23 @@ class AnalysisSettings(Section):
     learning_frames: int = Field(
         default=5, ge=1, le=100, description="Frames gathered before classes are discovered."
     )
+    material: str | None = Field(
+        default=None,
+        max_length=64,
+        description="Formula, or columns brightest first; names simulated classes, and nothing else.",
+    )
     threads: int = Field(default=2, ge=1, le=64)
     seed: int = 0
+
+    @field_validator("material")
+    @classmethod
+    def _material_is_readable(cls, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                parse_material(text)
+            except ConfigurationError as error:
+                raise ValueError(str(error)) from error
+        return text
 
 
 class ServeSettings(Section):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from latticewatch.features import ZernikeMoments
 from latticewatch.lattice import Flattened, Lattice, Sites
 from latticewatch.learn._catalogue import (
+    PATCHES_AVERAGED,
     CatalogueEntry,
     average_patch,
     defect_name,
@@ -18,9 +19,11 @@ from latticewatch.learn._catalogue import (
     neighbour_name,
     unique,
 )
+from latticewatch.learn._confirmation import confirmed
 from latticewatch.learn._discovery import Patches, discover, gather_patches, visible_neighbours
 from latticewatch.learn._layout import ForceRelaxedLayout
 from latticewatch.learn._model import Model, Verdict
+from latticewatch.learn._neighbours import least_disturbed
 from latticewatch.learn._pca import IncrementalPCA
 from latticewatch.learn._sublattice import SublatticeModel
 from latticewatch.learn._templates import sublattice_templates
@@ -55,6 +58,7 @@ def learn_model(
     zernike: ZernikeMoments,
     *,
     invariant: bool = False,
+    material: str | None = None,
     version: int = 1,
     first_class: int = 0,
     seed: int = 0,
@@ -70,6 +74,8 @@ def learn_model(
     zernike : ZernikeMoments
     invariant : bool, optional
         Orientations and mirror images of a motif are one class.
+    material : str, optional
+        Formula or columns, for the names of simulated classes; see `latticewatch.elements.parse_material`.
     version, first_class : int, optional
         Version of the model, and number of its first class.
     seed : int, optional
@@ -83,11 +89,22 @@ def learn_model(
         templates,
         flat.image.shape,  # type: ignore[arg-type]
     )
-    found, _ = discover(patches, templates, seed)
+    found, _ = discover(patches, templates, seed, np.stack([zernike.n_, zernike.m_]))
     numbered, drafts = _number(found, patches, first_class, invariant)
-    model = Model(version, lattice, zernike.patch_size, zernike.n_max, flat.scale, numbered, drafts)
+    model = Model(
+        version,
+        lattice,
+        zernike.patch_size,
+        zernike.n_max,
+        flat.scale,
+        numbered,
+        drafts,
+        invariant=invariant,
+        material=material,
+    )
     verdict = model.classify(patches)
-    model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
+    described = _described(model, verdict, surveys, patches, rng)
+    model = replace(model, classes=confirmed(model, described))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
 
@@ -108,9 +125,15 @@ def _number(
         )
         return number
 
+    # with orientations set aside, equivalent sublattices share their classes
+    twin = {s: model.group for s, model in enumerate(found) if invariant and model.group != s}
     for s, model in enumerate(found):
+        if s in twin:
+            continue
         ids[s][0] = add(f"{letter(s)} host", "host", s, None, None, float(model.mixture.weight[0]))
     for s, model in enumerate(found):
+        if s in twin:
+            continue
         mixture = model.mixture
         for k in range(1, len(mixture.mean)):
             distance = mixture.mean[k] - mixture.mean[0]
@@ -123,6 +146,8 @@ def _number(
                 abs(float(distance)),
                 float(mixture.weight[k]),
             )
+    for s, first in twin.items():
+        ids[s] = ids[first].copy()
     models = [
         replace(m, class_ids=i, neighbour_class={}, odd_ids=-2 - m.odd_ids)
         for m, i in zip(found, ids, strict=True)
@@ -138,12 +163,13 @@ def _number(
     grouped: dict[tuple[int, int], int] = {}
     for s, direction, other, component in visible_neighbours(found, patches, verdict):
         defect = int(ids[other][component])
-        if invariant and (s, defect) in grouped:
-            models[s].neighbour_class[direction, defect] = grouped[s, defect]
+        kind = twin.get(s, s), defect
+        if invariant and kind in grouped:
+            models[s].neighbour_class[direction, defect] = grouped[kind]
             continue
         offset = None if invariant else found[s].templates.offset[direction]
         number = add(neighbour_name(s, names[defect], offset), "neighbour", s, int(ids[s][0]), None, 0.0)
-        models[s].neighbour_class[direction, defect] = grouped[s, defect] = number
+        models[s].neighbour_class[direction, defect] = grouped[kind] = number
     return tuple(models), tuple(entries)
 
 
@@ -165,17 +191,20 @@ def _described(
     """Average patch, number, prior and separation of every class."""
     best = verdict.posterior.argmax(1)
     counts = np.bincount(best, minlength=len(model.classes) + 1)
+    defect = np.array([entry.role == "defect" for entry in model.classes] + [True])[best]
     out = []
     for k, entry in enumerate(model.classes):
         members = best == k
-        weight, patch = 0, np.zeros((model.patch_px, model.patch_px))
+        averaged = least_disturbed(np.flatnonzero(members), defect, patches.index)
+        weight, counted, patch = 0, 0, np.zeros((model.patch_px, model.patch_px))
         for number, survey in enumerate(surveys):
-            here = members & (patches.frame == number)
-            if here.any():
-                patch += here.sum() * average_patch(
+            here = averaged[patches.frame[averaged] == number]
+            if len(here):
+                patch += len(here) * average_patch(
                     survey.flat.image, patches.position[here], model.patch_px, rng
                 )
-                weight += int(here.sum())
+                weight += len(here)
+                counted += min(len(here), PATCHES_AVERAGED)
         sites = max(int((patches.sublattice == entry.sublattice).sum()), 1)
         separation = entry.separation
         if entry.role == "neighbour" and members.any() and entry.host_class is not None:
@@ -189,6 +218,7 @@ def _described(
                 prior=float(counts[k]) / sites,
                 separation=separation,
                 average=(patch / max(weight, 1)).astype(np.float32),
+                averaged=counted,
             )
         )
     return tuple(out)

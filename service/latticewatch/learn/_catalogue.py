@@ -39,9 +39,15 @@ class CatalogueEntry:
     average : ndarray of shape (patch_px, patch_px), float32
         Average patch, background removed, host columns near 1.
     template : str or None
-        Best matching simulated class.
+        Best matching simulated class; None where none matches, or nothing was compared.
     score : float or None
-        How well it matches, 0 to 1.
+        How well the nearest simulated class matches, 0 to 1; None where nothing was compared.
+    runner_up : tuple of (str, float) or None
+        The next best one and its score; where none matches, the nearest.
+    template_patch : ndarray of shape (patch_px, patch_px), float32, or None
+        Simulated patch of the nearest class, on the scale of `average`.
+    averaged : int
+        Patches in `average`; 0 where they were not counted.
     """
 
     class_id: int
@@ -55,6 +61,9 @@ class CatalogueEntry:
     average: NDArray[np.float32]
     template: str | None = None
     score: float | None = None
+    runner_up: tuple[str, float] | None = None
+    template_patch: NDArray[np.float32] | None = None
+    averaged: int = 0
 
     def with_total(self, total: int, prior: float) -> CatalogueEntry:
         """The same class, counted on."""
@@ -77,8 +86,12 @@ def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | N
     """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart."""
     if offset is None:
         return f"{letter(sublattice)} beside {defect}"
-    octant = round(float(np.degrees(np.arctan2(-offset[0], offset[1]))) / 45) % 8
-    return f"{letter(sublattice)} beside {defect} {ARROWS[octant]}"
+    return f"{letter(sublattice)} beside {defect} {arrow(offset)}"
+
+
+def arrow(offset: NDArray[np.float64]) -> str:
+    """The arrow nearest to a direction (row, column) in the picture."""
+    return ARROWS[round(float(np.degrees(np.arctan2(-offset[0], offset[1]))) / 45) % 8]
 
 
 def unique(name: str, taken: set[str]) -> str:

@@ -61,6 +61,10 @@ class Model:
     embedding : ndarray of shape (m, 2), float32
         Force-relaxed layout of sites that were learnt from.
     embedding_class : ndarray of shape (m,), int16
+    invariant : bool
+        Orientations and mirror images of a motif are one class.
+    material : str or None
+        What a person says the specimen is, for names of simulated classes.
     """
 
     version: int
@@ -73,6 +77,8 @@ class Model:
     alias: dict[int, int] = field(default_factory=dict)
     embedding: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     embedding_class: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    invariant: bool = False
+    material: str | None = None
 
     @property
     def class_ids(self) -> NDArray[np.int16]:

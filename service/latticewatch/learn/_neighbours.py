@@ -77,3 +77,27 @@ def without_neighbours(moments, amplitude, rows, index, templates):  # pragma: n
                 for p in range(moments.shape[1]):
                     out[m, p] -= amplitude[j] * templates[k + 1, p]
     return out
+
+
+def least_disturbed(
+    members: NDArray[np.intp], defect: NDArray[np.bool_], index: NDArray[np.int32], needed: int = 3
+) -> NDArray[np.intp]:
+    """Those of some sites that have the fewest defects around.
+
+    Beside a rare class, one defect more in one patch would show in the average of the class.
+
+    Parameters
+    ----------
+    members : ndarray of shape (m,), intp
+    defect : ndarray of shape (n,), bool
+        Sites that are defects.
+    index : ndarray of shape (n, k), int32
+        Neighbours of every site.
+    needed : int, optional
+        So many are kept at least, where there are so many.
+    """
+    if len(members) <= needed:
+        return members
+    around = index[members]
+    number = (defect[around] & (around >= 0)).sum(1)
+    return members[number <= np.partition(number, needed - 1)[needed - 1]]

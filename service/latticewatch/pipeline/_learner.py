@@ -184,6 +184,7 @@ class Learner:
             reference,
             zernike,
             invariant=self.settings.invariant,
+            material=self.settings.material,
             version=self._version + 1,
             first_class=self._next_class,
             seed=self.settings.seed,
