@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -70,7 +71,7 @@ class AnalysisSettings(Section):
             try:
                 parse_material(text)
             except ConfigurationError as error:
-                raise ValueError(str(error)) from error
+                raise PydanticCustomError("material", "{reason}", {"reason": str(error)}) from error
         return text
 
 

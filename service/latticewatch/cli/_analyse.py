@@ -28,6 +28,9 @@ def analyse(
     invariant: Annotated[
         bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
     ] = None,
+    material: Annotated[
+        str | None, typer.Option(metavar="FORMULA", help="WS2, or brightest column first Se2,W: names only.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For the samples that are drawn.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
 ) -> None:
@@ -40,7 +43,12 @@ def analyse(
     from latticewatch.offline import analyse_file, summary, write_results
 
     settings = load_settings(
-        analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant, "seed": seed}
+        analysis={
+            "patch_size": patch_size_of(patch_size),
+            "invariant": invariant,
+            "material": material,
+            "seed": seed,
+        }
     ).analysis
     # every file is opened before the first is analysed: a wrong name costs no time
     opened = [read_frames(path, channel, pixel_size) for path in files]

@@ -89,16 +89,30 @@ class ClassSummary(Written):
         default=None, description="Distance d' of the centroid from its host [sigma]."
     )
     colour: str = Field(pattern=r"^#[0-9a-f]{6}$")
-    template: str | None = None
-    score: float | None = None
+    template: str | None = Field(
+        default=None, description="Simulated class that it looks like; absent where none matches."
+    )
+    score: float | None = Field(
+        default=None,
+        description="How well the nearest simulated class matches, 0 to 1; absent if not compared.",
+    )
+    runner_up: tuple[str, float] | None = Field(
+        default=None, description="Next best simulated class and its score; the nearest where none matches."
+    )
 
 
 class ClassDetail(ClassSummary):
-    """A class with its average patch."""
+    """A class with its average patch, and the simulated one that comes nearest."""
 
     patch_px: int
     pixel_size_nm: float | None
     average: list[list[float]] = Field(description="Average patch, host columns near 1.")
+    template_patch: list[list[float]] | None = Field(
+        default=None, description="Simulated patch of the nearest class, on the same scale."
+    )
+    difference: list[list[float]] | None = Field(
+        default=None, description="Average patch less the simulated one."
+    )
 
 
 class ClassPatch(Written):

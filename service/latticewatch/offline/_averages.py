@@ -1,4 +1,4 @@
-"""What each class looks like on average, and how that differs from its host."""
+"""What each class looks like on average, how that differs from its host, and the simulated class beside it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ORDER: tuple[Role, ...] = ("host", "defect", "neighbour", "unknown")
 
 
 def classes_figure(result: FrameResult) -> Figure:
-    """The average patch of each class beside its difference from the host.
+    """The average patch of each class and its difference from the host; below, its template and what that leaves.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def classes_figure(result: FrameResult) -> Figure:
     -------
     matplotlib.figure.Figure
         1600 px wide, a section for each sublattice, its host first. The average patches of a sublattice share their
-        grey levels; each difference has limits of its own, written below it.
+        grey levels, and so do the templates; each difference has limits of its own, written below it.
 
     Raises
     ------
@@ -87,8 +87,8 @@ class _Section:
         self._panel = (self._cell - PANEL_GAP) / 2
         self._low, self._high = _levels([entry.average for entry in members])
         self._hosts = {entry.class_id: entry for entry in result.classes if entry.role == "host"}
-        # each class with the corner of its text and the top of its panels
-        self._placed: list[tuple[CatalogueEntry, float, float, float]] = []
+        # each class with the corner of its text, the top of its panels and that of its template's
+        self._placed: list[tuple[CatalogueEntry, float, float, float, float]] = []
 
     def write(self, top: float) -> float:
         """Write the text, leave room for the panels; returns where the next section begins."""
@@ -100,16 +100,27 @@ class _Section:
             lefts = [MARGIN + index * (self._cell + CELL_GAP) for index in range(len(row))]
             placed = list(zip(row, lefts, strict=True))
             panels = 0.04 + max(self._describe(left, top, entry) for entry, left in placed)
-            self._placed += [(entry, left, top, panels) for entry, left in placed]
             captions = panels + self._panel + 0.02
+            templates = captions + line_height(SMALL) + 0.04
+            self._placed += [(entry, left, top, panels, templates) for entry, left in placed]
             for entry, left in placed:
-                page.write(left, captions, ["average"], SMALL, colour=QUIET)
-                difference = self._difference(entry)
-                if difference is not None:
-                    caption = f"minus host, ±{_limit(difference):.2g}"
-                    page.write(left + self._panel + PANEL_GAP, captions, [caption], SMALL, colour=QUIET)
-            top = captions + line_height(SMALL) + ROW_GAP
+                self._caption(left, captions, "average", "minus host", self._difference(entry))
+                if entry.template_patch is not None:
+                    self._caption(
+                        left, templates + self._panel + 0.02, "template", "minus template", _left(entry)
+                    )
+            compared = any(entry.template_patch is not None for entry in row)
+            top = (templates + self._panel + 0.02 if compared else captions) + line_height(SMALL) + ROW_GAP
         return top
+
+    def _caption(
+        self, left: float, top: float, patch: str, other: str, difference: NDArray[np.float32] | None
+    ) -> None:
+        """Words below two panels: a patch, and a difference with its limit."""
+        self._page.write(left, top, [patch], SMALL, colour=QUIET)
+        if difference is not None:
+            words = f"{other}, ±{_limit(difference):.2g}"
+            self._page.write(left + self._panel + PANEL_GAP, top, [words], SMALL, colour=QUIET)
 
     def _describe(self, left: float, top: float, entry: CatalogueEntry) -> float:
         """Name, role, number and separation of a class; returns where that ends."""
@@ -128,7 +139,7 @@ class _Section:
 
     def draw(self, looks: dict[int, Look]) -> None:
         """Draw the panels; the page must have its height."""
-        for entry, left, top, panels in self._placed:
+        for entry, left, top, panels, templates in self._placed:
             chip = self._page.axes(left, top + (line_height(TEXT) - CHIP) / 2, CHIP, CHIP)
             chip.set_facecolor(looks[entry.class_id].colour)
             _bare(chip)
@@ -140,6 +151,10 @@ class _Section:
                 self._patch(right, panels, difference, "RdBu_r", -limit, limit)
             elif entry is self._members[0]:
                 self._grey_scale(right, panels)
+            if entry.template_patch is not None:
+                limit = _limit(_left(entry))
+                self._patch(left, templates, entry.template_patch, "gray", self._low, self._high)
+                self._patch(right, templates, _left(entry), "RdBu_r", -limit, limit)
 
     def _patch(
         self, left: float, top: float, patch: NDArray[np.float32], colours: str, low: float, high: float
@@ -194,6 +209,12 @@ def _limit(difference: NDArray[np.float32]) -> float:
     return float(np.abs(difference).max()) or 1.0
 
 
+def _left(entry: CatalogueEntry) -> NDArray[np.float32]:
+    """What the template leaves of the average patch."""
+    assert entry.template_patch is not None
+    return entry.average - entry.template_patch
+
+
 def _facts(entry: CatalogueEntry, result: FrameResult) -> list[str]:
     """Lines of text about a class."""
     role = entry.role
@@ -208,6 +229,11 @@ def _facts(entry: CatalogueEntry, result: FrameResult) -> list[str]:
     if entry.template is not None:
         score = "" if entry.score is None else f" · score {entry.score:.2f} of 1"
         facts.append(f"looks like {entry.template}{score}")
+    elif entry.score is not None:
+        facts.append("looks like no simulated class")
+    if entry.runner_up is not None:
+        word = "then" if entry.template is not None else "nearest"
+        facts.append(f"{word} {entry.runner_up[0]} · {entry.runner_up[1]:.2f}")
     return facts
 
 

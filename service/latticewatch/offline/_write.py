@@ -10,6 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from latticewatch import __version__
 from latticewatch.errors import FileError
 from latticewatch.offline._run import AnalysedFile
@@ -146,8 +149,16 @@ def _class(entry: CatalogueEntry) -> dict[str, Any]:
         "separation_sigma": entry.separation,
         "template": entry.template,
         "score": entry.score,
-        "average": [[round(float(v), 5) for v in row] for row in entry.average],
+        "runner_up": None
+        if entry.runner_up is None
+        else {"template": entry.runner_up[0], "score": entry.runner_up[1]},
+        "average": _rows(entry.average),
+        "template_patch": None if entry.template_patch is None else _rows(entry.template_patch),
     }
+
+
+def _rows(patch: NDArray[np.float32]) -> list[list[float]]:
+    return [[round(float(value), 5) for value in row] for row in patch]
 
 
 def _write_events(path: Path, analysed: AnalysedFile) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
+from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from latticewatch.errors import UnknownClassError
@@ -13,12 +15,14 @@ from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary, colour_
 from latticewatch.pipeline import CatalogueEntry
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import TheHub, reply
-from latticewatch.serve._picture import patch_png
+from latticewatch.serve._picture import patch_png, signed_png
 
 router = APIRouter(prefix="/v1/classes", tags=["classes"], dependencies=[Depends(read_scope)])
 
 ClassId = Annotated[int, Path(ge=0, le=2**31 - 1)]
+Size = Annotated[int, Query(ge=16, le=1024, description="Side [px]")]
 NOT_FOUND: dict[int | str, dict] = {404: {"description": "The catalogue does not hold this class."}}
+PICTURE = NOT_FOUND | {200: {"content": {"image/png": {}}}}
 
 
 def summary_of(state: LiveState, entry: CatalogueEntry) -> ClassSummary:
@@ -36,6 +40,7 @@ def summary_of(state: LiveState, entry: CatalogueEntry) -> ClassSummary:
         colour=colour_of(entry.class_id, entry.role),
         template=entry.template,
         score=entry.score,
+        runner_up=entry.runner_up,
     )
 
 
@@ -60,28 +65,49 @@ async def classes(hub: TheHub) -> list[ClassSummary]:
 
 @router.get("/{class_id}", response_model=ClassDetail, responses=NOT_FOUND)
 async def one_class(hub: TheHub, class_id: ClassId) -> Response:
-    """One class with its average patch."""
+    """One class with its average patch and the simulated one that comes nearest."""
     state = hub.engine.state
     entry = _entry(state, class_id)
+    template = entry.template_patch
     detail = ClassDetail(
         **summary_of(state, entry).model_dump(),
         patch_px=max(entry.average.shape),
         pixel_size_nm=state.result.pixel_size_nm if state.result else None,
         average=entry.average.astype(float).tolist(),
+        template_patch=None if template is None else template.astype(float).tolist(),
+        difference=None if template is None else (entry.average - template).astype(float).tolist(),
     )
     return reply(detail)
 
 
-@router.get(
-    "/{class_id}/average.png",
-    responses=NOT_FOUND | {200: {"content": {"image/png": {}}}},
-    response_class=Response,
-)
-def average_png(
-    hub: TheHub, class_id: ClassId, size: Annotated[int, Query(ge=16, le=1024, description="Side [px]")] = 128
-) -> Response:
+@router.get("/{class_id}/average.png", responses=PICTURE, response_class=Response)
+def average_png(hub: TheHub, class_id: ClassId, size: Size = 128) -> Response:
     """The average patch as a picture, stretched from its darkest to its brightest pixel."""
     return Response(patch_png(_entry(hub.engine.state, class_id).average, size), media_type="image/png")
+
+
+@router.get("/{class_id}/template.png", responses=PICTURE, response_class=Response)
+def template_png(hub: TheHub, class_id: ClassId, size: Size = 128) -> Response:
+    """The simulated patch that comes nearest, in the grey levels of the average patch."""
+    entry = _entry(hub.engine.state, class_id)
+    return Response(patch_png(_template(entry), size, entry.average), media_type="image/png")
+
+
+@router.get("/{class_id}/difference.png", responses=PICTURE, response_class=Response)
+def difference_png(hub: TheHub, class_id: ClassId, size: Size = 128) -> Response:
+    """Average less simulated patch: red is more, blue is less, full at half the range of the average patch."""
+    entry = _entry(hub.engine.state, class_id)
+    limit = float(np.ptp(entry.average)) / 2
+    return Response(signed_png(entry.average - _template(entry), limit, size), media_type="image/png")
+
+
+def _template(entry: CatalogueEntry) -> NDArray[np.float32]:
+    if entry.template_patch is None:
+        raise HTTPException(
+            404,
+            f"class {entry.class_id}: compared with no simulated class, because no site of it was averaged",
+        )
+    return entry.template_patch
 
 
 @router.patch(

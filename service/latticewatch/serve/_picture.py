@@ -17,6 +17,8 @@ from latticewatch.messages import colour_of
 from latticewatch.pipeline import ROLES
 
 T = TypeVar("T")
+# Ends of the colour scale of differences.
+MORE, LESS = np.array([178.0, 24.0, 43.0]), np.array([33.0, 102.0, 172.0])
 
 
 class PictureCache:
@@ -100,13 +102,39 @@ def _ring_defects(image: Image.Image, state: LiveState, factor: int) -> None:
         )
 
 
-def patch_png(average: NDArray[np.float32], size: int) -> bytes:
-    """An average patch as PNG, each of its pixels a square, the longest side about ``size``."""
-    finite = np.where(np.isfinite(average), average, 0.0)
-    low, high = float(finite.min()), float(finite.max())
-    grey = np.round((finite - low) * (255.0 / (high - low) if high > low else 0.0)).astype(np.uint8)
-    factor = max(1, size // max(grey.shape))
-    return _encoded(Image.fromarray(np.kron(grey, np.ones((factor, factor), np.uint8))))
+def patch_png(patch: NDArray[np.float32], size: int, levels: NDArray[np.float32] | None = None) -> bytes:
+    """A patch as PNG, each of its pixels a square, the longest side about ``size``.
+
+    Parameters
+    ----------
+    patch : ndarray of shape (height, width), float32
+    size : int
+        Longest side wanted [px].
+    levels : ndarray, optional
+        Patch whose darkest and brightest pixel are black and white; without it, this one.
+    """
+    finite = _finite(patch)
+    of = finite if levels is None else _finite(levels)
+    low, high = float(of.min()), float(of.max())
+    scaled = (finite - low) * (255.0 / (high - low) if high > low else 0.0)
+    return _encoded(Image.fromarray(_enlarged(np.round(np.clip(scaled, 0, 255)).astype(np.uint8), size)))
+
+
+def signed_png(difference: NDArray[np.float32], limit: float, size: int) -> bytes:
+    """A difference as PNG: white where there is none, red for more and blue for less, full at ± ``limit``."""
+    share = np.clip(_finite(difference) / (limit or 1.0), -1.0, 1.0)[..., None]
+    colour = np.where(share > 0, MORE, LESS)
+    mixed = np.round(255.0 + np.abs(share) * (colour - 255.0)).astype(np.uint8)
+    return _encoded(Image.fromarray(_enlarged(mixed, size)))
+
+
+def _finite(patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(np.isfinite(patch), patch, np.float32(0.0))
+
+
+def _enlarged(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    factor = max(1, size // max(pixels.shape[:2]))
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _encoded(image: Image.Image) -> bytes:

@@ -92,11 +92,14 @@ export class ClassCards {
     image.alt = `Average patch of class ${summary.name}`;
     const parts = [summary.separation === null ? "reference" : `d′ ${fixed(summary.separation, 1)} σ`];
     if (summary.template !== null) parts.push(`like ${summary.template} ${percent(summary.score)}`);
+    else if (summary.score !== null) parts.push("like no simulated class");
     parts.push(`${integer(summary.total)} seen`);
     setText(meta, parts.join(" · "));
     meta.title =
       "d′: distance of the class from the host of its sublattice, in standard deviations of the noise. " +
-      "Seen: sites of this class in all frames since learning.";
+      "Seen: sites of this class in all frames since learning." +
+      (summary.score === null ? "" : " Like: share of its difference from the host that the simulated class explains.") +
+      (summary.runner_up === null ? "" : ` Next: ${summary.runner_up[0]} ${percent(summary.runner_up[1])}.`);
   }
 
   /** @param {Map<number, number>} counts by class @param {import("./history.js").CountHistory} history */
