@@ -279,9 +279,12 @@ def standardised(values, position, host, shape, together=120, clip=2.5, kept=0.9
     centre, width = np.zeros(grid), np.ones(grid)
     for _ in range(2):
         sums = binned(scaled, position, known, centre, width, side, clip)
-        n, first, second = (smoothed(s, math.sqrt(10 / (4 * math.pi))) for s in sums)
+        near = math.sqrt(10 / (4 * math.pi))
+        n, first = smoothed(sums[0], near), smoothed(sums[1], near)
         prior = 10 / together * n.max()
         centre = first / (n + prior)
-        scatter = second - 2 * centre * first + centre**2 * n
+        # the spread is that of four times as many sites
+        scatter = smoothed(sums[2] - 2 * centre * sums[1] + centre**2 * sums[0], 2 * near)
+        n = smoothed(sums[0], 2 * near)
         width = np.sqrt(np.maximum((scatter + prior * kept) / (n + prior) / kept, 0.05))
     return levelled(scaled, position, centre, width, side)

@@ -18,6 +18,8 @@ WINDOW_CELLS = 2.5
 CLIP_SIGMA = 3.0
 # The same for the noise of single pixels, whose distribution has the long tail of few counts.
 NOISE_CLIP_SIGMA = 4.0
+# Share of a column's height to which the average cell, resampled, says what a pixel should be. It counts as noise.
+MODEL_ERROR = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +107,21 @@ def _gain(sums: NDArray[np.float64]) -> float:
 
 def _smooth_offset(sums: NDArray[np.float64], gain: float, sigma: float) -> NDArray[np.float64]:
     """Background of every block from those around it."""
+    left = sums[1] - gain * sums[2]
+    plane = _plane(left, sums[0])
     mass = ndimage.gaussian_filter(sums[0], sigma, mode="constant")
-    total = ndimage.gaussian_filter(sums[1] - gain * sums[2], sigma, mode="constant")
-    return total / np.maximum(mass, 1e-6 * mass.max())
+    total = ndimage.gaussian_filter(left - plane * sums[0], sigma, mode="constant")
+    return plane + total / np.maximum(mass, 1e-6 * mass.max())
+
+
+def _plane(total: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted least-squares plane: a mean over a window that the edge of the frame cuts would be off a slope."""
+    rows, cols = np.meshgrid(*(np.linspace(-1, 1, n) for n in mass.shape), indexing="ij")
+    design = np.stack([np.ones(mass.size), rows.ravel(), cols.ravel()], 1)
+    weight = np.sqrt(mass.ravel())[:, None]
+    target = total.ravel() / np.maximum(weight[:, 0], 1e-9)
+    fit = np.linalg.lstsq(design * weight, target, rcond=None)[0]
+    return (design @ fit).reshape(mass.shape)
 
 
 def _spread(
@@ -139,7 +153,7 @@ def _pixel_noise(flat: NDArray[np.float32], perfect: NDArray[np.float32]) -> Pix
     design = np.stack([np.ones_like(at), np.maximum(at, 0)], 1)
     weight = 1 / np.maximum(variance, 1e-3 * variance.max() + 1e-12)
     read, shot = np.linalg.lstsq(design * weight[:, None], variance * weight, rcond=None)[0]
-    least = max(1e-3 * float(variance.max()), 1e-10)
+    least = max(1e-3 * float(variance.max()), MODEL_ERROR**2)
     return PixelNoise(max(float(read), least), max(float(shot), 0.0))
 
 

@@ -11,13 +11,15 @@ from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
-from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, phase_field
+from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._profile import ColumnProfile, column_profile
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
 
 # A lattice that changed by less than this from one frame to the next is the same one, drifted or distorted.
 MAX_STRAIN = 0.06
+# Below this, waves of the lattice as it was follow it without loss.
+SMALL_STRAIN = 0.01
 # Where fewer unit cells than this are in view, their average says nothing.
 MIN_CELLS = 25
 # Where a lattice is found it fills at least this share of the window.
@@ -109,7 +111,12 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
         raise NoLatticeError("the image is constant; no lattice found")
     field = follow_phase(image, known.field.basis)
     if field.coherence >= MIN_COHERENCE and field.covered >= MIN_COVERED * known.field.covered:
-        return field
+        change = mean_slope(field)
+        strain = float((np.hypot(*change.T) / np.hypot(*known.field.basis.T)).max())
+        if strain < SMALL_STRAIN:
+            return field
+        if strain < MAX_STRAIN:
+            return phase_field(image, known.field.basis + change)
     found = reciprocal_basis(bragg_peaks(image))
     if found is None:
         raise NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")

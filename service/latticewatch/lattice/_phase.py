@@ -109,7 +109,7 @@ def phase_field(image: NDArray[np.float32], basis: NDArray[np.float64]) -> Phase
     """
     for _ in range(2):
         field = _follow(image, _demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
-        slope = _slope(field)
+        slope = mean_slope(field)
         basis = basis + slope
         # a plane left in the phase would be low-passed away towards the edges of the frame
         if np.abs(slope).max() * SMOOTHING_CELLS * field.lattice_constant < 0.02:
@@ -266,7 +266,7 @@ def _combine(
     return phase + np.moveaxis(change, 2, 0), best
 
 
-def _slope(field: PhaseField) -> NDArray[np.float64]:
+def mean_slope(field: PhaseField) -> NDArray[np.float64]:
     """Slope of the weighted plane through each phase, as rows (d/drow, d/dcol) [cycles per pixel]."""
     n_rows, n_cols = field.amplitude.shape
     r, c = np.meshgrid(np.arange(n_rows) * field.step, np.arange(n_cols) * field.step, indexing="ij")

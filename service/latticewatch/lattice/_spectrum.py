@@ -150,7 +150,7 @@ def reciprocal_basis(peaks: BraggPeaks) -> NDArray[np.float64] | None:
     for n, i in enumerate(candidates):
         for j in candidates[n + 1 :]:
             basis = _reduce(np.array([peaks.frequency[i], peaks.frequency[j]]))
-            if basis is None:
+            if basis is None or np.hypot(*basis[0]) < MIN_PERIODS_IN_VIEW * peaks.resolution:
                 continue
             score = _score(basis, both, weight, 2.0 * peaks.resolution)
             if score > best_score:

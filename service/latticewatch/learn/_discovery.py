@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.learn._equivalence import equivalent_sublattices
 from latticewatch.learn._local import standardise
 from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture
-from latticewatch.learn._neighbours import neighbour_index, without_neighbours
+from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
 from latticewatch.learn._oddities import find_oddities
 from latticewatch.learn._sublattice import MatchedFilter, SublatticeModel, matched_filter
 from latticewatch.learn._templates import SublatticeTemplates
@@ -22,6 +23,8 @@ from latticewatch.learn._templates import SublatticeTemplates
 N_ROUNDS = 4
 # A class of neighbours is kept apart from the host when this many of it were seen.
 MIN_NEIGHBOURS = 3
+# Columns whose height differs by less than this share are alike, however little noise there is.
+MIN_CHANGE = 0.03
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +71,10 @@ def gather_patches(
 
 
 def discover(
-    patches: Patches, templates: tuple[SublatticeTemplates, ...], seed: int = 0
+    patches: Patches,
+    templates: tuple[SublatticeTemplates, ...],
+    seed: int = 0,
+    orders: NDArray[np.int64] | None = None,
 ) -> tuple[tuple[SublatticeModel, ...], NDArray[np.float64]]:
     """Find the classes of every sublattice.
 
@@ -78,6 +84,8 @@ def discover(
     templates : tuple of SublatticeTemplates
     seed : int, optional
         For the layout of odd sites.
+    orders : ndarray of shape (2, n_moments), int, optional
+        n and m of the moments; with them, sublattices that symmetry maps onto each other are learnt together.
 
     Returns
     -------
@@ -89,10 +97,9 @@ def discover(
     members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
     amplitude = np.zeros(len(patches.moments))
     host = np.ones(len(patches.moments), bool)
-    results: list[tuple[MatchedFilter, NDArray[np.float64], Mixture]] = []
+    group = list(range(len(templates)))
+    results: list[_Round] = []
     for round_number in range(N_ROUNDS):
-        next_amplitude = np.zeros_like(amplitude)
-        next_host = host.copy()
         results = []
         for rows, of_sublattice in zip(members, templates, strict=True):
             moments = without_neighbours(
@@ -101,26 +108,58 @@ def discover(
             mean = np.median(moments[host[rows]], axis=0)
             known = None if round_number == 0 else moments[host[rows]]
             matched, whitening = matched_filter(known, of_sublattice, mean)
+            moments = without_unseen(moments, mean, whitening, of_sublattice.moments, patches.index[rows])
             score = standardise(
                 matched(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
             )
-            mixture = grow_mixture(score)
-            posterior = mixture.posteriors(score)
+            least = MIN_CHANGE * of_sublattice.height / matched.height_of_sigma
+            results.append(_Round(matched, whitening, score, least))
+        if orders is not None:
+            group = equivalent_sublattices(
+                [r.matched.mean for r in results], [r.whitening for r in results], orders
+            )
+        mixtures = _grown_together(results, group)
+        next_amplitude = np.zeros_like(amplitude)
+        next_host = host.copy()
+        for rows, result, mixture in zip(members, results, mixtures, strict=True):
+            posterior = mixture.posteriors(result.score)
             next_host[rows] = posterior[:, 0] > 0.5
-            next_amplitude[rows] = expected_height(score, posterior, mixture, matched)
-            results.append((matched, whitening, mixture))
+            next_amplitude[rows] = expected_height(result.score, posterior, mixture, result.matched)
         settled = bool((next_host == host).all()) and round_number > 1
         amplitude, host = next_amplitude, next_host
         if settled:
             break
     models = []
-    for rows, t, (matched, whitening, mixture) in zip(members, templates, results, strict=True):
+    for s, (rows, t, result, mixture) in enumerate(zip(members, templates, results, mixtures, strict=True)):
         moments = without_neighbours(patches.moments, amplitude, rows, patches.index, t.moments)
-        oddities = find_oddities(moments, host[rows], matched.mean, whitening, t.moments, seed)
+        mean, whitening = result.matched.mean, result.whitening
+        moments = without_unseen(moments, mean, whitening, t.moments, patches.index[rows])
+        oddities = find_oddities(moments, host[rows], mean, whitening, t.moments, seed)
         ids = np.arange(len(mixture.mean), dtype=np.int16)
         odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
-        models.append(SublatticeModel(t, matched, whitening, mixture, ids, {}, oddities, odd_ids))
+        models.append(
+            SublatticeModel(t, result.matched, whitening, mixture, ids, {}, oddities, odd_ids, group[s])
+        )
     return tuple(models), amplitude
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Round:
+    """What one round of discovery finds on one sublattice."""
+
+    matched: MatchedFilter
+    whitening: NDArray[np.float64]
+    score: NDArray[np.float64]
+    least: float
+
+
+def _grown_together(rounds: list[_Round], group: list[int]) -> list[Mixture]:
+    """A mixture for each sublattice, the same one for those that are equivalent."""
+    grown = {}
+    for first in set(group):
+        alike = [r for r, g in zip(rounds, group, strict=True) if g == first]
+        grown[first] = grow_mixture(np.concatenate([r.score for r in alike]), max(r.least for r in alike))
+    return [grown[first] for first in group]
 
 
 def expected_height(

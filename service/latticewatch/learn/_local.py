@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-# Sites of one sublattice that share a local level, about.
+# Sites of one sublattice that share a local level, about; four times as many share a spread, which is known less well.
 SITES_TOGETHER = 120
 # Beyond this many standard deviations a site says nothing of the host's level; and what a Gaussian cut there keeps of
 # its variance.
@@ -63,12 +63,14 @@ def _standardise_frame(
     width = np.ones_like(centre)
     for _ in range(2):
         sums = _bin(scaled, position, known, centre, width, side, CLIP)
-        mass, first, second = (ndimage.gaussian_filter(s, sigma, mode="constant") for s in sums)
+        mass, first = (ndimage.gaussian_filter(s, sigma, mode="constant") for s in sums[:2])
         # where there are few sites the frame as a whole counts with the weight of ten
         prior = 10.0 / SITES_TOGETHER * float(mass.max())
-        mean = first / (mass + prior)
-        variance = (second - 2 * mean * first + mean**2 * mass + prior * KEPT_VARIANCE) / (mass + prior)
-        centre, width = mean, np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
+        centre = first / (mass + prior)
+        square = sums[2] - 2 * centre * sums[1] + centre**2 * sums[0]
+        mass, square = (ndimage.gaussian_filter(s, 2 * sigma, mode="constant") for s in (sums[0], square))
+        variance = (square + prior * KEPT_VARIANCE) / (mass + prior)
+        width = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
     return _apply(scaled, position, centre, width, side)
 
 

@@ -82,14 +82,17 @@ def _binned(values: NDArray[np.float64], width: float) -> _Sample:
     return _Sample(total / count, count.astype(float))
 
 
-def grow_mixture(values: NDArray[np.float64]) -> Mixture:
+def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> Mixture:
     """Fit host and classes to values whose bulk is the host.
 
     Parameters
     ----------
     values : ndarray of shape (n,), float64
         Matched-filter outputs.
+    least : float, optional
+        Distance below which a class is not told from the host, in standard deviations of the host.
     """
+    least = max(least, MIN_SEPARATION)
     centre = float(np.median(values))
     deviation = 1.4826 * float(np.median(np.abs(values - centre))) or 1.0
     span = float(np.ptp(values)) + 6 * deviation
@@ -98,10 +101,11 @@ def grow_mixture(values: NDArray[np.float64]) -> Mixture:
     best = _fit(
         sample,
         Mixture(np.array([centre]), np.array([deviation]), np.array([1 - background]), background, span),
+        least,
     )
     best_likelihood = sample.log_likelihood(best)
     while len(best.mean) < MAX_CLASSES:
-        candidates = [_fit(sample, _with_class(best, seed, sample.n)) for seed in _seeds(sample, best)]
+        candidates = [_fit(sample, _with_class(best, seed, sample.n), least) for seed in _seeds(sample, best)]
         if not candidates:
             break
         likelihoods = [sample.log_likelihood(candidate) for candidate in candidates]
@@ -112,7 +116,7 @@ def grow_mixture(values: NDArray[np.float64]) -> Mixture:
         if gain <= 1.5 * np.log(sample.n) or members < MIN_MEMBERS:
             break
         best, best_likelihood = candidates[winner], likelihoods[winner]
-    return _ordered(_without_twins(sample, best))
+    return _ordered(_without_twins(sample, best, least))
 
 
 def _with_class(mixture: Mixture, seed: float, n: float) -> Mixture:
@@ -146,7 +150,7 @@ def _seeds(sample: _Sample, mixture: Mixture) -> list[float]:
     return seeds
 
 
-def _fit(sample: _Sample, start: Mixture) -> Mixture:
+def _fit(sample: _Sample, start: Mixture, least: float) -> Mixture:
     """Expectation maximisation under the bounds on separation and spread; the background keeps its weight."""
     mean, deviation, weight = start.mean.copy(), start.deviation.copy(), start.weight / start.weight.sum()
     side = np.sign(mean - mean[0])
@@ -158,11 +162,11 @@ def _fit(sample: _Sample, start: Mixture) -> Mixture:
         change = float(np.abs(moved - mean).max())
         mean = moved
         square = (shared * (sample.value[:, None] - mean) ** 2).sum(0)
-        width = float(np.sqrt(square[0] / count[0]))
+        width = max(float(np.sqrt(square[0] / count[0])), BIN_SIGMA * float(start.deviation[0]))
         distance = np.abs(mean - mean[0])
-        near = distance < MIN_SEPARATION * width
+        near = distance < least * width
         near[0] = False
-        mean[near] = mean[0] + side[near] * MIN_SEPARATION * width
+        mean[near] = mean[0] + side[near] * least * width
         distance = np.abs(mean - mean[0])
         expected = width**2 + (RELATIVE_SPREAD * distance) ** 2
         widest = np.hypot(width, MAX_RELATIVE_SPREAD * distance)
@@ -177,7 +181,7 @@ def _fit(sample: _Sample, start: Mixture) -> Mixture:
     return current
 
 
-def _without_twins(sample: _Sample, mixture: Mixture) -> Mixture:
+def _without_twins(sample: _Sample, mixture: Mixture, least: float) -> Mixture:
     """Merge classes that cannot be told apart."""
     while len(mixture.mean) > 2:
         order = np.argsort(mixture.mean)
@@ -200,6 +204,7 @@ def _without_twins(sample: _Sample, mixture: Mixture) -> Mixture:
             Mixture(
                 mixture.mean[rest], mixture.deviation[rest], weight[rest], mixture.background, mixture.span
             ),
+            least,
         )
     return mixture
 

@@ -12,7 +12,7 @@ from latticewatch.lattice import Lattice
 from latticewatch.learn._catalogue import CatalogueEntry
 from latticewatch.learn._discovery import Patches, expected_height
 from latticewatch.learn._local import standardise
-from latticewatch.learn._neighbours import without_neighbours
+from latticewatch.learn._neighbours import without_neighbours, without_unseen
 from latticewatch.learn._sublattice import SublatticeModel
 
 
@@ -122,6 +122,9 @@ class Model:
             for rows, known in zip(members, self.sublattices, strict=True):
                 moments = without_neighbours(
                     patches.moments, amplitude, rows, patches.index, known.templates.moments
+                )
+                moments = without_unseen(
+                    moments, known.filter.mean, known.whitening, known.templates.moments, patches.index[rows]
                 )
                 value = standardise(
                     known.filter(moments),

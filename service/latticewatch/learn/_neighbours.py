@@ -6,6 +6,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+# A neighbour without a site of its own is taken to differ from the host beyond so many standard deviations.
+UNSEEN_SIGMA = 4.0
+
 
 def neighbour_index(
     sublattice: NDArray[np.int16], cell: NDArray[np.int32], neighbours: tuple[NDArray[np.int32], ...]
@@ -30,6 +33,48 @@ def neighbour_index(
     for row, table in zip(padded, neighbours, strict=True):
         row[: len(table)] = table
     return _neighbour_index(sublattice, cell, padded)
+
+
+def without_unseen(
+    moments: NDArray[np.float64],
+    mean: NDArray[np.float64],
+    whitening: NDArray[np.float64],
+    templates: NDArray[np.float64],
+    index: NDArray[np.int32],
+) -> NDArray[np.float64]:
+    """Moments less what neighbours add that have no site of their own: beyond the edge of the frame, or in a hole.
+
+    Where neighbours are missing, their change is estimated along with that of the centre, by least squares in the
+    whitened moments; what stands out of the noise is taken off.
+
+    Parameters
+    ----------
+    moments : ndarray of shape (n, n_moments), float64
+        Of sites of one sublattice, without what the neighbours that have sites add.
+    mean : ndarray of shape (n_moments,), float64
+        Moments of the host.
+    whitening : ndarray of shape (n_moments, rank), float64
+    templates : ndarray of shape (k + 1, n_moments), float64
+        The site itself first.
+    index : ndarray of shape (n, at least k), int32
+        Their neighbours; -1 where there is no site.
+    """
+    unseen = index[:, : len(templates) - 1] < 0
+    some = np.flatnonzero(unseen.any(1))
+    if not len(some):
+        return moments
+    out = moments.copy()
+    patterns, of_pattern = np.unique(unseen[some], axis=0, return_inverse=True)
+    signal = templates @ whitening
+    for number, pattern in enumerate(patterns):
+        rows = some[of_pattern.ravel() == number]
+        wanted = np.r_[0, np.flatnonzero(pattern) + 1]
+        inverse = np.linalg.pinv(signal[wanted] @ signal[wanted].T, rcond=1e-6, hermitian=True)
+        change = (moments[rows] - mean) @ whitening @ signal[wanted].T @ inverse
+        certain = np.abs(change) > UNSEEN_SIGMA * np.sqrt(np.maximum(np.diag(inverse), 0.0))
+        certain[:, 0] = False
+        out[rows] -= np.where(certain, change, 0.0) @ templates[wanted]
+    return out
 
 
 @njit(cache=True, nogil=True)

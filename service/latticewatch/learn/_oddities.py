@@ -88,6 +88,8 @@ def normal_score(residual: NDArray[np.float64]) -> NDArray[np.float64]:
     Wilson & Hilferty (1931), The distribution of chi-square, doi:10.1073/pnas.17.12.684.
     """
     n = residual.shape[1]
+    if n == 0:
+        return np.zeros(len(residual))
     ratio = (residual**2).sum(1) / n
     return (np.cbrt(ratio) - (1 - 2 / (9 * n))) / np.sqrt(2 / (9 * n))
 
@@ -124,6 +126,9 @@ def find_oddities(
     level = float(np.median(score[host]))
     spread = 1.4826 * float(np.median(np.abs(score[host] - level))) or 1.0
     plain = Oddities(mean, projection, level, spread, np.zeros((left.shape[1], 0)), None)
+    if left.shape[1] < 2:
+        # small patches of few pixels: changes of occupancy explain them whole
+        return plain
     odd = np.flatnonzero(host & (plain.oddness(residual) > CANDIDATE))
     if len(odd) < MIN_CLUSTER:
         return plain

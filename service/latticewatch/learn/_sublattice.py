@@ -56,6 +56,8 @@ class SublatticeModel:
         What changes of occupancy do not explain.
     odd_ids : ndarray of shape (n_odd_classes,), int16
         Class of each kind of oddity.
+    group : int
+        First sublattice that symmetry maps onto this one.
     neighbour_class : dict
         ``(direction, class of the neighbour) -> class``: host columns whose neighbour in that direction is a defect.
     """
@@ -68,6 +70,7 @@ class SublatticeModel:
     neighbour_class: dict[tuple[int, int], int]
     oddities: Oddities
     odd_ids: NDArray[np.int16]
+    group: int = 0
 
 
 def matched_filter(
