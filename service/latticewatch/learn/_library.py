@@ -21,6 +21,8 @@ from latticewatch.learn._templates import SublatticeTemplates
 STEPS = (-0.75, -0.25, 0.25, 0.5, 1.0, 2.0, 4.0)
 # Two changes that differ by less than this share are one and the same to any measurement; the simpler reading stays.
 INDISTINCT = 0.05
+# A step of height says nothing of its own: it gives way to a reading within half of the smallest step.
+STEP_APART = 0.125
 # A neighbour this much farther away than the nearest is named with its distance.
 NEXT_SHELL = 1.2
 # Columns beyond the corner of a patch still shine into it over so many widths of the broad Gaussian.
@@ -88,13 +90,13 @@ def substitutions(
             wanted.append(Substitution(f"{names[other]} on {name}", height - own, True))
     for other, height in enumerate(heights):
         wanted.append(Substitution(f"{name} with {names[other]} on top", height, True))
-    wanted += [
+    steps = [
         Substitution(f"{name} {100 * step:+.0f} %".replace("-", "−"), step * own, True)
         for step in sorted((*STEPS, -0.5), key=abs)
     ]
     kept = [Substitution(name, 0.0, False)]
-    for one in wanted:
-        if all(abs(one.change - k.change) > INDISTINCT * max(abs(k.change), own) for k in kept):
+    for one, apart in [(one, INDISTINCT) for one in wanted] + [(one, STEP_APART) for one in steps]:
+        if all(abs(one.change - k.change) > apart * max(abs(k.change), own) for k in kept):
             kept.append(one)
     return kept[1:]
 
