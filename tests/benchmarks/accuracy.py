@@ -78,7 +78,8 @@ class Measured:
             "ideal_poisson_f1": poisson.f1,
             "defect_recall": defects["recall"],
             "defect_precision": defects["precision"],
-            "ari": self.score["ari"],
+            # where nothing was learnt, the few peaks of a frame are one class, and rightly so
+            "ari": self.score["ari"] if self.result.classes else None,
             "host_classes": self.host_classes(),
             "seconds": self.seconds,
             "classes": {
@@ -191,6 +192,7 @@ LAYOUT_COLUMNS = {
     "layout": ("{layout}", 23),
     "sites": ("{sites}", 5),
     "silhouette": ("{silhouette:.3f}", 10),
+    "by species": ("{silhouette_of_species:.3f}", 10),
     "ARI HDBSCAN": ("{ari_hdbscan:.3f}", 11),
     "ARI k-means": ("{ari_kmeans:.3f}", 11),
     "s": ("{seconds:.1f}", 5),
