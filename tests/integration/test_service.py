@@ -282,6 +282,41 @@ def test_pictures_are_png_of_the_size_asked_for(live):
     assert average.size == (160, 160)
 
 
+def test_a_class_comes_with_what_it_looks_like(live):
+    live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
+    live.analysed(3)
+    detail = live.http.get(f"/v1/classes/{VACANCY}").json()
+    assert (detail["template"], detail["score"]) == ("A vacancy", 0.97)
+    assert detail["runner_up"] == ["A −75 %", 0.91]
+    left = np.array(detail["average"]) - np.array(detail["template_patch"])
+    np.testing.assert_allclose(left, detail["difference"], atol=1e-6)
+    np.testing.assert_allclose(left, 0.01, atol=1e-6)
+    pictures = {
+        name: Image.open(io.BytesIO(live.http.get(f"/v1/classes/{VACANCY}/{name}.png?size=32").content))
+        for name in ("average", "template", "difference")
+    }
+    assert {name: (picture.size, picture.mode) for name, picture in pictures.items()} == {
+        "average": ((32, 32), "L"),
+        "template": ((32, 32), "L"),
+        "difference": ((32, 32), "RGB"),
+    }
+    red, _, blue = np.asarray(pictures["difference"], int)[0, 0]
+    assert red > blue
+
+
+def test_a_class_that_was_not_compared_has_no_template(live):
+    live.sender.send(grid_image(), n=3)
+    live.analysed(3)
+    detail = live.http.get(f"/v1/classes/{HOST}").json()
+    assert [detail[key] for key in ("template", "score", "runner_up", "template_patch", "difference")] == [
+        None
+    ] * 5
+    for name in ("template", "difference"):
+        answer = live.http.get(f"/v1/classes/{HOST}/{name}.png")
+        assert answer.status_code == 404
+        assert "compared with no simulated class" in answer.json()["detail"]
+
+
 def test_the_page_and_the_reference_need_nothing_from_elsewhere(live):
     for path in ("/", "/docs"):
         answer = live.http.get(path)

@@ -25,6 +25,8 @@ PATHS = [
     "/v1/classes",
     "/v1/classes/1",
     "/v1/classes/1/average.png",
+    "/v1/classes/1/template.png",
+    "/v1/classes/1/difference.png",
 ]
 NAMES = ["after", "limit", "stream", "types", "role", "overlay", "max_size", "size"]
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
