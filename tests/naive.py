@@ -283,8 +283,8 @@ def standardised(values, position, host, shape, together=120, clip=2.5, kept=0.9
         n, first = smoothed(sums[0], near), smoothed(sums[1], near)
         prior = 10 / together * n.max()
         centre = first / (n + prior)
-        # the spread is that of four times as many sites
-        scatter = smoothed(sums[2] - 2 * centre * sums[1] + centre**2 * sums[0], 2 * near)
-        n = smoothed(sums[0], 2 * near)
+        # the spread is that of twice as many sites
+        scatter = smoothed(sums[2] - 2 * centre * sums[1] + centre**2 * sums[0], 1.5 * near)
+        n = smoothed(sums[0], 1.5 * near)
         width = np.sqrt(np.maximum((scatter + prior * kept) / (n + prior) / kept, 0.05))
     return levelled(scaled, position, centre, width, side)

@@ -18,7 +18,7 @@ from latticewatch.learn._templates import SublatticeTemplates
 
 # Changes of height for which there is no simpler reading, as shares of the host's. Whatever lies between two steps is
 # explained by the nearer one to nine parts in ten.
-STEPS = (-0.75, -0.25, 0.25, 0.5, 1.0, 2.0, 4.0)
+STEPS = (-0.75, -0.25, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 # Two changes that differ by less than this share are one and the same to any measurement; the simpler reading stays.
 INDISTINCT = 0.05
 # A step of height says nothing of its own: it gives way to a reading within half of the smallest step.

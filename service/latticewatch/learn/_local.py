@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-# Sites of one sublattice that share a local level, about; four times as many share a spread, which is known less well.
+# Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
 SITES_TOGETHER = 120
 # Beyond this many standard deviations a site says nothing of the host's level; and what a Gaussian cut there keeps of
 # its variance.
@@ -68,7 +68,7 @@ def _standardise_frame(
         prior = 10.0 / SITES_TOGETHER * float(mass.max())
         centre = first / (mass + prior)
         square = sums[2] - 2 * centre * sums[1] + centre**2 * sums[0]
-        mass, square = (ndimage.gaussian_filter(s, 2 * sigma, mode="constant") for s in (sums[0], square))
+        mass, square = (ndimage.gaussian_filter(s, 1.5 * sigma, mode="constant") for s in (sums[0], square))
         variance = (square + prior * KEPT_VARIANCE) / (mass + prior)
         width = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
     return _apply(scaled, position, centre, width, side)

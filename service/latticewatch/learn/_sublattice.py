@@ -78,8 +78,8 @@ def matched_filter(
 ) -> tuple[MatchedFilter, NDArray[np.float64]]:
     """The filter that sees a change of the central column best, and the whitening it rests on.
 
-    The covariance of the host is measured on the sites thought to be host, and drawn towards the propagated pixel
-    noise by as much as their number leaves it uncertain. Before any site is known to be host, the pixel noise stands
+    The covariance of the host is measured on the sites thought to be host, relative to the propagated pixel noise, and
+    what the number of sites leaves uncertain in it is taken off (`spiked_covariance`). Before any site is known to be host, the pixel noise stands
     alone, and the neighbours, whose changes it does not know, are estimated along with the centre.
 
     Parameters
@@ -102,9 +102,7 @@ def matched_filter(
         spread = 1.0
     else:
         covariance = _trimmed_covariance((host - mean) @ to_noise)
-        level = float(np.median(np.diag(covariance)))
-        doubt = rank / (len(host) + rank)
-        covariance = (1 - doubt) * covariance + doubt * level * np.eye(rank)
+        covariance = spiked_covariance(covariance, len(host))
         direction = np.linalg.solve(covariance, signal[0])
         power, vectors = np.linalg.eigh(covariance)
         whitening = to_noise @ (vectors / np.sqrt(power))
@@ -120,3 +118,22 @@ def _trimmed_covariance(whitened: NDArray[np.float64]) -> NDArray[np.float64]:
     """Covariance without the two in a hundred sites that lie farthest out."""
     distance = (whitened**2).sum(1)
     return np.cov(whitened[distance <= np.quantile(distance, 0.98)].T)
+
+
+def spiked_covariance(covariance: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """A sample covariance, the estimation noise taken off its spectrum.
+
+    Eigenvalues below the Marchenko-Pastur edge are one noise level; those above are shrunk to what they were before
+    sampling spread them. Donoho, Gavish & Johnstone (2018), doi:10.1214/17-AOS1601.
+    """
+    power, vectors = np.linalg.eigh(covariance)
+    ratio = len(power) / n
+    level = float(np.median(power))
+    for _ in range(8):
+        below = power[power < level * (1 + np.sqrt(ratio)) ** 2]
+        level = float(below.mean()) if len(below) else level
+    spike = np.maximum(power / level, 1.0)
+    above = spike > (1 + np.sqrt(ratio)) ** 2
+    half = (spike + 1 - ratio) / 2
+    clean = np.where(above, half + np.sqrt(np.maximum(half**2 - spike, 0.0)), 1.0)
+    return (vectors * (clean * level)) @ vectors.T
