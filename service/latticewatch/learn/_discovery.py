@@ -99,6 +99,7 @@ def discover(
     host = np.ones(len(patches.moments), bool)
     group = list(range(len(templates)))
     results: list[_Round] = []
+    mixtures: list[Mixture] = []
     for round_number in range(N_ROUNDS):
         results = []
         for rows, of_sublattice in zip(members, templates, strict=True):

@@ -79,8 +79,9 @@ def matched_filter(
     """The filter that sees a change of the central column best, and the whitening it rests on.
 
     The covariance of the host is measured on the sites thought to be host, relative to the propagated pixel noise, and
-    what the number of sites leaves uncertain in it is taken off (`spiked_covariance`). Before any site is known to be host, the pixel noise stands
-    alone, and the neighbours, whose changes it does not know, are estimated along with the centre.
+    what the number of sites leaves uncertain in it is taken off (`spiked_covariance`). Before any site is known to be
+    host, the pixel noise stands alone, and the neighbours, whose changes it does not know, are estimated along with
+    the centre.
 
     Parameters
     ----------
@@ -94,7 +95,6 @@ def matched_filter(
     kept = power > RANK_TOLERANCE * power[-1]
     to_noise = vectors[:, kept] / np.sqrt(power[kept])
     signal = templates.moments @ to_noise
-    rank = signal.shape[1]
     if host is None:
         normal = signal @ signal.T + np.diag(np.r_[0.0, np.ones(len(signal) - 1)])
         direction = np.linalg.solve(normal, signal)[0]
