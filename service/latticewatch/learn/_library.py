@@ -83,22 +83,22 @@ def substitutions(
     own, name = heights[sublattice], names[sublattice]
     wanted = [Substitution(f"{name} vacancy", -own, False)]
     half = halves[sublattice]
-    if half is not None:
-        wanted.append(Substitution(half, -own / 2, False))
+    wanted.append(Substitution(half or _step_name(name, -0.5), -own / 2, half is None))
     for other, height in enumerate(heights):
         if other != sublattice:
             wanted.append(Substitution(f"{names[other]} on {name}", height - own, True))
     for other, height in enumerate(heights):
         wanted.append(Substitution(f"{name} with {names[other]} on top", height, True))
-    steps = [
-        Substitution(f"{name} {100 * step:+.0f} %".replace("-", "−"), step * own, True)
-        for step in sorted((*STEPS, -0.5), key=abs)
-    ]
+    steps = [Substitution(_step_name(name, step), step * own, True) for step in STEPS]
     kept = [Substitution(name, 0.0, False)]
     for one, apart in [(one, INDISTINCT) for one in wanted] + [(one, STEP_APART) for one in steps]:
         if all(abs(one.change - k.change) > apart * max(abs(k.change), own) for k in kept):
             kept.append(one)
     return kept[1:]
+
+
+def _step_name(name: str, step: float) -> str:
+    return f"{name} {100 * step:+.0f} %".replace("-", "−")
 
 
 def library(
