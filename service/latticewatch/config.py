@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
@@ -48,7 +48,9 @@ class IngestSettings(Section):
 class AnalysisSettings(Section):
     """How a frame is analysed."""
 
-    patch_size: int | Literal["auto"] = Field(default="auto", description="Diameter of the patches [px].")
+    patch_size: Annotated[int, Field(ge=3, le=1024)] | Literal["auto"] = Field(
+        default="auto", description="Diameter of the patches [px]."
+    )
     n_max: int = Field(default=10, ge=2, le=20, description="Highest Zernike order.")
     invariant: bool = Field(
         default=False, description="Orientations and mirror images of a motif are one class."
