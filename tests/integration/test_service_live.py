@@ -40,6 +40,19 @@ def test_before_the_first_frame_the_page_is_told_so(live):
             socket.recv(timeout=0.3)
 
 
+def test_a_page_that_is_closed_while_it_is_sent_to_is_no_error(live, caplog):
+    live.sender.send(grid_image(), n=3)
+    live.analysed(3)
+    for number in range(5):
+        with connect(f"{live.ws}/v1/live") as socket:
+            ask(socket)
+            # gone at once, without the closing handshake
+            socket.socket.shutdown(2)
+        live.sender.send(grid_image(), n=1)
+        live.analysed(4 + number)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_a_message_holds_the_picture_and_every_site(live):
     live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
     live.analysed(3)

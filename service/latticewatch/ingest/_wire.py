@@ -241,7 +241,9 @@ def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
         import bitshuffle
     except ModuleNotFoundError as error:
         # it is published for some platforms and versions of Python only
-        raise WireError("bslz4 needs the package bitshuffle, which is not installed here", "encoding") from error
+        raise WireError(
+            "bslz4 needs the package bitshuffle, which is not installed here", "encoding"
+        ) from error
     size = dtype.itemsize
     n_elements = nbytes // size
     shuffled = n_elements // 8 * 8  # what is left over is not compressed

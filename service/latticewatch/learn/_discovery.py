@@ -24,7 +24,7 @@ N_ROUNDS = 4
 # A class of neighbours is kept apart from the host when this many of it were seen.
 MIN_NEIGHBOURS = 3
 # Columns whose height differs by less than this share are alike, however little noise there is.
-MIN_CHANGE = 0.03
+MIN_CHANGE = 0.06
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 MIN_SEPARATION = 3.0
 # Spread of a class beside the noise, as a share of its distance from the host: gain, probe and neighbours differ.
 RELATIVE_SPREAD = 0.04
-MAX_RELATIVE_SPREAD = 0.15
+MAX_RELATIVE_SPREAD = 0.1
 PRIOR_STRENGTH = 4.0
+TAIL_SHARE = 0.05
+TAIL_WIDTH = 2.0
 MAX_CLASSES = 12
 # Sites that fit no class, expected in a frame a priori: so few that a member four deviations out still counts as one.
 STRANGERS = 0.01
@@ -51,7 +53,11 @@ class Mixture:
     def densities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weighted density of each class and, last, of the background: shape (n, n_classes + 1)."""
         scaled = (values[:, None] - self.mean) / self.deviation
-        peaks = self.weight * np.exp(-0.5 * scaled**2) / (self.deviation * ROOT_2PI)
+        shape = np.exp(-0.5 * scaled**2)
+        # members of a class, other than the host, differ among themselves too: some lie far out
+        tail = np.exp(-0.5 * (scaled[:, 1:] / TAIL_WIDTH) ** 2) / TAIL_WIDTH
+        shape[:, 1:] = (1 - TAIL_SHARE) * shape[:, 1:] + TAIL_SHARE * tail
+        peaks = self.weight * shape / (self.deviation * ROOT_2PI)
         return np.concatenate([peaks, np.full((len(values), 1), self.background / self.span)], 1)
 
     def posteriors(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -106,6 +112,9 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
     best_likelihood = sample.log_likelihood(best)
     while len(best.mean) < MAX_CLASSES:
         candidates = [_fit(sample, _with_class(best, seed, sample.n), least) for seed in _seeds(sample, best)]
+        if least > MIN_SEPARATION:
+            # a class that would rather be nearer is not one: the host itself varies by so much
+            candidates = [c for c in candidates if not _at_bound(c, least)]
         if not candidates:
             break
         likelihoods = [sample.log_likelihood(candidate) for candidate in candidates]
@@ -117,6 +126,12 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
             break
         best, best_likelihood = candidates[winner], likelihoods[winner]
     return _ordered(_without_twins(sample, best, least))
+
+
+def _at_bound(mixture: Mixture, least: float) -> bool:
+    """Whether a class is held as near to the host as is allowed."""
+    distance = np.abs(mixture.mean[1:] - mixture.mean[0]) / mixture.deviation[0]
+    return bool((distance < 1.001 * least).any())
 
 
 def _with_class(mixture: Mixture, seed: float, n: float) -> Mixture:
@@ -132,13 +147,21 @@ def _with_class(mixture: Mixture, seed: float, n: float) -> Mixture:
 
 
 def _seeds(sample: _Sample, mixture: Mixture) -> list[float]:
-    """Where sites that no class explains are densest, at most four places."""
+    """Where sites that no class explains are densest, at most four places, and on either side of every class.
+
+    A class beside the host may have swallowed two.
+    """
+    sides = [
+        float(m + side * d)
+        for m, d in zip(mixture.mean[1:], mixture.deviation[1:], strict=True)
+        for side in (-1.5, 1.5)
+    ]
     host, width = mixture.mean[0], mixture.deviation[0]
     scaled = np.abs(sample.value[:, None] - mixture.mean) / mixture.deviation
     far = (scaled > 2.5).all(1)
     outlier, count = sample.value[far], sample.count[far]
     if count.sum() < 2:
-        return []
+        return sides
     reach = np.hypot(width, RELATIVE_SPREAD * (outlier - host))
     density = np.exp(-0.5 * ((outlier[:, None] - outlier) / reach[:, None]) ** 2) @ count
     seeds: list[float] = []
@@ -147,7 +170,7 @@ def _seeds(sample: _Sample, mixture: Mixture) -> list[float]:
             seeds.append(float(outlier[k]))
         if len(seeds) == 4:
             break
-    return seeds
+    return seeds + sides
 
 
 def _fit(sample: _Sample, start: Mixture, least: float) -> Mixture:

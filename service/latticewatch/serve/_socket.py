@@ -129,6 +129,9 @@ async def conversation(socket: WebSocket, hub: Hub) -> AsyncIterator[tuple[Inbox
             code, reason = GOING_AWAY, "the service is stopping"
         except CloseError as error:
             code, reason = error.code, error.reason
+        except WebSocketDisconnect:
+            # gone while something was being sent
+            code, reason = GOING_AWAY, "gone"
         finally:
             reader.cancel()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):
