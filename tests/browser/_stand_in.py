@@ -7,13 +7,14 @@ have which colour. Receiver, engine, event log, sockets and page are the real on
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zmq
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from latticewatch.errors import UnknownClassError
 from latticewatch.ingest import Frame
 from latticewatch.messages import (
     ClassEventData,
@@ -50,12 +51,6 @@ class Specimen:
     position: NDArray[np.float32]
     class_id: NDArray[np.int16]
     scene: NDArray[np.float32]
-
-    @property
-    def role(self) -> NDArray[np.uint8]:
-        """Index into ``ROLES`` of each column."""
-        of_kind = np.array([ROLES.index(kind[1]) for kind in KINDS] + [ROLES.index("unknown")], np.uint8)
-        return of_kind[self.class_id]
 
 
 def ws2(size: int, rng: np.random.Generator, unknown: int = 3) -> Specimen:
@@ -106,12 +101,21 @@ class ScriptedLearner:
         self.model: Any = None
         self._learning_frames = learning_frames
         self._folded = 0
-        self._told = False
+        self._version = 0
         self._drafts: list[EventDraft] = []
+        self._class_id = specimen.class_id
         self._rng = np.random.default_rng(5)
         centre = self._rng.normal(0, 5, (len(KINDS) + 1, 2))[specimen.class_id]
         self._embedding = self._rng.normal(centre, 0.5).astype(np.float32)
-        self._entries = {kind: self._entry(kind) for kind in range(len(KINDS))} if lattice_found else {}
+        self._entries: dict[int, CatalogueEntry] = {}
+
+    @property
+    def _role(self) -> NDArray[np.uint8]:
+        """Index into ``ROLES`` of each column, as the catalogue has it now."""
+        of_class = np.full(len(KINDS) + 1, ROLES.index("unknown"), np.uint8)
+        for entry in self._entries.values():
+            of_class[entry.class_id] = ROLES.index(entry.role)
+        return of_class[self._class_id]
 
     def _entry(self, kind: int) -> CatalogueEntry:
         name, role, sublattice, _, share, separation = KINDS[kind]
@@ -141,13 +145,17 @@ class ScriptedLearner:
         frame = analysis
         self._folded += 1
         learnt = self._folded > self._learning_frames and self.lattice_found
-        specimen = self.specimen
-        n = len(specimen.class_id)
+        events: tuple[EventDraft, ...] = ()
+        if learnt and not self._entries:
+            self._entries = {kind: self._entry(kind) for kind in range(len(KINDS))}
+            self._version += 1
+            events = self._learnt(frame)
+        n = len(self._class_id)
         sites = SiteTable(
-            position=specimen.position,
+            position=self.specimen.position,
             sublattice=np.zeros(n, np.int16),
-            class_id=specimen.class_id if learnt else np.full(n, -1, np.int16),
-            role=specimen.role if learnt else np.full(n, 3, np.uint8),
+            class_id=self._class_id if learnt else np.full(n, -1, np.int16),
+            role=self._role if learnt else np.full(n, 3, np.uint8),
             confidence=(1 - 0.05 * self._rng.random(n) ** 3).astype(np.float32),
             track=np.arange(n, dtype=np.int32),
         )
@@ -166,26 +174,31 @@ class ScriptedLearner:
                 lattice_found=self.lattice_found,
                 lattice_constant_px=SPACING_PX if self.lattice_found else None,
                 drift_px=(0.0, 0.0),
-                model_version=int(learnt),
+                model_version=self._version if learnt else 0,
                 learning=(min(self._folded, self._learning_frames), self._learning_frames),
                 classes=tuple(self._entries.values()) if learnt else (),
                 embedding=self._embedding if learnt else np.zeros((0, 2), np.float32),
-                embedding_class=specimen.class_id if learnt else np.zeros(0, np.int16),
-                events=self._events(frame) if learnt else (),
+                embedding_class=self._class_id if learnt else np.zeros(0, np.int16),
+                events=events,
             )
         ]
 
-    def _events(self, frame: Frame) -> tuple[EventDraft, ...]:
-        if self._told:
-            return ()
-        self._told = True
-        model = ModelEventData(model_version=1, frame=frame.number, n_classes=len(KINDS), reason="learnt")
-        defects = np.flatnonzero(self.specimen.role == ROLES.index("defect")).tolist()
-        return (EventDraft("model.updated", model), *(self._appeared(frame, track) for track in defects))
+    def _learnt(self, frame: Frame) -> tuple[EventDraft, ...]:
+        defects = np.flatnonzero(self._role == ROLES.index("defect")).tolist()
+        return (
+            self._model_event("learnt", frame.number),
+            *(self._appeared(frame, track) for track in defects),
+        )
+
+    def _model_event(self, reason: str, frame: int | None = None) -> EventDraft:
+        data = ModelEventData(
+            model_version=self._version, frame=frame, n_classes=len(self._entries), reason=reason
+        )
+        return EventDraft("model.updated", data)
 
     def _appeared(self, frame: Frame, track: int) -> EventDraft:
         row, col = (float(x) for x in self.specimen.position[track])
-        class_id = int(self.specimen.class_id[track])
+        class_id = int(self._class_id[track])
         size_nm = frame.pixel_size_nm
         data = DefectEventData(
             series_id=frame.series_id,
@@ -193,7 +206,7 @@ class ScriptedLearner:
             t_acquired=None,
             t_received=frame.t_received,
             t_emitted=frame.t_received,
-            model_version=1,
+            model_version=self._version,
             track=track,
             class_id=class_id,
             class_name=self._entries[class_id].name,
@@ -206,22 +219,56 @@ class ScriptedLearner:
         return EventDraft("defect.appeared", data)
 
     def rename(self, class_id: int, name: str) -> CatalogueEntry:
-        before = self._entries[class_id]
+        before = self._known(class_id)
         self._entries[class_id] = entry = replace(before, name=name)
-        data = ClassEventData(
-            model_version=1, class_id=class_id, class_name=name, role=entry.role, previous_name=before.name
-        )
-        self._drafts.append(EventDraft("class.renamed", data))
+        self._tell("class.renamed", entry, previous_name=before.name)
         return entry
 
-    def set_role(self, class_id: int, role: Any) -> CatalogueEntry:
-        raise NotImplementedError
+    def set_role(self, class_id: int, role: Role) -> CatalogueEntry:
+        self._entries[class_id] = entry = replace(self._known(class_id), role=role)
+        self._version += 1
+        self._drafts.append(self._model_event(f"role of {entry.name} set to {role}"))
+        return entry
 
     def merge(self, class_id: int, others: list[int]) -> CatalogueEntry:
-        raise NotImplementedError
+        entry = self._known(class_id)
+        taken = [self._known(other) for other in others if other != class_id]
+        self._entries[class_id] = entry = replace(
+            entry,
+            total=entry.total + sum(other.total for other in taken),
+            prior=entry.prior + sum(other.prior for other in taken if other.sublattice == entry.sublattice),
+        )
+        gone = tuple(other.class_id for other in taken)
+        for other in gone:
+            del self._entries[other]
+        self._class_id = np.where(np.isin(self._class_id, gone), class_id, self._class_id).astype(np.int16)
+        self._version += 1
+        self._tell("class.merged", entry, merged=gone)
+        return entry
 
     def relearn(self) -> None:
-        raise NotImplementedError
+        self._folded = 0
+        self._class_id = self.specimen.class_id
+        self._entries = {}
+        self._version += 1
+        self._drafts.append(self._model_event("asked to learn anew"))
+
+    def _known(self, class_id: int) -> CatalogueEntry:
+        if class_id not in self._entries:
+            raise UnknownClassError(f"class {class_id}: there is none; give one of {sorted(self._entries)}")
+        return self._entries[class_id]
+
+    def _tell(
+        self, kind: Literal["class.renamed", "class.merged"], entry: CatalogueEntry, **facts: Any
+    ) -> None:
+        data = ClassEventData(
+            model_version=self._version,
+            class_id=entry.class_id,
+            class_name=entry.name,
+            role=entry.role,
+            **facts,
+        )
+        self._drafts.append(EventDraft(kind, data))
 
     def take_events(self) -> tuple[EventDraft, ...]:
         drafts, self._drafts = tuple(self._drafts), []

@@ -4,35 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _canvas import CANVAS, on_screen, pixels, ring_radius, rings_painted, wait_for_frame
 from _stand_in import SPACING_PX
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
-
-CANVAS = """([id, points]) => {
-  const canvas = document.getElementById(id);
-  const ratio = canvas.width / canvas.clientWidth;
-  const context = canvas.getContext("2d");
-  const pixel = (x, y) => [...context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data];
-  return points.map(([x, y]) => pixel(x, y));
-}"""
-
-
-def on_screen(page: Page, positions: np.ndarray, frame_px: int) -> tuple[np.ndarray, float]:
-    """Where sites lie on the canvas [CSS px], and the scale, while the whole frame is shown."""
-    box = page.locator("#markers").bounding_box()
-    assert box is not None
-    scale = min(box["width"], box["height"]) / frame_px
-    left, top = (box["width"] - frame_px * scale) / 2, (box["height"] - frame_px * scale) / 2
-    return np.stack([left + (positions[:, 1] + 0.5) * scale, top + (positions[:, 0] + 0.5) * scale], 1), scale
-
-
-def pixels(page: Page, canvas: str, points: np.ndarray) -> np.ndarray:
-    return np.array(page.evaluate(CANVAS, [canvas, points.tolist()]))
-
-
-def wait_for_frame(page: Page, number: int) -> None:
-    expect(page.locator("#frame-caption")).to_contain_text(f"frame {number} ")
 
 
 def test_columns_are_bright_where_they_are(shown, open_tab):
@@ -58,16 +34,9 @@ def test_markers_have_the_colour_of_their_class(shown, open_tab):
     assert len(defects) >= 6
     position = np.array([[one["px"]["row"], one["px"]["col"]] for one in defects])
     points, scale = on_screen(page, position, len(shown.specimen.scene))
-    radius = min(30, max(5, 0.34 * SPACING_PX * scale))
-    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    directions = np.stack([np.cos(angles), np.sin(angles)], 1)
-    for one, point in zip(defects, points, strict=True):
-        colour = classes[one["class_id"]]["colour"]
-        wanted = np.array([*(int(colour[i : i + 2], 16) for i in (1, 3, 5)), 255])
-        # Marks lie on whole pixels, so the ring is within one pixel of where it is computed.
-        samples = (point + (radius + step) * directions for step in (-1, 0, 1))
-        off = [np.abs(pixels(page, "markers", sample) - wanted).max(axis=1) for sample in samples]
-        assert np.mean(np.min(off, axis=0) < 40) > 0.8, one
+    colours = [classes[one["class_id"]]["colour"] for one in defects]
+    painted = rings_painted(page, points, ring_radius(SPACING_PX, scale), colours)
+    assert painted.min() > 0.8, defects[int(painted.argmin())]
 
 
 def test_counts_shown_are_those_of_the_api(shown, open_tab):
@@ -135,7 +104,7 @@ def test_a_class_that_is_pointed_at_stands_out(shown, open_tab):
     wait_for_frame(page, 1)
     fe = shown.specimen.position[shown.specimen.class_id == 4][:1]
     points, scale = on_screen(page, fe, len(shown.specimen.scene))
-    on_ring = points + np.array([min(30, max(5, 0.34 * SPACING_PX * scale)), 0])
+    on_ring = points + np.array([ring_radius(SPACING_PX, scale), 0])
     before = pixels(page, "markers", on_ring)[0, 3]
     page.locator('[data-class-id="2"]').hover()
     page.wait_for_function(f"({CANVAS})(['markers', {on_ring.tolist()}])[0][3] < {before} / 2")

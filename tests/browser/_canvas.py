@@ -1,0 +1,53 @@
+"""What is drawn on the page's canvases: where a site lies on the screen, and which colour is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.sync_api import Page, expect
+
+CANVAS = """([id, points]) => {
+  const canvas = document.getElementById(id);
+  const ratio = canvas.width / canvas.clientWidth;
+  const context = canvas.getContext("2d");
+  const pixel = (x, y) => [...context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data];
+  return points.map(([x, y]) => pixel(x, y));
+}"""
+
+
+def on_screen(page: Page, positions: NDArray[Any], frame_px: int) -> tuple[NDArray[Any], float]:
+    """Where sites lie on the canvas [CSS px], and the scale, while the whole frame is shown."""
+    box = page.locator("#markers").bounding_box()
+    assert box is not None
+    scale = min(box["width"], box["height"]) / frame_px
+    left, top = (box["width"] - frame_px * scale) / 2, (box["height"] - frame_px * scale) / 2
+    return np.stack([left + (positions[:, 1] + 0.5) * scale, top + (positions[:, 0] + 0.5) * scale], 1), scale
+
+
+def pixels(page: Page, canvas: str, points: NDArray[Any]) -> NDArray[Any]:
+    """Red, green, blue and opacity of a canvas at points (x, y) [CSS px]."""
+    return np.array(page.evaluate(CANVAS, [canvas, points.tolist()]))
+
+
+def ring_radius(spacing_px: float, scale: float) -> float:
+    """Radius of a defect's ring [CSS px] at a lattice constant [frame px]."""
+    return min(30, max(5, 0.34 * spacing_px * scale))
+
+
+def rings_painted(page: Page, points: NDArray[Any], radius: float, colours: Sequence[str]) -> NDArray[Any]:
+    """Share of the ring around each point (x, y) that has its colour, as ``#rrggbb``."""
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    # Marks lie on whole pixels, so the ring is within one pixel of where it is computed.
+    rings = [(radius + step) * np.stack([np.cos(angles), np.sin(angles)], 1) for step in (-1, 0, 1)]
+    samples = points[:, None, None] + np.stack(rings)
+    wanted = np.array([[*bytes.fromhex(colour[1:]), 255] for colour in colours])
+    seen = pixels(page, "markers", samples.reshape(-1, 2)).reshape(*samples.shape[:3], 4)
+    off = np.abs(seen - wanted[:, None, None]).max(axis=3).min(axis=1)
+    return np.mean(off < 40, axis=1)
+
+
+def wait_for_frame(page: Page, number: int) -> None:
+    expect(page.locator("#frame-caption")).to_contain_text(f"frame {number} ")

@@ -1,0 +1,193 @@
+"""The whole of it and no stand-in: simulated microscope, service with the real pipeline, page in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from _canvas import on_screen, ring_radius, rings_painted, wait_for_frame
+from numpy.typing import NDArray
+from playwright.sync_api import Page, expect
+from scipy.spatial import KDTree
+
+from latticewatch.config import Settings
+from latticewatch.serve import Service
+from latticewatch_simulator import FrameTruth, Simulation, SimulatorSettings
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+
+SIZE_PX = 512
+PIXEL_SIZE_NM = 0.02
+SPACING_PX = 0.318 / PIXEL_SIZE_NM
+# A third of the way to the next column is nearer to no other.
+TOLERANCE_PX = 0.3 * SPACING_PX / np.sqrt(3)
+# Nearer to the edge than half a patch there are no sites.
+MARGIN_PX = 14
+SPECIES = {"Fe", "Te+S", "S1", "V_S2"}
+SPECIMEN: dict[str, Any] = {
+    "material": "WS2",
+    "shape": (SIZE_PX, SIZE_PX),
+    "pixel_size_nm": PIXEL_SIZE_NM,
+    "dose_e_per_a2": 2e5,
+    "drift_nm_per_frame": (0.004, -0.003),
+    "births_per_frame": 0.0,
+    "fps": 5.0,
+    "seed": 11,
+}
+PATIENCE_MS = 30_000
+SEEN_FRAMES = 10
+NEW_NAME = "named by hand"
+MANY = {"limit": 1000}
+
+
+@pytest.fixture
+def simulation() -> Iterator[Simulation]:
+    """A microscope that sends nothing before it is started."""
+    settings = SimulatorSettings.checked(**SPECIMEN)
+    with Simulation(settings, bind="tcp://127.0.0.1:0", control=None, push=True) as simulation:
+        yield simulation
+
+
+@pytest.fixture
+def api(simulation: Simulation, tmp_path: Path) -> Iterator[httpx.Client]:
+    """The service that receives the frames, as its API has it."""
+    settings = Settings.model_validate(
+        {
+            "ingest": {"sources": (simulation.endpoint,), "socket": "pull", "mode": "lossless"},
+            "analysis": {"learning_frames": 3},
+            "serve": {"http": "127.0.0.1:0"},
+            "record": {"data_dir": tmp_path},
+        }
+    )
+    with Service(settings) as service, httpx.Client(base_url=service.url, timeout=20) as client:
+        yield client
+
+
+def test_the_page_shows_the_defects_of_the_specimen(simulation, api, open_tab):
+    page = open_tab(str(api.base_url)).page
+    expect(page.locator("#phase")).to_have_text("waiting")
+    simulation.start()
+    expect(page.locator("#phase")).to_have_text("live", timeout=PATIENCE_MS)
+
+    # a person names a class while frames go by
+    renamed = next(one["class_id"] for one in asked(api, "classes") if one["role"] == "defect")
+    rename(page, renamed, NEW_NAME)
+    page.wait_for_function(
+        f"Number(document.getElementById('stat-frame').textContent) >= {SEEN_FRAMES}", timeout=PATIENCE_MS
+    )
+    expect(page.locator("#phase")).to_have_text("live")
+
+    # the last frame stays on the page, so page, service and specimen can be compared at leisure
+    simulation.stop()
+    expect(page.locator("#banner-text")).to_contain_text("series has ended", timeout=PATIENCE_MS)
+    truth = simulation.newest.truth
+    wait_for_frame(page, truth.number)
+    frames = asked(api, "status")["frames"]
+    assert frames["received"] == frames["analysed"] == truth.number + 1
+
+    tracks = asked(api, "tracks", role="defect", **MANY)["tracks"]
+    classes = {one["class_id"]: one for one in asked(api, "classes")}
+    assert classes[renamed]["name"] == NEW_NAME
+    expect(page.locator(f'[data-class-id="{renamed}"] .class-name')).to_have_text(NEW_NAME)
+    counts_are_those_of_the_service(page, asked(api, "counts"))
+    class_of = defects_are_where_they_are(tracks, truth)
+    # no two species are mostly of the same class
+    assert len({Counter(found).most_common(1)[0][0] for found in class_of.values()}) == len(SPECIES)
+    marks_are_those_of_the_service(page, tracks, classes)
+    averages_are_loaded(page, len(classes))
+    events_are_listed_once(page, asked(api, "events", after=0, **MANY)["events"])
+
+
+def asked(api: httpx.Client, resource: str, **query: Any) -> Any:
+    return api.get(f"/v1/{resource}", params=query).raise_for_status().json()
+
+
+def rename(page: Page, class_id: int, name: str) -> None:
+    card = page.locator(f'[data-class-id="{class_id}"]')
+    card.locator(".class-name").click()
+    card.locator(".class-field").fill(name)
+    with page.expect_response(f"**/v1/classes/{class_id}") as answer:
+        card.locator(".class-field").press("Enter")
+    assert answer.value.status == 200
+
+
+def counts_are_those_of_the_service(page: Page, counts: dict[str, Any]) -> None:
+    assert counts["by_role"]["defect"] > 0
+    for role, n in counts["by_role"].items():
+        expect(page.locator(f"#count-{role}")).to_have_text(f"{n:,}")
+    for one in counts["by_class"]:
+        expect(page.locator(f'[data-count="{one["class_id"]}"]')).to_have_text(f"{one['n']:,}")
+
+
+def places(tracks: list[dict[str, Any]]) -> NDArray[np.float64]:
+    return np.array([(one["px"]["row"], one["px"]["col"]) for one in tracks])
+
+
+def defects_are_where_they_are(tracks: list[dict[str, Any]], truth: FrameTruth) -> dict[str, list[int]]:
+    """Hold tracks against the specimen; the classes that each species was found as."""
+    wanted = truth.is_defect() & truth.inside(MARGIN_PX)
+    species = np.array(truth.names)[truth.species[wanted]]
+    assert set(species) == SPECIES
+    distance, nearest = KDTree(places(tracks)).query(truth.positions_px()[wanted])
+    found = distance < TOLERANCE_PX
+    for name in SPECIES:
+        assert np.mean(found[species == name]) >= 0.9, f"{name}: too many are missed"
+    distance, column = KDTree(truth.positions_px()).query(places(tracks))
+    assert np.mean((distance < TOLERANCE_PX) & truth.is_defect()[column]) >= 0.9
+    return {
+        name: [tracks[i]["class_id"] for i in nearest[found & (species == name)].tolist()] for name in SPECIES
+    }
+
+
+def marks_are_those_of_the_service(
+    page: Page, tracks: list[dict[str, Any]], classes: dict[int, dict[str, Any]]
+) -> None:
+    """Walk from mark to mark with the keyboard, and look at the ring around each."""
+    page.locator("#markers").focus()
+    shown = {}
+    for _ in range(sum(int(page.inner_text(f"#count-{role}")) for role in ("defect", "unknown"))):
+        page.keyboard.press("n")
+        name, role, track, px = (page.inner_text(f"#tip-{fact}") for fact in ("class", "role", "track", "px"))
+        if role == "defect":
+            shown[tuple(map(float, re.findall(r"[\d.]+", px)))] = (name, track)
+    page.keyboard.press("Escape")
+    assert len(shown) == len(tracks)
+    distance, mark = KDTree(list(shown)).query(places(tracks))
+    assert distance.max() < 0.1  # the page rounds to that
+    texts = list(shown.values())
+    for one, text in zip(tracks, (texts[i] for i in mark.tolist()), strict=True):
+        assert text == (one["class_name"], str(one["track"]) if one["track"] >= 0 else "none yet")
+
+    points, scale = on_screen(page, places(tracks), SIZE_PX)
+    colours = [classes[one["class_id"]]["colour"] for one in tracks]
+    painted = rings_painted(page, points, ring_radius(SPACING_PX, scale), colours)
+    # rings of defects side by side cross
+    assert np.mean(painted > 0.8) >= 0.9
+    assert painted.min() > 0.3
+
+
+def averages_are_loaded(page: Page, n: int) -> None:
+    expect(page.locator(".class-card img.patch")).to_have_count(n)
+    page.wait_for_function(
+        "[...document.querySelectorAll('img.patch')].every((image) => image.naturalWidth > 0)"
+    )
+
+
+def events_are_listed_once(page: Page, events: list[dict[str, Any]]) -> None:
+    """Every event of the log has one row, newest first, and no defect appeared twice."""
+    rows = page.locator("#events > li")
+    expect(rows).to_have_count(len(events))
+    listed = rows.evaluate_all("rows => rows.map((row) => [Number(row.dataset.seq), row.dataset.kind])")
+    assert listed == [[one["seq"], one["type"]] for one in reversed(events)]
+    appeared = [one["data"]["track"] for one in events if one["type"] == "defect.appeared"]
+    texts = page.locator('[data-kind="defect.appeared"] .event-text').all_inner_texts()
+    assert all(text.startswith("defect appeared") for text in texts)
+    tracks = [int(re.findall(r"track (\d+)", text)[0]) for text in texts]
+    assert tracks == appeared[::-1]
+    assert len(set(tracks)) == len(tracks) > 50
