@@ -31,7 +31,8 @@ FRAME_PX = 384
 expect.set_options(timeout=10_000)
 
 
-@pytest.fixture(scope="session")
+# Not for the whole run: while playwright is open, its event loop counts as running in the tests of other folders too.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's chromium; skips where it is absent."""
     if not CHROMIUM.exists():

@@ -183,4 +183,6 @@ def test_an_experimental_frame_in_a_loop_has_each_defect_once(tmp_path, shared_d
     path = shared_data / "real" / "TiWSe2_1028_2" / "1028_ADF1_2.dm4"
     appeared, n = each_defect_once(path, tmp_path, 16)
     assert len(appeared) > 100
-    assert len(appeared) == pytest.approx(n, rel=0.2)
+    # what is a defect by a little more than not is counted, but no event before more evidence, which the same frame
+    # again does not bring
+    assert 0.7 * n < len(appeared) <= n

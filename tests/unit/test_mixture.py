@@ -119,7 +119,8 @@ def test_posteriors_are_densities_written_out():
     mixture = Mixture(np.array([0.0, 5.0]), np.array([1.0, 1.5]), np.array([0.9, 0.09]), 0.01, 40.0)
     x = np.linspace(-10, 15, 7)
     host = 0.9 * np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)
-    other = 0.09 * np.exp(-0.5 * ((x - 5) / 1.5) ** 2) / (1.5 * np.sqrt(2 * np.pi))
+    near, far = (0.09 * np.exp(-0.5 * ((x - 5) / d) ** 2) / (d * np.sqrt(2 * np.pi)) for d in (1.5, 3.0))
+    other = 0.95 * near + 0.05 * far
     density = np.stack([host, other, np.full(7, 0.01 / 40)], 1)
     np.testing.assert_allclose(mixture.densities(x), density)
     np.testing.assert_allclose(mixture.posteriors(x), density / density.sum(1, keepdims=True))

@@ -55,21 +55,26 @@ def build(only: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
     )
-    app.callback()(version_option)
+    app.callback()(common_options)
     for name in COMMANDS if only is None else [only]:
         app.command(name)(_command(name))
     return app
 
 
-def version_option(
-    version: bool = typer.Option(False, "--version", help="Print the version and end.", is_eager=True),
-) -> None:
-    """See atomic defects being born: live defect analysis for scanning transmission electron microscopes."""
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from latticewatch import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+def common_options(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and end.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    """See atomic defects being born: live defect analysis for scanning transmission electron microscopes."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,6 +1,7 @@
 """A frame in; its lattice, flattened image and sites out, vacant sites included."""
 
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
+from latticewatch.lattice._bilinear import bilinear
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
@@ -18,6 +19,7 @@ __all__ = [
     "PixelNoise",
     "Sites",
     "UnitCell",
+    "bilinear",
     "bragg_peaks",
     "column_profile",
     "find_lattice",

@@ -9,7 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._phase import PhaseField, _interpolate
+from latticewatch.lattice._bilinear import bilinear
+from latticewatch.lattice._phase import PhaseField
 
 # A column must stand out of the average cell by this many standard deviations of its noise, and by this share of the
 # range of the cell, under which lie the ripples of the probe's tails and of the interpolation.
@@ -153,8 +154,8 @@ def fold_cells(image, basis, phase, origin, step, n1, n2):  # pragma: no cover -
         i = (r - origin) / step
         for c in range(width):
             j = (c - origin) / step
-            u = basis[0, 0] * r + basis[0, 1] * c + _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
-            v = basis[1, 0] * r + basis[1, 1] * c + _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
+            u = basis[0, 0] * r + basis[0, 1] * c + bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
+            v = basis[1, 0] * r + basis[1, 1] * c + bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
             u = (u - np.floor(u)) * n1
             v = (v - np.floor(v)) * n2
             i0, j0 = int(u), int(v)

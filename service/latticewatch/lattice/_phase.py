@@ -17,6 +17,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.lattice._bilinear import bilinear
+
 # Low-pass of the demodulated image, standard deviation in lattice constants: some thirty cells share their phase.
 SMOOTHING_CELLS = 1.5
 # Below this share of the usual amplitude there is no lattice of this grain.
@@ -311,22 +313,10 @@ def _unwrap(wrapped, quality, seed_row, seed_col):  # pragma: no cover - compile
 
 
 @njit(cache=True, nogil=True)
-def _interpolate(grid, row, col):  # pragma: no cover - compiled
-    """Bilinear value of a grid at fractional indices; beyond the grid, the value at its edge."""
-    row = min(max(row, 0.0), grid.shape[0] - 1.000001)
-    col = min(max(col, 0.0), grid.shape[1] - 1.000001)
-    i, j = int(row), int(col)
-    fr, fc = row - i, col - j
-    return (1 - fr) * ((1 - fc) * grid[i, j] + fc * grid[i, j + 1]) + fr * (
-        (1 - fc) * grid[i + 1, j] + fc * grid[i + 1, j + 1]
-    )
-
-
-@njit(cache=True, nogil=True)
 def _interpolate_all(positions, grid, origin, step):  # pragma: no cover - compiled
     out = np.empty(len(positions))
     for k in range(len(positions)):
-        out[k] = _interpolate(grid, (positions[k, 0] - origin) / step, (positions[k, 1] - origin) / step)
+        out[k] = bilinear(grid, (positions[k, 0] - origin) / step, (positions[k, 1] - origin) / step)
     return out
 
 
@@ -338,7 +328,7 @@ def cell_coordinates(positions, basis, phase, origin, step):  # pragma: no cover
         r, c = positions[k, 0], positions[k, 1]
         i, j = (r - origin) / step, (c - origin) / step
         for d in range(2):
-            out[k, d] = basis[d, 0] * r + basis[d, 1] * c + _interpolate(phase[:, :, d], i, j) / (2 * np.pi)
+            out[k, d] = basis[d, 0] * r + basis[d, 1] * c + bilinear(phase[:, :, d], i, j) / (2 * np.pi)
     return out
 
 
@@ -355,13 +345,13 @@ def invert_coordinates(coordinates, basis, vectors, phase, origin, step):  # pra
                 coordinates[k, 0]
                 - basis[0, 0] * r
                 - basis[0, 1] * c
-                - _interpolate(phase[:, :, 0], i, j) / (2 * np.pi)
+                - bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
             )
             m1 = (
                 coordinates[k, 1]
                 - basis[1, 0] * r
                 - basis[1, 1] * c
-                - _interpolate(phase[:, :, 1], i, j) / (2 * np.pi)
+                - bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
             )
             dr = m0 * vectors[0, 0] + m1 * vectors[1, 0]
             dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]

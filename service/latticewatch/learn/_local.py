@@ -7,6 +7,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from latticewatch.lattice import bilinear
+
 # Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
 SITES_TOGETHER = 120
 # Beyond this many standard deviations a site says nothing of the host's level; and what a Gaussian cut there keeps of
@@ -75,25 +77,14 @@ def _standardise_frame(
 
 
 @njit(cache=True, nogil=True)
-def _bilinear(grid, row, col):  # pragma: no cover - compiled
-    row = min(max(row, 0.0), grid.shape[0] - 1.000001)
-    col = min(max(col, 0.0), grid.shape[1] - 1.000001)
-    i, j = int(row), int(col)
-    fr, fc = row - i, col - j
-    return (1 - fr) * ((1 - fc) * grid[i, j] + fc * grid[i, j + 1]) + fr * (
-        (1 - fc) * grid[i + 1, j] + fc * grid[i + 1, j + 1]
-    )
-
-
-@njit(cache=True, nogil=True)
 def _bin(values, position, known, centre, width, side, clip):  # pragma: no cover - compiled
     sums = np.zeros((3, centre.shape[0], centre.shape[1]))
     for i in range(len(values)):
         if not known[i]:
             continue
         row, col = position[i, 0] / side, position[i, 1] / side
-        level = _bilinear(centre, row, col)
-        if abs(values[i] - level) > clip * _bilinear(width, row, col):
+        level = bilinear(centre, row, col)
+        if abs(values[i] - level) > clip * bilinear(width, row, col):
             continue
         a, b = min(int(row + 0.5), centre.shape[0] - 1), min(int(col + 0.5), centre.shape[1] - 1)
         sums[0, a, b] += 1.0
@@ -107,5 +98,5 @@ def _apply(values, position, centre, width, side):  # pragma: no cover - compile
     out = np.empty_like(values)
     for i in range(len(values)):
         row, col = position[i, 0] / side, position[i, 1] / side
-        out[i] = (values[i] - _bilinear(centre, row, col)) / _bilinear(width, row, col)
+        out[i] = (values[i] - bilinear(centre, row, col)) / bilinear(width, row, col)
     return out

@@ -1,0 +1,17 @@
+"""Values between the nodes of a coarse grid."""
+
+from __future__ import annotations
+
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def bilinear(grid, row, col):  # pragma: no cover - compiled
+    """Bilinear value of a grid (rows, cols) at fractional indices; beyond the grid, the value at its edge."""
+    row = min(max(row, 0.0), grid.shape[0] - 1.000001)
+    col = min(max(col, 0.0), grid.shape[1] - 1.000001)
+    i, j = int(row), int(col)
+    fr, fc = row - i, col - j
+    return (1 - fr) * ((1 - fc) * grid[i, j] + fc * grid[i, j + 1]) + fr * (
+        (1 - fc) * grid[i + 1, j] + fc * grid[i + 1, j + 1]
+    )
