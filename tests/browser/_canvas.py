@@ -1,4 +1,4 @@
-"""What is drawn on the page's canvases: where a site lies on the screen, and which colour is there."""
+"""What the page shows: where a site lies on the screen, which colour is there, and whether it is so yet."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ CANVAS = """([id, points]) => {
   const context = canvas.getContext("2d");
   const pixel = (x, y) => [...context.getImageData(Math.round(x * ratio), Math.round(y * ratio), 1, 1).data];
   return points.map(([x, y]) => pixel(x, y));
+}"""
+
+ALL_LOADED = "[...document.querySelectorAll('img.patch')].every((image) => image.naturalWidth > 0)"
+WAIT_UNTIL = """async () => {
+  const end = performance.now() + 10_000;
+  while (!(CONDITION)) {
+    if (performance.now() > end) throw new Error("not so after 10 s");
+    await new Promise(requestAnimationFrame);
+  }
 }"""
 
 
@@ -51,3 +60,12 @@ def rings_painted(page: Page, points: NDArray[Any], radius: float, colours: Sequ
 
 def wait_for_frame(page: Page, number: int) -> None:
     expect(page.locator("#frame-caption")).to_contain_text(f"frame {number} ")
+
+
+def wait_until(page: Page, condition: str) -> None:
+    """Wait until a JavaScript expression is true.
+
+    Playwright's ``wait_for_function`` evaluates a string anew each time, which the page's Content-Security-Policy
+    refuses from the second time on.
+    """
+    page.evaluate(WAIT_UNTIL.replace("CONDITION", condition))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _canvas import CANVAS, on_screen, pixels, ring_radius, rings_painted, wait_for_frame
+from _canvas import (
+    ALL_LOADED,
+    CANVAS,
+    on_screen,
+    pixels,
+    ring_radius,
+    rings_painted,
+    wait_for_frame,
+    wait_until,
+)
 from _stand_in import SPACING_PX
 from playwright.sync_api import expect
 
@@ -54,8 +63,7 @@ def test_every_class_has_its_average_patch(shown, open_tab):
     page = open_tab(shown.url).page
     patches = page.locator(".class-card img.patch")
     expect(patches).to_have_count(len(shown.get("/v1/classes")))
-    loaded = "[...document.querySelectorAll('img.patch')].every((image) => image.naturalWidth > 0)"
-    page.wait_for_function(loaded)
+    wait_until(page, ALL_LOADED)
 
 
 def test_a_name_typed_on_the_page_reaches_the_service(rig, open_tab):
@@ -107,7 +115,7 @@ def test_a_class_that_is_pointed_at_stands_out(shown, open_tab):
     on_ring = points + np.array([ring_radius(SPACING_PX, scale), 0])
     before = pixels(page, "markers", on_ring)[0, 3]
     page.locator('[data-class-id="2"]').hover()
-    page.wait_for_function(f"({CANVAS})(['markers', {on_ring.tolist()}])[0][3] < {before} / 2")
+    wait_until(page, f"({CANVAS})(['markers', {on_ring.tolist()}])[0][3] < {before} / 2")
 
 
 def test_the_keyboard_walks_through_the_defects(shown, open_tab):
@@ -165,7 +173,7 @@ def test_hosts_are_marked_only_on_request(shown, open_tab):
     assert np.mean(pixels(page, "markers", points)[:, 3] > 0) < 0.1
     page.locator("#show-host").click()
     expect(page.locator("#show-host")).to_have_attribute("aria-pressed", "true")
-    page.wait_for_function(f"({CANVAS})(['markers', {points.tolist()}]).every((pixel) => pixel[3] > 0)")
+    wait_until(page, f"({CANVAS})(['markers', {points.tolist()}]).every((pixel) => pixel[3] > 0)")
 
 
 def test_an_event_leads_to_its_place(shown, open_tab):
