@@ -73,7 +73,8 @@ def test_the_page_shows_the_defects_of_the_specimen(simulation, api, open_tab):
     page = open_tab(str(api.base_url)).page
     expect(page.locator("#phase")).to_have_text("waiting")
     simulation.start()
-    expect(page.locator("#phase")).to_have_text("live", timeout=PATIENCE_MS)    expect(page.locator("#stat-frame")).to_have_text(TEN_OR_MORE, timeout=PATIENCE_MS)
+    expect(page.locator("#phase")).to_have_text("live", timeout=PATIENCE_MS)
+    expect(page.locator("#stat-frame")).to_have_text(TEN_OR_MORE, timeout=PATIENCE_MS)
     expect(page.locator("#phase")).to_have_text("live")
 
     # the last frame stays on the page, so page, service and specimen can be compared at leisure
