@@ -34,6 +34,10 @@ let anyDrawn = false;
 /** @type {string | null} */
 let series = null;
 let chartedAt = 0;
+/** @type {ReturnType<typeof setTimeout> | undefined} draws the counts that came too soon after others */
+let chartTimer;
+/** @type {Parameters<typeof takeCounts>[0] | undefined} the newest, whether drawn or not */
+let newestCounts;
 /** @type {number | null} when the frame last counted was received */
 let countedAt = null;
 
@@ -137,10 +141,20 @@ function takeCounts(counts) {
     setText(byId(`count-${role}`), learnt ? integer(counts.by_role[role] ?? 0) : "–");
   }
   setText(byId("defect-total"), learnt ? `${integer(counts.by_role.defect ?? 0)} in frame` : "");
-  const now = performance.now();
-  if (now - chartedAt < CHART_EVERY_MS) return;
-  chartedAt = now;
-  cards.updateCounts(new Map(counts.by_class.map(({ class_id: id, n }) => [id, n])), history);
+  newestCounts = counts;
+  // The last counts before a stream stops are drawn too, when their turn comes.
+  const wait = CHART_EVERY_MS - (performance.now() - chartedAt);
+  if (wait <= 0) chartCounts();
+  else chartTimer ??= setTimeout(chartCounts, wait);
+}
+
+/** Draw the newest counts on the class cards and the chart. */
+function chartCounts() {
+  clearTimeout(chartTimer);
+  chartTimer = undefined;
+  if (newestCounts === undefined) return;
+  chartedAt = performance.now();
+  cards.updateCounts(new Map(newestCounts.by_class.map(({ class_id: id, n }) => [id, n])), history);
   drawChart();
 }
 
