@@ -390,6 +390,15 @@ def test_an_analysis_with_an_older_model_is_brought_up_to_date(images):
     assert (results[3][0].sites.class_id >= 0).mean() > 0.9
 
 
+def test_a_frame_that_comes_again_while_learning_is_learnt_from_once(images):
+    once, again = Learner(AnalysisSettings(learning_frames=1)), Learner(AnalysisSettings(learning_frames=3))
+    fold(once, images[:1])
+    results = fold(again, [images[0]] * 3)
+    assert [len(r) for r in results] == [1, 1, 3]
+    assert [e.name for e in again.model.classes] == [e.name for e in once.model.classes]
+    assert [e.total for e in again.model.classes] == [e.total for e in once.model.classes]
+
+
 def test_another_lattice_is_learnt_after_a_while(learner, model):
     other = microscope(material="MoSe2", rotation_deg=17.0, pixel_size_nm=0.018, seed=5)
     images = [other.acquire().image for _ in range(3)]

@@ -169,13 +169,18 @@ class Learner:
         assert reference is not None
         zernike = ZernikeMoments(self.settings.n_max, patch_size(reference, self.settings))
         surveys, used = [], []
+        distinct: list[NDArray[np.float32]] = []
         for analysis in self._gathered:
             try:
                 where = follow_lattice(analysis.image, reference)
             except NoLatticeError:
                 continue
-            surveys.append(survey_frame(analysis.image, reference, where, zernike, measure_noise=True))
             used.append(analysis)
+            # a recorded frame that comes again brings the same noise again, which would pass for a class
+            if any(np.array_equal(analysis.image, other) for other in distinct):
+                continue
+            distinct.append(analysis.image)
+            surveys.append(survey_frame(analysis.image, reference, where, zernike, measure_noise=True))
         self._gathered = []
         if not surveys:
             return []
@@ -192,7 +197,7 @@ class Learner:
         self._adopt(model)
         self._follower = Follower()
         first = used[0].frame
-        self._events.append(model_event(model, first.number, f"learnt from {len(used)} frames"))
+        self._events.append(model_event(model, first.number, f"learnt from {len(surveys)} frames"))
         self._events += [discovered(model, entry.class_id) for entry in model.classes]
         return [self._classified(analyse(a.frame, model, self.settings)) for a in used]
 
