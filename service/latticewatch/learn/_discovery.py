@@ -90,7 +90,8 @@ def discover(
     Returns
     -------
     models : tuple of SublatticeModel
-        Without class ids yet (`number_classes` gives them): those of the mixture count from 0 on each sublattice.
+        Without class ids of the catalogue yet (`learn_model` gives them): those of the mixture count from 0 on each
+        sublattice.
     amplitude : ndarray of shape (n,), float64
         Change of height of the column at every site that is not host, 0 elsewhere.
     """

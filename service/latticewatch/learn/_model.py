@@ -47,7 +47,7 @@ class Model:
     version : int
         Grows by one with every change; events name it.
     lattice : Lattice
-        Of the first frame that was learnt from.
+        Of the frame learnt from that shows it clearest.
     patch_px : int
         Side of the patches [px].
     n_max : int

@@ -99,7 +99,7 @@ def matched_filter(
         normal = signal @ signal.T + np.diag(np.r_[0.0, np.ones(len(signal) - 1)])
         direction = np.linalg.solve(normal, signal)[0]
         whitening = to_noise
-        spread = 1.0
+        spread = float(np.linalg.norm(direction))
     else:
         covariance = _trimmed_covariance((host - mean) @ to_noise)
         covariance = spiked_covariance(covariance, len(host))
@@ -108,8 +108,6 @@ def matched_filter(
         whitening = to_noise @ (vectors / np.sqrt(power))
         spread = float(np.sqrt(direction @ covariance @ direction))
     gain = float(signal[0] @ direction)
-    if host is None:
-        spread = float(np.linalg.norm(direction))
     weights = to_noise @ direction / spread
     return MatchedFilter(mean, weights, spread / gain), whitening
 
