@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from latticewatch.learn._mixture import Mixture
 from latticewatch.learn._oddities import Oddities
 from latticewatch.learn._templates import SublatticeTemplates
-
-# Directions in which the propagated pixel noise is below this share of the largest carry no signal either.
-RANK_TOLERANCE = 1e-4
+from latticewatch.learn._whitening import NoiseWhitening
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,9 +89,7 @@ def matched_filter(
     mean : ndarray of shape (n_moments,), float64
         Moments of the host.
     """
-    power, vectors = np.linalg.eigh(templates.noise)
-    kept = power > RANK_TOLERANCE * power[-1]
-    to_noise = vectors[:, kept] / np.sqrt(power[kept])
+    to_noise = NoiseWhitening.from_covariance(templates.noise).matrix_
     signal = templates.moments @ to_noise
     if host is None:
         normal = signal @ signal.T + np.diag(np.r_[0.0, np.ones(len(signal) - 1)])
