@@ -3,11 +3,11 @@
 crystal → specimen → scene → scan and detector → publisher; and a control socket that moves the stage.
 """
 
+from latticewatch_simulator._changes import Change, TrueEvent
 from latticewatch_simulator._control import ControlServer
 from latticewatch_simulator._crystal import Crystal, load_crystal
 from latticewatch_simulator._defects import DEFAULT_DENSITIES, DefectKind
-from latticewatch_simulator._detector import Drift
-from latticewatch_simulator._dynamics import Change
+from latticewatch_simulator._drift import Drift
 from latticewatch_simulator._microscope import Microscope, SimulatedFrame
 from latticewatch_simulator._publisher import Publisher, is_local
 from latticewatch_simulator._settings import MaterialName, SimulatorSettings
@@ -30,6 +30,7 @@ __all__ = [
     "Simulation",
     "SimulatorSettings",
     "Stage",
+    "TrueEvent",
     "TruthWriter",
     "is_local",
     "load_crystal",

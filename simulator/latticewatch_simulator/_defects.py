@@ -74,7 +74,7 @@ def default_dose(settings: SimulatorSettings) -> float:
 
 
 def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectKind, ...]:
-    """Every kind of defect in the specimen; those that are only born later come last, with density zero.
+    """Every kind of defect in the specimen; those that only come later are last, with density zero.
 
     Raises
     ------
@@ -84,9 +84,8 @@ def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectK
     densities: Mapping[str, float] = settings.defects if settings.defects is not None else {}
     if settings.defects is None and settings.structure is None:
         densities = DEFAULT_DENSITIES[settings.material]
-    newborn = birth_species(settings, crystal)
-    if settings.births_per_frame and newborn not in densities:
-        densities = {**densities, newborn: 0.0}
+    to_come = (name for name in species_to_come(settings, crystal) if name not in densities)
+    densities = {**densities, **dict.fromkeys(to_come, 0.0)}
     kinds = tuple(_kind(name, density, crystal) for name, density in densities.items())
     for host in (ADATOM, *range(len(crystal.atoms))):
         total = sum(kind.density for kind in kinds if host in kind.hosts)
@@ -94,6 +93,41 @@ def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectK
             where = "adatoms" if host == ADATOM else f"defects on {crystal.species[host]}"
             raise ConfigurationError(f"densities of {where} sum to {total:g}; give 1 at most")
     return kinds
+
+
+def species_to_come(settings: SimulatorSettings, crystal: Crystal) -> tuple[str, ...]:
+    """Species that may come into the specimen while it is looked at."""
+    if settings.dynamics == "births":
+        return (birth_species(settings, crystal),) if settings.births_per_frame else ()
+    steps = vacancy_steps(settings, crystal)
+    if not (settings.substitution_a2 or settings.replacement_a2):
+        return steps
+    return (*steps, substitute_species(settings, crystal))
+
+
+def vacancy_steps(settings: SimulatorSettings, crystal: Crystal) -> tuple[str, ...]:
+    """What the host of the newborn vacancy becomes as it loses its atoms: S1 and V_S2 of S2, V_W of W."""
+    single = birth_species(settings, crystal)
+    if match := re.fullmatch(r"([A-Z][a-z]?)1", single):
+        return single, f"V_{match[1]}2"
+    if single.startswith("V_"):
+        return (single,)
+    raise ConfigurationError(
+        f"beam damage by {single}: the beam takes atoms away; give a vacancy such as S1 or V_W"
+    )
+
+
+def substitute_species(settings: SimulatorSettings, crystal: Crystal) -> str:
+    """What a single vacancy is when another element has filled it."""
+    if settings.substitute is not None:
+        return settings.substitute
+    single = birth_species(settings, crystal)
+    if not single.startswith("V_"):
+        return f"C+{single[:-1]}"
+    host = single[2:]
+    element = "N" if host == "C" else "C"
+    alone = sum(len(atoms) == 1 for atoms in crystal.atoms) == 1 or len(set(crystal.species)) == 1
+    return element if alone else f"{element}_{host}"
 
 
 def birth_species(settings: SimulatorSettings, crystal: Crystal) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
+from latticewatch_simulator._drift import Drift
 from latticewatch_simulator._scene import Scene
 from latticewatch_simulator._settings import SimulatorSettings
 
@@ -21,30 +21,6 @@ SPLIT = 2.0**26
 GUIDE_WIDTH = np.uint32(SPLIT / GUIDES)
 # How much a line's displacement remembers of the line before, and the beam current of the frame before.
 LINE_MEMORY, FRAME_MEMORY = 0.3, 0.95
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """Where the scan looked during one frame.
-
-    Attributes
-    ----------
-    start_px : tuple of float
-        Row and column by which the specimen has drifted when the frame starts: its features appear at
-        positions that are smaller by this.
-    step_px : tuple of float
-        Further drift while the frame is scanned, in proportion to the row.
-    """
-
-    start_px: tuple[float, float]
-    step_px: tuple[float, float]
-
-    def seen_at(self, positions_px: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
-        """Where features without drift at these positions (row, col) appear in a frame of so many rows."""
-        start, step = np.array(self.start_px), np.array(self.step_px)
-        row = (positions_px[:, 0] - start[0]) / (1 + step[0] / (rows - 1))
-        col = positions_px[:, 1] - start[1] - step[1] * row / (rows - 1)
-        return np.stack([row, col], axis=1)
 
 
 def poisson_tables() -> tuple[NDArray[np.float64], NDArray[np.uint8]]:

@@ -1,32 +1,28 @@
-"""Change under the beam: columns lose an atom now and then, and some time later they heal."""
+"""Change at a set rate: columns lose an atom now and then, and some time later they heal."""
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from latticewatch_simulator._damage import BeamDamage
 from latticewatch_simulator._defects import birth_species
-from latticewatch_simulator._detector import Drift
-from latticewatch_simulator._scene import Scene
+from latticewatch_simulator._exposure import Exposure
 from latticewatch_simulator._settings import SimulatorSettings
-from latticewatch_simulator._specimen import Specimen
-
-# Changed columns that are remembered; beyond this number the one that would heal first heals at once.
-MAX_CHANGED = 4096
+from latticewatch_simulator._specimen import MAX_CHANGED, Specimen
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A column became another species between the frame before and this one."""
+class Dynamics(Protocol):
+    """What changes in the specimen from frame to frame."""
 
-    id: int
-    before: str
-    after: str
+    def advance(self, exposure: Exposure) -> None:
+        """Make the changes that a frame is the first to show."""
+        ...
 
 
-class Dynamics:
+class Births:
     """Births at random eligible columns of the frame, and their healing.
 
     Parameters
@@ -34,7 +30,6 @@ class Dynamics:
     settings : SimulatorSettings
         Rate, species and lifetime.
     specimen : Specimen
-        Remembers the changes, so that a place left and visited again still shows them.
     """
 
     def __init__(self, settings: SimulatorSettings, specimen: Specimen) -> None:
@@ -47,48 +42,33 @@ class Dynamics:
             self._newborn = specimen.species.index(species)
             self._hosts = specimen.kinds[self._newborn - specimen.n_hosts].hosts
 
-    def advance(self, frame: int, scene: Scene, drift: Drift) -> list[Change]:
-        """What changed before a frame; the scene shows it afterwards.
-
-        Parameters
-        ----------
-        frame : int
-            Number of the frame.
-        scene : Scene
-            Patched where a column changes.
-        drift : Drift
-            Of the frame, for what is in view.
-        """
+    def advance(self, exposure: Exposure) -> None:
+        """Heal what is due, then let defects be born."""
         if not self._settings.births_per_frame:
-            return []
-        changes = []
-        while self._healing and (self._healing[0][0] <= frame or len(self._healing) > MAX_CHANGED):
+            return
+        while self._healing and (self._healing[0][0] <= exposure.frame or len(self._healing) > MAX_CHANGED):
             _, column, original = heapq.heappop(self._healing)
-            del self._specimen.changed[column]
-            changes += self._show(scene, column, original)
+            exposure.set(column, original)
+            exposure.tell("defect.disappeared", column, self._newborn, original)
         for _ in range(self._rng.poisson(self._settings.births_per_frame)):
-            changes += self._birth(frame, scene, drift)
-        return changes
+            self._birth(exposure)
 
-    def _birth(self, frame: int, scene: Scene, drift: Drift) -> list[Change]:
-        columns, shape = scene.columns, self._settings.shape
-        seen = drift.seen_at(scene.positions_px(), shape[0])
+    def _birth(self, exposure: Exposure) -> None:
+        columns = exposure.columns
         intact = np.isin(columns.sublattice, self._hosts) & (columns.species < self._specimen.n_hosts)
-        eligible = np.flatnonzero(intact & np.all((seen >= 0) & (seen <= np.array(shape) - 1), axis=1))
+        eligible = np.flatnonzero(intact & exposure.inside)
         if len(eligible) == 0:
-            return []
+            return
         at = int(self._rng.choice(eligible))
-        column = int(columns.id[at])
+        column, original = int(columns.id[at]), int(columns.species[at])
         lifetime = int(self._rng.geometric(1 / self._settings.lifetime_frames))
-        heapq.heappush(self._healing, (frame + lifetime, column, int(columns.species[at])))
-        self._specimen.changed[column] = self._newborn
-        return self._show(scene, column, self._newborn)
+        heapq.heappush(self._healing, (exposure.frame + lifetime, column, original))
+        exposure.set(column, self._newborn)
+        exposure.tell("defect.appeared", column, original, self._newborn)
 
-    def _show(self, scene: Scene, column: int, species: int) -> list[Change]:
-        """Patch the scene where it holds the column."""
-        at = int(np.searchsorted(scene.columns.id, column))
-        if at == len(scene.columns) or scene.columns.id[at] != column:
-            return []
-        before = self._specimen.species[scene.columns.species[at]]
-        scene.change(at, species)
-        return [Change(column, before, self._specimen.species[species])]
+
+def dynamics(settings: SimulatorSettings, specimen: Specimen, dose_e_per_a2: float) -> Dynamics:
+    """The dynamics that the settings ask for."""
+    if settings.dynamics == "beam":
+        return BeamDamage(settings, specimen, dose_e_per_a2)
+    return Births(settings, specimen)

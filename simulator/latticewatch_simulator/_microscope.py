@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch_simulator._defects import default_dose
-from latticewatch_simulator._detector import Detector, Drift
-from latticewatch_simulator._dynamics import Dynamics
+from latticewatch_simulator._detector import Detector
+from latticewatch_simulator._drift import DriftPath
+from latticewatch_simulator._dynamics import dynamics
+from latticewatch_simulator._exposure import Exposure
 from latticewatch_simulator._scene import DRIFT_MARGIN_PX, Scene
 from latticewatch_simulator._settings import SimulatorSettings
 from latticewatch_simulator._specimen import Specimen
@@ -67,11 +69,11 @@ class Microscope:
         self.dose_e_per_a2 = default_dose(settings)
         self.series_id = series_id or f"{self.specimen.crystal.name}-{uuid.uuid4().hex[:8]}"
         self._detector = Detector(settings, self.dose_e_per_a2)
-        self._dynamics = Dynamics(settings, self.specimen)
+        self._dynamics = dynamics(settings, self.specimen, self.dose_e_per_a2)
+        self._path = DriftPath(settings)
         self._number = 0
-        self._drift_px = np.zeros(2)
         self._stage_nm = self.stage.position()
-        self._render()
+        self._render(np.zeros(2))
 
     def __iter__(self) -> Iterator[SimulatedFrame]:
         while True:
@@ -80,23 +82,26 @@ class Microscope:
     def acquire(self) -> SimulatedFrame:
         """The next frame."""
         settings = self.settings
-        step = np.array(settings.drift_nm_per_frame) / settings.pixel_size_nm
-        stage_nm = self.stage.position()
-        drifted = np.abs(self._drift_px - self._rendered_px).max() > DRIFT_MARGIN_PX
-        if stage_nm != self._stage_nm or drifted:
+        stage_nm, before_nm = self.stage.position(), self._stage_nm
+        drift = self._path.next(self._number, (stage_nm[0] - before_nm[0], stage_nm[1] - before_nm[1]))
+        drifted = np.abs(drift.start_px - self._rendered_px).max() > DRIFT_MARGIN_PX
+        if stage_nm != before_nm or drifted:
             self._stage_nm = stage_nm
-            self._render()
-        renewed, self._renewed = self._renewed, False
+            self._render(np.array(drift.start_px))
 
-        since_rendered = _drift(self._drift_px - self._rendered_px, step)
-        changes = self._dynamics.advance(self._number, self._scene, since_rendered)
+        since_rendered = drift.since(self._rendered_px)
+        exposure = Exposure(self._number, self._scene, self.specimen, since_rendered, settings)
+        self._dynamics.advance(exposure)
+        if exposure.renewed:
+            self._list_columns()
+        renewed, self._renewed = self._renewed, False
         image = self._detector.acquire(self._scene, since_rendered)
         columns = self._scene.columns
         truth = FrameTruth(
             number=self._number,
             series_id=self.series_id,
             stage_nm=stage_nm,
-            drift=_drift(self._drift_px, step),
+            drift=drift,
             shape=settings.shape,
             id=columns.id,
             undrifted_px=self._undrifted_px,
@@ -104,11 +109,11 @@ class Microscope:
             sublattice=columns.sublattice,
             names=self.specimen.species,
             n_hosts=self.specimen.n_hosts,
-            changes=tuple(changes),
+            changes=tuple(exposure.changes),
+            events=tuple(exposure.events),
             renewed=renewed,
         )
         self._number += 1
-        self._drift_px = self._drift_px + step
         return SimulatedFrame(image, truth)
 
     def header(self, frame: SimulatedFrame) -> dict[str, Any]:
@@ -146,15 +151,15 @@ class Microscope:
         electrons = self.dose_e_per_a2 * (10 * settings.pixel_size_nm) ** 2 * float(self._scene.image.max())
         return settings.offset + settings.counts_per_electron * electrons
 
-    def _render(self) -> None:
+    def _render(self, drift_px: NDArray[np.float64]) -> None:
         """Make the scene anew around what the beam sees now."""
         settings = self.settings
-        self._rendered_px = self._drift_px
-        centre_nm = np.array(self._stage_nm) + self._drift_px[::-1] * settings.pixel_size_nm
+        self._rendered_px = drift_px
+        centre_nm = np.array(self._stage_nm) + drift_px[::-1] * settings.pixel_size_nm
         self._scene = Scene(settings, self.specimen, centre_nm)
+        self._list_columns()
+
+    def _list_columns(self) -> None:
+        """The scene's columns are not those of the frame before."""
         self._undrifted_px = self._scene.positions_px() + self._rendered_px
         self._renewed = True
-
-
-def _drift(start: NDArray[np.float64], step: NDArray[np.float64]) -> Drift:
-    return Drift((float(start[0]), float(start[1])), (float(step[0]), float(step[1])))

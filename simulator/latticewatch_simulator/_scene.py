@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
+from latticewatch_simulator._drift import largest_step_nm
 from latticewatch_simulator._settings import MAX_SCENE_PX, SimulatorSettings
 from latticewatch_simulator._signal import Spot
 from latticewatch_simulator._specimen import ColumnTable, Specimen, uniform_hash
@@ -74,7 +75,7 @@ class Scene:
         self._specimen = specimen
         self._spot = Spot.of_probe(settings.probe_fwhm_nm, settings.source_sigma_nm)
         self.oversampling = math.ceil(settings.pixel_size_nm / (COARSEST_PIXEL * self._spot.narrow_nm))
-        drift_px = max(map(abs, settings.drift_nm_per_frame)) / settings.pixel_size_nm
+        drift_px = largest_step_nm(settings) / settings.pixel_size_nm
         self.margin_px = DRIFT_MARGIN_PX + math.ceil(2 * drift_px + 6 * settings.line_jitter_px)
         self._fine_nm = settings.pixel_size_nm / self.oversampling
         rows, cols = (self.oversampling * (n + 2 * self.margin_px) for n in settings.shape)
@@ -97,9 +98,9 @@ class Scene:
             level = settings.contamination * specimen.crystal_mean() * self._spot.integral_nm2
             self.image += np.float32(level) * self._contamination(settings.seed)
 
-    def positions_px(self) -> NDArray[np.float64]:
-        """Row and column of every column in a frame without drift since the scene was rendered [frame px]."""
-        fine = (self.columns.xy_nm[:, ::-1] - self._corner_nm[::-1]) / self._fine_nm
+    def positions_px(self, which: slice = slice(None)) -> NDArray[np.float64]:
+        """Row and column of the columns in a frame without drift since the scene was rendered [frame px]."""
+        fine = (self.columns.xy_nm[which, ::-1] - self._corner_nm[::-1]) / self._fine_nm
         return fine / self.oversampling - self.margin_px
 
     def change(self, at: int, species: int) -> None:
@@ -108,6 +109,18 @@ class Scene:
         now = self.columns.species[at]
         self._add(self.columns.xy_nm[at : at + 1], signal[species : species + 1] - signal[now])
         self.columns.species[at] = species
+
+    def remove(self, at: int) -> None:
+        """Take column number ``at`` out of the table and the image."""
+        species = self.columns.species[at : at + 1]
+        self._add(self.columns.xy_nm[at : at + 1], -self._specimen.signal[species])
+        self.columns = self.columns.without(at)
+
+    def insert(self, column: int, species: int, sublattice: int) -> None:
+        """Put a column that was not there into the table and the image."""
+        xy = self._specimen.position_nm(column)[None]
+        self._add(xy, self._specimen.signal[species : species + 1])
+        self.columns = self.columns.with_one(column, xy, species, sublattice)
 
     def _add(self, xy_nm: NDArray[np.float64], signal: NDArray[np.float64]) -> None:
         positions = np.ascontiguousarray((xy_nm - self._corner_nm)[:, ::-1] / self._fine_nm)

@@ -46,6 +46,35 @@ class SimulatorSettings(BaseModel):
     )
     lifetime_frames: float = Field(400.0, ge=1, le=1e9, description="Mean time until a newborn defect heals.")
 
+    dynamics: Literal["births", "beam"] = Field(
+        "births", description="Births at a set rate that heal, or what the dose does to each column."
+    )
+    creation_a2: float = Field(
+        2e-9, ge=0, le=1, description="Cross-section of an intact column to lose an atom [A^2]."
+    )
+    hop_a2: float = Field(
+        1e-7, ge=0, le=1, description="Of a vacancy to hop to a neighbouring site of its sublattice."
+    )
+    healing_a2: float = Field(5e-8, ge=0, le=1, description="Of a vacancy to be filled with what it lost.")
+    substitution_a2: float = Field(
+        5e-9, ge=0, le=1, description="Of a vacancy to be filled with another element."
+    )
+    replacement_a2: float = Field(
+        0.0, ge=0, le=1, description="Of an intact column to have an atom replaced by that element."
+    )
+    adatom_hop_a2: float = Field(
+        1e-6, ge=0, le=1, description="Of an adatom to hop to a neighbouring hollow."
+    )
+    attraction: float = Field(
+        4.0,
+        ge=1,
+        le=1e3,
+        description="How much likelier vacancies are side by side than apart; 1 is no attraction.",
+    )
+    substitute: str | None = Field(
+        None, description="Species of a filled vacancy, such as C+S; None takes carbon, in carbon nitrogen."
+    )
+
     shape: tuple[int, int] = Field((1024, 1024), description="Rows and columns of a frame, 64 to 8192 each.")
     pixel_size_nm: float = Field(0.012, ge=0.001, le=0.1)
     probe_fwhm_nm: float = Field(
@@ -61,6 +90,19 @@ class SimulatorSettings(BaseModel):
     )
     drift_nm_per_frame: tuple[float, float] = Field(
         (0.003, 0.0015), description="Drift (row, column), 1 nm at most."
+    )
+    drift_walk_nm: float = Field(
+        0.0, ge=0, le=0.2, description="Random walk beside it, rms of a frame's step on either axis."
+    )
+    settling_fraction: float = Field(
+        0.0, ge=-1, le=1, description="Share of a stage move by which the specimen creeps on after it."
+    )
+    settling_frames: float = Field(
+        10.0, gt=0, le=1e6, description="Time in which that creep falls to 1/e, exponentially."
+    )
+    drift_jumps_nm: dict[int, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="Jumps (row, column) that no header tells, by the frame they precede.",
     )
     line_jitter_px: float = Field(0.15, ge=0, le=5, description="Along the line; half of it across [px rms].")
     flicker: float = Field(0.02, ge=0, le=0.5, description="Relative variation of the beam current.")
@@ -109,6 +151,10 @@ class SimulatorSettings(BaseModel):
             )
         if max(map(abs, self.drift_nm_per_frame)) > 1:
             raise ConfigurationError(f"drift of {self.drift_nm_per_frame} nm per frame: give 1 nm at most")
+        if any(max(map(abs, jump)) > self.stage_limit_nm for jump in self.drift_jumps_nm.values()):
+            raise ConfigurationError(
+                f"drift jumps of {self.drift_jumps_nm} nm: give {self.stage_limit_nm:g} nm at most on either axis"
+            )
         if max(map(abs, self.stage_nm)) > self.stage_limit_nm:
             raise ConfigurationError(
                 f"stage at {self.stage_nm} nm: give a start within plus and minus {self.stage_limit_nm:g} nm"

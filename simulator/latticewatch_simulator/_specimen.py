@@ -17,6 +17,8 @@ from latticewatch_simulator._signal import column_signal
 CELL_BITS, SITE_BITS = 20, 13
 HALF = 1 << (CELL_BITS - 1)
 MAX_COLUMNS = 2_000_000
+# Changed columns that are remembered out of view.
+MAX_CHANGED = 4096
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +44,30 @@ class ColumnTable:
 
     def __len__(self) -> int:
         return len(self.id)
+
+    def find(self, column: int) -> int | None:
+        """Where a column is in the table; None where it is not in it."""
+        at = int(np.searchsorted(self.id, column))
+        return at if at < len(self.id) and self.id[at] == column else None
+
+    def without(self, at: int) -> ColumnTable:
+        """A table without one of the columns."""
+        return ColumnTable(
+            np.delete(self.id, at),
+            np.delete(self.xy_nm, at, axis=0),
+            np.delete(self.species, at),
+            np.delete(self.sublattice, at),
+        )
+
+    def with_one(self, column: int, xy_nm: NDArray[np.float64], species: int, sublattice: int) -> ColumnTable:
+        """A table with one column more."""
+        at = int(np.searchsorted(self.id, column))
+        return ColumnTable(
+            np.insert(self.id, at, column),
+            np.insert(self.xy_nm, at, xy_nm, axis=0),
+            np.insert(self.species, at, species),
+            np.insert(self.sublattice, at, sublattice),
+        )
 
 
 class Specimen:
@@ -85,6 +111,7 @@ class Specimen:
         self._sites = self.crystal.fractional
         if any(ADATOM in kind.hosts for kind in self.kinds):
             self._sites = np.vstack([self._sites, self.crystal.hollow()])
+        self._steps = _shortest_translations(self._vectors)
 
     def columns(self, low_nm: NDArray[np.float64], high_nm: NDArray[np.float64]) -> ColumnTable:
         """Every column in a rectangle, as it is now.
@@ -131,6 +158,24 @@ class Specimen:
         sublattice = np.where(site < len(self._host_of), site, ADATOM).astype(np.int16)
         return ColumnTable(identity[there], xy[there], species[there], sublattice[there])
 
+    def set(self, column: int, species: int) -> None:
+        """Make a column another species; -1 takes an adatom away."""
+        identity = np.array([column])
+        if species == self._species(identity, identity & ((1 << SITE_BITS) - 1))[0]:
+            self.changed.pop(column, None)
+        else:
+            self.changed[column] = species
+
+    def neighbours(self, column: int) -> NDArray[np.int64]:
+        """Identity of the nearest columns of the same sublattice, or of the nearest hollows of a hollow."""
+        steps = self._steps
+        return column + (steps[:, 0] << (CELL_BITS + SITE_BITS)) + (steps[:, 1] << SITE_BITS)
+
+    def position_nm(self, column: int) -> NDArray[np.float64]:
+        """Specimen coordinates (x, y) of a column or a hollow."""
+        cell = np.array([column >> (CELL_BITS + SITE_BITS), (column >> SITE_BITS) & (2 * HALF - 1)]) - HALF
+        return (cell + self._sites[column & ((1 << SITE_BITS) - 1)]) @ self._vectors + self._origin
+
     def crystal_mean(self) -> float:
         """Signal of the perfect crystal per square nanometre."""
         signal = sum(float(self.signal[host]) for host in self._host_of)
@@ -150,6 +195,13 @@ class Specimen:
 
     def _sites_of(self, kind: DefectKind) -> list[int]:
         return [len(self._host_of) if host == ADATOM else host for host in kind.hosts]
+
+
+def _shortest_translations(vectors: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Lattice translations to the nearest equivalent columns, in cells."""
+    cells = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3) if (i, j) != (0, 0)])
+    length = np.linalg.norm(cells @ vectors, axis=1)
+    return cells[length < 1.05 * length.min()]
 
 
 def uniform_hash(key: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

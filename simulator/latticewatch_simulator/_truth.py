@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.errors import FileError
-from latticewatch_simulator._detector import Drift
-from latticewatch_simulator._dynamics import Change
+from latticewatch_simulator._changes import Change, TrueEvent
+from latticewatch_simulator._drift import Drift
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +48,8 @@ class FrameTruth:
         How many of them are hosts.
     changes : tuple of Change
         What changed since the frame before.
+    events : tuple of TrueEvent
+        What that means for defects.
     renewed : bool
         The list of columns is not the one of the frame before.
     """
@@ -64,6 +66,7 @@ class FrameTruth:
     names: tuple[str, ...]
     n_hosts: int
     changes: tuple[Change, ...] = ()
+    events: tuple[TrueEvent, ...] = ()
     renewed: bool = False
 
     @property
@@ -142,6 +145,7 @@ class TruthWriter:
             "changes": [
                 {"id": change.id, "before": change.before, "after": change.after} for change in truth.changes
             ],
+            "events": [event.record() for event in truth.events],
         }
         if truth.renewed:
             record["columns"] = {
@@ -233,6 +237,7 @@ def _frames(series: dict[str, Any], records: Iterator[dict[str, Any]]) -> Iterat
             stage_nm=(record["stage_nm"][0], record["stage_nm"][1]),
             drift=Drift((shift[0] - shear[0] / 2, shift[1] - shear[1] / 2), (shear[0], shear[1])),
             changes=changes,
+            events=tuple(map(TrueEvent.of_record, record.get("events", ()))),
             renewed=columns is not None,
         )
         yield truth

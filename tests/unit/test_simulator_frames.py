@@ -23,12 +23,12 @@ from latticewatch_simulator import (
 )
 from latticewatch_simulator._detector import (
     TABLE_MEAN,
-    Drift,
     few_electrons,
     many_electrons,
     poisson_tables,
     scan,
 )
+from latticewatch_simulator._drift import Drift
 
 STILL = {"drift_nm_per_frame": (0.0, 0.0), "line_jitter_px": 0.0, "flicker": 0.0, "births_per_frame": 0.0}
 
@@ -259,7 +259,15 @@ def test_every_field_of_the_truth_file_is_documented(project: Path, tmp_path: Pa
         writer.write(scope.acquire().truth)
     series, frame = map(json.loads, (tmp_path / "truth.jsonl").read_text().splitlines())
     table = scope.acquire().truth.table()
-    for field in {*series, *frame, *frame["columns"], *frame["changes"][0], *table, *table["columns"]}:
+    for field in {
+        *series,
+        *frame,
+        *frame["columns"],
+        *frame["changes"][0],
+        *frame["events"][0],
+        *table,
+        *table["columns"],
+    }:
         assert f"`{field}`" in page, field
 
 

@@ -13,6 +13,8 @@ from latticewatch.errors import ConfigurationError
 if TYPE_CHECKING:
     from latticewatch_simulator import Simulation
 
+PROCESSES = ("creation", "hop", "healing", "substitution", "replacement", "adatom_hop")
+
 
 def simulate(
     bind: Annotated[str, typer.Option(help="Where frames are sent from; port 0 takes a free one.")] = (
@@ -29,12 +31,33 @@ def simulate(
         str | None, typer.Option(help="Fractions of the columns, such as 'Fe=0.02,S1=0.03', or 'none'.")
     ] = None,
     births: Annotated[float | None, typer.Option(help="Defects born per frame.")] = None,
+    dynamics: Annotated[
+        str | None,
+        typer.Option(help="'births', at a set rate, or 'beam': what the dose does to each column."),
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(
+            help="Cross-sections for 'beam' [A^2], such as 'creation=2e-9,hop=1e-7'; "
+            "also healing, substitution, replacement, adatom_hop."
+        ),
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
     size: Annotated[int, typer.Option(help="Rows and columns of a frame.")] = 1024,
     pixel_size: Annotated[float | None, typer.Option(help="Pixel size [nm].")] = None,
     rotation: Annotated[float | None, typer.Option(help="Rotation of the lattice [degrees].")] = None,
     dose: Annotated[float | None, typer.Option(help="Electrons per square angstrom and frame.")] = None,
     drift: Annotated[str | None, typer.Option(help="Drift per frame 'ROW,COLUMN' [nm].")] = None,
+    walk: Annotated[
+        float | None, typer.Option(help="Random walk beside the drift, rms per frame [nm].")
+    ] = None,
+    settling: Annotated[
+        float | None, typer.Option(help="Share of a stage move by which the specimen creeps on.")
+    ] = None,
+    jump: Annotated[
+        list[str] | None,
+        typer.Option(help="Untold jump before a frame, 'FRAME:ROW,COLUMN' [nm]; may be given again."),
+    ] = None,
     jitter: Annotated[float | None, typer.Option(help="Line jitter [px rms].")] = None,
     flicker: Annotated[float | None, typer.Option(help="Relative variation of the beam current.")] = None,
     contamination: Annotated[
@@ -54,12 +77,17 @@ def simulate(
         "structure": structure,
         "defects": None if defects is None else _densities(defects),
         "births_per_frame": births,
+        "dynamics": dynamics,
+        **({} if rates is None else _cross_sections(rates)),
         "fps": fps,
         "shape": (size, size),
         "pixel_size_nm": pixel_size,
         "rotation_deg": rotation,
         "dose_e_per_a2": dose,
         "drift_nm_per_frame": None if drift is None else drift.split(","),
+        "drift_walk_nm": walk,
+        "settling_fraction": settling,
+        "drift_jumps_nm": None if jump is None else dict(map(_jump, jump)),
         "line_jitter_px": jitter,
         "flicker": flicker,
         "contamination": contamination,
@@ -99,16 +127,37 @@ def simulate(
 
 def _densities(text: str) -> dict[str, float]:
     """``Fe=0.02,S1=0.03`` as a dictionary."""
-    densities = {}
-    for part in filter(None, text.split(",")) if text != "none" else ():
-        name, _, density = part.partition("=")
+    return {} if text == "none" else _numbers(text, "--defects", "NAME=FRACTION, such as Fe=0.02, or none")
+
+
+def _cross_sections(text: str) -> dict[str, float]:
+    """``creation=2e-9,hop=1e-7`` as settings."""
+    given = _numbers(text, "--rates", "PROCESS=CROSS-SECTION, such as hop=1e-7")
+    unknown = [name for name in given if name not in PROCESSES]
+    if unknown:
+        raise ConfigurationError(f"--rates {unknown[0]!r}: no such process; give {', '.join(PROCESSES)}")
+    return {f"{name}_a2": value for name, value in given.items()}
+
+
+def _numbers(text: str, option: str, form: str) -> dict[str, float]:
+    """``NAME=NUMBER,…`` as a dictionary."""
+    numbers = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
         try:
-            densities[name.strip()] = float(density)
+            numbers[name.strip()] = float(number)
         except ValueError:
-            raise ConfigurationError(
-                f"--defects {part!r}: give NAME=FRACTION, such as Fe=0.02, or none"
-            ) from None
-    return densities
+            raise ConfigurationError(f"{option} {part!r}: give {form}") from None
+    return numbers
+
+
+def _jump(text: str) -> tuple[int, tuple[float, ...]]:
+    """``40:5,0`` as a frame and a displacement."""
+    frame, _, displacement = text.partition(":")
+    try:
+        return int(frame), tuple(map(float, displacement.split(",")))
+    except ValueError:
+        raise ConfigurationError(f"--jump {text!r}: give FRAME:ROW,COLUMN, such as 40:5,0") from None
 
 
 def _summary(simulation: Simulation, socket: str, truth: Path | None) -> str:
@@ -118,6 +167,9 @@ def _summary(simulation: Simulation, socket: str, truth: Path | None) -> str:
     height, width = settings.fov_nm
     counts = microscope.brightest_counts()
     kinds = [kind for kind in microscope.specimen.kinds if kind.density]
+    change = f"{settings.births_per_frame:g} born per frame"
+    if settings.dynamics == "beam":
+        change = f"{settings.creation_a2 * microscope.dose_e_per_a2:.2g} made per column and frame"
     densities = ", ".join(f"{kind.species} {100 * kind.density:.3g} %" for kind in kinds) or "none"
     clipped = ", CLIPPED at 65535: lower the dose" if counts > 65535 else ""
     written = f", truth in {truth}" if truth else ""
@@ -129,7 +181,7 @@ def _summary(simulation: Simulation, socket: str, truth: Path | None) -> str:
             f"  controls  {simulation.control_endpoint or 'none'}",
             f"  frames    {rows} x {cols} px of {field_of_view}, {settings.fps:g} per second",
             f"  dose      {dose}, brightest column about {counts:.0f} counts{clipped}",
-            f"  defects   {densities} of their columns; {settings.births_per_frame:g} born per frame",
+            f"  defects   {densities} of their columns; {change}",
             f"  series    {microscope.series_id}, seed {settings.seed}{written}",
         )
     )
