@@ -120,7 +120,7 @@ def test_the_loop_refuses_while_the_stream_is_stalled(tmp_path, control):
         assert ControlReply(ok=True, stage=microscope.stage()).stage.x_nm == 0.0
 
 
-def test_serve_says_where_it_is_and_ends_with_the_accounting(tmp_path):
+def test_serve_answers_while_it_warms_up_and_ends_with_the_accounting(tmp_path):
     arguments = ["--http", "127.0.0.1:0", "--pull", "--bind-source", "--source", "tcp://127.0.0.1:0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "latticewatch", "serve", *arguments, "--data-dir", str(tmp_path)],
@@ -138,12 +138,19 @@ def test_serve_says_where_it_is_and_ends_with_the_accounting(tmp_path):
         assert said[0].startswith("frames from  tcp://127.0.0.1:")
         assert said[0].endswith("(PULL, bound, latest)")
         with Client(said[1].split()[1]) as client:
+            # The analysis is imported and compiled while the service answers.
+            phases = [client.status().phase]
+            while client.status().phase == "starting":
+                assert process.poll() is None
+                phases.append(client.status().phase)
+            assert phases[0] == "starting"
             assert client.status().phase == "waiting"
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0, err
+    assert "analysis ready" in err
     assert out.strip() == "received 0 frames = analysed 0 + dropped 0; lost before they arrived: 0"
 
 

@@ -11,9 +11,16 @@ from _fake_learner import HOST, VACANCY, FakeLearner, fake_analyse, grid_image
 from _running import PATIENCE_S, settings_of, until
 from latticewatch.errors import LatticewatchError, UnknownClassError
 from latticewatch.execute import Engine, EngineBusyError, Meter
+from latticewatch.execute._prepare import StoppedError
 from latticewatch.execute._series import OpenSeries
 from latticewatch.ingest import Frame, SeriesEnded, SeriesStarted
 from latticewatch.messages import ClassPatch, FrameCounts
+
+
+def warm_engine(tmp_path, monkeypatch, prepare):
+    monkeypatch.setattr("latticewatch.execute._engine.prepare", prepare)
+    source = Given(frames(3))
+    return Engine(settings_of(tmp_path), receiver=source, warm=True), source
 
 
 class Given:
@@ -245,3 +252,51 @@ def test_the_end_of_one_series_leaves_another_open():
     assert (ended.frame, series.series_id) == (7, "a")
     assert [data.series_id for _, data in series.end_all("service stopped")] == ["a"]
     assert series.series_id is None
+
+
+def test_an_engine_that_warms_up_says_what_it_does_and_takes_frames_afterwards(tmp_path, monkeypatch):
+    go = threading.Event()
+
+    def prepare(settings, tell, stopping):
+        tell("compiling")
+        assert go.wait(PATIENCE_S)
+        return FakeLearner(), fake_analyse
+
+    engine, source = warm_engine(tmp_path, monkeypatch, prepare)
+    engine.start()
+    until(engine, lambda: engine.status().detail == "compiling")
+    assert (engine.status().phase, engine.alive, engine.ready) == ("starting", True, False)
+    with pytest.raises(EngineBusyError, match="starting"):
+        engine.relearn()
+    go.set()
+    until(engine, lambda: len(source.finished) == 3)
+    assert (engine.status().phase, engine.status().detail) == ("live", None)
+    engine.close()
+
+
+def test_an_engine_stops_while_it_warms_up(tmp_path, monkeypatch):
+    said = threading.Event()
+
+    def prepare(settings, tell, stopping):
+        said.set()
+        while not stopping():
+            threading.Event().wait(0.005)
+        raise StoppedError
+
+    engine, source = warm_engine(tmp_path, monkeypatch, prepare)
+    engine.start()
+    assert said.wait(PATIENCE_S)
+    engine.close()
+    assert (engine.alive, source.finished) == (False, [])
+
+
+def test_an_engine_that_cannot_warm_up_is_not_alive(tmp_path, monkeypatch):
+    def prepare(settings, tell, stopping):
+        raise ImportError("no numba")
+
+    engine, source = warm_engine(tmp_path, monkeypatch, prepare)
+    engine.start()
+    until(engine, lambda: not engine.alive)
+    assert engine.status().phase == "starting"
+    engine.close()
+    assert source.finished == []

@@ -43,11 +43,8 @@ def serve(
     ] = None,
 ) -> None:
     """Watch frames as they arrive, and serve what is found: dashboard, API and event log."""
-    import structlog
-
     from latticewatch.config import load_settings
-    from latticewatch.pipeline import warm
-    from latticewatch.serve import Access, run_service
+    from latticewatch.serve import run_service
 
     settings = load_settings(
         config,
@@ -62,12 +59,7 @@ def serve(
         serve={"http": http},
         record={"data_dir": data_dir},
     )
-    # Refused at once, not after the seconds that compiling takes.
-    Access(settings.serve)
     log_to_stderr()
-    log = structlog.get_logger("latticewatch.serve")
-    log.info("compiling kernels; later starts load them from the cache")
-    log.info("kernels ready", seconds=round(warm(settings.analysis), 1))
     counts = run_service(settings, on_ready=announce)
     typer.echo(accounting(counts))
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from pydantic import BaseModel
@@ -18,6 +18,7 @@ from latticewatch.config import Settings
 from latticewatch.errors import LatticewatchError, UnknownClassError
 from latticewatch.execute._meter import Meter
 from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource, Log
+from latticewatch.execute._prepare import StoppedError, prepare
 from latticewatch.execute._report import status_of
 from latticewatch.execute._series import OpenSeries
 from latticewatch.execute._state import LiveState
@@ -29,7 +30,9 @@ from latticewatch.messages import (
     FramesLostData,
     Status,
 )
-from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
 
 POLL_S = 0.1
 EDIT_TIMEOUT_S = 10.0
@@ -64,6 +67,9 @@ class Engine:
         The configuration.
     learner, analyse, receiver, log : optional
         Parts that take the place of the real ones; see `latticewatch.execute._parts`.
+    warm : bool
+        Import and compile the analysis after `start`, in a thread, and take frames when that is done;
+        otherwise it is imported here, and compiled when frames come.
 
     Attributes
     ----------
@@ -79,8 +85,9 @@ class Engine:
         analyse: Analyse | None = None,
         receiver: FrameSource | None = None,
         log: Log | None = None,
+        warm: bool = False,
     ) -> None:
-        if learner is None or analyse is None:
+        if not warm and (learner is None or analyse is None):
             from latticewatch import pipeline
 
             learner = pipeline.Learner(settings.analysis) if learner is None else learner
@@ -101,9 +108,14 @@ class Engine:
         self.receiver: FrameSource = receiver
         self.meter = Meter()
         self.state = LiveState(as_of_seq=log.last_seq)
-        self._learner = learner
-        self._analyse = analyse
-        self._model = learner.model
+        # Set by `_adopt`, before the first frame is taken.
+        self._learner: FrameLearner
+        self._analyse: Analyse
+        self._ready = threading.Event()
+        if learner is not None and analyse is not None:
+            self._adopt(learner, analyse)
+        else:
+            self.state = replace(self.state, starting="starting")
         threads = settings.analysis.threads
         # With one frame being folded and one waiting for room, the pool is busy, and no frame grows old.
         self._work: queue.Queue[_Analysed | _Edit | SeriesStarted | SeriesEnded | Gap | None] = queue.Queue(
@@ -128,6 +140,10 @@ class Engine:
         self._blas_limit = threadpool_limits(limits=1, user_api="blas")
         self._folder.start()
         self._dispatcher.start()
+
+    def _adopt(self, learner: FrameLearner, analyse: Analyse) -> None:
+        self._learner, self._analyse, self._model = learner, analyse, learner.model
+        self._ready.set()
 
     def stop(self, drain: bool = False) -> None:
         """Stop for good; every frame that was received is analysed or counted as dropped when this returns.
@@ -176,6 +192,11 @@ class Engine:
         """State of the stream."""
         return status_of(self, self.state)
 
+    @property
+    def ready(self) -> bool:
+        """Whether frames are taken, or would be if some came."""
+        return self._ready.is_set()
+
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from the folding thread, after each new state; returns what ends it."""
         self._listeners = (*self._listeners, callback)
@@ -212,6 +233,8 @@ class Engine:
         self._on_fold_thread(self._relearn)
 
     def _on_fold_thread(self, function: Callable[[], Any]) -> Any:
+        if not self.ready:
+            raise EngineBusyError("the service is starting; try again when its phase is another one")
         done: Future[Any] = Future()
         deadline = time.monotonic() + EDIT_TIMEOUT_S
         busy = EngineBusyError(f"the service was busy for {EDIT_TIMEOUT_S:g} s or is stopping; try again")
@@ -256,9 +279,11 @@ class Engine:
 
     def _dispatch(self) -> None:
         try:
+            if not self.ready:
+                self._prepare()
             while not self._stopping.is_set():
                 self._take(POLL_S)
-            if self._drain:
+            if self._drain and self.ready:
                 # No more than what waits now: a sender that goes on must not keep the service from ending.
                 for _ in range(self.receiver.counts().in_flight):
                     self._take(0.0)
@@ -267,6 +292,18 @@ class Engine:
             self._logger.exception("no more frames are taken")
         # What still waits is dropped and counted by the receiver, reason "shutdown".
         self.receiver.close()
+
+    def _prepare(self) -> None:
+        try:
+            parts = prepare(self.settings.analysis, self._say_starting, self._stopping.is_set)
+        except StoppedError:
+            return
+        self._say_starting(None)
+        self._adopt(*parts)
+
+    def _say_starting(self, what: str | None) -> None:
+        # The folding thread publishes nothing before the first item, and there is none yet.
+        self._show(replace(self.state, starting=what))
 
     def _take(self, timeout: float) -> None:
         item = self.receiver.get(timeout)
@@ -303,19 +340,20 @@ class Engine:
         match item:
             case _Analysed():
                 self._fold(item)
+                self._model = self._learner.model
             case _Edit():
                 if item.done.set_running_or_notify_cancel():
                     try:
                         item.done.set_result(item.function())
                     except Exception as error:  # noqa: BLE001 - belongs to the thread that waits for it
                         item.done.set_exception(error)
+                    self._model = self._learner.model
             case SeriesStarted():
                 self._tell(self._series.start(item, now))
             case SeriesEnded():
                 self._tell(self._series.end(item))
             case Gap():
                 self._tell([("frames.lost", _lost(item))])
-        self._model = self._learner.model
         self._tell(self._series.check(self.last_frame_age_s, now))
 
     def _fold(self, item: _Analysed) -> None:
@@ -372,13 +410,17 @@ class Engine:
         if drafts:
             now = time.time()
             self.log.append([(kind, _emitted(data, now)) for kind, data in drafts])
-        self.state = replace(
-            state,
-            number=self.state.number + 1,
-            as_of_seq=self.log.last_seq,
-            series_id=self._series.series_id,
-            stalled=self._series.stalled,
+        self._show(
+            replace(
+                state,
+                as_of_seq=self.log.last_seq,
+                series_id=self._series.series_id,
+                stalled=self._series.stalled,
+            )
         )
+
+    def _show(self, state: LiveState) -> None:
+        self.state = replace(state, number=self.state.number + 1)
         for callback in self._listeners:
             callback()
 

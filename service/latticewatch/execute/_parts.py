@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
 
 from latticewatch.ingest import Frame
 from latticewatch.messages import Event, EventType, FrameCounts, Role
-from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
 
 # (frame, model, analysis settings) -> analysis; safe in any thread.
 Analyse = Callable[[Frame, Any, Any], Any]

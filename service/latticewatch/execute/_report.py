@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 def phase_of(state: LiveState) -> Phase:
     """What the stream is doing."""
+    if state.starting is not None:
+        return "starting"
     if state.stalled:
         return "stalled"
     if state.series_id is None or state.result is None:
@@ -35,6 +37,7 @@ def status_of(engine: Engine, state: LiveState) -> Status:
         sources=engine.sources,
         series_id=state.series_id,
         phase=phase_of(state),
+        detail=state.starting,
         learning=result.learning if result else (0, engine.settings.analysis.learning_frames),
         lattice_found=result.lattice_found if result else None,
         frames=engine.receiver.counts(),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latticewatch.messages import Role
-from latticewatch.pipeline import ROLES, CatalogueEntry, FrameResult
+from latticewatch.messages import ROLES, Role
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import CatalogueEntry, FrameResult
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,6 +32,8 @@ class LiveState:
         The open series; ``None`` between series.
     stalled : bool
         Whether the open series has given no frame for too long.
+    starting : str or None
+        What is done before frames can be analysed; ``None`` once they are.
     class_counts : dict of int to int
         Sites of each class in the newest frame; -1 is no class.
     role_counts : dict of str to int
@@ -42,6 +47,7 @@ class LiveState:
     as_of_seq: int = 0
     series_id: str | None = None
     stalled: bool = False
+    starting: str | None = None
     class_counts: dict[int, int] = field(default_factory=dict)
     role_counts: dict[Role, int] = field(default_factory=dict)
 

@@ -24,6 +24,7 @@ from latticewatch.messages._api import (
 from latticewatch.messages._control import ControlReply, ControlRequest, StageState
 from latticewatch.messages._events import (
     EVENT_TYPES,
+    ROLES,
     ClassEventData,
     DefectEventData,
     Event,
@@ -41,6 +42,7 @@ from latticewatch.messages._palette import colour_of
 
 __all__ = [
     "EVENT_TYPES",
+    "ROLES",
     "Authenticate",
     "ClassDetail",
     "ClassEventData",

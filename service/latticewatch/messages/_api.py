@@ -9,7 +9,7 @@ from pydantic import Field
 from latticewatch.messages._base import Read, Written
 from latticewatch.messages._events import Event, Nanometres, Pixel, Role
 
-Phase = Literal["waiting", "learning", "live", "stalled"]
+Phase = Literal["starting", "waiting", "learning", "live", "stalled"]
 
 
 class FrameCounts(Written):
@@ -39,6 +39,9 @@ class Status(Written):
     sources: tuple[str, ...] = Field(default=(), description="Where frames come from.")
     series_id: str | None
     phase: Phase
+    detail: str | None = Field(
+        default=None, description="What is being done in this phase, if that is known."
+    )
     learning: tuple[int, int] = Field(default=(0, 0), description="Frames gathered and needed for learning.")
     lattice_found: bool | None = None
     frames: FrameCounts

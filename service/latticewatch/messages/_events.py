@@ -9,6 +9,7 @@ from pydantic import Field
 from latticewatch.messages._base import Written
 
 Role = Literal["host", "defect", "neighbour", "unknown"]
+ROLES: tuple[Role, ...] = get_args(Role)
 
 EventType = Literal[
     "defect.appeared",

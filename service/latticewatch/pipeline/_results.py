@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.learn import CatalogueEntry
-from latticewatch.messages import ClassEventData, DefectEventData, EventType, ModelEventData, Role
+from latticewatch.messages import ROLES, ClassEventData, DefectEventData, EventType, ModelEventData
 
-ROLES: tuple[Role, ...] = ("host", "defect", "neighbour", "unknown")
+__all__ = ["ROLES", "EventDraft", "FrameResult", "SiteTable"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
@@ -12,10 +12,12 @@ from starlette.concurrency import run_in_threadpool
 from latticewatch.errors import UnknownClassError
 from latticewatch.execute import LiveState
 from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary, colour_of
-from latticewatch.pipeline import CatalogueEntry
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import TheHub, reply
 from latticewatch.serve._picture import patch_png, signed_png
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import CatalogueEntry
 
 router = APIRouter(prefix="/v1/classes", tags=["classes"], dependencies=[Depends(read_scope)])
 

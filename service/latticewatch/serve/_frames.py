@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 
 from latticewatch.execute import LiveState
 from latticewatch.messages import FrameInfo, Nanometres, Pixel
-from latticewatch.pipeline import FrameResult
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import TheHub, reply
 from latticewatch.serve._picture import frame_png
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import FrameResult
 
 router = APIRouter(prefix="/v1/frames", tags=["state"], dependencies=[Depends(read_scope)])
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from latticewatch.execute import LiveState
-from latticewatch.messages import colour_of
-from latticewatch.pipeline import ROLES
+from latticewatch.messages import ROLES, colour_of
 
 T = TypeVar("T")
 # Ends of the colour scale of differences.

@@ -44,6 +44,8 @@ class Service:
         The configuration; port 0 takes any free port.
     engine : Engine, optional
         Takes the place of one made from the settings. It is started and stopped here all the same.
+    warm : bool
+        Answer at once, and import and compile the analysis meanwhile; see `latticewatch.execute.Engine`.
 
     Raises
     ------
@@ -56,13 +58,13 @@ class Service:
     ...     print(service.url)
     """
 
-    def __init__(self, settings: Settings, engine: Engine | None = None) -> None:
+    def __init__(self, settings: Settings, engine: Engine | None = None, *, warm: bool = False) -> None:
         # The cheap refusals come before a log is opened.
         Access(settings.serve)
         self._socket = _listen(*split_address(settings.serve.http))
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         try:
-            self.engine = engine or Engine(settings)
+            self.engine = engine or Engine(settings, warm=warm)
             app = create_app(self.engine, settings)
         except BaseException:
             self._socket.close()
@@ -160,7 +162,7 @@ def run_service(
     stop: threading.Event | None = None,
     engine: Engine | None = None,
 ) -> FrameCounts:
-    """Run a service until it is told to stop.
+    """Run a service until it is told to stop; it answers at once, and takes frames when it is warm.
 
     Parameters
     ----------
@@ -179,7 +181,7 @@ def run_service(
         The accounting at the end.
     """
     stop = stop or threading.Event()
-    service = Service(settings, engine)
+    service = Service(settings, engine, warm=True)
     with _signals(stop):
         try:
             service.start()

@@ -55,5 +55,7 @@ async def readyz(hub: TheHub) -> Response:
 def _not_ready(hub: Hub) -> str | None:
     if not hub.engine.alive:
         return "a thread of the engine has ended; restart the service"
-    phase = hub.engine.status().phase
-    return None if phase == "live" else f"the stream is {phase}"
+    status = hub.engine.status()
+    if status.phase == "starting":
+        return f"starting: {status.detail}"
+    return None if status.phase == "live" else f"the stream is {status.phase}"

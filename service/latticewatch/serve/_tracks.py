@@ -8,8 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
 
 from latticewatch.execute import LiveState
-from latticewatch.messages import Nanometres, Pixel, Role, Tracks, TrackState
-from latticewatch.pipeline import ROLES
+from latticewatch.messages import ROLES, Nanometres, Pixel, Role, Tracks, TrackState
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import TheHub, reply
 

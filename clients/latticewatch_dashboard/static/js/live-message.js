@@ -6,7 +6,7 @@
  * @typedef {{class_id: number, name: string, role: string, sublattice: number, host_class: number | null,
  *   count: number, total: number, separation: number | null, colour: string,
  *   template: string | null, score: number | null, runner_up: [string, number] | null}} ClassSummary
- * @typedef {{version: string, stream: string, source: string, series_id: string | null, phase: string,
+ * @typedef {{version: string, stream: string, source: string, series_id: string | null, phase: string, detail: string | null,
  *   learning: [number, number], lattice_found: boolean | null,
  *   frames: {received: number, analysed: number, dropped: Record<string, number>, in_flight: number,
  *            lost_upstream: number, rejected: Record<string, number>},

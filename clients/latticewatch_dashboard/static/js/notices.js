@@ -69,8 +69,11 @@ function showEmptyState(connection, status, drawn) {
   empty.hidden = drawn !== null;
   if (drawn !== null) return;
   const connected = connection.state === "open" && status !== null;
-  setText(byId("empty-title"), connected ? "Waiting for frames" : "Connecting to the service");
+  const starting = connected && status.phase === "starting";
+  const title = starting ? "The service is starting" : connected ? "Waiting for frames" : "Connecting to the service";
+  setText(byId("empty-title"), title);
   byId("empty-help").hidden = !connected;
   const sources = status?.sources ?? [];
-  setText(byId("empty-source"), sources.length ? `Listening to ${sources.join(", ")}.` : "The service is listening.");
+  if (starting) setText(byId("empty-source"), `${status.detail ?? "loading the analysis"}.`);
+  else setText(byId("empty-source"), sources.length ? `Listening to ${sources.join(", ")}.` : "The service is listening.");
 }
