@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from _crystal import add_columns, honeycomb, nearest, oblique, render, shows_a_lattice, square
 from latticewatch.errors import NoLatticeError
-from latticewatch.lattice import column_profile, find_lattice, find_peaks, follow_lattice, predict_sites
+from latticewatch.lattice import find_lattice, find_peaks, fit_columns, follow_lattice, predict_sites
 
 # Share of a nearest-neighbour distance within which a site is found.
 CLOSE = 0.1
@@ -143,10 +143,20 @@ def test_the_width_of_the_columns_is_recovered(rng, width):
 def test_the_profile_is_that_of_the_cell_it_is_fitted_to(rng):
     crystal = square(18.0)
     lattice = find_lattice(render(crystal, rng, counts=None).image)
-    again = column_profile(lattice.cell, lattice.field, lattice.nearest_neighbour_px)
-    assert again.narrow == pytest.approx(lattice.profile.narrow)
+    _, again = fit_columns(lattice.cell, lattice.field)
+    assert again.narrow == pytest.approx(lattice.profile.narrow, rel=1e-3)
     assert lattice.nearest_neighbour_px == pytest.approx(crystal.spacing, rel=0.01)
     assert lattice.constant_px == pytest.approx(18.0, rel=0.01)
+
+
+@pytest.mark.parametrize("width", [0.42, 0.46])
+def test_a_dim_column_that_is_a_shoulder_of_a_bright_one_is_found(rng, width):
+    crystal = honeycomb(24.0, (1.0, 0.25))
+    scene = render(crystal.turned(11), rng, shape=(384, 384), width=width, counts=2000)
+    lattice = find_lattice(scene.image)
+    assert len(lattice.cell.columns) == 2
+    sites = predict_sites(lattice.field, lattice.cell.columns, scene.image.shape, 24.0)
+    assert nearest(sites.position, scene.position[scene.inside(30)])[0].max() < 0.08 * crystal.spacing
 
 
 # --- No lattice ------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
-from latticewatch.lattice._profile import ColumnProfile, column_profile
+from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 
@@ -21,7 +21,7 @@ __all__ = [
     "UnitCell",
     "bilinear",
     "bragg_peaks",
-    "column_profile",
+    "fit_columns",
     "find_lattice",
     "find_peaks",
     "flatten",

@@ -12,7 +12,7 @@ from scipy import ndimage
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
-from latticewatch.lattice._profile import ColumnProfile, column_profile
+from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
 
@@ -180,5 +180,5 @@ def _measure(image: NDArray[np.float32], field: PhaseField, window: tuple[slice,
     cell = unit_cell(image, field)
     if not len(cell.columns):
         raise NoLatticeError("the average unit cell shows no column; no lattice found")
-    spacing = nearest_neighbour_px(field, cell)
-    return Lattice(field, cell, column_profile(cell, field, spacing), spacing)
+    cell, profile = fit_columns(cell, field)
+    return Lattice(field, cell, profile, nearest_neighbour_px(field, cell))

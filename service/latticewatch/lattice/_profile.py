@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.optimize import least_squares
 
-from latticewatch.lattice._cell import UnitCell
+from latticewatch.lattice._cell import MIN_PROMINENCE_SIGMA, SMOOTHING, UnitCell
 from latticewatch.lattice._phase import PhaseField
 
 # Bounds of the two Gaussians, the narrow one in nearest-neighbour distances, the broad one in widths of the narrow.
@@ -16,6 +17,19 @@ NARROW = (0.08, 0.45)
 BROAD = (1.3, 3.0)
 # The broad Gaussian carries at most this share of the height: beyond, it would stand in for the background.
 MAX_BROAD_SHARE = 0.5
+# A column that no maximum shows must stand out of the fit of the others by this share of the range of the cell, be this
+# share of the highest column, and leave at most this share of the misfit: where a profile is only a little wrong, the
+# places between the columns stand out too.
+MIN_LEFT_OVER = 0.02
+MIN_HEIGHT = 0.03
+MAX_MISFIT_LEFT = 0.4
+MAX_COLUMNS = 16
+# What the broad Gaussian costs, in the range of the cell: where columns overlap, a tail and a higher background look
+# almost the same, and the one without a tail is taken.
+TAIL_PENALTY = 0.005
+# Orders of the Fourier series of the cell that take part.
+MAX_ORDER = 20
+NEIGHBOUR_CELLS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)], float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,56 +66,165 @@ def _profile(r2: NDArray[np.float64], narrow: float, broad: float, share: float)
     return (1 - share) * np.exp(-0.5 * r2 / narrow**2) + share * np.exp(-0.5 * r2 / broad**2)
 
 
-def column_profile(cell: UnitCell, field: PhaseField, nearest_neighbour_px: float) -> ColumnProfile:
-    """Fit the profile of the columns to the average unit cell.
+def fit_columns(cell: UnitCell, field: PhaseField) -> tuple[UnitCell, ColumnProfile]:
+    """Fit the profile of the columns to the average unit cell, and find those that show as a shoulder only.
 
-    Heights and base enter linearly and are solved for inside; only widths and share are searched (variable projection).
+    Under a soft probe a dim column beside a bright one has no maximum of its own. What the profile of the columns known
+    leaves over in one place is one column more, if with it, all columns moved to where they fit best, the misfit of the
+    cell falls to a fraction of what it was.
 
     Parameters
     ----------
     cell : UnitCell
     field : PhaseField
-    nearest_neighbour_px : float
-        Shortest distance between columns [px].
+
+    Returns
+    -------
+    UnitCell
+        The same cell, with all its columns, brightest first.
+    ColumnProfile
     """
-    n1, n2 = cell.mean.shape
-    nodes = np.stack(np.meshgrid(np.arange(n1) / n1, np.arange(n2) / n2, indexing="ij"), -1).reshape(-1, 2)
-    stride = max(1, len(nodes) // 1500)
-    nodes, target = nodes[::stride], cell.mean.ravel()[::stride]
-    reach = (
-        int(np.ceil(4 * NARROW[1] * BROAD[1] * nearest_neighbour_px / np.hypot(*field.vectors.T).min())) + 1
-    )
-    shifts = np.array([(i, j) for i in range(-reach, reach + 1) for j in range(-reach, reach + 1)], float)
-    limit = (4 * NARROW[1] * BROAD[1] * nearest_neighbour_px) ** 2
-    squared = []
-    for column in cell.columns:
-        offset = (nodes[:, None, :] - column - shifts[None]) @ field.vectors
-        r2 = (offset**2).sum(2)
-        squared.append(np.sort(r2, axis=1)[:, : max(int((r2 < limit).sum(1).max()), 1)])
+    fit = _CellFit(cell, field)
+    columns, profile = fit.refine(cell.columns)
+    while len(columns) < MAX_COLUMNS:
+        place = fit.left_over(columns, profile)
+        if place is None:
+            break
+        more, refined = fit.refine(np.concatenate([columns, place[None]]))
+        height = refined.height / refined.height.max()
+        apart = fit.closest_px(more) > refined.narrow
+        if (
+            fit.misfit(refined) > MAX_MISFIT_LEFT * fit.misfit(profile)
+            or height.min() < MIN_HEIGHT
+            or not apart
+        ):
+            break
+        columns, profile = more, refined
+    order = np.argsort(-profile.height)
+    found = replace(cell, columns=columns[order] % 1.0, height=profile.height[order])
+    return found, replace(profile, height=profile.height[order])
 
-    def solve(parameters: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        narrow, ratio, share = np.exp(parameters[0]), np.exp(parameters[1]), parameters[2]
-        design = np.stack(
-            [_profile(r2, narrow, narrow * ratio, share).sum(1) for r2 in squared] + [np.ones(len(nodes))], 1
+
+class _CellFit:
+    """Least squares of columns with one profile against an average unit cell, both as Fourier series.
+
+    A column and all its images are one wave for each order, a Gaussian a Gaussian of the frequency. Heights and base
+    enter linearly and are solved for inside; only widths, share and places are searched (variable projection).
+    """
+
+    def __init__(self, cell: UnitCell, field: PhaseField) -> None:
+        self._vectors = field.vectors
+        self._shape = n1, n2 = cell.mean.shape
+        first, second = (np.arange(-m, m + 1) for m in (min((n - 1) // 2, MAX_ORDER) for n in (n1, n2)))
+        h, k = (x.ravel() for x in np.meshgrid(first, second, indexing="ij"))
+        self._order = np.stack([h, k], 1)
+        self._target = (np.fft.fft2(cell.mean) / cell.mean.size)[h, k]
+        self._square = ((self._order @ field.basis) ** 2).sum(1)
+        self._area = abs(float(np.linalg.det(field.vectors)))
+        self._noise = float((cell.error**2).mean()) / cell.mean.size
+        self._range = float(np.ptp(cell.mean)) or 1.0
+        spacing = min(self.closest_px(cell.columns), self._own_images_px())
+        self._low = np.array([np.log(NARROW[0] * spacing), np.log(BROAD[0]), 0.0])
+        self._high = np.array([np.log(NARROW[1] * spacing), np.log(BROAD[1]), MAX_BROAD_SHARE])
+        self._start = np.array([np.log(0.2 * spacing), np.log(2.0), 0.1])
+
+    def search(self, columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logarithms of narrow width and of the ratio of widths, and share, that fit best."""
+        fit = least_squares(
+            lambda p: self._misfit(p, columns),
+            self._start,
+            bounds=(self._low, self._high),
+            max_nfev=60,
+            x_scale=self._high - self._low,
         )
-        heights = np.asarray(np.linalg.lstsq(design, target, rcond=None)[0], np.float64)
-        return heights, design @ heights - target
+        return np.asarray(fit.x, np.float64)
 
-    low = np.array([np.log(NARROW[0] * nearest_neighbour_px), np.log(BROAD[0]), 0.0])
-    high = np.array([np.log(NARROW[1] * nearest_neighbour_px), np.log(BROAD[1]), MAX_BROAD_SHARE])
-    start = np.array([np.log(0.2 * nearest_neighbour_px), np.log(2.0), 0.1])
-    scale = float(np.ptp(target)) or 1.0
-    fit = least_squares(
-        lambda p: solve(p)[1] / scale, start, bounds=(low, high), max_nfev=60, x_scale=high - low
-    )
-    heights, residual = solve(fit.x)
-    top = max(float(np.abs(heights[:-1]).max()), np.finfo(float).tiny)
-    narrow = float(np.exp(fit.x[0]))
-    return ColumnProfile(
-        narrow=narrow,
-        broad=float(narrow * np.exp(fit.x[1])),
-        share=float(fit.x[2]),
-        height=heights[:-1],
-        base=float(heights[-1]),
-        residual=float(np.sqrt((residual**2).mean()) / top),
-    )
+    def refine(self, columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], ColumnProfile]:
+        """Columns moved, by the width of one at most, to where they and their profile fit best."""
+        first = np.clip(self.search(columns), self._low + 1e-6, self._high - 1e-6)
+        step = np.exp(first[0]) / np.hypot(*self._vectors.T).mean()
+        low = np.concatenate([self._low, columns.ravel() - step])
+        high = np.concatenate([self._high, columns.ravel() + step])
+        fit = least_squares(
+            lambda p: self._misfit(p[:3], p[3:].reshape(-1, 2)),
+            np.concatenate([first, columns.ravel()]),
+            bounds=(low, high),
+            max_nfev=60,
+            x_scale=high - low,
+        )
+        moved = fit.x[3:].reshape(-1, 2)
+        return moved, self.profile(fit.x[:3], moved)
+
+    def profile(self, parameters: NDArray[np.float64], columns: NDArray[np.float64]) -> ColumnProfile:
+        """The profile with these parameters, heights and base solved for."""
+        heights, residual = self._solve(parameters, columns)
+        top = max(float(np.abs(heights[:-1]).max()), np.finfo(float).tiny)
+        narrow = float(np.exp(parameters[0]))
+        return ColumnProfile(
+            narrow=narrow,
+            broad=float(narrow * np.exp(parameters[1])),
+            share=float(parameters[2]),
+            height=heights[:-1],
+            base=float(heights[-1]),
+            residual=float(np.linalg.norm(residual)) / top,
+        )
+
+    def misfit(self, profile: ColumnProfile) -> float:
+        """Root mean square of cell less fit, without what noise adds to it."""
+        square = (profile.residual * profile.height.max()) ** 2
+        noise = self._noise * len(self._order)
+        return float(np.sqrt(max(square - noise, 0.05 * noise)))
+
+    def left_over(self, columns: NDArray[np.float64], profile: ColumnProfile) -> NDArray[np.float64] | None:
+        """Where the cell stands out of its fit the most, in cell coordinates; None where it does not."""
+        waves = self._waves(columns, profile.narrow, profile.broad, profile.share)
+        residual = self._target - np.append(profile.height, profile.base) @ waves
+        sigma = max(SMOOTHING * min(self._shape), 0.7)
+        filtered = np.exp(-2 * np.pi**2 * sigma**2 * ((self._order / self._shape) ** 2).sum(1))
+        grid = np.zeros(self._shape, complex)
+        grid[self._order[:, 0], self._order[:, 1]] = residual * filtered
+        left = np.fft.ifft2(grid).real * grid.size
+        noise = np.sqrt(self._noise * (filtered**2).sum())
+        top = np.unravel_index(np.argmax(left), self._shape)
+        if left[top] < max(MIN_PROMINENCE_SIGMA * noise, MIN_LEFT_OVER * self._range):
+            return None
+        return np.array(top) / self._shape
+
+    def closest_px(self, columns: NDArray[np.float64]) -> float:
+        """Shortest distance between two columns of a cell and its neighbours [px]."""
+        pairs = [(a, b) for a in range(len(columns)) for b in range(a)]
+        offsets = [(columns[a] - columns[b] - NEIGHBOUR_CELLS) @ self._vectors for a, b in pairs]
+        return min((float(np.hypot(*offset.T).min()) for offset in offsets), default=np.inf)
+
+    def _own_images_px(self) -> float:
+        lengths = np.hypot(*(NEIGHBOUR_CELLS @ self._vectors).T)
+        return float(lengths[lengths > 0].min())
+
+    def _waves(
+        self, columns: NDArray[np.float64], narrow: float, broad: float, share: float
+    ) -> NDArray[np.complex128]:
+        """Fourier series of columns of height 1 and, last, of a constant, shape (n_columns + 1, n_orders)."""
+        shape = (1 - share) * _gaussian_wave(self._square, narrow) + share * _gaussian_wave(
+            self._square, broad
+        )
+        waves = np.exp(-2j * np.pi * columns @ self._order.T) * (shape / self._area)
+        return np.concatenate([waves, (self._square == 0)[None]])
+
+    def _misfit(self, parameters: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
+        residual = self._solve(parameters, columns)[1] / self._range
+        return np.append(residual, TAIL_PENALTY * parameters[2])
+
+    def _solve(
+        self, parameters: NDArray[np.float64], columns: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        narrow, ratio, share = np.exp(parameters[0]), np.exp(parameters[1]), parameters[2]
+        waves = self._waves(columns, narrow, narrow * ratio, share)
+        design = np.concatenate([waves.real, waves.imag], 1)
+        target = np.concatenate([self._target.real, self._target.imag])
+        heights = np.linalg.solve(design @ design.T, design @ target)
+        return heights, heights @ design - target
+
+
+def _gaussian_wave(square: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
+    """Fourier transform of a Gaussian of height 1 at squared frequencies."""
+    return 2 * np.pi * sigma**2 * np.exp(-2 * np.pi**2 * sigma**2 * square)
