@@ -16,6 +16,7 @@ from latticewatch.messages import (
     Event,
     EventPage,
     FrameInfo,
+    History,
     Role,
     Status,
     Tracks,
@@ -135,6 +136,12 @@ class AsyncClient:
     async def tracks(self, role: Role = "defect", limit: int = 1000) -> Tracks:
         """Sites of one role in the newest frame, most confident first."""
         return await self._send(_calls.tracks(role, limit))
+
+    async def history(
+        self, points: int = 300, since: float | None = None, class_id: int | None = None
+    ) -> History:
+        """Counts, events and rates over time, lifetimes, and distances; see `Client.history`."""
+        return await self._send(_calls.history(points, since, class_id))
 
     async def latest_frame(self) -> FrameInfo:
         """What is known of the newest frame."""

@@ -25,6 +25,7 @@ from latticewatch.messages import (
     CursorGone,
     EventPage,
     FrameInfo,
+    History,
     Role,
     Status,
     Tracks,
@@ -144,6 +145,12 @@ def relearn() -> Call[Status]:
 
 def tracks(role: Role, limit: int) -> Call[Tracks]:
     return Call("GET", "/v1/tracks", Tracks.model_validate_json, {"role": role, "limit": limit})
+
+
+def history(points: int, since: float | None, class_id: int | None) -> Call[History]:
+    params = {"points": points, "since": since, "class_id": class_id}
+    given = {name: value for name, value in params.items() if value is not None}
+    return Call("GET", "/v1/history", History.model_validate_json, given)
 
 
 def latest_frame() -> Call[FrameInfo]:

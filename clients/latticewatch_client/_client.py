@@ -16,6 +16,7 @@ from latticewatch.messages import (
     Event,
     EventPage,
     FrameInfo,
+    History,
     Role,
     Status,
     Tracks,
@@ -188,6 +189,20 @@ class Client:
     def tracks(self, role: Role = "defect", limit: int = 1000) -> Tracks:
         """Sites of one role in the newest frame, most confident first."""
         return self._send(_calls.tracks(role, limit))
+
+    def history(self, points: int = 300, since: float | None = None, class_id: int | None = None) -> History:
+        """Counts, events and rates over time, lifetimes, and distances between defects.
+
+        Parameters
+        ----------
+        points : int
+            Points over time at most, up to 1000.
+        since : float, optional
+            Only after this time, seconds since 1970 UTC, such as ``end[-1]`` of the last reply.
+        class_id : int, optional
+            Only this class.
+        """
+        return self._send(_calls.history(points, since, class_id))
 
     def latest_frame(self) -> FrameInfo:
         """What is known of the newest frame."""

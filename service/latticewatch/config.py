@@ -43,6 +43,9 @@ class IngestSettings(Section):
     max_frame_mib: int = Field(default=256, ge=1, le=4096)
     stall_after_s: float = Field(default=5.0, gt=0, le=3600)
     pixel_size_nm: float | None = Field(default=None, gt=0, description="Used where the header gives none.")
+    dose_e_per_a2: float | None = Field(
+        default=None, gt=0, description="Dose of a frame, used where the header gives none [electrons/Å²]."
+    )
 
 
 class AnalysisSettings(Section):

@@ -85,6 +85,50 @@ def test_status_counts_tracks_and_frame_tell_of_the_same_frame(live):
     assert live.http.get("/readyz").status_code == 200
 
 
+def test_the_history_tells_of_the_same_frames_as_the_counts(live):
+    live.sender.send(grid_image(vacancies=[(3, 4), (5, 1)]), n=5)
+    live.analysed(5)
+    with Client(live.url) as client:
+        history, counts, tracks = client.history(), client.counts(), client.tracks()
+        newest = client.history(points=1)
+        host = client.history(class_id=HOST)
+        assert not client.history(since=history.end[-1]).frames
+        assert client.history(since=history.end[-2]).frames == [1]
+    assert history.as_of_seq == counts.as_of_seq
+    assert sum(history.frames) == sum(newest.frames) == live.engine.receiver.counts().analysed
+    assert len(newest.frames) == 1
+    assert history.start == sorted(history.start)
+    for role, course in history.by_role.items():
+        assert course.mean[-1] == counts.by_role[role]
+    for course in history.by_class:
+        (now,) = [one for one in counts.by_class if one.class_id == course.class_id]
+        assert (course.name, course.role, course.mean[-1]) == (now.name, now.role, now.n)
+    assert [course.class_id for course in host.by_class] == [HOST]
+    assert history.area_nm2 == pytest.approx((128 * 0.02) ** 2)
+    # the defects were there from the first
+    assert sum(history.events["found"]) == tracks.n == 2
+    assert history.rates["appeared"].n == 0
+    assert history.lifetimes.n_ended == 0
+    assert (history.distances.unit, history.distances.n) == ("nm", 2)
+
+
+def test_a_history_without_frames_is_empty(tmp_path):
+    with running(tmp_path) as live, Client(live.url) as client:
+        history = client.history()
+    assert (history.frames, history.by_class, history.distances, history.seconds) == ([], [], None, 0.0)
+
+
+def test_rates_per_dose_use_the_dose_of_the_header(tmp_path):
+    with running(tmp_path) as live, Client(live.url) as client:
+        live.sender.send(grid_image(), n=4, dose_e_per_a2=1e4)
+        live.sender.send(grid_image(vacancies=[(3, 4), (5, 1)]), dose_e_per_a2=1e4)
+        live.analysed(5)
+        history = client.history()
+    assert history.dose_e_per_a2 == pytest.approx(4e4)
+    rate = history.rates["appeared"]
+    assert rate.per_nm2_per_dose == pytest.approx(rate.n / (history.area_nm2 * 4e4))
+
+
 def test_the_limit_of_tracks_keeps_the_number_that_matched(live):
     live.sender.send(grid_image(), n=3)
     live.analysed(3)

@@ -20,6 +20,7 @@ PATHS = [
     "/v1/status",
     "/v1/counts",
     "/v1/tracks",
+    "/v1/history",
     "/v1/frames/latest",
     "/v1/frames/latest.png",
     "/v1/classes",
@@ -28,7 +29,19 @@ PATHS = [
     "/v1/classes/1/template.png",
     "/v1/classes/1/difference.png",
 ]
-NAMES = ["after", "limit", "stream", "types", "role", "overlay", "max_size", "size"]
+NAMES = [
+    "after",
+    "limit",
+    "stream",
+    "types",
+    "role",
+    "overlay",
+    "max_size",
+    "size",
+    "points",
+    "since",
+    "class_id",
+]
 quick = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 text = st.text(st.characters(codec="utf-8"), max_size=80)
 value = text | st.integers().map(str) | st.floats().map(str)

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.config import Settings
 from latticewatch.errors import LatticewatchError, UnknownClassError
+from latticewatch.execute._history import record_of
 from latticewatch.execute._meter import Meter
 from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource, Log
 from latticewatch.execute._prepare import StoppedError, prepare
@@ -30,6 +31,7 @@ from latticewatch.messages import (
     FramesLostData,
     Status,
 )
+from latticewatch.statistics import History
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
@@ -75,6 +77,8 @@ class Engine:
     ----------
     state : LiveState
         The newest state; replaced as a whole, so one look at it is consistent.
+    history : History
+        Statistics over time.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Engine:
         self.log: Log = log
         self.receiver: FrameSource = receiver
         self.meter = Meter()
+        self.history = History()
         self.state = LiveState(as_of_seq=log.last_seq)
         # Set by `_adopt`, before the first frame is taken.
         self._learner: FrameLearner
@@ -365,6 +370,8 @@ class Engine:
             drafts = [draft for result in results for draft in result.events]
             state = self.state.with_result(results[-1]) if results else self.state
             self._publish(state, [*drafts, *self._learner.take_events()])
+            for result in results:
+                self._remember(result, frame)
         except Exception as error:  # noqa: BLE001 - a frame that cannot be analysed is counted and skipped
             self._drop(frame, error)
             return
@@ -372,6 +379,13 @@ class Engine:
         self.receiver.done(frame)
         for result in results:
             self._log_learnt(result)
+
+    def _remember(self, result: FrameResult, frame: Frame) -> None:
+        if not result.classes:
+            # What is learnt next has other tracks and classes.
+            self.history.interrupt()
+        elif result.lattice_found:
+            self.history.add(record_of(result, frame.dose_e_per_a2))
 
     def _drop(self, frame: Frame, error: Exception) -> None:
         self._errors += 1

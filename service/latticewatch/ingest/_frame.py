@@ -30,6 +30,8 @@ class Frame:
         From the header (or field of view and width), else from the configuration.
     stage_nm : tuple of float or None
         Stage position x, y.
+    dose_e_per_a2 : float or None
+        Electrons per square angstrom that this frame cost the specimen; from the header, else from the configuration.
     """
 
     image: NDArray[Any]
@@ -43,3 +45,4 @@ class Frame:
     rotation_deg: float | None = None
     dwell_us: float | None = None
     detector: str | None = None
+    dose_e_per_a2: float | None = None

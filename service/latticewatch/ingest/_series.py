@@ -63,6 +63,8 @@ class SeriesTracker:
     ----------
     pixel_size_nm : float, optional
         Used for frames whose header gives neither a pixel size nor a field of view [nm].
+    dose_e_per_a2 : float, optional
+        Used for frames whose header gives no dose [electrons per square angstrom and frame].
 
     Notes
     -----
@@ -70,8 +72,9 @@ class SeriesTracker:
     that carry no frame are counted by the latter too. State is bounded however many series a peer invents.
     """
 
-    def __init__(self, pixel_size_nm: float | None = None) -> None:
+    def __init__(self, pixel_size_nm: float | None = None, dose_e_per_a2: float | None = None) -> None:
         self._pixel_size_nm = pixel_size_nm
+        self._dose_e_per_a2 = dose_e_per_a2
         self._open: dict[int, OrderedDict[str, _Run]] = {}
         self._names: OrderedDict[str, None] = OrderedDict()
         # Sources on which series were seen to alternate, so that a new one does not end the others; and the
@@ -174,6 +177,7 @@ class SeriesTracker:
             rotation_deg=header.rotation_deg,
             dwell_us=header.dwell_us,
             detector=header.detector,
+            dose_e_per_a2=header.dose_e_per_a2 or self._dose_e_per_a2,
         )
 
     def _begin(

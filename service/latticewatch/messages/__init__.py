@@ -37,6 +37,14 @@ from latticewatch.messages._events import (
     StreamEventData,
 )
 from latticewatch.messages._frames import FrameHeader, SeriesEnd, SeriesStart, encode_frame, encode_json
+from latticewatch.messages._history import (
+    ClassCourse,
+    Course,
+    DistanceSummary,
+    History,
+    LifetimeSummary,
+    Rate,
+)
 from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pack_live, unpack_live
 from latticewatch.messages._palette import colour_of
 
@@ -44,6 +52,7 @@ __all__ = [
     "EVENT_TYPES",
     "ROLES",
     "Authenticate",
+    "ClassCourse",
     "ClassDetail",
     "ClassEventData",
     "ClassPatch",
@@ -52,8 +61,10 @@ __all__ = [
     "ControlRequest",
     "Counts",
     "CountsByClass",
+    "Course",
     "CursorGone",
     "DefectEventData",
+    "DistanceSummary",
     "Event",
     "EventPage",
     "EventType",
@@ -62,13 +73,16 @@ __all__ = [
     "FrameInfo",
     "FramesLostData",
     "Health",
+    "History",
     "LatencyMs",
+    "LifetimeSummary",
     "LiveHeader",
     "LiveRequest",
     "LiveSection",
     "ModelEventData",
     "Nanometres",
     "Pixel",
+    "Rate",
     "Role",
     "SeriesEnd",
     "SeriesStart",

@@ -72,6 +72,9 @@ class DefectEventData(Written):
         default=None, description="Drift since the first frame of the series."
     )
     edge_distance_nm: float | None = None
+    latency_frames: int | None = Field(
+        default=None, ge=0, description="Frames between the first one that spoke for the change and this one."
+    )
 
 
 class ClassEventData(Written):

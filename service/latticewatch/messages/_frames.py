@@ -55,6 +55,9 @@ class FrameHeader(Read):
     dwell_us: FiniteFloat | None = Field(default=None, gt=0)
     detector: str | None = Field(default=None, max_length=256)
     stage_nm: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, description="Stage position x, y.")
+    dose_e_per_a2: FiniteFloat | None = Field(
+        default=None, gt=0, description="Electrons per square angstrom that this frame costs the specimen."
+    )
 
 
 class SeriesEnd(Read):

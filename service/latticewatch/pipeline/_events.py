@@ -66,6 +66,7 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         stage_nm=on_specimen,
         drift_nm=drift,
         edge_distance_nm=edge,
+        latency_frames=t.latency_frames,
     )
 
 
