@@ -40,6 +40,12 @@ class IngestSettings(Section):
         default="latest", description="Drop the oldest waiting frame when full, or hold the sender back."
     )
     queue_frames: int = Field(default=4, ge=1, le=1024, description="Frames that may wait to be analysed.")
+    backlog_mib: int = Field(
+        default=512,
+        ge=0,
+        le=65536,
+        description="Frames that may wait instead while the service starts or discovers classes [MiB].",
+    )
     max_frame_mib: int = Field(default=256, ge=1, le=4096)
     stall_after_s: float = Field(default=5.0, gt=0, le=3600)
     pixel_size_nm: float | None = Field(default=None, gt=0, description="Used where the header gives none.")

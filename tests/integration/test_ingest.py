@@ -145,6 +145,63 @@ def test_latest_keeps_the_newest_frames_and_counts_what_it_drops(context: zmq.Co
         assert counts.dropped == {"queue full": 47, "too small": 1}
 
 
+def test_frames_wait_while_none_can_be_taken_and_are_worked_off_afterwards(context: zmq.Context) -> None:
+    with receiver(mode="latest", queue_frames=3) as source:
+        source.hold(True)
+        socket = push(context, source.endpoints[0])
+        for n in range(50):
+            socket.send_multipart(parts(n))
+        wait_for(source, lambda: source._frames_waiting == 50)
+        source.hold(False)
+        # a third as many come as are taken
+        numbers = []
+        for n in range(50, 74):
+            for _ in range(3):
+                item = take(source)
+                if isinstance(item, Frame):
+                    numbers.append(item.number)
+                    source.done(item)
+            waiting = source._frames_waiting
+            socket.send_multipart(parts(n))
+            wait_for(source, lambda waiting=waiting: source._frames_waiting == waiting + 1)
+            assert_adds_up(source)
+        assert numbers == list(range(len(numbers)))
+        assert source.counts().dropped == {}
+        assert source._room < 10
+
+
+def test_a_backlog_that_cannot_be_worked_off_gives_way(context: zmq.Context) -> None:
+    with receiver(mode="latest", queue_frames=3) as source:
+        source.hold(True)
+        socket = push(context, source.endpoints[0])
+        for n in range(20):
+            socket.send_multipart(parts(n))
+        wait_for(source, lambda: source._frames_waiting == 20)
+        source.hold(False)
+        for n in range(20, 80):
+            received = source.counts().received
+            while not isinstance(item := take(source), Frame):
+                pass
+            source.done(item)
+            socket.send_multipart(parts(n))
+            wait_for(source, lambda received=received: source.counts().received > received)
+        assert (source._room, source._frames_waiting) == (3, 3)
+        assert_adds_up(source)
+
+
+def test_the_backlog_is_bounded_in_memory(context: zmq.Context) -> None:
+    image = np.zeros((512, 512), np.uint16)  # half a MiB
+    with receiver(mode="latest", queue_frames=3, backlog_mib=4) as source:
+        source.hold(True)
+        socket = push(context, source.endpoints[0])
+        for n in range(30):
+            socket.send_multipart(parts(n, image=image))
+        socket.send(encode_json(SeriesEnd(series_id="a")))
+        wait_for(source, lambda: any(isinstance(item, SeriesEnded) for item in source._queue))
+        frames = [item for item in take_series(source) if isinstance(item, Frame)]
+        assert [frame.number for frame in frames] == list(range(22, 30))
+
+
 def test_what_a_publisher_drops_is_counted_as_lost_upstream(context: zmq.Context) -> None:
     socket = context.socket(zmq.XPUB)
     socket.sndhwm = 4

@@ -32,6 +32,7 @@ class Given:
     def __init__(self, items):
         self.items = list(items)
         self.finished = []
+        self.held = []
         self.empty = threading.Event()
 
     def start(self):
@@ -51,6 +52,9 @@ class Given:
 
     def dropped(self, frame, reason):
         self.finished.append((frame.ordinal, reason))
+
+    def hold(self, holding):
+        self.held.append(holding)
 
     def counts(self):
         return FrameCounts()
@@ -272,6 +276,27 @@ def test_an_engine_that_warms_up_says_what_it_does_and_takes_frames_afterwards(t
     until(engine, lambda: len(source.finished) == 3)
     assert (engine.status().phase, engine.status().detail) == ("live", None)
     engine.close()
+
+
+def test_frames_may_wait_while_the_engine_warms_up_and_while_classes_are_discovered(tmp_path, monkeypatch):
+    held = []
+
+    class Noting(FakeLearner):
+        def fold(self, analysis):
+            held.append((analysis.frame.ordinal, source.held[-1]))
+            return super().fold(analysis)
+
+    engine, source = warm_engine(tmp_path, monkeypatch, lambda *_: (Noting(5), fake_analyse))
+    source.items = frames(8)
+    engine.start()
+    assert source.held[0]
+    until(engine, lambda: len(source.finished) == 8)
+    engine.relearn()
+    source.items = frames(16)[8:]
+    until(engine, lambda: len(source.finished) == 16)
+    engine.close()
+    assert [ordinal for ordinal, waiting in held if waiting] == [4, 12]
+    assert not source.held[-1]
 
 
 def test_an_engine_stops_while_it_warms_up(tmp_path, monkeypatch):

@@ -141,6 +141,8 @@ class Engine:
     def start(self) -> None:
         """Open the receiver and start the threads."""
         self.receiver.start()
+        if not self.ready:
+            self.receiver.hold(True)
         # Our threads are the parallelism: BLAS threads beside them only get in each other's way.
         self._blas_limit = threadpool_limits(limits=1, user_api="blas")
         self._folder.start()
@@ -305,6 +307,7 @@ class Engine:
             return
         self._say_starting(None)
         self._adopt(*parts)
+        self.receiver.hold(False)
 
     def _say_starting(self, what: str | None) -> None:
         # The folding thread publishes nothing before the first item, and there is none yet.
@@ -366,7 +369,7 @@ class Engine:
         try:
             # Before the analysis is awaited: what people see first is that the series has begun.
             self._tell(self._series.frame(frame.series_id, frame.number, time.monotonic()))
-            results = self._learner.fold(item.analysis.result())
+            results = self._folded(item.analysis.result())
             drafts = [draft for result in results for draft in result.events]
             state = self.state.with_result(results[-1]) if results else self.state
             self._publish(state, [*drafts, *self._learner.take_events()])
@@ -379,6 +382,18 @@ class Engine:
         self.receiver.done(frame)
         for result in results:
             self._log_learnt(result)
+
+    def _folded(self, analysis: Any) -> list[FrameResult]:
+        """Fold; while that discovers classes, which takes seconds, more frames may wait than otherwise."""
+        result, needed = self.state.result, self.settings.analysis.learning_frames
+        gathered = result.learning[0] if result is not None else 0
+        if self._learner.model is not None or gathered + 1 < needed:
+            return self._learner.fold(analysis)
+        self.receiver.hold(True)
+        try:
+            return self._learner.fold(analysis)
+        finally:
+            self.receiver.hold(False)
 
     def _remember(self, result: FrameResult, frame: Frame) -> None:
         if not result.classes:

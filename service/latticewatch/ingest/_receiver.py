@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class Receiver:
     """Receives frames from one or several sources in a thread of its own.
 
-    *latest*: the queue holds ``queue_frames`` frames and drops the oldest, counted as ``queue full``.
+    *latest*: the queue holds ``queue_frames`` frames and drops the oldest, counted as ``queue full``; see `hold`.
     *lossless*: a full queue stops reception, and ZeroMQ holds the sender back (with PUSH and PULL; a PUB
     socket drops instead, and the gaps are counted as lost upstream).
 
@@ -65,6 +65,8 @@ class Receiver:
         self._changed = threading.Condition()
         self._queue: deque[Item] = deque()
         self._frames_waiting = 0
+        self._holding = False
+        self._room = settings.queue_frames
         self._next_ordinal = 0
         self._last_frame: float | None = None
         self._closing = False
@@ -129,6 +131,8 @@ class Receiver:
                 self._ledger.hand_out(self._next_ordinal)
                 self._next_ordinal += 1
                 self._frames_waiting -= 1
+                if not self._holding:
+                    self._give_way()
             self._changed.notify_all()
             return item
 
@@ -139,6 +143,16 @@ class Receiver:
     def dropped(self, frame: Frame, reason: str) -> None:
         """The frame will not be analysed, for this reason."""
         self._ledger.finish(frame.ordinal, dropped=reason)
+
+    def hold(self, holding: bool) -> None:
+        """Let ``backlog_mib`` of frames wait, because no frame is taken for some time; or no longer.
+
+        Afterwards the frames that wait are worked off; nothing is dropped for having waited. In the *lossless* mode the
+        sender waits instead.
+        """
+        with self._changed:
+            self._holding = holding
+            self._room = max(self.settings.queue_frames, self._frames_waiting)
 
     def counts(self) -> FrameCounts:
         """Where every frame is; ``received = analysed + dropped + in_flight`` in every reply."""
@@ -285,11 +299,20 @@ class Receiver:
                 self._ledger.receive()
         with self._changed:
             if isinstance(item, Frame):
-                if self._frames_waiting >= self.settings.queue_frames:
+                if self._holding:
+                    fitting = self.settings.backlog_mib * 2**20 // item.image.nbytes
+                    self._room = max(self.settings.queue_frames, fitting)
+                while self._frames_waiting >= self._room:
                     self._drop_oldest()
                 self._frames_waiting += 1
             self._queue.append(item)
             self._changed.notify_all()
+
+    def _give_way(self) -> None:
+        """Room for a backlog shrinks with it, and by a frame for two that are taken where it does not shrink."""
+        queue_frames = self.settings.queue_frames
+        room = min(self._room - self._next_ordinal % 2, self._frames_waiting + queue_frames)
+        self._room = max(queue_frames, room)
 
     def _drop_oldest(self) -> None:
         oldest = next(i for i, waiting in enumerate(self._queue) if isinstance(waiting, Frame))
