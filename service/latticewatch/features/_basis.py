@@ -10,14 +10,12 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from latticewatch.features._simd import LANES
+from latticewatch.features._simd import LANES, ORDERS, WIDE_LANES
 
 # Legendre polynomials of x / REACH. Inside the disk, their products cancel least at this value: float32
 # sums of a 128 px patch with n_max = 10 are good to 2e-6, against 3e-5 at 1 (and 1e-4 with plain powers).
 REACH = 0.8
-# Orders in y that the kernel sums at once, in one register each: the even ones, then the odd ones.
-ORDERS = np.array([0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9, 11])
-KERNEL_N_MAX = 11
+KERNEL_N_MAX = max(ORDERS)
 
 
 def orders(n_max: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -84,52 +82,84 @@ class Tables(NamedTuple):
 
     Attributes
     ----------
-    masks : ndarray of shape (size, width), uint32
-        All bits set inside the disk; `width` is the size rounded up to whole vectors.
-    first : ndarray of shape (width // LANES,), int64
-        First row in which a vector of columns touches the disk.
-    along_y : ndarray of shape (n_pairs, 12), float32
-        Legendre polynomials, in the sequence of `ORDERS`, of the upper row of each pair of rows (y, -y).
-    along_x : ndarray of shape (size, n_max + 1 rounded up to LANES), float32
-        Legendre polynomials of the columns.
-    start : ndarray of shape (12,), int64
-        First term of each of `ORDERS`; that behind the last where an order is above `n_max`.
-    conversion : ndarray of shape (n_terms, n_orders), float32
-        From separable moments (order j in y, then i in x, i + j ≤ n_max) to Zernike moments.
+    masks : ndarray of shape (size, width // 8), uint8
+        One bit a pixel, set inside the disk; `width` is the size rounded up to whole vectors.
+    panels : ndarray of shape (n_panels, 3), int64
+        First column, first row in which it touches the disk, and width of each panel of columns. The last
+        columns come first: what is written beyond them is overwritten by the others.
+    along : ndarray of shape (n_pairs, 11), float32
+        Legendre polynomials, in the sequence of `ORDERS`, of the upper row of each pair of rows (y, -y), or
+        of the left column of each pair of columns.
+    outputs : ndarray of shape (n_triples, 3), int64
+        Moments that are made of the same terms; n_orders, behind the last moment, where there is no third.
+    terms : ndarray of shape (n_triples, n_terms), int64
+        Their separable moments, at 11 j + i for the j-th order of y and i-th of x in `ORDERS`; then -1.
+    coefficients : ndarray of shape (n_triples, n_terms, 3), float32
+        From these terms to the moments.
     """
 
-    masks: NDArray[np.uint32]
-    first: NDArray[np.int64]
-    along_y: NDArray[np.float32]
-    along_x: NDArray[np.float32]
-    start: NDArray[np.int64]
-    conversion: NDArray[np.float32]
+    masks: NDArray[np.uint8]
+    panels: NDArray[np.int64]
+    along: NDArray[np.float32]
+    outputs: NDArray[np.int64]
+    terms: NDArray[np.int64]
+    coefficients: NDArray[np.float32]
 
 
 @lru_cache(maxsize=32)
 def tables(n_max: int, size: int) -> Tables:
     """Tables of the kernel for patches of `size` pixels, n_max ≤ KERNEL_N_MAX."""
-    inside = disk(size)
-    width = -(-size // LANES) * LANES
-    masks = np.zeros((size, width), np.uint32)
-    masks[:, :size][inside] = 0xFFFFFFFF
-    touched = masks.reshape(size, -1, LANES).any(axis=2)
-    first = touched.argmax(axis=0)
+    starts, lanes = _panels(size)
+    inside = np.zeros((size, int(starts[0] + lanes[0])), np.bool_)
+    inside[:, :size] = disk(size)
+    first = [inside[:, x : x + width].any(axis=1).argmax() for x, width in zip(starts, lanes, strict=True)]
 
-    values = legendre.legvander(np.linspace(-1, 1, size) / REACH, n_max)
-    upper = values[: (size + 1) // 2].copy()
+    upper = legendre.legvander(np.linspace(-1, 1, size)[: (size + 1) // 2] / REACH, n_max)
     if size % 2:
-        upper[-1] /= 2  # the middle row is its own mirror image, and the kernel adds it to itself
-    order = np.minimum(ORDERS, n_max + 1)
-    along_y = np.pad(upper, ((0, 0), (0, 1)))[:, order]
-    along_x = np.pad(values, ((0, 0), (0, -(n_max + 1) % LANES)))
+        upper[-1] /= 2  # the middle is its own mirror image, and the kernel adds it to itself
+    along = np.pad(upper, ((0, 0), (0, 1)))[:, np.minimum(ORDERS, n_max + 1)]
     return Tables(
-        masks,
-        first,
-        np.ascontiguousarray(along_y, np.float32),
-        np.ascontiguousarray(along_x, np.float32),
-        order * (n_max + 1) - order * (order - 1) // 2,
-        (_conversion(n_max) / (np.pi * size**2 / 4)).astype(np.float32),
+        np.packbits(inside, axis=1, bitorder="little"),
+        np.column_stack([starts, first, lanes]).astype(np.int64),
+        np.ascontiguousarray(along, np.float32),
+        *_triples(n_max, size),
+    )
+
+
+def _panels(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First column and width of the panels, from right to left: wide ones, and a narrow one if that will do."""
+    starts = np.arange(0, size, WIDE_LANES)
+    lanes = np.full(len(starts), WIDE_LANES)
+    if size - starts[-1] <= LANES:
+        lanes[-1] = LANES
+    return starts[::-1], lanes[::-1]
+
+
+def _triples(n_max: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Outputs, terms and coefficients of `Tables`.
+
+    A moment that is even in y is made of the even orders in y alone, and likewise in x: four symmetries,
+    which leave a quarter of the products.
+    """
+    n, m = orders(n_max)
+    j, i = np.array([(j, i) for j in range(n_max + 1) for i in range(n_max + 1 - j)]).T
+    place = np.argsort(ORDERS)
+    conversion = _conversion(n_max) / (np.pi * size**2 / 4)
+    outputs, terms, coefficients = [], [], []
+    for odd_y in (0, 1):
+        for odd_x in (0, 1):
+            made = np.flatnonzero(((m < 0) == odd_y) & ((n - odd_y) % 2 == odd_x))
+            of = np.flatnonzero((j % 2 == odd_y) & (i % 2 == odd_x))
+            for three in np.split(made, range(3, len(made), 3)) if len(made) else ():
+                gap = (0, 3 - len(three))
+                outputs.append(np.pad(three, gap, constant_values=len(n)))
+                terms.append(len(ORDERS) * place[j[of]] + place[i[of]])
+                coefficients.append(np.pad(conversion[np.ix_(of, three)], ((0, 0), gap)))
+    longest = max(map(len, terms))
+    return (
+        np.array(outputs),
+        np.array([np.pad(t, (0, longest - len(t)), constant_values=-1) for t in terms]),
+        np.array([np.pad(c, ((0, longest - len(c)), (0, 0))) for c in coefficients], np.float32),
     )
 
 

@@ -13,12 +13,11 @@ CHUNK_PIXELS = 1 << 22
 
 def dense_moments(
     image: NDArray[np.float32],
-    corners: NDArray[np.int64],
-    shifts: NDArray[np.float32],
+    positions: NDArray[np.float64],
     n_max: int,
     size: int,
 ) -> NDArray[np.float32]:
-    """Zernike moments of the patches at `corners` and `shifts`, as `separable_moments` takes them.
+    """Zernike moments of the patches around `positions`, as `moments_around` takes them.
 
     Float32 sums of separable products lose digits with the order (1e-5 at n = 12, 1e-3 at n = 20), so high
     orders are summed here.
@@ -27,6 +26,11 @@ def dense_moments(
     -------
     ndarray of shape (n_sites, n_orders), float32
     """
+    # Further out than a patch nothing changes any more, and the corners stay within int64.
+    limit = 2.0 * size + 2
+    centres = positions.clip(-limit, np.add(image.shape, limit))
+    shifts = (centres - np.floor(centres)).astype(np.float32)
+    corners = np.floor(centres).astype(np.int64) - size // 2
     basis = disk_basis(n_max, size).reshape(-1, size * size).T / (np.pi * size**2 / 4)
     pixels = np.flatnonzero(disk_basis(0, size))
     moments = np.empty((len(corners), basis.shape[1]), np.float32)

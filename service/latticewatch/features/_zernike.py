@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array
 
 from latticewatch.features._basis import KERNEL_N_MAX, disk_basis, orders, tables
 from latticewatch.features._dense import dense_moments
-from latticewatch.features._kernel import separable_moments
+from latticewatch.features._kernel import moments_around
 from latticewatch.features._noise import noise_covariance
 from latticewatch.features._symmetry import invariant_names, invariants
 
@@ -28,7 +28,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
     Parameters
     ----------
     n_max : int, default=10
-        Highest radial order, 0 … 30; 10 gives 66 moments. Up to 11 the compiled kernel is used.
+        Highest radial order, 0 … 30; 10 gives 66 moments. Up to 10 the compiled kernel is used.
     patch_size : int, default=128
         Side of the patches, which is the diameter of the disk [px], 3 … 1024. An odd size has its centre on a
         pixel.
@@ -122,9 +122,9 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
                 "set patch_size to their side"
             )
         # The patches one below the other are an image of their own.
-        corners = np.zeros((len(patches), 2), np.int64)
-        corners[:, 0] = size * np.arange(len(patches))
-        return self._features(patches.reshape(-1, size), corners, np.zeros((len(patches), 2), np.float32))
+        positions = np.full((len(patches), 2), size // 2, np.float64)
+        positions[:, 0] += size * np.arange(len(patches))
+        return self._features(patches.reshape(-1, size), positions)
 
     def at(self, image: ArrayLike, positions: ArrayLike) -> NDArray[np.float32]:
         """Moments of the patches around positions in an image, without copying them out.
@@ -160,12 +160,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
                 "expected (height, width) of real numbers"
             )
         pixels = np.ascontiguousarray(pixels, np.float32)
-        # Further out than a patch nothing changes any more, and the corners stay within int64.
-        limit = 2.0 * self.patch_size + 2
-        centres = _checked_positions(positions).clip(-limit, np.add(pixels.shape, limit))
-        corners = np.floor(centres)
-        shifts = (centres - corners).astype(np.float32)
-        return self._features(pixels, corners.astype(np.int64) - self.patch_size // 2, shifts)
+        return self._features(pixels, _checked_positions(positions))
 
     def complete(self, shape: tuple[int, int], positions: ArrayLike) -> NDArray[np.bool_]:
         """Which patches lie wholly inside an image.
@@ -246,30 +241,11 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
         self.at(np.zeros((size, size), np.float32), [(size // 2, size // 2), (0.5, 0.5)])
         return self
 
-    def _features(
-        self, image: NDArray[np.float32], corners: NDArray[np.int64], shifts: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _features(self, image: NDArray[np.float32], positions: NDArray[np.float64]) -> NDArray[np.float32]:
         if self.n_max > KERNEL_N_MAX:
-            moments = dense_moments(image, corners, shifts, self.n_max, self.patch_size)
+            moments = dense_moments(image, positions, self.n_max, self.patch_size)
         else:
-            table = tables(self.n_max, self.patch_size)
-            # Frames from a socket are read-only, others are not; numba would compile the kernel for each.
-            readonly = image.view()
-            readonly.flags.writeable = False
-            terms = len(table.conversion)
-            separable = np.empty((len(corners), terms + table.along_x.shape[1]), np.float32)
-            separable_moments(
-                readonly,
-                corners,
-                shifts,
-                table.masks,
-                table.first,
-                table.along_y,
-                table.along_x,
-                table.start,
-                separable,
-            )
-            moments = separable[:, :terms] @ table.conversion
+            moments = moments_around(image, positions, tables(self.n_max, self.patch_size), len(self.n_))
         return invariants(moments, self.n_, self.m_) if self.invariant else moments
 
     def _check_parameters(self) -> None:
@@ -291,7 +267,7 @@ class ZernikeMoments(TransformerMixin, BaseEstimator):
 
 
 def _checked_positions(positions: ArrayLike) -> NDArray[np.float64]:
-    centres = np.asarray(positions, np.float64)
+    centres = np.ascontiguousarray(positions, np.float64)
     if centres.size == 0:
         return centres.reshape(0, 2)
     if centres.ndim != 2 or centres.shape[1] != 2 or not np.isfinite(centres).all():
