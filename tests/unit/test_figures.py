@@ -15,15 +15,18 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from latticewatch.errors import NotLearntError
-from latticewatch.messages import colour_of
+from latticewatch.messages import ROLES, DefectEventData, Pixel, colour_of
 from latticewatch.offline._figures import (
     classes_figure,
     counts_figure,
     embedding_figure,
     overlay_figure,
     save_figures,
+    statistics_figure,
 )
+from latticewatch.offline._statistics import statistics_summary
 from latticewatch.offline._style import Page, class_looks, nice_length
+from latticewatch.pipeline import EventDraft
 
 LONG = (
     "A very long name that somebody gave, for $5 to $6, to iron on tungsten next to a double sulphur vacancy",
@@ -341,6 +344,58 @@ def test_a_stack_in_which_no_frame_was_classified_is_all_gaps(learnt):
     assert "not classified" in words.split("\n")
 
 
+def happening(kind, number, track, latency_frames=0):
+    data = DefectEventData(
+        series_id="series-1",
+        frame=number,
+        t_received=0.0,
+        t_emitted=0.0,
+        model_version=1,
+        track=track,
+        class_id=2,
+        class_name="A −20 %",
+        role="defect",
+        confidence=0.97,
+        px=Pixel(row=20.0, col=20.0),
+        sigma_px=0.1,
+        latency_frames=latency_frames,
+    )
+    return EventDraft(kind, data)
+
+
+def test_the_statistics_of_a_stack_are_those_of_its_events(rng):
+    result = frame(rng, (160, 160), 12.0)[1]
+    events = {
+        0: [happening("defect.appeared", 0, 5), happening("defect.appeared", 0, 6)],
+        10: [happening("defect.appeared", 10, 7, latency_frames=2)],
+        30: [happening("defect.disappeared", 30, 7)],
+    }
+    stack = [replace(result, number=k, events=tuple(events.get(k, ()))) for k in range(41)]
+    stack[20] = replace(stack[20], lattice_found=False)
+    found = statistics_summary(stack)
+    assert (found["frames_classified"], found["found_at_first_sight"]) == (40, 2)
+    appeared = found["events"]["appeared"]
+    assert (appeared["n"], appeared["per_frame"]) == (1, 1 / 40)
+    assert appeared["per_nm2_per_frame"] == pytest.approx(1 / 40 / (160 * 0.02) ** 2)
+    assert found["lifetime"]["median_frames"] == 22.0
+    defects = int((result.sites.role == ROLES.index("defect")).sum())
+    assert found["lifetime"]["mean_frames"] == 40.0 * defects
+    assert found["nearest_defect_nm"]["n"] == defects
+    figure = statistics_figure(stack)
+    words = words_of(figure)
+    assert "2 defects there at first sight" in words.replace("\u00a0", " ")
+    assert "frames since the first" in words
+    assert "distance [nm]" in words
+    assert_laid_out(figure)
+
+
+def test_statistics_of_a_quiet_stack_say_that_nothing_happened(rng):
+    result = frame(rng, (96, 96), 12.0, odd_share=0.0)[1]
+    words = words_of(statistics_figure([result, replace(result, number=1)]))
+    assert "fewer than two defects" in words
+    assert "no defect disappeared" in words
+
+
 def test_a_class_that_was_found_late_is_counted(rng):
     early, late = frame(rng, (96, 96), 12.0)[1], frame(rng, (96, 96), 12.0, number=1)[1]
     figure = counts_figure([replace(early, classes=early.classes[:2]), late])
@@ -363,7 +418,12 @@ def test_text_that_does_not_fit_ends_in_an_ellipsis():
 
 def test_without_classes_there_is_nothing_to_draw_but_the_frame(tmp_path, rng):
     image, result = frame(rng, classes=())
-    for draw in (classes_figure, embedding_figure, lambda r: counts_figure([r, r])):
+    for draw in (
+        classes_figure,
+        embedding_figure,
+        lambda r: counts_figure([r, r]),
+        lambda r: statistics_figure([r, r]),
+    ):
         with pytest.raises(NotLearntError):
             draw(result)
     assert [path.name for path in save_figures(tmp_path, [result], image)] == ["overlay.png"]
@@ -372,7 +432,13 @@ def test_without_classes_there_is_nothing_to_draw_but_the_frame(tmp_path, rng):
 def test_saved_figures_are_png_of_the_stated_width(tmp_path, learnt):
     image, result = learnt
     written = save_figures(tmp_path, [result, replace(result, number=1)], image)
-    assert [path.name for path in written] == ["overlay.png", "classes.png", "embedding.png", "counts.png"]
+    assert [path.name for path in written] == [
+        "overlay.png",
+        "classes.png",
+        "embedding.png",
+        "counts.png",
+        "statistics.png",
+    ]
     assert sorted(tmp_path.iterdir()) == sorted(written)
     for path in written:
         head = path.read_bytes()[:24]

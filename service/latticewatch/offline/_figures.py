@@ -11,13 +11,21 @@ from numpy.typing import NDArray
 from latticewatch.offline._averages import classes_figure
 from latticewatch.offline._overlay import overlay_figure
 from latticewatch.offline._plots import counts_figure, embedding_figure
+from latticewatch.offline._statistics import statistics_figure
 from latticewatch.offline._style import DPI
 from latticewatch.pipeline import FrameResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["classes_figure", "counts_figure", "embedding_figure", "overlay_figure", "save_figures"]
+__all__ = [
+    "classes_figure",
+    "counts_figure",
+    "embedding_figure",
+    "overlay_figure",
+    "save_figures",
+    "statistics_figure",
+]
 
 
 def save_figures(out_dir: Path, results: Sequence[FrameResult], image: NDArray[Any]) -> list[Path]:
@@ -35,8 +43,8 @@ def save_figures(out_dir: Path, results: Sequence[FrameResult], image: NDArray[A
     Returns
     -------
     list of Path
-        ``overlay.png`` always; ``classes.png`` and ``embedding.png`` once classes are learnt; ``counts.png`` of a
-        stack.
+        ``overlay.png`` always; ``classes.png`` and ``embedding.png`` once classes are learnt; ``counts.png`` and
+        ``statistics.png`` of a stack.
 
     Raises
     ------
@@ -51,6 +59,8 @@ def save_figures(out_dir: Path, results: Sequence[FrameResult], image: NDArray[A
         written.append(_save(embedding_figure(last), out_dir / "embedding.png"))
     if len(results) > 1 and any(result.classes for result in results):
         written.append(_save(counts_figure(results), out_dir / "counts.png"))
+        if any(result.classes and result.lattice_found for result in results):
+            written.append(_save(statistics_figure(results), out_dir / "statistics.png"))
     return written
 
 

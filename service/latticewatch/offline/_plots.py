@@ -25,11 +25,11 @@ from latticewatch.offline._style import (
     Page,
     class_looks,
     plural,
+    quiet,
 )
 from latticewatch.pipeline import FrameResult
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEGEND_WIDTH, LEGEND_GAP = 2.6, 0.3
@@ -100,7 +100,7 @@ def embedding_figure(result: FrameResult) -> Figure:
     page.set_height(max(top + height, legend.bottom) + MARGIN)
     legend.draw_marks()
     axes = page.axes(MARGIN, top, width, height)
-    _quiet(axes)
+    quiet(axes)
     # the rare ones on top
     for class_id, _, role, _ in sorted(shown, key=lambda row: -row[3]):
         size = radius_pt if role == "host" else 1.4 * radius_pt
@@ -164,7 +164,7 @@ def counts_figure(results: Sequence[FrameResult]) -> Figure:
     left = MARGIN + TICKS
     for index, (_, look, n) in enumerate(rows):
         axes = page.axes(left, top + index * (height + ROW_GAP), right - LEGEND_GAP - left, height)
-        _quiet(axes)
+        quiet(axes)
         axes.stairs(n, edges, fill=True, color=look.colour)
         axes.stairs(n, edges, color=DARK, linewidth=0.7, baseline=None)
         highest = max(int(np.nanmax(n, initial=0)), 1)
@@ -203,10 +203,3 @@ def _edges(frames: NDArray[np.float64]) -> NDArray[np.float64]:
     """Where the step of each frame begins and ends: half way to the frames before and after it."""
     middle = (frames[1:] + frames[:-1]) / 2
     return np.concatenate([[frames[0] - 0.5], middle, [frames[-1] + 0.5]])
-
-
-def _quiet(axes: Axes) -> None:
-    """Thin grey frame and small grey numbers."""
-    axes.tick_params(labelsize=SMALL, colors=QUIET, width=0.6)
-    for spine in axes.spines.values():
-        spine.set(linewidth=0.6, color=QUIET)

@@ -183,3 +183,10 @@ class Page:
 def line_height(size: float) -> float:
     """Distance of lines of text [inch]."""
     return size * LINE_SPACING / 72
+
+
+def quiet(axes: Axes) -> None:
+    """Thin grey frame and small grey numbers."""
+    axes.tick_params(labelsize=SMALL, colors=QUIET, width=0.6)
+    for spine in axes.spines.values():
+        spine.set(linewidth=0.6, color=QUIET)

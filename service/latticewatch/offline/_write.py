@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from latticewatch import __version__
 from latticewatch.errors import FileError
 from latticewatch.offline._run import AnalysedFile
+from latticewatch.offline._statistics import statistics_summary
 from latticewatch.pipeline import ROLES, CatalogueEntry, FrameResult
 
 COLUMNS = (
@@ -106,6 +107,7 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "defects_per_nm2": by_role["defect"] / area if area else None,
         "classes": len(catalogue(analysed)),
         "events": len(analysed.events),
+        "statistics": statistics_summary(analysed.results) if len(analysed.results) > 1 else None,
         "seconds": round(analysed.seconds, 3),
         "note": last.note,
         "file_notes": list(series.notes),
