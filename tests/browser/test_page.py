@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from _canvas import (
@@ -205,3 +207,27 @@ def test_history_keeps_a_fixed_number_of_frames(shown, open_tab):
       return [length, time[history.slot(0)], counts.get(0)[history.slot(length - 1)], counts.size];
     }""")
     assert kept == [10, 990, 999, 128]
+
+
+def test_the_chart_of_a_page_that_is_opened_late_shows_what_was_before(rig, open_tab):
+    for _ in range(9):
+        rig.microscope.send()
+    page = open_tab(rig.url).page
+    wait_for_frame(page, 10)
+    expect(page.locator("#counts-chart")).to_have_attribute(
+        "aria-label", re.compile("over the last 10 frames")
+    )
+
+
+def test_earlier_counts_go_in_front_of_those_that_are_there(shown, open_tab):
+    page = open_tab(shown.url).page
+    kept = page.evaluate("""async () => {
+      const { CountHistory } = await import("./js/history.js");
+      const history = new CountHistory(10);
+      history.push(5, [{ class_id: 2, n: 7 }]);
+      history.push(6, [{ class_id: 2, n: 8 }]);
+      history.precede([3, 4, 5], [{ class_id: 1, mean: [1, 2, 3] }, { class_id: 2, mean: [4, 5, 6] }]);
+      const slots = Array.from({ length: history.length }, (_, i) => history.slot(i));
+      return [slots.map((s) => history.time[s]), ...[1, 2].map((id) => slots.map((s) => history.counts.get(id)[s]))];
+    }""")
+    assert kept == [[3, 4, 5, 6], [1, 2, 0, 0], [4, 5, 7, 8]]

@@ -41,6 +41,25 @@ export class CountHistory {
     this.length = Math.min(this.length + 1, this.capacity);
   }
 
+  /**
+   * Put earlier counts in front of those that are here.
+   * @param {number[]} times seconds, rising
+   * @param {{class_id: number, mean: number[]}[]} courses of each class, at these times
+   */
+  precede(times, courses) {
+    const kept = Array.from({ length: this.length }, (_, i) => {
+      const slot = this.slot(i);
+      const byClass = [...this.counts].map(([id, ring]) => ({ class_id: id, n: ring[slot] }));
+      return /** @type {const} */ ([this.time[slot], byClass]);
+    });
+    this.clear();
+    times.forEach((time, i) => {
+      if (kept.length && time >= kept[0][0]) return;
+      this.push(time, courses.map(({ class_id: id, mean }) => ({ class_id: id, n: mean[i] })));
+    });
+    for (const [time, byClass] of kept) this.push(time, byClass);
+  }
+
   /** Ring index of the i-th oldest frame. @param {number} i */
   slot(i) {
     return (this.next - this.length + i + this.capacity) % this.capacity;

@@ -1,6 +1,7 @@
 // @ts-check
 /** The page: a live message goes to every view, and what people do in one view reaches the others. */
 
+import { getJson } from "./access.js";
 import { ClassCards } from "./class-cards.js";
 import { attachContrast } from "./contrast.js";
 import { drawCounts } from "./counts-chart.js";
@@ -17,6 +18,7 @@ import { StatusBar } from "./status-bar.js";
 
 const CHART_EVERY_MS = 200;  // faster than this, a line over a minute only flickers
 const TICK_MS = 250;
+const BEFORE_S = 60;  // shown of the time before the page was opened
 
 /**
  * @typedef {import("./live-message.js").LiveHeader} LiveHeader
@@ -99,11 +101,26 @@ function takeLive(header, arrays) {
     // are classes there is nothing to count.
     if (header.counts.by_class.length && header.t_received !== null && header.t_received !== countedAt) {
       countedAt = header.t_received;
+      const first = history.length === 0;
       history.push(countedAt, header.counts.by_class);
+      if (first) recall(countedAt);
     }
   }
   takeCounts(header.counts);
   takeStatus(header.status);
+}
+
+/** Put what was counted before this page looked in front of the chart. @param {number} now time of the first frame [s] */
+async function recall(now) {
+  try {
+    const of = series;
+    const past = await getJson(`v1/history?points=400&since=${now - BEFORE_S}`);
+    if (of !== series) return;
+    history.precede(past.end, past.by_class);
+    chartCounts();
+  } catch {
+    // The chart begins with the frames that come; what ails the connection is said elsewhere.
+  }
 }
 
 /** @param {import("./live-message.js").Status} status */
