@@ -88,6 +88,12 @@ class Story:
             sites = (event.site, event.site if event.from_site is None else event.from_site)
             sure = all(counted.get(site, False) for site in sites)
             self.events.append(Happening(event.type, truth.number, event.site, sure))
+            if event.from_site is not None and not sure:
+                # Of a hop over the border one end may be all that can be seen.
+                self.events.append(
+                    Happening("defect.disappeared", truth.number, event.from_site, counted=False)
+                )
+                self.events.append(Happening("defect.appeared", truth.number, event.site, counted=False))
         defects = truth.id[(truth.sublattice >= 0) & truth.is_defect()].tolist()
         for site in self._on.keys() & counted.keys() - set(defects):
             del self._on[site]  # healed out of view

@@ -90,7 +90,7 @@ def test_evidence_makes_the_verdict_better_than_one_frame(rng):
         wrong.append(int((result.class_id != CLASS_IDS[scene.state[follow.seen]]).sum()))
     assert wrong[0] >= 3
     assert wrong[-1] == 0
-    assert result.confidence.min() > 0.9
+    assert result.confidence.min() > 0.8
 
 
 @pytest.mark.parametrize(("separation", "frames"), [(3.0, 10), (6.0, 3), (9.0, 1)])
@@ -498,7 +498,7 @@ def test_sites_that_nothing_is_said_about_are_unknown(rng):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"appear_above": 1.0}, {"disappear_below": 0.6}, {"change_probability": 0.0}, {"memory_frames": 0}],
+    [{"appear_above": 1.0}, {"disappear_below": 0.6}, {"false_events_per_hour": 0.0}, {"memory_frames": 0}],
 )
 def test_parameters_outside_their_limits_are_refused_by_name(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):

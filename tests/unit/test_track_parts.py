@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from latticewatch.track._correlation import displacement, shrink_of, thumbnail
-from latticewatch.track._evidence import Evidence
+from latticewatch.track._evidence import Evidence, false_alarm_change
 from latticewatch.track._grid import Grid
+from latticewatch.track._map import TrackMap
+from latticewatch.track._states import States
 
 
 def nearest_naive(position, sublattice, point, point_sublattice, radius):
@@ -41,55 +43,140 @@ def test_a_grid_without_points_finds_nothing():
     assert grid.nearest(np.zeros((2, 2)), np.zeros(2, np.int16), 4.0).tolist() == [-1, -1]
 
 
-def forward_naive(likelihood, prior, before, stay):
-    expected = stay * before + (1 - stay) * prior
-    posterior = expected * np.exp(likelihood - likelihood.max())
-    return posterior / posterior.sum()
+IDS, ROLES = np.array([0, 1, 2, -1], np.int16), ("host", "defect", "defect", "unknown")
+PRIOR = np.array([0.9, 0.05, 0.049, 0.001])
 
 
-def test_the_forward_step_is_that_of_the_hidden_markov_model(rng):
-    prior = np.array([0.8, 0.15, 0.05])
-    evidence = Evidence(0.01)
-    ids, sublattice = np.array([0, 1, -1], np.int16), np.zeros(50, np.int16)
-    known = np.zeros((50, 3), np.float32)
-    expected = np.tile(prior, (50, 1))
-    for frame in range(6):
-        value = rng.normal(size=(50, 3)) * 2
-        _, likelihood = evidence.single_frame(
-            (value + np.log(prior)).astype(np.float32), sublattice, ids, np.log(prior)
-        )
-        frames = np.full(50, frame)
-        known = evidence.fold(likelihood, sublattice, known, np.ones(50, np.int64), frames)
-        stay = 0.99 if frame else 0.0
-        expected = np.array(
-            [forward_naive(*row, stay) for row in zip(value, np.tile(prior, (50, 1)), expected, strict=True)]
-        )
-        np.testing.assert_allclose(known, expected, rtol=1e-3, atol=1e-6)
+class Sites:
+    """Evidence about some sites of one sublattice, frame by frame."""
+
+    def __init__(self, n, change=1e-4, prior=PRIOR):
+        self.evidence, self.prior = Evidence(), prior
+        self.sublattice, self.index = np.zeros(n, np.int16), np.arange(n)
+        states = States.of(ROLES)
+        self.tracks = TrackMap(IDS, states, np.zeros(2), 24.0, (9, 9), crystalline=True, provisional=False)
+        self.tracks.append(np.zeros((n, 2)), self.sublattice, np.arange(n, dtype=np.int32), 0)
+        self.change = change
+
+    def __call__(self, log_likelihood):
+        """Posteriors after a frame with these log p(moments | class)."""
+        given = (log_likelihood + np.log(self.prior)).astype(np.float32)
+        alone = self.evidence.single_frame(given, self.sublattice, IDS, ROLES, np.log(self.prior))
+        self.evidence.change = self.change
+        self.evidence.fold(self.tracks, self.index, alone, self.sublattice, np.ones(len(given), np.int64))
+        return self.tracks.posterior
+
+
+def frame_of(rng, state, separation, deviation=None, repeated=0.0):
+    """Log-likelihoods of Gaussian classes, each defect on an axis of its own; unknown six nats behind the host."""
+    feature = rng.normal(size=(len(state), 4)) * np.sqrt(1 - repeated)
+    if deviation is not None:
+        feature += np.sqrt(repeated) * deviation
+    feature[np.arange(len(state)), state] += separation * (state > 0)
+    value = separation * feature - separation**2 / 2
+    value[:, 0], value[:, 3] = 0.0, -6.0
+    return value
+
+
+def test_without_a_change_the_posterior_is_that_of_all_frames_together(rng):
+    state = rng.choice(3, 400, p=[0.8, 0.1, 0.1])
+    sites = Sites(400)
+    total = np.zeros((400, 4))
+    for _ in range(4):
+        value = frame_of(rng, state, 1.5)
+        known = sites(value)
+        total += value
+    posterior = np.exp(total) * PRIOR
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    undecided = posterior.max(axis=1) < 0.97
+    assert undecided.sum() > 20
+    # The prior of unknown is followed, and those that were settled in between wait for more before they turn.
+    np.testing.assert_allclose(np.median(np.abs(known - posterior)[undecided]), 0, atol=0.01)
+    assert (known.argmax(axis=1) == posterior.argmax(axis=1)).mean() > 0.98
+
+
+def test_a_change_is_found_as_by_the_likeliest_moment_of_change(rng):
+    """Of one site, against the sums from every possible moment."""
+    separation, change = 3.0, 1e-5
+    state = np.zeros(300, int)
+    sites = Sites(300, change)
+    for _ in range(20):
+        sites(frame_of(rng, state, separation))
+    state[:] = 1
+    ratios, first = [], np.full(300, -1)
+    naive = np.full(300, -1)
+    for frame in range(12):
+        value = frame_of(rng, state, separation)
+        ratios.append(value[:, 1] - value[:, 0])
+        best = np.array([np.cumsum(ratios[::-1], axis=0)]).max(axis=(0, 1))
+        odds = change * PRIOR[1] * np.exp(best)
+        naive[(odds > 1) & (naive < 0)] = frame
+        found = sites(value)[:, 1] > 0.5
+        first[found & (first < 0)] = frame
+    assert (first >= 0).mean() > 0.99
+    assert (np.abs(first - naive) <= 1).mean() > 0.95
+
+
+def test_false_changes_are_no_more_frequent_than_their_chance(rng):
+    sites, changed = Sites(3000, change=1e-2), 0
+    for frame in range(150):
+        posterior = sites(frame_of(rng, np.zeros(3000, int), 2.5))
+        if frame == 30:
+            settled = posterior[:, 0] > 0.999
+        if frame > 30:
+            wrong = settled & (posterior[:, 1:3].sum(axis=1) > 0.95)
+            changed += wrong.sum()
+            settled &= ~wrong
+    expected = 3000 * 120 * 1e-2 * PRIOR[1:3].sum() * (1 / 0.95 - 1)
+    assert 0 < changed < expected
+
+
+@pytest.mark.parametrize("separation", [2.5, 4.0])
+def test_deviations_that_repeat_are_no_change(rng, separation):
+    deviation = rng.normal(size=(1500, 4))
+    sites, state = Sites(1500, change=1e-4), np.zeros(1500, int)
+    for _ in range(100):
+        posterior = sites(frame_of(rng, state, separation, deviation, 0.4))
+    # Those that deviate most are not among the intact ones.
+    assert sites.evidence.repeatability == pytest.approx(0.4, abs=0.08)
+    wrong = posterior[:, 0] < 0.5
+    assert wrong.mean() < 0.01
+    state[:] = 1
+    for _ in range(12):
+        posterior = sites(frame_of(rng, state, separation, deviation, 0.4))
+    assert (posterior[:, 1] > 0.5)[~wrong].mean() > 0.97
+
+
+def test_neighbours_are_no_other_state_than_hosts():
+    states = States.of(("host", "defect", "neighbour", "defect", "unknown", "unknown"))
+    assert states.of_column.tolist() == [0, 1, 0, 2, 3, 3]
+    prior = np.array([[0.9, 0.06, 0.2, 0.03, 0.005, 0.005]])
+    np.testing.assert_allclose(states.priors(prior), [[0.9, 0.06, 0.03, 0.01]])
+    np.testing.assert_allclose(states.masses(prior.astype(np.float32)), [[1.1, 0.06, 0.03, 0.01]], rtol=1e-5)
+
+
+def test_the_rate_of_false_events_is_that_of_the_thresholds():
+    # 2 × 25 defects × ε × (1/0.95 − 1) = the rate asked for
+    assert false_alarm_change(1e-3, 25, 0.95) == pytest.approx(1e-3 / (50 * (1 / 0.95 - 1)))
+    assert false_alarm_change(1e-9, 25, 0.95) < false_alarm_change(1e-3, 25, 0.95) < 1e-2 + 1e-9
 
 
 def test_priors_are_estimated_as_the_frequency_of_the_classes(rng):
-    evidence, prior = Evidence(1e-4), np.array([0.9, 0.1])
-    ids, sublattice = np.array([0, 1], np.int16), np.zeros(4000, np.int16)
+    evidence, prior = Evidence(), np.array([0.9, 0.099, 0.001])
+    ids, roles = np.array([0, 1, -1], np.int16), ("host", "defect", "unknown")
     state = rng.random(4000) < prior[1]
     feature = rng.normal(size=4000) + 3.0 * state
-    value = np.stack([np.zeros(4000), 3.0 * feature - 4.5], axis=1) + np.log(prior)
-    _, likelihood = evidence.single_frame(value.astype(np.float32), sublattice, ids, None)
-    np.testing.assert_allclose(likelihood[:, 1] - likelihood[:, 0], 3.0 * feature - 4.5, atol=0.2)
+    value = np.stack([np.zeros(4000), 3.0 * feature - 4.5, np.full(4000, -9.0)], axis=1) + np.log(prior)
+    evidence.single_frame(value.astype(np.float32), np.zeros(4000, np.int16), ids, roles, None)
+    assert evidence.expected_defects(np.zeros(1000, np.int16)) == pytest.approx(100, rel=0.1)
 
 
 @pytest.mark.parametrize("repeated", [0.0, 0.3, 1.0])
 def test_repeatability_is_the_share_of_the_variance_that_is_the_same_in_every_frame(rng, repeated):
-    evidence, prior = Evidence(1e-4), np.array([0.9, 0.05, 0.04, 0.01])
-    ids, sublattice = np.array([0, 1, 2, -1], np.int16), np.zeros(2000, np.int16)
-    static, sure = rng.normal(size=(2000, 4)), np.tile(np.eye(4, dtype=np.float32)[0], (2000, 1))
-    before = None
+    sites, state, deviation = Sites(2000), np.zeros(2000, int), rng.normal(size=(2000, 4))
     for _ in range(20):
-        now = np.sqrt(repeated) * static + np.sqrt(1 - repeated) * rng.normal(size=(2000, 4))
-        evidence.single_frame((now + np.log(prior)).astype(np.float32), sublattice, ids, np.log(prior))
-        if before is not None:
-            evidence.measure(now.astype(np.float32), before, sure, sublattice)
-        before = now.astype(np.float32)
-    assert evidence.repeatability == pytest.approx(repeated, abs=0.03)
+        sites(frame_of(rng, state, 4.0, deviation, repeated))
+    assert sites.evidence.repeatability == pytest.approx(repeated, abs=0.03)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (7, -12), (-30, 21)])

@@ -1,56 +1,85 @@
-"""What the frames together say about each site: a hidden Markov model of its class, one forward step a frame."""
+"""What the frames together say about each site: an average that sharpens, and a change-point test that forgets."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-# Weight of a new frame in the running estimates of priors and repeatability.
+from latticewatch.track import _segments
+from latticewatch.track._map import TrackMap
+from latticewatch.track._states import States, softmax
+
+# Weight of a new frame in the running estimates of priors and rates.
 GAIN = 0.2
 # A class that a site may have at all keeps this prior, so that it can come up.
 MIN_PRIOR = 1e-6
-# Frames averaged where their evidence repeats: more let a change through later, fewer let noise through.
-WINDOW_FRAMES = 10
-# Sites that are this surely of the most frequent class of their sublattice show how noise repeats.
-SURE = 0.99
-MIN_SURE_SITES = 30
+# One site in so many is taken to be something unknown at least: what is a little odd in every frame is still known.
+MIN_UNKNOWN = 1e-3
+# Frames averaged at most: more would hold on to a slow distortion of the scan longer.
+WINDOW_FRAMES = 30
+# Repeatability and the typical look of a state are forgotten by this factor a frame, and known from so many sites.
+FADE = 0.98
+MIN_SITES = 30
 # Correlations of this size are within the error of their estimate.
 MIN_REPEATABILITY = 0.02
+# Chance that a site changes between two frames, whatever the setting of false events asks for.
+LEAST_CHANGE, MOST_CHANGE = 1e-12, 1e-2
 
 
 class Evidence:
-    """Priors of the classes, and how much of a frame's evidence is new.
+    """Priors of the classes, how much of a frame's evidence is new, and what every site was and may have become.
 
     Notes
     -----
-    The forward step is posterior_t ∝ likelihood_t × ((1 − ε) posterior_{t−1} + ε prior), ε being the chance that a site
-    changes between two frames. It sharpens as independent frames do, and its floor of ε prior lets a real change
-    through within a few frames.
+    The frames of a site are cut into segments within which it does not change: Bayesian change-point detection (Adams
+    and MacKay 2007, arXiv:0710.3742) with two hypotheses kept of all. Either it is what it was: then the frames of
+    its *run* are averaged and the posterior sharpens with their number. Or it has changed lately: since the moment that
+    makes this likeliest, log-likelihood ratios against what it was are summed up (the cumulative sum of Page 1954), and
+    the odds of a change are ε × prior × exp(sum), ε being the chance that a site changes between two frames. When a
+    change is sure, the run starts anew with the frames that spoke for it. For sites that do not change, the sum exceeds
+    h in a share of exp(−h) of the frames at most (Lorden 1971), which is what makes ε a rate of false alarms.
 
     Frames are not quite independent: strain, contamination and neighbours move a site's moments by the same amount in
     each of them, and a recorded frame that is sent again brings nothing new at all. If a share ρ of the variance of the
-    log-likelihoods repeats, then T frames hold the evidence of T′ = 1 / (ρ + (1 − ρ)/T) independent ones, and the sum
-    of their log-likelihoods is to be multiplied by T′/T. Step by step: the new one has the weight a_T = T′/T, and the
-    past, as odds over the prior, the power a_T / a_{T−1}. T stops at a window of ``WINDOW_FRAMES`` (or 1/ρ, if
-    that is longer), from where on the past has the power 1 − 1/T. ρ is the correlation between successive frames over
-    the host sites.
+    log-likelihood ratios repeats, then T frames hold the evidence of T′ = 1 / (ρ + (1 − ρ)/T) independent ones, and
+    their mean counts T′ times. What repeats is no change either: of the deviation of a site from its kind, the share
+    ρT′ is expected to go on, and is taken off the sum. ρ is the correlation between successive frames over sites that
+    are intact.
     """
 
-    def __init__(self, change_probability: float) -> None:
-        self.change_probability = change_probability
+    def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         """Forget the priors and the repeatability, as at a new series."""
         self._prior: NDArray[np.float32] | None = None
+        self._frequency = np.zeros((0, 0), np.float32)
+        self._possible = np.zeros((0, 0), bool)
         self._class_ids: NDArray[np.int16] | None = None
-        self._repeatability: float | None = None
+        self._states: States | None = None
+        self._moments = np.zeros((0, 0, 6))
+        self._means = np.zeros((0, 0, 0))
+        self.change = LEAST_CHANGE
+
+    @property
+    def states(self) -> States:
+        """States of the classes of the newest frame."""
+        assert self._states is not None
+        return self._states
 
     @property
     def repeatability(self) -> float:
-        """Share ρ of the variance of the log-likelihoods that repeats from frame to frame, 0 to 1."""
-        value = self._repeatability or 0.0
+        """Share ρ of the variance of the log-likelihood ratios that repeats from frame to frame, 0 to 1."""
+        n, a, b, aa, bb, ab = np.moveaxis(self._moments, -1, 0)
+        enough = n >= MIN_SITES
+        if not enough.any():
+            return 0.0
+        n, a, b, aa, bb, ab = (values[enough] for values in (n, a, b, aa, bb, ab))
+        spread = np.sqrt(np.maximum(aa - a * a / n, 0.0) * np.maximum(bb - b * b / n, 0.0))
+        varied = spread > 1e-6 * n
+        if not varied.any():
+            return 0.0
+        value = float(np.mean((ab - a * b / n)[varied] / spread[varied]))
         return 0.0 if value < MIN_REPEATABILITY else min(value, 1.0)
 
     def single_frame(
@@ -58,197 +87,155 @@ class Evidence:
         log_likelihood: NDArray[np.float32],
         sublattice: NDArray[np.int16],
         class_ids: NDArray[np.int16],
+        roles: tuple[str, ...],
         log_prior: NDArray[np.floating] | None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Posteriors of one frame by itself, and its log-likelihoods without the prior.
-
-        Returns
-        -------
-        posterior : ndarray of shape (n, n_classes), float32
-            All zero for a site that the frame says nothing about.
-        likelihood : ndarray of shape (n, n_classes), float32
-            log p(moments | class), up to a constant for each site.
-        """
-        row = sublattice.astype(np.int64) + 1
-        posterior, total, possible = _softmax(log_likelihood, row, int(row.max(initial=0)) + 1)
-        if log_prior is not None:
-            prior = np.where(possible, np.exp(np.asarray(log_prior, float) - np.max(log_prior)), 0.0)
-            self._prior = self._normalised(prior, possible)
-        else:
-            self._follow(self._normalised(total, possible), class_ids)
-        self._class_ids = class_ids
-        assert self._prior is not None
-        with np.errstate(divide="ignore", invalid="ignore"):
-            likelihood = log_likelihood - np.log(self._prior)[row]
-        return posterior, likelihood
-
-    def measure(
-        self,
-        contrast: NDArray[np.float32],
-        before: NDArray[np.float32],
-        posterior: NDArray[np.float32],
-        sublattice: NDArray[np.int16],
-    ) -> None:
-        """Measure how the log-likelihoods of the same sites repeat from one frame to the next.
-
-        Parameters
-        ----------
-        contrast, before : ndarray of shape (n, n_classes), float32
-            Log-likelihoods of sites in this frame and in the one before.
-        posterior : ndarray of shape (n, n_classes), float32
-            What was known about them before this frame.
-        """
-        assert self._prior is not None
-        assert self._class_ids is not None
-        correlation = []
-        for index in np.unique(sublattice[sublattice >= 0]):
-            prior = self._prior[index + 1]
-            host = int(prior.argmax())
-            sites = (sublattice == index) & (posterior[:, host] > SURE)
-            # Unknown is no class: its likelihood is the same everywhere.
-            columns = np.flatnonzero((prior > 0) & (self._class_ids != -1))
-            columns = columns[columns != host]
-            if not len(columns):
-                continue
-            now, then = (
-                values[np.ix_(sites, columns)] - values[sites, host][:, None] for values in (contrast, before)
-            )
-            fine = (np.isfinite(now) & np.isfinite(then)).all(axis=1)
-            if np.count_nonzero(fine) < MIN_SURE_SITES:
-                continue
-            now, then = now[fine] - now[fine].mean(axis=0), then[fine] - then[fine].mean(axis=0)
-            spread = np.sqrt((now**2).sum(axis=0) * (then**2).sum(axis=0))
-            correlation.extend((now * then).sum(axis=0)[spread > 0] / spread[spread > 0])
-        if correlation:
-            value = float(np.mean(correlation))
-            old = self._repeatability
-            self._repeatability = value if old is None else (1 - GAIN) * old + GAIN * value
-
-    def fold(
-        self,
-        likelihood: NDArray[np.float32],
-        sublattice: NDArray[np.int16],
-        before: NDArray[np.float32],
-        gap: NDArray[np.int64],
-        frames: NDArray[np.int64],
-        *,
-        afresh: bool = False,
     ) -> NDArray[np.float32]:
-        """Posterior of each site after a frame.
-
-        Parameters
-        ----------
-        likelihood : ndarray of shape (n, n_classes), float32
-            log p(moments | class) in this frame.
-        before : ndarray of shape (n, n_classes), float32
-            Posterior up to the frame before; all zero for a site that is new.
-        gap : ndarray of shape (n,), int64
-            Frames since the site was last seen, at least 1.
-        frames : ndarray of shape (n,), int64
-            Frames that had the site before.
-        afresh : bool
-            The classes are new ones, so that what was known counts half.
+        """Posteriors of one frame by itself.
 
         Returns
         -------
         ndarray of shape (n, n_classes), float32
+            All zero for a site that the frame says nothing about.
+        """
+        row = sublattice.astype(np.int64) + 1
+        rows = int(row.max(initial=0)) + 1
+        posterior, total, possible = softmax(log_likelihood, row, rows)
+        states = States.of(roles)
+        unknown = states.of_column == states.n - 1
+        afresh = not (
+            states.same(self._states)
+            and np.array_equal(class_ids, self._class_ids)  # type: ignore[arg-type]
+            and self._possible.shape == possible.shape
+        )
+        self._possible = possible if afresh else self._possible | possible
+        self._follow(self._normalised(total, unknown), afresh)
+        self._prior = self._frequency
+        if log_prior is not None:
+            # Unknown is no class and has no prior of its own: how often nothing fits is seen.
+            given = np.exp(np.asarray(log_prior, float) - np.max(log_prior))
+            known = np.where(self._possible & ~unknown, given, 0.0)
+            left = 1 - self._frequency[:, unknown].sum(axis=1, keepdims=True)
+            known *= left / np.maximum(known.sum(axis=1, keepdims=True), 1e-30)
+            self._prior = self._normalised(np.where(unknown, self._frequency, known), unknown)
+        self._class_ids = class_ids
+        if afresh:
+            self._moments = np.zeros((rows, states.n, 6))
+            self._means = np.zeros((rows, states.n, states.n + 1))
+        self._states = states
+        return posterior
+
+    def expected_defects(self, sublattice: NDArray[np.int16]) -> float:
+        """How many defects the priors let expect on these sites."""
+        assert self._prior is not None
+        prior = self.states.priors(self._prior)
+        sites = np.bincount(sublattice.astype(np.int64) + 1, minlength=len(prior))
+        return float(sites @ prior[:, 1:-1].sum(axis=1))
+
+    def fold(
+        self,
+        tracks: TrackMap,
+        index: NDArray[np.int64],
+        alone: NDArray[np.float32],
+        sublattice: NDArray[np.int16],
+        gap: NDArray[np.int64],
+    ) -> None:
+        """Take in a frame: what is known of its sites is known of their tracks afterwards.
+
+        Parameters
+        ----------
+        index : ndarray of shape (n,), int64
+            Track of each site, as a row of the map.
+        alone : ndarray of shape (n, n_classes), float32
+            Posterior by this frame alone.
+        gap : ndarray of shape (n,), int64
+            Frames since the site was last seen, at least 1.
         """
         assert self._prior is not None
-        change = 0.5 if afresh else self.change_probability
-        stay = (1.0 - change) ** np.minimum(gap, 1_000_000)
-        row = sublattice.astype(np.int64) + 1
-        return _forward(likelihood, self._prior, row, before, stay, *self._weights(frames))
-
-    def _weights(self, frames: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Power of the past, and weight of a new frame, for sites that so many frames had before."""
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(self.states.priors(self._prior))
+        count = self._means[..., -1:]
         repeated = self.repeatability
-        if not repeated:
-            return np.ones(len(frames)), np.ones(len(frames))
-        window = max(WINDOW_FRAMES, 1 / repeated)
-        number = np.minimum(frames + 1.0, window)
-        weight = 1 / (repeated * number + 1 - repeated)
-        ramp = weight * (repeated * (number - 1) + 1 - repeated)
-        return np.where(frames < window, ramp, 1 - 1 / window), weight
+        self._moments *= FADE
+        self._means *= FADE
+        _segments.step(
+            alone,
+            sublattice.astype(np.int64) + 1,
+            index,
+            gap,
+            self.states.of_column,
+            self._prior,
+            log_prior,
+            self._means[..., :-1] / np.maximum(count, 1e-9),
+            count[..., 0] >= MIN_SITES,
+            self.change,
+            repeated,
+            self._window(repeated),
+            tracks.posterior,
+            tracks.base,
+            tracks.run,
+            tracks.run_frames,
+            tracks.recent,
+            tracks.excess,
+            tracks.recent_frames,
+            tracks.last,
+            self._moments,
+            self._means,
+        )
 
-    def _follow(self, frequency: NDArray[np.float32], class_ids: NDArray[np.int16]) -> None:
-        """Average the frequency of the classes over frames, where they are those of the frame before."""
-        old, ids = self._prior, self._class_ids
-        if (
-            old is not None
-            and ids is not None
-            and np.array_equal(ids, class_ids)
-            and old.shape == frequency.shape
-        ):
-            # Where a class was impossible till now there is nothing to average.
-            frequency = np.where((old > 0) == (frequency > 0), (1 - GAIN) * old + GAIN * frequency, frequency)
-        self._prior = frequency.astype(np.float32)
+    def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
+        """Take a change of one track for certain: from here on it is what the last frames said."""
+        belief = np.full(self.states.n, (1 - certainty) / (self.states.n - 1))
+        belief[state] = certainty
+        _segments.begin(
+            row,
+            belief,
+            self.repeatability,
+            tracks.base,
+            tracks.run,
+            tracks.run_frames,
+            tracks.recent,
+            tracks.excess,
+            tracks.recent_frames,
+        )
+        columns = self.states.of_column
+        share = tracks.posterior[row].astype(float)
+        for s in range(self.states.n):
+            mine = columns == s
+            total = share[mine].sum()
+            share[mine] = belief[s] * (share[mine] / total if total > 0 else 1 / max(mine.sum(), 1))
+        tracks.posterior[row] = share
 
     @staticmethod
-    def _normalised(weight: NDArray[np.floating], possible: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _window(repeated: float) -> int:
+        return max(WINDOW_FRAMES, int(1 / repeated)) if repeated else WINDOW_FRAMES
+
+    def _follow(self, frequency: NDArray[np.float32], afresh: bool) -> None:
+        """Average the frequency of the classes over frames, where they are those of the frame before."""
+        old = self._frequency
+        if not afresh:
+            # Where a class was impossible till now there is nothing to average.
+            frequency = np.where((old > 0) == (frequency > 0), (1 - GAIN) * old + GAIN * frequency, frequency)
+        self._frequency = frequency.astype(np.float32)
+
+    def _normalised(self, weight: NDArray[np.floating], unknown: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Rows that sum to one, positive wherever a class is possible."""
         weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)
-        weight = np.where(possible, np.maximum(weight, MIN_PRIOR), 0.0)
+        least = np.where(unknown, MIN_UNKNOWN, MIN_PRIOR)
+        weight = np.where(self._possible, np.maximum(weight, least), 0.0)
         return (weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)).astype(np.float32)
 
 
-@njit(cache=True, nogil=True)
-def _softmax(log_likelihood, row, n_rows):
-    """Posterior of each site, its sum over each sublattice, and which classes a sublattice can have."""
-    n, classes = log_likelihood.shape
-    posterior = np.zeros((n, classes), np.float32)
-    total = np.zeros((n_rows, classes), np.float64)
-    possible = np.zeros((n_rows, classes), np.bool_)
-    for i in range(n):
-        peak = -np.inf
-        for k in range(classes):
-            if np.isfinite(log_likelihood[i, k]):
-                possible[row[i], k] = True
-                peak = max(peak, log_likelihood[i, k])
-        if not np.isfinite(peak):
-            continue
-        norm = 0.0
-        for k in range(classes):
-            if np.isfinite(log_likelihood[i, k]):
-                posterior[i, k] = np.exp(log_likelihood[i, k] - peak)
-                norm += posterior[i, k]
-        for k in range(classes):
-            posterior[i, k] /= norm
-            total[row[i], k] += posterior[i, k]
-    return posterior, total, possible
+def false_alarm_change(false_per_frame: float, defects: float, appear_above: float) -> float:
+    """Chance of a change ε with which so many false events are expected in a frame.
 
-
-@njit(cache=True, nogil=True)
-def _forward(likelihood, prior, row, before, stay, power, weight):
-    """One step of the hidden Markov model for every site."""
-    n, classes = likelihood.shape
-    posterior = np.zeros((n, classes), np.float32)
-    expected = np.empty(classes, np.float64)
-    for i in range(n):
-        here = prior[row[i]]
-        known = 0.0
-        for k in range(classes):
-            expected[k] = 0.0
-            if here[k] > 0.0 and before[i, k] > 0.0:
-                if power[i] == 1.0:
-                    expected[k] = before[i, k]
-                else:
-                    expected[k] = here[k] * np.exp(np.float32(power[i]) * np.log(before[i, k] / here[k]))
-                known += expected[k]
-        keep = stay[i] / known if known > 0.0 else 0.0
-        fresh = 1.0 - stay[i] if known > 0.0 else 1.0
-        peak = np.float32(-np.inf)
-        for k in range(classes):
-            expected[k] = keep * expected[k] + fresh * here[k]
-            if here[k] > 0.0 and np.isfinite(likelihood[i, k]):
-                peak = max(peak, likelihood[i, k])
-        norm = 0.0
-        for k in range(classes):
-            if np.isfinite(peak):
-                if here[k] > 0.0 and np.isfinite(likelihood[i, k]):
-                    expected[k] *= np.exp(np.float32(weight[i]) * (likelihood[i, k] - peak))
-                else:
-                    expected[k] = 0.0
-            norm += expected[k]
-        for k in range(classes):
-            posterior[i, k] = expected[k] / norm if norm > 0.0 else here[k]
-    return posterior
+    Parameters
+    ----------
+    false_per_frame : float
+    defects : float
+        Expected on the sites in view: a site turns into one, or a defect into no defect, by mistake in a share of
+        ε × prior × (1 / appear_above − 1) of the frames at most, in either direction.
+    appear_above : float
+        Probability from which a change is reported.
+    """
+    doubt = 1 / appear_above - 1
+    return min(max(false_per_frame / (2 * max(defects, 1.0) * doubt), LEAST_CHANGE), MOST_CHANGE)

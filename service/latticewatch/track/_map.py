@@ -8,9 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.track._grid import Grid
+from latticewatch.track._states import States
 
 # A site is not averaged over more than this many frames, so that it follows slow distortion of the scan.
 POSITION_FRAMES = 10
+# Doubt in what was known when the classes are new ones.
+OPEN_MIND = 0.02
 
 
 class TrackMap:
@@ -18,6 +21,8 @@ class TrackMap:
 
     Attributes
     ----------
+    states : States or None
+        What the classes say of a site; ``None`` until the next frame, where they were renamed.
     drift : ndarray of shape (2,), float64
         Position in the frame less position on the specimen [px].
     stage : ndarray of shape (2,) or None
@@ -30,8 +35,6 @@ class TrackMap:
         The frames of this map have a lattice.
     provisional : bool
         One frame is all that this map is of, and it may have been a spoilt one.
-    afresh : bool
-        The classes are not those of the frame before.
     hit_rate, purity : float
         Share of the defects on the map that a frame shows, and share of those in a frame that are on the map.
     thumbnail : ndarray or None
@@ -42,8 +45,17 @@ class TrackMap:
     track : ndarray of shape (n,), int32
     posterior : ndarray of shape (n, n_classes), float32
         All zero where nothing is known.
-    likelihood : ndarray of shape (n, n_classes), float32
-        log p(moments | class) of the last frame that had the site.
+    base, run : ndarray of shape (n, n_states), float32
+        Log prior of each state, and mean log-likelihood of the frames since the site last changed; ``base`` is NaN
+        where the prior is that of the sublattice.
+    run_frames : ndarray of shape (n,), int64
+        How many these are, up to a limit; 0 where there is none.
+    recent, excess : ndarray of shape (n, n_states), float32
+        Sum of log-likelihoods of the last few frames, which speak for a change, and by how much they do [nats].
+    recent_frames : ndarray of shape (n,), int64
+        How many these are.
+    last : ndarray of shape (n, n_states), float32
+        Log-likelihood of the frame that had the site last.
     evident : ndarray of shape (n,), bool
         Known to be a defect or the neighbour of one.
     announced : ndarray of shape (n,), int32
@@ -62,7 +74,13 @@ class TrackMap:
         "sublattice",
         "track",
         "posterior",
-        "likelihood",
+        "base",
+        "run",
+        "run_frames",
+        "recent",
+        "excess",
+        "recent_frames",
+        "last",
         "evident",
         "announced",
         "frames",
@@ -75,6 +93,7 @@ class TrackMap:
     def __init__(
         self,
         class_ids: NDArray[np.int16],
+        states: States,
         drift: NDArray[np.float64],
         spacing: float,
         shape: tuple[int, int],
@@ -83,13 +102,13 @@ class TrackMap:
         provisional: bool,
     ) -> None:
         self.class_ids = class_ids
+        self.states: States | None = states
         self.drift = drift
         self.stage: NDArray[np.float64] | None = None
         self.spacing = spacing
         self.shape = shape
         self.crystalline = crystalline
         self.provisional = provisional
-        self.afresh = False
         # Low, as at a low dose: until more is known, a defect that is not found again means little.
         self.hit_rate = self.purity = 0.3
         self.thumbnail: NDArray[np.float32] | None = None
@@ -97,7 +116,9 @@ class TrackMap:
         self.sublattice = np.zeros(0, np.int16)
         self.track = np.zeros(0, np.int32)
         self.posterior = np.zeros((0, len(class_ids)), np.float32)
-        self.likelihood = np.zeros((0, len(class_ids)), np.float32)
+        self.base, self.run, self.recent, self.excess, self.last = np.zeros((5, 0, states.n), np.float32)
+        self.run_frames = np.zeros(0, np.int64)
+        self.recent_frames = np.zeros(0, np.int64)
         self.evident = np.zeros(0, bool)
         self.announced = np.zeros(0, np.int32)
         self.frames = np.zeros(0, np.int64)
@@ -130,12 +151,16 @@ class TrackMap:
         n = len(position)
         if not n:
             return
+        assert self.states is not None
         new = {
             "position": position,
             "sublattice": sublattice,
             "track": track,
             "posterior": np.zeros((n, len(self.class_ids)), np.float32),
-            "likelihood": np.full((n, len(self.class_ids)), np.nan, np.float32),
+            "base": np.full((n, self.states.n), np.nan, np.float32),
+            **dict.fromkeys(("run", "recent", "excess", "last"), np.zeros((n, self.states.n), np.float32)),
+            "run_frames": np.zeros(n, np.int64),
+            "recent_frames": np.zeros(n, np.int64),
             "evident": np.zeros(n, bool),
             "announced": np.full(n, -1, np.int32),
             "frames": np.zeros(n, np.int64),
@@ -163,18 +188,26 @@ class TrackMap:
         self.last_seen[index] = now
         self.missed[index] = 0
 
-    def set_classes(self, class_ids: NDArray[np.int16]) -> None:
-        """Rearrange what is known to the columns of a new model; classes that it lacks are forgotten."""
-        if np.array_equal(class_ids, self.class_ids):
+    def set_classes(self, class_ids: NDArray[np.int16], states: States) -> None:
+        """Rearrange what is known to the columns and roles of a new model; classes that it lacks are forgotten.
+
+        What was known goes on as a prior, from which the frames to come may lead away.
+        """
+        if np.array_equal(class_ids, self.class_ids) and states.same(self.states):
             return
         column = {int(class_id): k for k, class_id in enumerate(self.class_ids)}
         posterior = np.zeros((len(self), len(class_ids)), np.float32)
         for k, class_id in enumerate(class_ids):
             if int(class_id) in column:
                 posterior[:, k] = self.posterior[:, column[int(class_id)]]
-            else:
-                self.afresh = True
         self._set_posterior(posterior, class_ids)
+        self.states = states
+        known = self.posterior.any(axis=1, keepdims=True)
+        prior = (1 - OPEN_MIND) * states.masses(self.posterior) + OPEN_MIND / states.n
+        self.base = np.where(known, np.log(prior), np.nan).astype(np.float32)
+        self.run, self.recent, self.excess, self.last = np.zeros((4, len(self), states.n), np.float32)
+        self.run_frames = np.zeros(len(self), np.int64)
+        self.recent_frames = np.zeros(len(self), np.int64)
 
     def relabel(self, mapping: Mapping[int, int]) -> None:
         """Rename or merge classes, announced ones included."""
@@ -182,6 +215,7 @@ class TrackMap:
         class_ids = np.array(list(dict.fromkeys(renamed.tolist())), np.int16)
         posterior = np.stack([self.posterior[:, renamed == c].sum(axis=1) for c in class_ids], axis=1)
         self._set_posterior(posterior, class_ids)
+        self.states = None
         announced = self.announced.copy()
         for old, new in mapping.items():
             announced[self.announced == old] = new
@@ -190,5 +224,4 @@ class TrackMap:
     def _set_posterior(self, posterior: NDArray[np.float32], class_ids: NDArray[np.int16]) -> None:
         total = posterior.sum(axis=1, keepdims=True)
         self.posterior = np.divide(posterior, total, out=np.zeros_like(posterior), where=total > 1e-6)
-        self.likelihood = np.full_like(posterior, np.nan)
         self.class_ids = class_ids

@@ -15,6 +15,7 @@ from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
 from latticewatch.track._records import Observation
 from latticewatch.track._registration import CLEAR_MARGIN, Fit, Points, register, register_image
+from latticewatch.track._states import States
 
 # Maps of places that the specimen was moved away from, kept to be recognised.
 LEFT_PLACES = 2
@@ -99,6 +100,7 @@ class Places:
         vectors = frame.points.vectors
         return TrackMap(
             frame.observation.class_ids,
+            States.of(frame.observation.roles),
             drift,
             _neighbour_distance(frame) if vectors is None else _lattice_constant(vectors),
             frame.observation.shape,

@@ -41,6 +41,8 @@ class Observation:
     log_prior : ndarray of shape (n_classes,), float or None
         The log prior that ``log_likelihood`` holds, which must count once and not once a frame. ``None``: taken to be
         the frequency of the classes.
+    time_s : float or None
+        When the frame was acquired [s]; the rate of false events refers to it.
     """
 
     series_id: str
@@ -56,6 +58,7 @@ class Observation:
     roles: tuple[str, ...]
     stage_px: tuple[float, float] | None = None
     log_prior: NDArray[np.floating] | None = None
+    time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

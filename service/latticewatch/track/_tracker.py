@@ -8,19 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
-from latticewatch.track._evidence import GAIN, Evidence
+from latticewatch.track._evidence import GAIN, Evidence, false_alarm_change
 from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
 from latticewatch.track._places import Places
 from latticewatch.track._records import ROLES, Observation, Tracked, Transition
 from latticewatch.track._registration import LINK_RADIUS, Points
+from latticewatch.track._states import States
 from latticewatch.track._transitions import ABSENT_FRAMES, Hysteresis, Scene, find_transitions
 
 # Position error of a site before a second frame measures it, and the least that is claimed [px].
 NOMINAL_SIGMA_PX = 0.3
 MIN_SIGMA_PX = 0.01
-# Sites from which the repeatability of the noise is measured.
-REPEATABILITY_SITES = 500
+# Time between frames that is taken for granted where no frame tells its own, and the longest that counts as one [s].
+NOMINAL_PERIOD_S = 0.1
+LONGEST_PERIOD_S = 60.0
 # Sites whose median residual is a better drift than that of the lattice phase: at least, and about as many as needed.
 MIN_REFINING = 5
 REFINING_SITES = 1000
@@ -31,14 +33,14 @@ class Tracker:
 
     Parameters
     ----------
+    false_events_per_hour : float
+        Changes of sites in view that are reported by mistake, at most and in the mean, at the rate of the frames and
+        the number of sites that there are. A lower rate makes real changes wait longer: each factor of 10 takes 2.3
+        nats more of evidence, which a defect at d′ = 5 brings within a fifth of a frame. To these the first frames of
+        a site add what a calibrated classifier does: of the defects reported at 0.995, one in two hundred is taken back.
     appear_above, disappear_below, reclassify_above : float
         Probabilities beyond which a defect is reported to have appeared, disappeared, and changed its class. The gap
         between the first two is what a site has to cross to be reported again.
-    change_probability : float
-        Share of the sites expected to change between two frames. By it and the thresholds about
-        ``change_probability × prior × (1 / appear_above − 1)`` false defects appear for each host site and frame:
-        with the defaults and a prior of 1 %, one in 2e7. To this the first frame of a site adds what a
-        calibrated classifier does: of the defects reported at 0.96, four in a hundred are taken back.
     hold_frames : int
         Frames that one end of a hop waits for an undecided other end, so that they are one move.
     miss_probability : float
@@ -66,10 +68,10 @@ class Tracker:
     def __init__(
         self,
         *,
-        appear_above: float = 0.95,
-        disappear_below: float = 0.05,
-        reclassify_above: float = 0.9,
-        change_probability: float = 1e-4,
+        false_events_per_hour: float = 1.0,
+        appear_above: float = 0.995,
+        disappear_below: float = 0.005,
+        reclassify_above: float = 0.99,
         hold_frames: int = 2,
         miss_probability: float = 0.3,
         memory_frames: int = 600,
@@ -81,10 +83,10 @@ class Tracker:
                 f"thresholds: got appear_above={appear_above}, disappear_below={disappear_below}, reclassify_above="
                 f"{reclassify_above}; expected 0 < disappear_below < 0.5 <= appear_above and reclassify_above < 1"
             )
-        if not 0 < change_probability < 1 or not 0 < miss_probability < 1:
+        if not false_events_per_hour > 0 or not 0 < miss_probability < 1:
             raise ConfigurationError(
-                f"probabilities: got change_probability={change_probability}, miss_probability={miss_probability}; "
-                "expected values between 0 and 1, both excluded"
+                f"rates: got false_events_per_hour={false_events_per_hour}, miss_probability={miss_probability}; "
+                "expected a rate above 0, and a probability between 0 and 1, both excluded"
             )
         if hold_frames < 0 or memory_frames < 1 or max_tracks < 1 or blind_frames < 0:
             raise ConfigurationError(
@@ -95,7 +97,8 @@ class Tracker:
             appear_above, disappear_below, reclassify_above, hold_frames, miss_probability
         )
         self._memory_frames, self._max_tracks, self._blind_frames = memory_frames, max_tracks, blind_frames
-        self._evidence = Evidence(change_probability)
+        self._false_events_per_hour = false_events_per_hour
+        self._evidence = Evidence()
         self._next_track = 1
         self.reset()
 
@@ -111,6 +114,7 @@ class Tracker:
         self._now = 0
         self._blind = 0
         self._sigma_px = NOMINAL_SIGMA_PX
+        self._period_s, self._seen_at_s = NOMINAL_PERIOD_S, None
         self._places = Places()
         self._evidence.clear()
 
@@ -140,17 +144,19 @@ class Tracker:
         if observation.series_id != self._series_id:
             self.reset(observation.series_id)
         self._now += 1
+        states = States.of(observation.roles)
         for tracks in self._places:
-            tracks.set_classes(observation.class_ids)
+            tracks.set_classes(observation.class_ids, states)
             self._forget(tracks, len(observation.position))
         position = np.ascontiguousarray(observation.position, np.float64).reshape(-1, 2)
         sublattice = np.ascontiguousarray(observation.sublattice, np.int16)
         if not len(position):
             return self._verdict(observation, np.zeros((0, len(observation.roles)), np.float32))
-        posterior, likelihood = self._evidence.single_frame(
+        posterior = self._evidence.single_frame(
             np.ascontiguousarray(observation.log_likelihood, np.float32),
             sublattice,
             observation.class_ids,
+            observation.roles,
             observation.log_prior,
         )
         if self._is_blind(observation):
@@ -162,7 +168,11 @@ class Tracker:
         index = self._link(points, tracks, grid)
         followed = index >= 0
         rows = index[followed]
-        posterior[followed] = self._fold(tracks, rows, sublattice[followed], likelihood[followed])
+        self._evidence.change = self._chance_of_change(observation, sublattice)
+        self._evidence.fold(
+            tracks, rows, posterior[followed], sublattice[followed], self._now - tracks.last_seen[rows]
+        )
+        posterior[followed] = tracks.posterior[rows]
         tracks.see(rows, position[followed] - tracks.drift, self._now)
         tracks.evident[rows] = posterior[followed] @ notable > 0.5
         self._miss(tracks, points)
@@ -171,7 +181,8 @@ class Tracker:
             site = np.full(len(tracks), -1)
             site[rows] = np.flatnonzero(followed)
             scene = Scene(self._now, site, position, role == "defect", role == "unknown", self._sigma_px)
-            transitions = find_transitions(tracks, scene, self._rule)
+            transitions = find_transitions(tracks, scene, self._rule, self._evidence)
+            posterior[followed] = tracks.posterior[rows]
         number = np.full(len(position), -1, np.int32)
         number[followed] = tracks.track[rows]
         return self._verdict(observation, posterior, number, jump, transitions)
@@ -206,27 +217,16 @@ class Tracker:
         tracks.append(position[new], points.sublattice[new], numbers, self._now)
         return index
 
-    def _fold(
-        self,
-        tracks: TrackMap,
-        rows: NDArray[np.int64],
-        sublattice: NDArray[np.int16],
-        likelihood: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """Posterior of the sites of a frame with their past."""
-        before, gap = tracks.posterior[rows], self._now - tracks.last_seen[rows]
-        again = np.flatnonzero((tracks.frames[rows] > 0) & (gap == 1))
-        again = again[:: len(again) // REPEATABILITY_SITES + 1]
-        self._evidence.measure(
-            likelihood[again], tracks.likelihood[rows[again]], before[again], sublattice[again]
-        )
-        posterior = self._evidence.fold(
-            likelihood, sublattice, before, gap, tracks.frames[rows], afresh=tracks.afresh
-        )
-        tracks.afresh = False
-        tracks.posterior[rows] = posterior
-        tracks.likelihood[rows] = likelihood
-        return posterior
+    def _chance_of_change(self, observation: Observation, sublattice: NDArray[np.int16]) -> float:
+        """Chance of a change between two frames that keeps the rate of false events."""
+        now = observation.time_s
+        if now is not None:
+            if self._seen_at_s is not None and now > self._seen_at_s:
+                self._period_s += GAIN * (min(now - self._seen_at_s, LONGEST_PERIOD_S) - self._period_s)
+            self._seen_at_s = now
+        defects = self._evidence.expected_defects(sublattice)
+        false_per_frame = self._false_events_per_hour * self._period_s / 3600
+        return false_alarm_change(false_per_frame, defects, self._rule.appear_above)
 
     def _miss(self, tracks: TrackMap, points: Points) -> None:
         """Count the frames that should have had a site: those in which it is well inside the sites found."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.track._evidence import Evidence
 from latticewatch.track._map import TrackMap
 from latticewatch.track._records import Transition, TransitionType
+from latticewatch.track._states import NO_DEFECT
 
 # A hop goes to a neighbouring site, this many lattice constants away at most.
 HOP_REACH = 1.2
 # After so many frames without it, a site of the lattice is taken to be gone: a hole, or a site that never was.
 ABSENT_FRAMES = 10
 MIN_ALTERNATIVE = 0.01
+# Sites that a hop may go to, and how sure one is that both ends speak for.
+HOP_SITES = 6
+HOP_CERTAINTY = 0.9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +41,9 @@ class Hysteresis:
         Chance that a peak which is there, but belongs to no site of the lattice, is not found in a frame.
     """
 
-    appear_above: float = 0.95
-    disappear_below: float = 0.05
-    reclassify_above: float = 0.9
+    appear_above: float = 0.995
+    disappear_below: float = 0.005
+    reclassify_above: float = 0.99
     hold_frames: int = 2
     miss_probability: float = 0.3
 
@@ -68,7 +74,9 @@ class Scene:
     sigma_px: float
 
 
-def find_transitions(tracks: TrackMap, scene: Scene, rule: Hysteresis) -> tuple[Transition, ...]:
+def find_transitions(
+    tracks: TrackMap, scene: Scene, rule: Hysteresis, evidence: Evidence
+) -> tuple[Transition, ...]:
     """Transitions that a frame brings; ``tracks`` is told what is announced by them.
 
     A disappearance and an appearance of one class on neighbouring sites are one move, and the track goes with the
@@ -79,19 +87,24 @@ def find_transitions(tracks: TrackMap, scene: Scene, rule: Hysteresis) -> tuple[
         return ()
     probability = tracks.posterior @ scene.defect.astype(np.float32)
     announced = tracks.announced >= 0
-    quiet = ~announced & (scene.site >= 0) & (probability < rule.disappear_below)
+    # From the first frame that speaks for a change a site is no longer quiet, which is what latency counts from.
+    stirred = tracks.recent_frames > 0
+    quiet = ~announced & (scene.site >= 0) & (probability < rule.disappear_below) & ~stirred
     tracks.settled[quiet] = scene.now
     tracks.held_since[quiet] = -1
     row = np.flatnonzero(~quiet & ((scene.site >= 0) | (announced & (tracks.missed > 0))))
-    return _Update(tracks, scene, rule, row).run()
+    return _Update(tracks, scene, rule, row, evidence).run()
 
 
 class _Update:
     """The rows of the map that may change, and the transitions found so far."""
 
-    def __init__(self, tracks: TrackMap, scene: Scene, rule: Hysteresis, row: NDArray[np.intp]) -> None:
+    def __init__(
+        self, tracks: TrackMap, scene: Scene, rule: Hysteresis, row: NDArray[np.intp], evidence: Evidence
+    ) -> None:
         self.tracks, self.scene, self.rule, self.row = tracks, scene, rule, row
         self.site = scene.site[row]
+        self._hop_together(evidence)
         self.posterior = tracks.posterior[self.row]
         self.announced = tracks.announced[self.row]
         self.probability = self.posterior[:, scene.defect].sum(axis=1)
@@ -103,6 +116,36 @@ class _Update:
         self.presence = (self.probability + self.posterior[:, scene.unknown].sum(axis=1)) * self._found()
         self.used = np.zeros(len(self.row), bool)
         self.found: list[Transition] = []
+
+    def _hop_together(self, evidence: Evidence) -> None:
+        """Settle hops that both ends speak for, though neither would be enough alone.
+
+        That a defect goes to one of six sites beside it has the chance ε / 6, while that it goes and another one
+        happens to come has ε² × prior; so the sum of what the two ends say decides.
+        """
+        tracks, columns = self.tracks, evidence.states.of_column
+        seen = self.site >= 0
+        stirred = tracks.recent_frames[self.row] > 0
+        leaving = np.flatnonzero(seen & stirred & (tracks.announced[self.row] >= 0))
+        coming = np.flatnonzero(seen & stirred & (tracks.announced[self.row] < 0))
+        enough = math.log(HOP_SITES / evidence.change / (1 / self.rule.appear_above - 1))
+        for i in leaving.tolist():
+            here = self.row[i]
+            column = int((tracks.class_ids == tracks.announced[here]).argmax())
+            if not tracks.excess[here, NO_DEFECT] > 0 or not len(coming):
+                continue
+            state = int(columns[column])
+            there = self.row[coming]
+            near = np.hypot(*(tracks.position[there] - tracks.position[here]).T) < HOP_REACH * tracks.spacing
+            near &= tracks.sublattice[there] == tracks.sublattice[here]
+            if not near.any():
+                continue
+            said = np.where(near, tracks.excess[there, state], -np.inf)
+            best = int(said.argmax())
+            if said[best] > 0 and said[best] + tracks.excess[here, NO_DEFECT] > enough:
+                evidence.settle(tracks, int(here), NO_DEFECT, HOP_CERTAINTY)
+                evidence.settle(tracks, int(there[best]), state, HOP_CERTAINTY)
+                coming = np.delete(coming, best)
 
     def run(self) -> tuple[Transition, ...]:
         """Find them all."""
