@@ -21,6 +21,7 @@ COMMANDS = {
     "events": ("_events", "events"),
     "classes": ("_classes", "classes"),
     "loop": ("_loop", "loop"),
+    "bench": ("_bench", "bench"),
 }
 # What each extra brings, to name the one that is missing.
 EXTRA_OF = {

@@ -1,0 +1,34 @@
+"""Calls are measured in turn, so that what else the machine does hits all of them alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+# The threads of OpenBLAS spin for some 30 ms after a product, on the core that the next call needs.
+SPIN_S = 0.05
+MIN_REPEATS = 3
+MAX_REPEATS = 1000
+
+
+def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
+    """Durations of each call [s]; the first round warms caches and does not count.
+
+    Parameters
+    ----------
+    calls : dict
+    seconds : float
+        How long to go on in all; three rounds at least.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + seconds
+    for repeat in range(MAX_REPEATS):
+        for name, call in calls.items():
+            time.sleep(SPIN_S)
+            start = time.perf_counter()
+            call()
+            if repeat:
+                taken[name].append(time.perf_counter() - start)
+        if repeat >= MIN_REPEATS and time.perf_counter() > end:
+            break
+    return taken

@@ -1,0 +1,74 @@
+"""Zernike moments of many patches: ours on the frame in place, one matrix product, motif-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from latticewatch.bench._results import Spread, ZernikeTimes
+from latticewatch.bench._script import Script
+from latticewatch.bench._turns import in_turn
+from latticewatch.features import ZernikeMoments
+
+FRAME_PX = 1024
+SITES = 3400
+OURS = "ours, on pixels"
+OURS_BETWEEN = "ours, between pixels"
+OURS_CORES = "ours, on pixels, all cores"
+OURS_BETWEEN_CORES = "ours, between pixels, all cores"
+PRODUCT = "float32 product, patches given, all cores"
+MOTIF_LEARN = "motif-learn, patches too, all cores"
+
+
+def measure_zernike(
+    patch_px: int, cores: int, script: Script | None, seconds: float, seed: int = 0
+) -> list[ZernikeTimes]:
+    """Times of every way to get the moments of the patches of a frame.
+
+    Parameters
+    ----------
+    patch_px : int
+        Side of the patches.
+    cores : int
+        Threads of the ways that use all cores.
+    script : Script or None
+        Brings motif-learn, where it is installed.
+    seconds : float
+        How long to measure in all.
+    seed : int, optional
+        Decides the pixels, which do not matter.
+    """
+    rng = np.random.default_rng(seed)
+    image = rng.random((FRAME_PX, FRAME_PX), np.float32)
+    # As the sites of a lattice come: row after row.
+    side = np.linspace(patch_px, FRAME_PX - patch_px - 2, round(SITES**0.5))
+    grid = np.stack(np.meshgrid(side, side, indexing="ij"), axis=-1).reshape(-1, 2)
+    between, centres = grid + rng.random(grid.shape), np.floor(grid)
+    zernike = ZernikeMoments(patch_size=patch_px).warm()
+    weights = zernike.basis.reshape(len(zernike.n_), -1).T / (np.pi * patch_px**2 / 4)
+    weights = np.ascontiguousarray(weights, np.float32)
+    corners = centres.astype(np.int64) - patch_px // 2
+    patches = np.stack([image[r : r + patch_px, c : c + patch_px] for r, c in corners]).reshape(len(grid), -1)
+
+    with ThreadPoolExecutor(cores) as pool:
+
+        def spread(positions: np.ndarray) -> Callable[[], object]:
+            parts = np.array_split(positions, cores)
+            return lambda: list(pool.map(lambda part: zernike.at(image, part), parts))
+
+        calls: dict[str, Callable[[], object]] = {
+            OURS: lambda: zernike.at(image, centres),
+            OURS_BETWEEN: lambda: zernike.at(image, between),
+            OURS_CORES: spread(centres),
+            OURS_BETWEEN_CORES: spread(between),
+            PRODUCT: lambda: patches @ weights,
+        }
+        if script is not None:
+            calls[MOTIF_LEARN] = lambda: script.moments(image, centres, patch_px)
+        taken = in_turn(calls, seconds)
+    return [
+        ZernikeTimes(name, patch_px, one := Spread.of(times, 1e6 / len(grid)), 1e6 / one.median)
+        for name, times in taken.items()
+    ]
