@@ -93,9 +93,11 @@ class LiveState:
 
 
 def _counted(result: FrameResult) -> dict[str, dict]:
-    ids, n = np.unique(result.sites.class_id, return_counts=True)
+    # -1 is no class
+    n = np.bincount(result.sites.class_id.astype(np.intp) + 1)
+    ids = np.flatnonzero(n)
     by_role = np.bincount(result.sites.role, minlength=len(ROLES))
     return {
-        "class_counts": dict(zip(ids.tolist(), n.tolist(), strict=True)),
+        "class_counts": dict(zip((ids - 1).tolist(), n[ids].tolist(), strict=True)),
         "role_counts": dict(zip(ROLES, by_role.tolist(), strict=True)),
     }

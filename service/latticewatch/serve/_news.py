@@ -13,6 +13,7 @@ class News:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listening: set[asyncio.Event] = set()
+        self._waking = False
         self.closing = False
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -21,10 +22,13 @@ class News:
 
     def notify(self) -> None:
         """Wake all listeners; from any thread."""
+        # Who begins to listen now looks at the state first, and so sees what this is about.
+        if self._loop is None or self._waking or not self._listening:
+            return
+        self._waking = True
         # A loop that has closed has no listeners left.
-        if self._loop is not None and not self._loop.is_closed():
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(self._wake)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._wake)
 
     def close(self) -> None:
         """Tell all listeners to come to an end; from any thread."""
@@ -32,6 +36,7 @@ class News:
         self.notify()
 
     def _wake(self) -> None:
+        self._waking = False
         for event in self._listening:
             event.set()
 

@@ -150,12 +150,9 @@ class History:
         seconds = self._passed(record, first)
         values[: len(ROLES)] = np.bincount(record.role, minlength=len(ROLES))[: len(ROLES)]
         defect = record.role == DEFECT
-        ids, counts = np.unique(record.class_id, return_counts=True)
-        for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
-            if class_id >= 0:
-                values[len(ROLES) + self._column(class_id)] = n
-        ids, counts = np.unique(record.class_id[defect], return_counts=True)
-        for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
+        for class_id, n in _counted(record.class_id):
+            values[len(ROLES) + self._column(class_id)] = n
+        for class_id, n in _counted(record.class_id[defect]):
             self._lifetimes.expose(class_id, n * seconds)
         if not first:
             # The first frame shows what was there before it; what its dose does shows in the next one.
@@ -243,6 +240,13 @@ class History:
         if class_id is not None:
             columns = {class_id: columns[class_id]} if class_id in columns else {}
         return _view(bins, columns, lifetimes)
+
+
+def _counted(class_id: NDArray[np.integer]) -> list[tuple[int, int]]:
+    """Each class with the number of its sites; sites without a class are left out."""
+    n = np.bincount(class_id[class_id >= 0])
+    ids = np.flatnonzero(n)
+    return list(zip(ids.tolist(), n[ids].tolist(), strict=True))
 
 
 def _view(bins: Bins, columns: Mapping[int, int], lifetimes: Survival) -> HistoryView:
