@@ -183,6 +183,57 @@ def unfolded(cell, basis, phase, origin, step, shape):
     return out
 
 
+def demodulated(image, window_rows, window_cols, frequencies):
+    """Windowed sums of the pixels times each wave; windows (n, height) and (m, width)."""
+    out = np.zeros((len(frequencies), len(window_rows), len(window_cols)), complex)
+    for k, (down, across) in enumerate(frequencies):
+        for r, c in np.ndindex(image.shape):
+            turned = float(image[r, c]) * np.exp(-2j * np.pi * (down * r + across * c))
+            out[k] += turned * np.outer(window_rows[:, r], window_cols[:, c])
+    return out
+
+
+def agreed_phases(waves, orders, good):
+    """Change of the phases of the two basis waves that fits all harmonics best, and the best coherence."""
+    first, second = np.angle(waves[0]), np.angle(waves[1])
+    best, kept = 0.0, []
+    for k, (order, wave) in enumerate(zip(orders, waves, strict=True)):
+        turned = wave * np.exp(-1j * (order[0] * first + order[1] * second))
+        coherence = abs(turned[good].sum()) / abs(turned[good]).sum()
+        best = max(best, coherence) if k >= 2 else best
+        if coherence >= 0.5:
+            kept.append((order, abs(wave), np.angle(turned * np.conj(turned[good].sum()))))
+    change = np.zeros((*good.shape, 2))
+    for node in np.ndindex(good.shape):
+        design = np.array([size[node] * np.array(order) for order, size, _ in kept])
+        target = np.array([size[node] * miss[node] for _, size, miss in kept])
+        change[node] = np.linalg.lstsq(design, target, rcond=None)[0]
+    return change, best
+
+
+def mean_of_blocks(image, block):
+    """Mean over every whole block."""
+    n_rows, n_cols = (n // block for n in image.shape)
+    return np.array(
+        [
+            [
+                image[i * block : (i + 1) * block, j * block : (j + 1) * block].mean(dtype=float)
+                for j in range(n_cols)
+            ]
+            for i in range(n_rows)
+        ]
+    ).reshape(n_rows, n_cols)
+
+
+def plane_through(values, weight):
+    """Weighted least-squares plane through the nodes of a grid."""
+    rows, cols = np.indices(values.shape)
+    design = np.stack([np.ones(values.size), rows.ravel(), cols.ravel()], 1)
+    root = np.sqrt(weight.ravel())
+    fit = np.linalg.lstsq(design * root[:, None], values.ravel() * root, rcond=None)[0]
+    return (design @ fit).reshape(values.shape)
+
+
 def block_sums(image, perfect, offset, gain, limit, block):
     """Sums of 1, I, P, IP and P² over the pixels of each block that lie within a limit of gain P + offset."""
     shape = [-(-n // block) for n in image.shape]
@@ -232,6 +283,34 @@ def moments_alone(moments, amplitude, rows, index, templates):
                 row = row - amplitude[neighbour] * template
         out.append(row)
     return np.array(out)
+
+
+def weighted_densities(values, mean, deviation, weight, background, span, tail_share=0.05, tail_width=2.0):
+    """Density of each class, those beside the host with a tail, and of the background."""
+
+    def normal(value, centre, width):
+        return math.exp(-(((value - centre) / width) ** 2) / 2) / (width * math.sqrt(2 * math.pi))
+
+    out = []
+    for value in values:
+        row = [weight[0] * normal(value, mean[0], deviation[0])]
+        for m, d, w in zip(mean[1:], deviation[1:], weight[1:], strict=True):
+            tail = normal(value, m, tail_width * d)
+            row.append(w * ((1 - tail_share) * normal(value, m, d) + tail_share * tail))
+        out.append([*row, background / span])
+    return np.array(out)
+
+
+def shared_among_neighbours(posterior, rows, index, host, beside):
+    """The host's part shared between host and neighbour classes by the chance of a defect in each direction."""
+    out = posterior.copy()
+    for i in rows:
+        chance = [posterior[index[i, d], defect] if index[i, d] >= 0 else 0.0 for d, defect, _ in beside]
+        alone = math.prod(1 - p for p in chance)
+        out[i, host] = posterior[i, host] * alone
+        for p, (_, _, target) in zip(chance, beside, strict=True):
+            out[i, target] += posterior[i, host] * (1 - alone) * p / max(sum(chance), 1e-12)
+    return out
 
 
 def binned(values, position, known, centre, width, side, clip):

@@ -8,9 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
-from latticewatch.lattice._background import _blocks, _subtract
+from latticewatch.lattice._background import _blocks, _subtract, block_means
 from latticewatch.lattice._cell import fold_cells, unfold_cell
-from latticewatch.lattice._phase import PhaseField, _unwrap, cell_coordinates, invert_coordinates
+from latticewatch.lattice._demodulator import demodulator
+from latticewatch.lattice._phase import (
+    PhaseField,
+    _combine,
+    _jumps,
+    _unwrap,
+    cell_coordinates,
+    invert_coordinates,
+    mean_slope,
+)
+from latticewatch.lattice._sites import predict_sites
+from latticewatch.lattice._smooth import low_pass, weighted_plane
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -37,6 +48,88 @@ def test_unwrapping_takes_the_best_nodes_first(seed, rows, cols):
     np.testing.assert_allclose(
         _unwrap(phase, quality, *start), naive.unwrapped(phase, quality, start), atol=1e-9
     )
+
+
+@given(seed=seeds)
+@few
+def test_phases_that_do_not_jump_need_no_unwrapping(seed):
+    rng = np.random.default_rng(seed)
+    phase, quality = rng.uniform(-2.2, 2.2, (2, 4, 5)), rng.random((4, 5))
+    jumps = any(
+        abs(phase[:, i, j] - phase[:, a, b]).max() >= np.pi
+        for i, j in np.ndindex(4, 5)
+        for a, b in np.ndindex(4, 5)
+        if max(abs(a - i), abs(b - j)) == 1
+    )
+    assert _jumps(phase) == jumps
+    gentle = 0.7 * phase
+    assert not _jumps(gentle)
+    np.testing.assert_array_equal(_unwrap(gentle, quality, 1, 2), gentle)
+
+
+@pytest.mark.parametrize("shape", [(37, 45), (64, 40)])
+@pytest.mark.parametrize("constant", [7.0, 11.0, 18.0, 36.0])
+def test_waves_are_windowed_sums_over_blocks(rng, shape, constant):
+    basis = np.linalg.inv(constant * np.array([[0.1, 1.0], [0.9, 0.4]])).T
+    demodulate = demodulator(shape, basis, 3)
+    # in one frame a constant on which single precision would founder
+    for pedestal in (0.0, 1e4):
+        image = (rng.poisson(9, shape) + pedestal).astype(np.float32)
+        down, across = (
+            np.repeat(window, demodulate.block, 1)[:, :n]
+            for window, n in zip((demodulate.over_rows, demodulate.over_cols), shape, strict=True)
+        )
+        frequencies = np.vstack([np.zeros(2), demodulate.orders @ basis])
+        sums = naive.demodulated(image, down, across, frequencies)
+        constant_gives = naive.demodulated(np.ones(shape), down, across, frequencies)
+        mass = np.maximum(constant_gives[0].real, 1e-3 * constant_gives[0].real.max())
+        expected = (sums[1:] - sums[0].real / mass * constant_gives[1:]) / mass
+        np.testing.assert_allclose(demodulate(image), expected, atol=1e-7 * pedestal + 1e-4)
+
+
+@given(seed=seeds)
+@few
+def test_all_harmonics_agree_on_one_phase(seed):
+    rng = np.random.default_rng(seed)
+    orders = np.array([(1, 0), (0, 1), (1, -1), (2, 1), (-1, 1)], float)
+    phase = rng.uniform(-np.pi, np.pi, (2, 5, 6))
+    waves = np.stack([np.exp(1j * np.tensordot(order, phase, 1)) for order in orders])
+    waves *= rng.uniform(0.5, 2, waves.shape) * np.exp(0.3j * rng.normal(size=waves.shape))
+    # the last one is noise
+    waves[-1] *= np.exp(1j * rng.uniform(-np.pi, np.pi, (5, 6)))
+    good = rng.random((5, 6)) < 0.9
+    change, best = _combine(waves, orders, good)
+    expected, coherence = naive.agreed_phases(waves, orders, good)
+    np.testing.assert_allclose(change, expected, atol=1e-4)
+    assert best == pytest.approx(coherence)
+
+
+@given(seed=seeds)
+@few
+def test_the_slope_of_a_phase_is_that_of_its_plane(seed):
+    rng = np.random.default_rng(seed)
+    field = some_field(rng)
+    nodes = field.step * np.moveaxis(np.indices(field.amplitude.shape), 0, -1)
+    slope = rng.normal(size=(2, 2))
+    phase = 2 * np.pi * nodes @ slope.T + rng.normal(size=2)
+    flat = PhaseField(field.basis, phase, field.amplitude, field.origin, field.step)
+    np.testing.assert_allclose(mean_slope(flat), slope, atol=1e-7)
+
+
+@given(seed=seeds, rows=st.integers(1, 9), cols=st.integers(1, 9))
+@few
+def test_planes_are_the_weighted_least_squares(seed, rows, cols):
+    rng = np.random.default_rng(seed)
+    values, weight = rng.normal(size=(2, rows, cols))
+    found = weighted_plane(values, np.abs(weight))
+    np.testing.assert_allclose(found, naive.plane_through(values, np.abs(weight)), atol=1e-5)
+
+
+@given(seed=seeds, rows=st.integers(1, 9), cols=st.integers(1, 9), sigma=st.sampled_from([0.4, 1.3, 5.0]))
+@few
+def test_the_low_pass_is_a_gaussian_that_knows_nothing_beyond_the_grid(seed, rows, cols, sigma):
+    grid = np.random.default_rng(seed).normal(size=(rows, cols))
+    np.testing.assert_allclose(low_pass(grid, sigma), naive.smoothed(grid, sigma), atol=1e-9)
 
 
 @given(seed=seeds)
@@ -95,6 +188,45 @@ def test_unfolding_reads_the_cell_at_every_pixel(seed, n1, n2):
     found = unfold_cell(cell, field, (24, 29))
     expected = naive.unfolded(cell, field.basis, field.phase, field.origin, field.step, (24, 29))
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("block", [2, 4])
+def test_unfolding_in_blocks_gives_their_means(rng, block):
+    # smooth enough for a linear interpolation, and a lattice that bends little
+    field = some_field(rng, shape=(80, 96), bend=0.02)
+    u, v = np.meshgrid(np.arange(48) / 48, np.arange(48) / 48, indexing="ij")
+    cell = np.cos(2 * np.pi * u) + np.sin(2 * np.pi * (u - v)) + 0.5 * np.cos(4 * np.pi * v)
+    pixels = unfold_cell(cell, field, (80, 96))
+    found = unfold_cell(cell, field, (80 // block, 96 // block), block=block)
+    np.testing.assert_allclose(found, naive.mean_of_blocks(pixels, block), atol=0.02)
+
+
+@given(seed=seeds, block=st.sampled_from([1, 2, 4, 8, 16]))
+@few
+def test_means_are_over_whole_blocks(seed, block):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=rng.integers(16, 50, 2)).astype(np.float32)
+    np.testing.assert_allclose(block_means(image, block), naive.mean_of_blocks(image, block), atol=1e-5)
+
+
+def test_sites_are_all_columns_inside_the_margin_and_the_lattice(rng):
+    field = some_field(rng, shape=(60, 70), bend=0.1)
+    amplitude = rng.uniform(0.2, 1.2, field.amplitude.shape)
+    field = PhaseField(field.basis, field.phase, amplitude, field.origin, field.step)
+    columns = np.array([[0.1, 0.2], [0.7, 0.6]])
+    sites = predict_sites(field, columns, (60, 70), 4.5)
+    # every cell that could be in view
+    cells = np.stack(np.meshgrid(np.arange(-30, 30), np.arange(-30, 30), indexing="ij"), -1).reshape(-1, 2)
+    expected = []
+    for s, column in enumerate(columns):
+        position = field.positions(cells + column)
+        inside = ((position >= 4.5) & (position <= [59 - 4.5, 69 - 4.5])).all(1)
+        inside &= field.amplitude_at(position) > 0.6
+        expected += [(s, *cell, *at) for cell, at in zip(cells[inside], position[inside], strict=True)]
+    found = np.column_stack([sites.sublattice, sites.cell, sites.position])
+    assert len(found) > 40
+    np.testing.assert_allclose(found, expected)
+    assert (sites.sublattice.dtype, sites.cell.dtype) == (np.int16, np.int32)
 
 
 @given(seed=seeds, block=st.integers(1, 9), limit=st.sampled_from([0.5, 2.0, np.inf]))

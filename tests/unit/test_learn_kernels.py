@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 import naive
 from latticewatch.learn._local import _apply, _bin, standardise
-from latticewatch.learn._neighbours import neighbour_index, without_neighbours
+from latticewatch.learn._mixture import Mixture
+from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
+from latticewatch.learn._projection import scores_alone
+from latticewatch.learn._shares import share_components, share_neighbours
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -42,6 +45,64 @@ def test_what_the_neighbours_add_is_taken_off(seed):
     templates, rows = rng.normal(size=(5, 5)), rng.permutation(12)[:7]
     found = without_neighbours(moments, amplitude, rows, index, templates)
     np.testing.assert_allclose(found, naive.moments_alone(moments, amplitude, rows, index, templates))
+
+
+@given(seed=seeds)
+@few
+def test_scores_are_those_of_the_moments_without_the_neighbours(seed):
+    rng = np.random.default_rng(seed)
+    n, n_moments, k = 15, 8, 4
+    moments = rng.normal(size=(n, n_moments)).astype(np.float32)
+    amplitude = rng.normal(size=n) * (rng.random(n) < 0.4)
+    # a column more than this sublattice has neighbours
+    index = rng.integers(-1, n, (n, k + 1)).astype(np.int32)
+    templates, whitening = 4 * rng.normal(size=(k + 1, n_moments)), rng.normal(size=(n_moments, n_moments))
+    mean, weights = rng.normal(size=(2, n_moments))
+    rows, signal = rng.permutation(n)[:11], templates @ whitening
+    height = (moments[rows] - mean) @ np.column_stack([weights, whitening @ signal.T])
+    found = scores_alone(height, amplitude, rows, index, templates @ weights, signal @ signal.T)
+    alone = without_neighbours(moments, amplitude, rows, index, templates)
+    alone = without_unseen(alone, mean, whitening, templates, index[rows])
+    # but for the ridge
+    np.testing.assert_allclose(found, (alone - mean) @ weights, atol=0.02)
+
+
+@given(seed=seeds, classes=st.integers(1, 4))
+@few
+def test_densities_are_normal_with_a_tail_beside_the_host(seed, classes):
+    rng = np.random.default_rng(seed)
+    values, mean = 5 * rng.normal(size=9), rng.normal(size=classes)
+    deviation, weight = rng.uniform(0.3, 2, (2, classes))
+    found = Mixture(mean, deviation, weight, background=0.01, span=30.0).densities(values)
+    np.testing.assert_allclose(found, naive.weighted_densities(values, mean, deviation, weight, 0.01, 30.0))
+
+
+@given(seed=seeds)
+@few
+def test_shares_of_a_sublattice_go_to_its_classes(seed):
+    rng = np.random.default_rng(seed)
+    out, rows = np.zeros((9, 6)), rng.permutation(9)[:5]
+    posterior, oddity = rng.dirichlet(np.ones(4), 5), rng.dirichlet(np.ones(3), 5)
+    # classes 4 and 1 of the catalogue are one for this model
+    share_components(out, rows, posterior, oddity, np.array([3, 1, 1]), np.array([4]))
+    expected = np.zeros((9, 6))
+    expected[rows, 3] = posterior[:, 0] * oddity[:, 0]
+    expected[rows, 1] = posterior[:, 1] + posterior[:, 2]
+    expected[rows, 4] = posterior[:, 0] * oddity[:, 1]
+    expected[rows, 5] = posterior[:, 3] + posterior[:, 0] * oddity[:, 2]
+    np.testing.assert_allclose(out, expected)
+
+
+@given(seed=seeds)
+@few
+def test_hosts_beside_defects_are_neighbours(seed):
+    rng = np.random.default_rng(seed)
+    out, index = rng.dirichlet(np.ones(6), 12), rng.integers(-1, 12, (12, 3)).astype(np.int32)
+    beside = np.array([(0, 1, 3), (2, 1, 4), (2, 2, 3)])
+    rows, seen = rng.permutation(12)[:8], out.copy()
+    share_neighbours(out, seen, rows, index, 0, beside)
+    np.testing.assert_allclose(out, naive.shared_among_neighbours(seen, rows, index, 0, beside))
+    np.testing.assert_allclose(out.sum(1), 1)
 
 
 @given(seed=seeds)

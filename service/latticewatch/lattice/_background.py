@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from latticewatch.lattice._cell import UnitCell, unfold_cell
-from latticewatch.lattice._phase import PhaseField
+from latticewatch.lattice._demodulator import block_side
+from latticewatch.lattice._phase import MIN_COVER, PhaseField
+from latticewatch.lattice._rows import FAST, add_rows, pool
+from latticewatch.lattice._smooth import low_pass, weighted_plane
 
 # Standard deviation of the window in which the background counts as constant, in lattice constants.
 WINDOW_CELLS = 2.5
+# Distance of the places where the background is measured, in lattice constants.
+OFFSET_CELLS = 0.8
 # Residuals beyond this many standard deviations (defects, dirt) do not enter the background.
 CLIP_SIGMA = 3.0
 # The same for the noise of single pixels, whose distribution has the long tail of few counts.
@@ -62,12 +67,18 @@ class Flattened:
 
 
 def flatten(
-    image: NDArray[np.float32], field: PhaseField, cell: UnitCell, *, noise: bool = True
+    image: NDArray[np.float32],
+    field: PhaseField,
+    cell: UnitCell,
+    *,
+    noise: bool = True,
+    others: Sequence[UnitCell] = (),
 ) -> Flattened:
     """Take the slow background off a frame, scale it, and measure its pixel noise.
 
     The frame is a multiple of the average unit cell, its gain, and a background, which is low-passed over
-    `WINDOW_CELLS` lattice constants; pixels that stand far out of both (defects, dirt) are left out in a second pass.
+    `WINDOW_CELLS` lattice constants. Both are measured on means over blocks small enough to resolve the columns; blocks
+    that stand far out (defects, dirt) are left out in a second pass.
 
     Parameters
     ----------
@@ -77,23 +88,48 @@ def flatten(
         Of this frame, or of an earlier one of the same specimen: the gain between them is measured.
     noise : bool, optional
         Whether to measure the pixel noise too; else it is zero.
+    others : sequence of UnitCell, optional
+        Of the other grains, whose fields are in `PhaseField.others`.
     """
-    floor = float(cell.mean.min())
     peak = float(cell.height[0]) if len(cell.height) else float(np.ptp(cell.mean))
-    perfect = unfold_cell(cell.mean - floor, field, image.shape)  # type: ignore[arg-type]
-    block = max(int(field.lattice_constant / 3), 2)
-    sigma = WINDOW_CELLS * field.lattice_constant / block
-    sums = _blocks(image, perfect, np.zeros((2, 2)), np.float32(0.0), np.float32(np.inf), block)
+    block = block_side(field.lattice_constant)
+    means = block_means(image, block)
+    cells = [cell, *others]
+    perfect = _perfect(field, cells, (means.shape[0], means.shape[1]), block)
+    # blocks that share an offset
+    group = max(round(OFFSET_CELLS * field.lattice_constant / block), 1)
+    sigma = WINDOW_CELLS * field.lattice_constant / (group * block)
+    sums = _blocks(means, perfect, np.zeros((2, 2)), np.float32(0.0), np.float32(np.inf), group)
     gain = _gain(sums)
     offset = _smooth_offset(sums, gain, sigma)
-    limit = np.float32(CLIP_SIGMA * _spread(image, perfect, offset, gain, block))
-    sums = _blocks(image, perfect, offset, np.float32(gain), limit, block)
+    spread = max(_spread(means, perfect, offset, gain, group), MODEL_ERROR * gain * peak)
+    sums = _blocks(means, perfect, offset, np.float32(gain), np.float32(CLIP_SIGMA * spread), group)
     gain = _gain(sums)
     offset = _smooth_offset(sums, gain, sigma)
     scale = max(gain * peak, np.finfo(np.float32).tiny)
-    flat = _subtract(image, offset, block, np.float32(1 / scale))
-    measured = _pixel_noise(flat, perfect * np.float32(gain / scale)) if noise else PixelNoise(0.0, 0.0)
+    flat = _subtract(image, offset, group * block, np.float32(1 / scale))
+    measured = PixelNoise(0.0, 0.0)
+    if noise:
+        shape = (image.shape[0], image.shape[1])
+        measured = _pixel_noise(flat, _perfect(field, cells, shape, 1) * np.float32(gain / scale))
     return Flattened(flat, float(scale), measured)
+
+
+def _perfect(
+    where: PhaseField, cells: Sequence[UnitCell], shape: tuple[int, int], block: int
+) -> NDArray[np.float32]:
+    """The frame of a perfect crystal less its floor, in means over blocks; zero where there is no crystal."""
+    out = np.zeros(shape, np.float32)
+    for field, cell in zip(where.grains, cells, strict=True):
+        if field is None:
+            continue
+        perfect = unfold_cell(cell.mean - float(cell.mean.min()), field, shape, block=block)
+        if field.amplitude.min() > MIN_COVER:
+            return perfect
+        middle = (block - 1) / 2
+        rows, cols = (middle + block * np.arange(n, dtype=float) for n in shape)
+        np.copyto(out, perfect, where=field.amplitude_on(rows, cols) > MIN_COVER)
+    return out
 
 
 def _gain(sums: NDArray[np.float64]) -> float:
@@ -107,21 +143,13 @@ def _gain(sums: NDArray[np.float64]) -> float:
 
 def _smooth_offset(sums: NDArray[np.float64], gain: float, sigma: float) -> NDArray[np.float64]:
     """Background of every block from those around it."""
+    mass = sums[0]
     left = sums[1] - gain * sums[2]
-    plane = _plane(left, sums[0])
-    mass = ndimage.gaussian_filter(sums[0], sigma, mode="constant")
-    total = ndimage.gaussian_filter(left - plane * sums[0], sigma, mode="constant")
-    return plane + total / np.maximum(mass, 1e-6 * mass.max())
-
-
-def _plane(total: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted least-squares plane: a mean over a window that the edge of the frame cuts would be off a slope."""
-    rows, cols = np.meshgrid(*(np.linspace(-1, 1, n) for n in mass.shape), indexing="ij")
-    design = np.stack([np.ones(mass.size), rows.ravel(), cols.ravel()], 1)
-    weight = np.sqrt(mass.ravel())[:, None]
-    target = total.ravel() / np.maximum(weight[:, 0], 1e-9)
-    fit = np.linalg.lstsq(design * weight, target, rcond=None)[0]
-    return (design @ fit).reshape(mass.shape)
+    # a mean over a window that the edge of the frame cuts would be off a slope
+    plane = weighted_plane(left / np.maximum(mass, 1.0), mass)
+    smooth = low_pass(mass, sigma)
+    total = low_pass(left - plane * mass, sigma)
+    return plane + total / np.maximum(smooth, 1e-6 * smooth.max())
 
 
 def _spread(
@@ -132,13 +160,9 @@ def _spread(
     block: int,
 ) -> float:
     """Robust standard deviation of the residual, from a thinned sample."""
-    step = max(1, int(np.sqrt(image.size / 50_000)))
-    rows, cols = np.arange(0, image.shape[0], step), np.arange(0, image.shape[1], step)
-    residual = (
-        image[np.ix_(rows, cols)]
-        - gain * perfect[np.ix_(rows, cols)]
-        - offset[np.ix_(rows // block, cols // block)]
-    )
+    step = max(1, int(np.sqrt(image.size / 10_000)))
+    rows, cols = np.arange(0, image.shape[0], step) // block, np.arange(0, image.shape[1], step) // block
+    residual = image[::step, ::step] - gain * perfect[::step, ::step] - offset[rows][:, cols]
     return 1.4826 * float(np.median(np.abs(residual - np.median(residual)))) or float(np.inf)
 
 
@@ -200,18 +224,45 @@ def _subtract(image, offset, block, factor):  # pragma: no cover - compiled
     """The image less its offset, bilinear between the centres of the blocks, times a factor."""
     height, width = image.shape
     n_rows, n_cols = offset.shape
+    # spread over the columns once; the rows of pixels in between are then sums of two rows
+    wide = np.empty((n_rows, width), np.float32)
+    for c in range(width):
+        j, f = _between(c, block, n_cols)
+        right = min(j + 1, n_cols - 1)
+        for i in range(n_rows):
+            wide[i, c] = factor * (offset[i, j] + f * (offset[i, right] - offset[i, j]))
     out = np.empty((height, width), np.float32)
-    across = np.empty(n_cols, np.float32)
     for r in range(height):
-        at = min(max((r + 0.5) / block - 0.5, 0.0), n_rows - 1.0)
-        i = min(int(at), max(n_rows - 2, 0))
-        f = at - i
-        below = min(i + 1, n_rows - 1)
-        for j in range(n_cols):
-            across[j] = (1 - f) * offset[i, j] + f * offset[below, j]
-        for c in range(width):
-            at = min(max((c + 0.5) / block - 0.5, 0.0), n_cols - 1.0)
-            j = min(int(at), max(n_cols - 2, 0))
-            right = min(j + 1, n_cols - 1)
-            out[r, c] = (image[r, c] - across[j] - np.float32(at - j) * (across[right] - across[j])) * factor
+        i, f = _between(r, block, n_rows)
+        below = wide[min(i + 1, n_rows - 1)]
+        _less(image[r], factor, wide[i], below, np.float32(1 - f), np.float32(f), out[r])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _between(pixel, block, n):  # pragma: no cover - compiled
+    """The block whose centre comes before a pixel, and how far the pixel is on the way to the next."""
+    at = min(max((pixel + 0.5) / block - 0.5, 0.0), n - 1.0)
+    before = min(int(at), max(n - 2, 0))
+    return before, at - before
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _less(row, factor, above, below, share_above, share_below, out):  # pragma: no cover - compiled
+    for c in range(len(out)):
+        out[c] = factor * row[c] - (share_above * above[c] + share_below * below[c])
+
+
+@njit(cache=True, nogil=True)
+def block_means(image, block):  # pragma: no cover - compiled
+    """Means over whole square blocks, whose side is a power of two; the rest at the far edges is left out."""
+    n_rows, n_cols = image.shape[0] // block, image.shape[1] // block
+    out = np.empty((n_rows, n_cols), np.float32)
+    weights = np.full(block, np.float32(1.0 / block**2))
+    line = np.empty(n_cols * block, np.float32)
+    spare = np.empty_like(line)
+    for i in range(n_rows):
+        line[:] = 0
+        add_rows(image[i * block : (i + 1) * block, : n_cols * block], weights, line)
+        pool(line, spare, block, out[i])
     return out

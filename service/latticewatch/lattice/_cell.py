@@ -173,7 +173,9 @@ def fold_cells(image, basis, phase, origin, step, n1, n2):  # pragma: no cover -
     return total, squares, mass
 
 
-def unfold_cell(cell: NDArray[np.float64], field: PhaseField, shape: tuple[int, int]) -> NDArray[np.float32]:
+def unfold_cell(
+    cell: NDArray[np.float64], field: PhaseField, shape: tuple[int, int], *, block: int = 1
+) -> NDArray[np.float32]:
     """The frame that a perfect lattice would give.
 
     Parameters
@@ -182,13 +184,35 @@ def unfold_cell(cell: NDArray[np.float64], field: PhaseField, shape: tuple[int, 
         One unit cell, as in `UnitCell.mean`.
     field : PhaseField
     shape : tuple of int
-        Rows and columns of the frame.
+        Rows and columns of the frame, in blocks.
+    block : int, optional
+        Side of the blocks whose means are wanted [px].
     """
+    if block > 1:
+        cell = _mean_over_block(cell, field.basis, block)
     # one more row and column spare the kernel the wrap
     padded = np.pad(cell, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
-    turns = field.phase / (2 * np.pi)
+    # coordinates in blocks, from the middle of the first one
+    middle = (block - 1) / 2
+    turns = field.phase / (2 * np.pi) + field.basis.sum(1) * middle
     first, second = np.ascontiguousarray(turns[..., 0]), np.ascontiguousarray(turns[..., 1])
-    return _unfold(padded, field.basis, first, second, field.origin, field.step, shape[0], shape[1])
+    origin, step = (field.origin - middle) / block, field.step / block
+    return _unfold(padded, field.basis * block, first, second, origin, step, shape[0], shape[1])
+
+
+def _mean_over_block(
+    cell: NDArray[np.float64], basis: NDArray[np.float64], block: int
+) -> NDArray[np.float64]:
+    """Mean of a cell over a square block of pixels around each of its points."""
+    n1, n2 = cell.shape
+    h, k = np.fft.fftfreq(n1, 1 / n1)[:, None], np.fft.rfftfreq(n2, 1 / n2)
+    kept = np.ones((n1, len(k)))
+    for axis in range(2):
+        half = np.pi * (h * basis[0, axis] + k * basis[1, axis])
+        sine = block * np.sin(half)
+        # a wave of whole turns to a pixel is constant
+        kept *= np.divide(np.sin(block * half), sine, out=np.ones_like(kept), where=np.abs(sine) > 1e-9)
+    return np.fft.irfft2(np.fft.rfft2(cell) * kept, s=cell.shape)
 
 
 @njit(cache=True, nogil=True)

@@ -16,11 +16,12 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from latticewatch.lattice._bilinear import bilinear
+from latticewatch.lattice._demodulator import SMOOTHING_CELLS, Demodulator, demodulator, thinned
+from latticewatch.lattice._smooth import plane_coefficients
 
-# Low-pass of the demodulated image, standard deviation in lattice constants: some thirty cells share their phase.
-SMOOTHING_CELLS = 1.5
 # Below this share of the usual amplitude there is no lattice of this grain.
 MIN_AMPLITUDE = 0.4
 # Above this share the frame counts as covered: half the lattice is missing at the very edge of a hole.
@@ -55,6 +56,8 @@ class PhaseField:
         Share of the frame that the lattice covers.
     strength : float
         Amplitude of the waves over the standard deviation of the frame; tiny where they only leaked from a slope.
+    others : tuple of PhaseField or None
+        Those of the other grains of the frame, in their order; None for one that is out of view.
     """
 
     basis: NDArray[np.float64]
@@ -65,6 +68,12 @@ class PhaseField:
     coherence: float = 1.0
     covered: float = 1.0
     strength: float = 1.0
+    others: tuple[PhaseField | None, ...] = ()
+
+    @property
+    def grains(self) -> tuple[PhaseField | None, ...]:
+        """This field and the others."""
+        return self, *self.others
 
     @property
     def vectors(self) -> NDArray[np.float64]:
@@ -75,6 +84,12 @@ class PhaseField:
     def lattice_constant(self) -> float:
         """Mean length of the two lattice vectors [px]."""
         return float(np.hypot(*self.vectors.T).mean())
+
+    def nodes(self) -> NDArray[np.float64]:
+        """Where phase and amplitude are given, row by row, shape (rows * cols, 2) [px]."""
+        n_rows, n_cols = self.amplitude.shape
+        grid = np.meshgrid(np.arange(n_rows), np.arange(n_cols), indexing="ij")
+        return self.origin + self.step * np.stack(grid, -1).reshape(-1, 2)
 
     def cell_coordinates(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Cell coordinates of points, shape (n, 2) [unit cells]."""
@@ -99,6 +114,15 @@ class PhaseField:
             np.ascontiguousarray(positions, float), self.amplitude, self.origin, self.step
         )
 
+    def amplitude_on(self, rows: NDArray[np.float64], cols: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Strength of the lattice on a grid of rows and columns [px], shape (n_rows, n_cols)."""
+        last = np.array(self.amplitude.shape) - 1.0
+        i = np.clip((rows - self.origin) / self.step, 0.0, last[0])
+        j = np.clip((cols - self.origin) / self.step, 0.0, last[1])
+        a, b = np.minimum(i.astype(int), int(last[0]) - 1), np.minimum(j.astype(int), int(last[1]) - 1)
+        down = self.amplitude[a] + (i - a)[:, None] * (self.amplitude[a + 1] - self.amplitude[a])
+        return down[:, b] + (j - b) * (down[:, b + 1] - down[:, b])
+
 
 def phase_field(image: NDArray[np.float32], basis: NDArray[np.float64]) -> PhaseField:
     """Follow a lattice over a frame.
@@ -110,13 +134,13 @@ def phase_field(image: NDArray[np.float32], basis: NDArray[np.float64]) -> Phase
         Reciprocal vectors from the spectrum [cycles per pixel]; the vectors returned are finer.
     """
     for _ in range(2):
-        field = _follow(image, _demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
+        field = _follow(image, demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
         slope = mean_slope(field)
         basis = basis + slope
         # a plane left in the phase would be low-passed away towards the edges of the frame
         if np.abs(slope).max() * SMOOTHING_CELLS * field.lattice_constant < 0.02:
             break
-    return _follow(image, _demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
+    return _follow(image, demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]
 
 
 def follow_phase(image: NDArray[np.float32], basis: NDArray[np.float64]) -> PhaseField:
@@ -128,155 +152,140 @@ def follow_phase(image: NDArray[np.float32], basis: NDArray[np.float64]) -> Phas
     return _follow(image, _kept_demodulator(shape, tuple(basis.ravel().tolist())))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Demodulator:
-    """Gaussian-windowed Fourier components at nodes. Window and wave are separable: matrix products.
-
-    ``left`` holds, one below the other, the real and imaginary part of the kernel of each harmonic over the rows, and
-    first the plain window; ``right`` the kernels over the columns. ``mass`` is the window's weight inside the frame,
-    ``leak`` what a constant leaves at each harmonic.
-    """
-
-    basis: NDArray[np.float64]
-    orders: NDArray[np.float64]
-    rows: NDArray[np.float64]
-    cols: NDArray[np.float64]
-    left: NDArray[np.float32]
-    right: NDArray[np.complex64]
-    mass: NDArray[np.float64]
-    leak: NDArray[np.complex128]
-
-    def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.complex128]]:
-        """Local mean, and the waves without what it leaks into them."""
-        n = len(self.rows)
-        half = self.left @ image
-        mean = (half[:n] @ self.right[0].real.T) / self.mass
-        waves = np.empty((len(self.orders), n, len(self.cols)), complex)
-        for k in range(len(self.orders)):
-            real, imaginary = half[(2 * k + 1) * n : (2 * k + 2) * n], half[(2 * k + 2) * n : (2 * k + 3) * n]
-            waves[k] = ((real + 1j * imaginary) @ self.right[k + 1].T - mean * self.leak[k]) / self.mass
-        return mean, waves
-
-
-def _demodulator(shape: tuple[int, int], basis: NDArray[np.float64], harmonics: int) -> _Demodulator:
-    height, width = shape
-    constant = float(np.hypot(*np.linalg.inv(basis)).mean())
-    sigma = SMOOTHING_CELLS * constant
-    step = sigma / 2
-    rows, cols = np.arange(-step, height + step, step), np.arange(-step, width + step, step)
-
-    def kernel(nodes: NDArray[np.float64], length: int, frequency: float) -> NDArray[np.complex64]:
-        x = np.arange(length)
-        window = np.exp(-0.5 * ((x[None, :] - nodes[:, None]) / sigma) ** 2)
-        return (window * np.exp(-2j * np.pi * frequency * x)).astype(np.complex64)
-
-    orders = _harmonics(basis)[:harmonics]
-    left = [kernel(rows, height, 0.0).real]
-    right = [kernel(cols, width, 0.0)]
-    leak = []
-    mass = np.outer(left[0].sum(1), right[0].real.sum(1)).astype(float)
-    for frequency in orders @ basis:
-        down, across = kernel(rows, height, frequency[0]), kernel(cols, width, frequency[1])
-        left += [down.real, down.imag]
-        right.append(across)
-        leak.append(np.outer(down.sum(1), across.sum(1)))
-    return _Demodulator(
-        basis,
-        orders,
-        rows,
-        cols,
-        np.concatenate(left),
-        np.stack(right),
-        np.maximum(mass, 1e-3 * mass.max()),
-        np.array(leak),
-    )
-
-
 @lru_cache(maxsize=8)
-def _kept_demodulator(shape: tuple[int, int], basis: tuple[float, ...]) -> _Demodulator:
-    return _demodulator(shape, np.array(basis).reshape(2, 2), HARMONICS_FOLLOWED)
+def _kept_demodulator(shape: tuple[int, int], basis: tuple[float, ...]) -> Demodulator:
+    return demodulator(shape, np.array(basis).reshape(2, 2), HARMONICS_FOLLOWED)
 
 
-def _follow(image: NDArray[np.float32], demodulate: _Demodulator) -> PhaseField:
+def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
     """The field that the waves of a frame show."""
-    _, waves = demodulate(image)
-    amplitude = np.sqrt((np.abs(waves) ** 2).sum(0))
+    waves = demodulate(image)
+    amplitude = np.sqrt((waves.real**2 + waves.imag**2).sum(0))
     inner = demodulate.mass > 0.3 * demodulate.mass.max()
     # the lattice may cover a small part of the frame only
     usual = float(np.quantile(amplitude[inner], 0.96)) if inner.any() else 1.0
     amplitude = amplitude / max(usual, np.finfo(float).tiny)
-
-    seed = np.unravel_index(np.argmax(np.where(inner, amplitude, 0)), amplitude.shape)
-    phase = _unwrap(np.angle(waves[:2]), amplitude, int(seed[0]), int(seed[1]))
+    phase = _smooth_phase(waves[:2], amplitude, inner)
     good = inner & (amplitude > MIN_AMPLITUDE)
-    phase, coherence = _combine(phase, waves, demodulate.orders, good)
+    change, coherence = _combine(waves, demodulate.orders, good if good.any() else np.ones_like(good))
     return PhaseField(
         demodulate.basis,
-        np.ascontiguousarray(np.moveaxis(phase, 0, 2)),
+        np.ascontiguousarray(np.moveaxis(phase, 0, 2)) + change,
         amplitude,
         float(demodulate.rows[0]),
         float(demodulate.rows[1] - demodulate.rows[0]),
         coherence,
         float((amplitude[inner] > MIN_COVER).mean()) if inner.any() else 0.0,
-        usual / max(float(image[::4, ::4].std()), float(np.finfo(float).tiny)),
+        usual / max(float(thinned(image).std()), float(np.finfo(float).tiny)),
     )
 
 
-def _harmonics(basis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orders (h, k) of the two basis vectors first, then of the other short ones that the sampling resolves."""
-    sign = -1.0 if basis[0] @ basis[1] > 0 else 1.0
-    orders = np.array(
-        [(1, 0), (0, 1), (1, sign), (1, -sign), (2, sign), (1, 2 * sign), (2, 0), (0, 2)], float
-    )
-    length = np.hypot(*(orders @ basis).T)
-    keep = (length < 0.45) & (length < 2.05 * length[:2].max())
-    keep[:2] = True
-    return orders[keep]
-
-
-def _combine(
-    phase: NDArray[np.float64],
-    waves: NDArray[np.complex128],
-    orders: NDArray[np.float64],
-    good: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], float]:
-    """Least-squares phase of the two basis waves from all harmonics, each with the weight of its power.
-
-    Also the highest coherence of a harmonic with them.
-    """
-    best = 0.0
-    normal = np.zeros((*phase.shape[1:], 2, 2))
-    right = np.zeros((*phase.shape[1:], 2))
-    for order, wave in zip(orders, waves, strict=True):
-        turned = wave * np.exp(-1j * (order[0] * phase[0] + order[1] * phase[1]))
-        common = turned[good].sum() if good.any() else turned.sum()
-        # a harmonic whose phase does not follow the two basis waves is noise
-        coherence = abs(common) / max(float(np.abs(turned[good]).sum()), np.finfo(float).tiny)
-        if np.abs(order).sum() > 1:
-            best = max(best, coherence)
-        if coherence < 0.5:
-            continue
-        weight = np.abs(wave) ** 2
-        miss = np.angle(turned * np.conj(common))
-        normal += weight[..., None, None] * np.multiply.outer(order, order)
-        right += (weight * miss)[..., None] * order
-    trace = np.trace(normal, axis1=2, axis2=3)
-    if not trace.any():
-        return phase, best
-    normal += (1e-6 * trace + np.finfo(float).tiny)[..., None, None] * np.eye(2)
-    change = np.linalg.solve(normal, right[..., None])[..., 0]
-    return phase + np.moveaxis(change, 2, 0), best
+def _smooth_phase(
+    waves: NDArray[np.complex128], amplitude: NDArray[np.float64], inner: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Unwrapped phases of two waves, shape (2, rows, cols)."""
+    # around the phase of all nodes together, few or none jump
+    common = np.angle(waves.sum((1, 2), keepdims=True))
+    phase = np.angle(waves * np.exp(-1j * common))
+    if _jumps(phase):
+        seed = np.unravel_index(np.argmax(np.where(inner, amplitude, 0)), amplitude.shape)
+        phase = _unwrap(phase, amplitude, int(seed[0]), int(seed[1]))
+    return phase + common
 
 
 def mean_slope(field: PhaseField) -> NDArray[np.float64]:
-    """Slope of the weighted plane through each phase, as rows (d/drow, d/dcol) [cycles per pixel]."""
-    n_rows, n_cols = field.amplitude.shape
-    r, c = np.meshgrid(np.arange(n_rows) * field.step, np.arange(n_cols) * field.step, indexing="ij")
-    design = np.stack([np.ones(r.size), r.ravel(), c.ravel()], 1)
-    weight = np.where(field.amplitude > MIN_AMPLITUDE, field.amplitude, 0.0)
-    root = np.sqrt(weight.ravel() + 1e-9)[:, None]
-    fit = np.linalg.lstsq(design * root, field.phase.reshape(-1, 2) * root, rcond=None)[0]
-    return np.asarray(fit[1:].T / (2 * np.pi), np.float64)
+    """Slope of the weighted plane through each phase, as rows (d/drow, d/dcol) [cycles per pixel].
+
+    Through the largest region that the lattice covers: the phase of a scrap elsewhere has nothing to do with it.
+    """
+    regions, number = ndimage.label(field.amplitude > MIN_AMPLITUDE)
+    largest = 1 + int(np.argmax(np.bincount(regions.ravel(), minlength=2)[1:])) if number else 0
+    weight = np.where(regions == largest, field.amplitude, 0.0) + 1e-9
+    slopes = [plane_coefficients(field.phase[..., d], weight)[1:] for d in range(2)]
+    return np.asarray(slopes, np.float64) / (2 * np.pi * field.step)
+
+
+@njit(cache=True, nogil=True)
+def _combine(waves, orders, good):  # pragma: no cover - compiled
+    """What the harmonics, by least squares with the weight of their power, add to the phases of the two basis waves.
+
+    waves (n_waves, rows, cols) complex128, the two basis waves first; orders (n_waves, 2); good (rows, cols) bool: the
+    nodes that count for the coherence. Returns the change (rows, cols, 2) and the highest coherence of a harmonic with
+    the basis waves.
+    """
+    n_waves, n_rows, n_cols = waves.shape
+    # normal equations of every node: elements 00, 01, 11 and the right side
+    sums = np.zeros((n_rows, n_cols, 5))
+    turned = np.empty((n_rows, n_cols), np.complex128)
+    best = 0.0
+    for h in range(n_waves):
+        common, size = 0j, 0.0
+        for i in range(n_rows):
+            for j in range(n_cols):
+                wave = waves[h, i, j]
+                power = wave.real**2 + wave.imag**2
+                if h < 2:
+                    turned[i, j] = np.sqrt(power)
+                else:
+                    turned[i, j] = wave * np.conj(
+                        _power(waves[0, i, j], orders[h, 0]) * _power(waves[1, i, j], orders[h, 1])
+                    )
+                if good[i, j]:
+                    common += turned[i, j]
+                    size += np.sqrt(power)
+        # a harmonic whose phase does not follow the two basis waves is noise
+        coherence = abs(common) / max(size, 1e-300)
+        if h >= 2:
+            best = max(best, coherence)
+        if coherence < 0.5:
+            continue
+        for i in range(n_rows):
+            for j in range(n_cols):
+                weight = waves[h, i, j].real ** 2 + waves[h, i, j].imag ** 2
+                sums[i, j, 0] += weight * orders[h, 0] * orders[h, 0]
+                sums[i, j, 1] += weight * orders[h, 0] * orders[h, 1]
+                sums[i, j, 2] += weight * orders[h, 1] * orders[h, 1]
+                if h >= 2:
+                    miss = turned[i, j] * np.conj(common)
+                    angle = np.arctan2(miss.imag, miss.real)
+                    sums[i, j, 3] += weight * angle * orders[h, 0]
+                    sums[i, j, 4] += weight * angle * orders[h, 1]
+    change = np.zeros((n_rows, n_cols, 2))
+    for i in range(n_rows):
+        for j in range(n_cols):
+            ridge = 1e-6 * (sums[i, j, 0] + sums[i, j, 2]) + 1e-300
+            a, b, c = sums[i, j, 0] + ridge, sums[i, j, 1], sums[i, j, 2] + ridge
+            scale = a * c - b * b
+            if scale > 0:
+                change[i, j, 0] = (c * sums[i, j, 3] - b * sums[i, j, 4]) / scale
+                change[i, j, 1] = (a * sums[i, j, 4] - b * sums[i, j, 3]) / scale
+    return change, best
+
+
+@njit(cache=True, nogil=True)
+def _power(wave, order):  # pragma: no cover - compiled
+    """Whole power of the phase factor of a wave."""
+    size = np.sqrt(wave.real**2 + wave.imag**2)
+    unit = wave * (1 / size) if size > 0 else 1.0 + 0j
+    if order < 0:
+        unit = np.conj(unit)
+    out = 1.0 + 0j
+    for _ in range(int(abs(order))):
+        out *= unit
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _jumps(phase):  # pragma: no cover - compiled
+    """Whether a phase differs by more than half a turn between any two adjacent nodes, diagonals included."""
+    n, n_rows, n_cols = phase.shape
+    for d in range(n):
+        for i in range(n_rows):
+            for j in range(n_cols):
+                for a, b in ((i, j + 1), (i + 1, j - 1), (i + 1, j), (i + 1, j + 1)):
+                    if a < n_rows and 0 <= b < n_cols and abs(phase[d, a, b] - phase[d, i, j]) >= np.pi:
+                        return True
+    return False
 
 
 @njit(cache=True, nogil=True)
@@ -334,31 +343,26 @@ def cell_coordinates(positions, basis, phase, origin, step):  # pragma: no cover
 
 @njit(cache=True, nogil=True)
 def invert_coordinates(coordinates, basis, vectors, phase, origin, step):  # pragma: no cover - compiled
-    """Points with given cell coordinates; the phase is smooth, so a few fixed-point steps converge."""
+    """Points with given cell coordinates."""
     out = np.empty((len(coordinates), 2))
     for k in range(len(coordinates)):
-        r = coordinates[k, 0] * vectors[0, 0] + coordinates[k, 1] * vectors[1, 0]
-        c = coordinates[k, 0] * vectors[0, 1] + coordinates[k, 1] * vectors[1, 1]
-        for _ in range(12):
-            i, j = (r - origin) / step, (c - origin) / step
-            m0 = (
-                coordinates[k, 0]
-                - basis[0, 0] * r
-                - basis[0, 1] * c
-                - bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
-            )
-            m1 = (
-                coordinates[k, 1]
-                - basis[1, 0] * r
-                - basis[1, 1] * c
-                - bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
-            )
-            dr = m0 * vectors[0, 0] + m1 * vectors[1, 0]
-            dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]
-            r += dr
-            c += dc
-            if abs(dr) + abs(dc) < 1e-4:
-                break
-        out[k, 0] = r
-        out[k, 1] = c
+        out[k] = invert_coordinate(coordinates[k, 0], coordinates[k, 1], basis, vectors, phase, origin, step)
     return out
+
+
+@njit(cache=True, nogil=True)
+def invert_coordinate(u, v, basis, vectors, phase, origin, step):  # pragma: no cover - compiled
+    """Point with these cell coordinates; the phase is smooth, so a few fixed-point steps converge."""
+    r = u * vectors[0, 0] + v * vectors[1, 0]
+    c = u * vectors[0, 1] + v * vectors[1, 1]
+    for _ in range(12):
+        i, j = (r - origin) / step, (c - origin) / step
+        m0 = u - basis[0, 0] * r - basis[0, 1] * c - bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
+        m1 = v - basis[1, 0] * r - basis[1, 1] * c - bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
+        dr = m0 * vectors[0, 0] + m1 * vectors[1, 0]
+        dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]
+        r += dr
+        c += dc
+        if abs(dr) + abs(dc) < 1e-4:
+            break
+    return r, c

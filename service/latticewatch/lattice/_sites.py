@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.lattice._bilinear import bilinear
 from latticewatch.lattice._cell import UnitCell
-from latticewatch.lattice._phase import MIN_COVER, PhaseField
+from latticewatch.lattice._phase import MIN_COVER, PhaseField, invert_coordinate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,23 +57,46 @@ def predict_sites(
     height, width = shape
     corners = np.array([(r, c) for r in np.linspace(0, height - 1, 9) for c in np.linspace(0, width - 1, 9)])
     at = field.cell_coordinates(corners)
-    low = np.floor(at.min(0)).astype(int) - 2
-    high = np.ceil(at.max(0)).astype(int) + 2
-    n1, n2 = np.meshgrid(np.arange(low[0], high[0] + 1), np.arange(low[1], high[1] + 1), indexing="ij")
-    cells = np.stack([n1.ravel(), n2.ravel()], 1)
-    parts = []
-    for index, column in enumerate(columns):
-        position = field.positions(cells + column)
-        last = np.array([height - 1, width - 1]) - margin
-        inside = np.logical_and((position >= margin).all(1), (position <= last).all(1))
-        inside[np.flatnonzero(inside)] = field.amplitude_at(position[inside]) > MIN_COVER
-        parts.append(
-            (position[inside], np.full(inside.sum(), index, np.int16), cells[inside].astype(np.int32))
-        )
-    if not parts:
-        return Sites(np.zeros((0, 2)), np.zeros(0, np.int16), np.zeros((0, 2), np.int32))
-    position, sublattice, cell = (np.concatenate(p) for p in zip(*parts, strict=True))
+    position, sublattice, cell = _predict(
+        np.ascontiguousarray(columns, float).reshape(-1, 2),
+        np.floor(at.min(0)).astype(np.int64) - 2,
+        np.ceil(at.max(0)).astype(np.int64) + 2,
+        field.basis,
+        field.vectors,
+        field.phase,
+        field.amplitude,
+        field.origin,
+        field.step,
+        np.array([height - 1 - margin, width - 1 - margin]),
+        float(margin),
+    )
     return Sites(position, sublattice, cell)
+
+
+@njit(cache=True, nogil=True)
+def _predict(
+    columns, low, high, basis, vectors, phase, amplitude, origin, step, last, margin
+):  # pragma: no cover - compiled
+    """Position, column and cell of every site in the frame and in the lattice, of the cells from low to high."""
+    most = len(columns) * (high[0] - low[0] + 1) * (high[1] - low[1] + 1)
+    position = np.empty((most, 2))
+    sublattice = np.empty(most, np.int16)
+    cell = np.empty((most, 2), np.int32)
+    n = 0
+    for s in range(len(columns)):
+        for a in range(low[0], high[0] + 1):
+            for b in range(low[1], high[1] + 1):
+                r, c = invert_coordinate(
+                    a + columns[s, 0], b + columns[s, 1], basis, vectors, phase, origin, step
+                )
+                if not (margin <= r <= last[0] and margin <= c <= last[1]):
+                    continue
+                if bilinear(amplitude, (r - origin) / step, (c - origin) / step) > MIN_COVER:
+                    position[n, 0], position[n, 1] = r, c
+                    sublattice[n] = s
+                    cell[n, 0], cell[n, 1] = a, b
+                    n += 1
+    return position[:n].copy(), sublattice[:n].copy(), cell[:n].copy()
 
 
 def nearest_neighbour_px(field: PhaseField, cell: UnitCell) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from latticewatch.lattice import bilinear
+from latticewatch.lattice._smooth import convolved, gaussian_window
 
 # Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
 SITES_TOGETHER = 120
@@ -15,6 +15,9 @@ SITES_TOGETHER = 120
 # its variance.
 CLIP = 2.5
 KEPT_VARIANCE = 0.9113
+# Windows of level and spread over bins that hold a tenth of the sites that share a level.
+BIN_SIGMA = float(np.sqrt(10 / (4 * np.pi)))
+WINDOWS = gaussian_window(BIN_SIGMA), gaussian_window(1.5 * BIN_SIGMA)
 
 
 def standardise(
@@ -41,36 +44,31 @@ def standardise(
     """
     out = np.empty_like(values)
     for number in range(int(frame.max()) + 1 if len(frame) else 0):
-        here = frame == number
-        out[here] = _standardise_frame(values[here], position[here], host[here], shape)
+        here = np.flatnonzero(frame == number)
+        if len(here):
+            out[here] = _standardise_frame(
+                values[here], position[here], host[here], float(shape[0]), float(shape[1]), *WINDOWS
+            )
     return out
 
 
-def _standardise_frame(
-    values: NDArray[np.float64],
-    position: NDArray[np.float64],
-    host: NDArray[np.bool_],
-    shape: tuple[int, int],
-) -> NDArray[np.float64]:
-    known = host if host.sum() >= 8 else np.ones(len(values), bool)
-    level = float(np.median(values[known]))
-    spread = 1.4826 * float(np.median(np.abs(values[known] - level))) or 1.0
-    scaled = (values - level) / spread
-    # bins that hold a tenth of the sites that share a level, smoothed over the rest
-    area = shape[0] * shape[1] / max(int(known.sum()), 1)
-    side = float(np.sqrt(area * SITES_TOGETHER / 10))
-    n_rows, n_cols = int(shape[0] / side) + 1, int(shape[1] / side) + 1
-    sigma = float(np.sqrt(10 / (4 * np.pi)))
-    centre = np.zeros((n_rows + 1, n_cols + 1))
+@njit(cache=True, nogil=True)
+def _standardise_frame(values, position, host, height, width_px, near, wider):  # pragma: no cover - compiled
+    known = host if host.sum() >= 8 else np.ones(len(values), np.bool_)
+    level = np.median(values[known])
+    spread = 1.4826 * np.median(np.abs(values[known] - level))
+    scaled = (values - level) / (spread if spread > 0 else 1.0)
+    side = np.sqrt(height * width_px / known.sum() * SITES_TOGETHER / 10)
+    centre = np.zeros((int(height / side) + 2, int(width_px / side) + 2))
     width = np.ones_like(centre)
     for _ in range(2):
         sums = _bin(scaled, position, known, centre, width, side, CLIP)
-        mass, first = (ndimage.gaussian_filter(s, sigma, mode="constant") for s in sums[:2])
+        mass, first = convolved(sums[0], near), convolved(sums[1], near)
         # where there are few sites the frame as a whole counts with the weight of ten
-        prior = 10.0 / SITES_TOGETHER * float(mass.max())
+        prior = 10.0 / SITES_TOGETHER * mass.max()
         centre = first / (mass + prior)
         square = sums[2] - 2 * centre * sums[1] + centre**2 * sums[0]
-        mass, square = (ndimage.gaussian_filter(s, 1.5 * sigma, mode="constant") for s in (sums[0], square))
+        mass, square = convolved(sums[0], wider), convolved(square, wider)
         variance = (square + prior * KEPT_VARIANCE) / (mass + prior)
         width = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
     return _apply(scaled, position, centre, width, side)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 # Distance d' from the host below which a class cannot be told from it, site by site: half the misclassification of
@@ -52,18 +53,35 @@ class Mixture:
 
     def densities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weighted density of each class and, last, of the background: shape (n, n_classes + 1)."""
-        scaled = (values[:, None] - self.mean) / self.deviation
-        shape = np.exp(-0.5 * scaled**2)
-        # members of a class, other than the host, differ among themselves too: some lie far out
-        tail = np.exp(-0.5 * (scaled[:, 1:] / TAIL_WIDTH) ** 2) / TAIL_WIDTH
-        shape[:, 1:] = (1 - TAIL_SHARE) * shape[:, 1:] + TAIL_SHARE * tail
-        peaks = self.weight * shape / (self.deviation * ROOT_2PI)
-        return np.concatenate([peaks, np.full((len(values), 1), self.background / self.span)], 1)
+        return _densities(
+            np.asarray(values, np.float64),
+            self.mean,
+            self.deviation,
+            self.weight,
+            float(self.background / self.span),
+        )
 
     def posteriors(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of each class and, last, of none of them."""
         density = self.densities(values)
         return density / density.sum(1, keepdims=True)
+
+
+@njit(cache=True, nogil=True)
+def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - compiled
+    n, k = len(values), len(mean)
+    out = np.empty((n, k + 1))
+    for i in range(n):
+        for c in range(k):
+            square = -0.5 * ((values[i] - mean[c]) / deviation[c]) ** 2
+            shape = np.exp(square)
+            if c > 0:
+                # members of a class, other than the host, differ among themselves too: some lie far out
+                tail = np.exp(square / TAIL_WIDTH**2) / TAIL_WIDTH
+                shape = (1 - TAIL_SHARE) * shape + TAIL_SHARE * tail
+            out[i, c] = weight[c] * shape / (deviation[c] * ROOT_2PI)
+        out[i, k] = uniform
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

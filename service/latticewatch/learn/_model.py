@@ -12,7 +12,8 @@ from latticewatch.lattice import Lattice
 from latticewatch.learn._catalogue import CatalogueEntry
 from latticewatch.learn._discovery import Patches, expected_height
 from latticewatch.learn._local import standardise
-from latticewatch.learn._neighbours import without_neighbours, without_unseen
+from latticewatch.learn._projection import project
+from latticewatch.learn._shares import share_components, share_neighbours
 from latticewatch.learn._sublattice import SublatticeModel
 
 
@@ -26,15 +27,12 @@ class Verdict:
         Probability of each class of the catalogue, in its order, and last of none of them.
     score : ndarray of shape (n,), float64
         Change of the height of the central column [sigma].
-    moments : ndarray of shape (n, n_moments), float64
-        Without what the defects around add.
     component : ndarray of shape (n,), int16
         Most probable component of the sublattice's mixture; 0 host, -1 none.
     """
 
     posterior: NDArray[np.float32]
     score: NDArray[np.float64]
-    moments: NDArray[np.float64]
     component: NDArray[np.int16]
 
 
@@ -113,21 +111,18 @@ class Model:
         amplitude = np.zeros(n)
         host = np.ones(n, bool)
         score = np.zeros(n)
-        clean = np.zeros(patches.moments.shape)
         members = [np.flatnonzero(patches.sublattice == s) for s in range(len(self.sublattices))]
+        projected = [
+            project(patches.moments, rows, known)
+            for rows, known in zip(members, self.sublattices, strict=True)
+        ]
         shared: list[NDArray[np.float64]] = []
         for _ in range(2):
             found = np.zeros(n)
             shared = []
-            for rows, known in zip(members, self.sublattices, strict=True):
-                moments = without_neighbours(
-                    patches.moments, amplitude, rows, patches.index, known.templates.moments
-                )
-                moments = without_unseen(
-                    moments, known.filter.mean, known.whitening, known.templates.moments, patches.index[rows]
-                )
+            for rows, known, projection in zip(members, self.sublattices, projected, strict=True):
                 value = standardise(
-                    known.filter(moments),
+                    projection.scores(amplitude, patches.index),
                     patches.position[rows],
                     patches.frame[rows],
                     host[rows],
@@ -136,15 +131,15 @@ class Model:
                 posterior = known.mixture.posteriors(value)
                 found[rows] = expected_height(value, posterior, known.mixture, known.filter)
                 host[rows] = posterior[:, 0] > 0.5
-                score[rows], clean[rows] = value, moments
+                score[rows] = value
                 shared.append(posterior)
             amplitude = found
         odd = [
-            known.oddities.posteriors(clean[rows])
-            for rows, known in zip(members, self.sublattices, strict=True)
+            known.oddities.posteriors_of(projection.residual)
+            for projection, known in zip(projected, self.sublattices, strict=True)
         ]
         posterior = self._catalogued(patches, members, shared, odd)
-        return Verdict(posterior, score, clean, _components(n, members, shared))
+        return Verdict(posterior, score, _components(n, members, shared))
 
     def _catalogued(
         self,
@@ -156,37 +151,24 @@ class Model:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         column = {entry.class_id: k for k, entry in enumerate(self.classes)}
         column |= {old: column[new] for old, new in self.alias.items() if new in column}
+
+        def columns(class_ids: NDArray[np.int16]) -> NDArray[np.int64]:
+            return np.array([column[int(class_id)] for class_id in class_ids], np.int64)
+
         out = np.zeros((len(patches.moments), len(self.classes) + 1))
         for rows, known, posterior, oddity in zip(members, self.sublattices, shared, odd, strict=True):
-            for k, class_id in enumerate(known.class_ids[1:], start=1):
-                out[rows, column[int(class_id)]] += posterior[:, k]
-            out[rows, column[int(known.class_ids[0])]] += posterior[:, 0] * oddity[:, 0]
-            for k, class_id in enumerate(known.odd_ids, start=1):
-                out[rows, column[int(class_id)]] += posterior[:, 0] * oddity[:, k]
-            out[rows, -1] = posterior[:, -1] + posterior[:, 0] * oddity[:, -1]
+            share_components(out, rows, posterior, oddity, columns(known.class_ids), columns(known.odd_ids))
         out[patches.sublattice < 0, -1] = 1.0
-        defects = out.copy()
+        seen = out.copy()
         for rows, known in zip(members, self.sublattices, strict=True):
-            if not known.neighbour_class:
-                continue
-            host = column[int(known.class_ids[0])]
-            beside = {
-                key: np.where(
-                    patches.index[rows, key[0]] >= 0,
-                    defects[patches.index[rows, key[0]], column[key[1]]],
-                    0.0,
-                )
-                for key in known.neighbour_class
-                if key[1] in column
-            }
-            total = sum(beside.values(), np.zeros(len(rows)))
-            alone = np.ones(len(rows))
-            for chance in beside.values():
-                alone *= 1 - chance
-            mass = out[rows, host] * (1 - alone) / np.maximum(total, 1e-12)
-            out[rows, host] *= alone
-            for key, chance in beside.items():
-                out[rows, column[known.neighbour_class[key]]] += mass * chance
+            beside = [
+                (direction, column[defect], column[beside])
+                for (direction, defect), beside in known.neighbour_class.items()
+                if defect in column
+            ]
+            if beside:
+                host = column[int(known.class_ids[0])]
+                share_neighbours(out, seen, rows, patches.index, host, np.array(beside, np.int64))
         return out.astype(np.float32)
 
 

@@ -61,13 +61,16 @@ class Oddities:
         """What changes of occupancy leave unexplained, shape (n, n_axes) [sigma]."""
         return (moments - self.mean) @ self.projection
 
-    def oddness(self, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+    def oddness(self, residual: NDArray[np.floating]) -> NDArray[np.float64]:
         """Normal score of the squared length of residuals, hosts near 0 with standard deviation 1."""
         return (normal_score(residual) - self.level) / self.spread
 
     def posteriors(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probability of not being odd, of each class of odd sites, and of none of them: shape (n, n_classes + 2)."""
-        residual = self.residual(moments)
+        return self.posteriors_of(self.residual(moments))
+
+    def posteriors_of(self, residual: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The same from what is left unexplained."""
         oddness = self.oddness(residual)
         usual = (1 - ODD_PRIOR) * np.exp(-0.5 * np.maximum(oddness, 0.0) ** 2) / np.sqrt(2 * np.pi)
         odd = ODD_PRIOR / ODD_REACH
@@ -82,7 +85,7 @@ class Oddities:
         return np.concatenate([host[:, None], known, rest[:, None]], 1)
 
 
-def normal_score(residual: NDArray[np.float64]) -> NDArray[np.float64]:
+def normal_score(residual: NDArray[np.floating]) -> NDArray[np.float64]:
     """Squared length of standard normal rows as a standard normal variable.
 
     Wilson & Hilferty (1931), The distribution of chi-square, doi:10.1073/pnas.17.12.684.

@@ -1,0 +1,136 @@
+"""The few numbers of a patch that classification needs, and what the defects next door add to them.
+
+Filter and whitening are linear: what a neighbour adds to the moments is taken off their projections instead. What
+changes of occupancy do not explain is free of it by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from latticewatch.learn._neighbours import UNSEEN_SIGMA
+from latticewatch.learn._sublattice import SublatticeModel
+
+# Changes that the patch hardly shows are held back by this share of the one it shows best.
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Projection:
+    """Patches of one sublattice, projected.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (m,), intp
+        Which of the sites of the frame they are.
+    height : ndarray of shape (m, k + 2), float32
+        Output of the matched filter [sigma], then the scalar product with each whitened template.
+    residual : ndarray of shape (m, n_axes), float32
+        What changes of occupancy leave unexplained [sigma].
+    response : ndarray of shape (k + 1,), float64
+        Output of the filter for each template [sigma].
+    gram : ndarray of shape (k + 1, k + 1), float64
+        Scalar products of the whitened templates.
+    """
+
+    rows: NDArray[np.intp]
+    height: NDArray[np.float32]
+    residual: NDArray[np.float32]
+    response: NDArray[np.float64]
+    gram: NDArray[np.float64]
+
+    def scores(self, amplitude: NDArray[np.float64], index: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Output of the filter without what the neighbours add [sigma].
+
+        Parameters
+        ----------
+        amplitude : ndarray of shape (n,), float64
+            Change of height at every site of the frame.
+        index : ndarray of shape (n, at least k), int32
+            Neighbours of every site of the frame; -1 where there is no site. Their change is estimated along with that
+            of the centre, as in `without_unseen`.
+        """
+        return scores_alone(self.height, amplitude, self.rows, index, self.response, self.gram)
+
+
+def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: SublatticeModel) -> Projection:
+    """Project the patches of one sublattice.
+
+    Parameters
+    ----------
+    moments : ndarray of shape (n, n_moments), float32
+        Of all patches of the frame.
+    rows : ndarray of shape (m,), intp
+        Those of the sublattice.
+    known : SublatticeModel
+    """
+    templates, signal = known.templates.moments, known.templates.moments @ known.whitening
+    height = np.column_stack([known.filter.weights, known.whitening @ signal.T])
+    both = np.concatenate([height, known.oddities.projection], 1).astype(np.float32)
+    out: NDArray[np.float32] = (moments[rows] - known.filter.mean.astype(np.float32)) @ both
+    n = height.shape[1]
+    return Projection(rows, out[:, :n], out[:, n:], templates @ known.filter.weights, signal @ signal.T)
+
+
+@njit(cache=True, nogil=True)
+def scores_alone(height, amplitude, rows, index, response, gram):  # pragma: no cover - compiled
+    """See `Projection.scores`."""
+    k = len(response) - 1
+    out = np.empty(len(rows))
+    wanted = np.empty(k + 1, np.int64)
+    projected = np.empty(k + 1)
+    for m in range(len(rows)):
+        i = rows[m]
+        out[m] = height[m, 0]
+        n = 1
+        wanted[0] = 0
+        for q in range(k):
+            j = index[i, q]
+            if j < 0:
+                wanted[n] = q + 1
+                n += 1
+            else:
+                out[m] -= amplitude[j] * response[q + 1]
+        if n == 1:
+            continue
+        for t in range(n):
+            projected[t] = height[m, wanted[t] + 1]
+            for q in range(k):
+                if index[i, q] >= 0:
+                    projected[t] -= amplitude[index[i, q]] * gram[q + 1, wanted[t]]
+        inverse = _inverse_of(gram, wanted[:n])
+        for t in range(1, n):
+            change = 0.0
+            for u in range(n):
+                change += inverse[t, u] * projected[u]
+            if abs(change) > UNSEEN_SIGMA * np.sqrt(inverse[t, t]):
+                out[m] -= change * response[wanted[t]]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _inverse_of(gram, wanted):  # pragma: no cover - compiled
+    """Inverse of some rows and columns of a positive definite matrix, by elimination, a ridge added."""
+    n = len(wanted)
+    left, right = np.empty((n, n)), np.eye(n)
+    ridge = 0.0
+    for t in range(n):
+        ridge = max(ridge, RIDGE * gram[wanted[t], wanted[t]])
+        for u in range(n):
+            left[t, u] = gram[wanted[t], wanted[u]]
+    for t in range(n):
+        left[t, t] += ridge
+    for t in range(n):
+        factor = 1 / left[t, t]
+        left[t] *= factor
+        right[t] *= factor
+        for u in range(n):
+            if u != t:
+                factor = left[u, t]
+                left[u] -= factor * left[t]
+                right[u] -= factor * right[t]
+    return right
