@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -117,6 +118,7 @@ class Engine:
         self._learner: FrameLearner
         self._analyse: Analyse
         self._ready = threading.Event()
+        self._limits = contextlib.ExitStack()
         if learner is not None and analyse is not None:
             self._adopt(learner, analyse)
         else:
@@ -143,10 +145,14 @@ class Engine:
         self.receiver.start()
         if not self.ready:
             self.receiver.hold(True)
-        # Our threads are the parallelism: BLAS threads beside them only get in each other's way.
-        self._blas_limit = threadpool_limits(limits=1, user_api="blas")
+        self._limit_blas()
         self._folder.start()
         self._dispatcher.start()
+
+    def _limit_blas(self) -> None:
+        # Our threads are the parallelism: BLAS threads beside them only get in each other's way. This holds for the
+        # libraries that are loaded now.
+        self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
 
     def _adopt(self, learner: FrameLearner, analyse: Analyse) -> None:
         self._learner, self._analyse, self._model = learner, analyse, learner.model
@@ -168,7 +174,7 @@ class Engine:
             self._dispatcher.join()
             self._work.put(None)
             self._folder.join()
-            self._blas_limit.restore_original_limits()
+            self._limits.close()
         self.receiver.close()
         self._pool.shutdown()
 
@@ -305,6 +311,7 @@ class Engine:
             parts = prepare(self.settings.analysis, self._say_starting, self._stopping.is_set)
         except StoppedError:
             return
+        self._limit_blas()
         self._say_starting(None)
         self._adopt(*parts)
         self.receiver.hold(False)
