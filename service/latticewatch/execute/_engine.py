@@ -143,15 +143,16 @@ class Engine:
     def start(self) -> None:
         """Open the receiver and start the threads."""
         self.receiver.start()
-        if not self.ready:
+        if self.ready:
+            self._limit_blas()
+        else:
             self.receiver.hold(True)
-        self._limit_blas()
         self._folder.start()
         self._dispatcher.start()
 
     def _limit_blas(self) -> None:
         # Our threads are the parallelism: BLAS threads beside them only get in each other's way. This holds for the
-        # libraries that are loaded now.
+        # libraries that are loaded now, and threadpoolctl lets only one of our threads set it.
         self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
 
     def _adopt(self, learner: FrameLearner, analyse: Analyse) -> None:
@@ -307,6 +308,7 @@ class Engine:
         self.receiver.close()
 
     def _prepare(self) -> None:
+        self._limit_blas()
         try:
             parts = prepare(self.settings.analysis, self._say_starting, self._stopping.is_set)
         except StoppedError:
