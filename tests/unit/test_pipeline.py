@@ -18,9 +18,9 @@ from latticewatch.errors import UnknownClassError
 from latticewatch.ingest import Frame
 from latticewatch.learn import Model
 from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
-from latticewatch.pipeline._analyse import as_picture
 from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower
 from latticewatch.pipeline._learner import LOST_FRAMES
+from latticewatch.pipeline._picture import as_counts, as_picture
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
 
 PIXEL_NM = 0.02
@@ -167,6 +167,14 @@ def test_the_same_frame_gives_the_same_analysis_in_any_thread(images, model, lea
 def test_the_type_of_the_pixels_changes_nothing(images, model, dtype):
     expected = analyse(frame_of(images[3], 3), model, SETTINGS)
     assert same(expected, analyse(frame_of(images[3].astype(dtype), 3), model, SETTINGS))
+
+
+def test_the_picture_is_stretched_between_percentiles(rng):
+    image = as_counts(rng.poisson(50, (90, 70)).astype(np.uint16))
+    low, high = (np.percentile(image, p, method="nearest") for p in (0.5, 99.8))
+    expected = np.clip((image - low) * np.float32(255 / (high - low)), 0, 255).astype(np.uint8)
+    np.testing.assert_array_equal(as_picture(image), expected)
+    assert not as_picture(np.full((8, 8), 3, np.float32)).any()
 
 
 def test_eight_bits_are_enough(frames, model):

@@ -335,10 +335,39 @@ def cell_coordinates(positions, basis, phase, origin, step):  # pragma: no cover
     out = np.empty((len(positions), 2))
     for k in range(len(positions)):
         r, c = positions[k, 0], positions[k, 1]
-        i, j = (r - origin) / step, (c - origin) / step
-        for d in range(2):
-            out[k, d] = basis[d, 0] * r + basis[d, 1] * c + bilinear(phase[:, :, d], i, j) / (2 * np.pi)
+        turn0, turn1 = _turns(phase, (r - origin) / step, (c - origin) / step)
+        out[k, 0] = basis[0, 0] * r + basis[0, 1] * c + turn0
+        out[k, 1] = basis[1, 0] * r + basis[1, 1] * c + turn1
     return out
+
+
+@njit(cache=True, nogil=True)
+def _turns(phase, row, col):  # pragma: no cover - compiled
+    """Both phases at fractional indices, in turns; as `bilinear`, which would do everything twice."""
+    row = min(max(row, 0.0), phase.shape[0] - 1.000001)
+    col = min(max(col, 0.0), phase.shape[1] - 1.000001)
+    i, j = int(row), int(col)
+    fr, fc = row - i, col - j
+    turn = 1 / (2 * np.pi)
+    w00, w01, w10, w11 = (
+        (1 - fr) * (1 - fc) * turn,
+        (1 - fr) * fc * turn,
+        fr * (1 - fc) * turn,
+        fr * fc * turn,
+    )
+    first = (
+        w00 * phase[i, j, 0]
+        + w01 * phase[i, j + 1, 0]
+        + w10 * phase[i + 1, j, 0]
+        + w11 * phase[i + 1, j + 1, 0]
+    )
+    other = (
+        w00 * phase[i, j, 1]
+        + w01 * phase[i, j + 1, 1]
+        + w10 * phase[i + 1, j, 1]
+        + w11 * phase[i + 1, j + 1, 1]
+    )
+    return first, other
 
 
 @njit(cache=True, nogil=True)
@@ -356,9 +385,9 @@ def invert_coordinate(u, v, basis, vectors, phase, origin, step):  # pragma: no 
     r = u * vectors[0, 0] + v * vectors[1, 0]
     c = u * vectors[0, 1] + v * vectors[1, 1]
     for _ in range(12):
-        i, j = (r - origin) / step, (c - origin) / step
-        m0 = u - basis[0, 0] * r - basis[0, 1] * c - bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
-        m1 = v - basis[1, 0] * r - basis[1, 1] * c - bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
+        turn0, turn1 = _turns(phase, (r - origin) / step, (c - origin) / step)
+        m0 = u - basis[0, 0] * r - basis[0, 1] * c - turn0
+        m1 = v - basis[1, 0] * r - basis[1, 1] * c - turn1
         dr = m0 * vectors[0, 0] + m1 * vectors[1, 0]
         dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]
         r += dr

@@ -23,13 +23,13 @@ from latticewatch.lattice import (
     predict_sites,
 )
 from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
+from latticewatch.pipeline._picture import as_counts, as_picture
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
 # observer, while larger patches bring more neighbours than signal.
 PATCH_NEIGHBOUR_DISTANCES = 2.3
 SMALLEST_PATCH_PX = 7
 LARGEST_PATCH_PX = 255
-PICTURE_PERCENTILES = (0.5, 99.8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,24 +185,3 @@ def patch_size(lattice: Lattice, settings: AnalysisSettings) -> int:
         return settings.patch_size
     size = round(PATCH_NEIGHBOUR_DISTANCES * lattice.nearest_neighbour_px) | 1
     return min(max(size, SMALLEST_PATCH_PX), LARGEST_PATCH_PX)
-
-
-def as_counts(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The image as float32, gaps (NaN, infinite) filled with the median of the rest."""
-    with np.errstate(over="ignore"):
-        counts = np.ascontiguousarray(image, np.float32)
-    if np.issubdtype(image.dtype, np.floating):
-        gaps = ~np.isfinite(counts)
-        if gaps.any():
-            counts = counts.copy()
-            counts[gaps] = np.median(counts[~gaps]) if not gaps.all() else 0.0
-    return counts
-
-
-def as_picture(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image for display, stretched between two percentiles."""
-    sample = image.ravel()[:: max(1, image.size // 65_536)]
-    low, high = np.percentile(sample, PICTURE_PERCENTILES)
-    factor = np.float32(255.0 / (high - low)) if high > low else np.float32(0.0)
-    scaled = (image - np.float32(low)) * factor
-    return np.clip(scaled, 0.0, 255.0, out=scaled).astype(np.uint8)
