@@ -160,10 +160,12 @@ def point_of_cell_coordinate(coordinate, basis, phase, origin, step):
     return found.x
 
 
-def folded(image, basis, phase, origin, step, n1, n2):
-    """Sums of I, I² and 1 over the pixels, each shared between the four nodes of the cell around it."""
+def folded(image, basis, phase, origin, step, amplitude, least, n1, n2):
+    """Sums of I, I² and 1 over pixels with enough amplitude, each shared between the four nodes of the cell around it."""
     sums = np.zeros((3, n1, n2))
     for point in np.ndindex(image.shape):
+        if interpolated(amplitude, *((x - origin) / step for x in point)) <= least:
+            continue
         u, v = cell_coordinate(np.array(point), basis, phase, origin, step) % 1 * (n1, n2)
         for a in (math.floor(u), math.floor(u) + 1):
             for b in (math.floor(v), math.floor(v) + 1):

@@ -174,10 +174,13 @@ def test_a_point_is_found_from_its_cell_coordinates(seed):
 def test_folding_shares_each_pixel_between_four_nodes_of_the_cell(seed, n1, n2):
     rng = np.random.default_rng(seed)
     field, image = some_field(rng), rng.poisson(9, (24, 29)).astype(np.float32)
-    arguments = field.basis, field.phase, field.origin, field.step, n1, n2
-    found = fold_cells(image, *arguments)
-    np.testing.assert_allclose(found, naive.folded(image, *arguments), rtol=1e-4, atol=1e-3)
-    assert found[2].sum() == pytest.approx(image.size)
+    amplitude = np.ascontiguousarray(rng.uniform(0.3, 1.2, field.amplitude.shape))
+    where = field.basis, field.phase, field.origin, field.step
+    found = fold_cells(image, *where, amplitude, 0.6, n1, n2)
+    np.testing.assert_allclose(
+        found, naive.folded(image, *where, amplitude, 0.6, n1, n2), rtol=1e-4, atol=1e-3
+    )
+    assert fold_cells(image, *where, amplitude, 0.0, n1, n2)[2].sum() == pytest.approx(image.size)
 
 
 @given(seed=seeds, n1=st.integers(3, 9), n2=st.integers(3, 9))

@@ -3,6 +3,7 @@
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
 from latticewatch.lattice._bilinear import bilinear
 from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
@@ -21,11 +22,12 @@ __all__ = [
     "UnitCell",
     "bilinear",
     "bragg_peaks",
-    "fit_columns",
     "find_lattice",
     "find_peaks",
+    "fit_columns",
     "flatten",
     "follow_lattice",
+    "grain_sites",
     "phase_field",
     "predict_sites",
     "reciprocal_basis",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.lattice._bilinear import bilinear
-from latticewatch.lattice._phase import PhaseField
+from latticewatch.lattice._phase import MIN_COVER, PhaseField
 
 # A column must stand out of the average cell by this many standard deviations of its noise, and by this share of the
 # range of the cell, under which lie the ripples of the probe's tails and of the interpolation.
@@ -48,6 +48,8 @@ class UnitCell:
 def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     """Fold a frame into one unit cell and find the columns in it, dim ones that no single frame shows included.
 
+    Pixels where the lattice is missing (holes, vacuum, another grain) do not take part.
+
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
@@ -55,10 +57,18 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     """
     shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 32, 128).astype(int)
     # few pixels cannot fill a fine grid
-    fill = np.sqrt(image.size / (8.0 * shape.prod()))
+    fill = np.sqrt(field.covered * image.size / (8.0 * shape.prod()))
     shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
     total, squares, mass = fold_cells(
-        image, field.basis, field.phase, field.origin, field.step, int(shape[0]), int(shape[1])
+        image,
+        field.basis,
+        field.phase,
+        field.origin,
+        field.step,
+        field.amplitude,
+        MIN_COVER,
+        int(shape[0]),
+        int(shape[1]),
     )
     if mass.min() <= 0:
         # nodes that no pixel came near take what the nearest one has
@@ -144,8 +154,11 @@ def _vertex(cell: NDArray[np.float64], i: int, j: int) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def fold_cells(image, basis, phase, origin, step, n1, n2):  # pragma: no cover - compiled
-    """Sums of I, I² and 1 over all pixels, shared bilinearly between the four nearest nodes of the cell."""
+def fold_cells(image, basis, phase, origin, step, amplitude, least, n1, n2):  # pragma: no cover - compiled
+    """Sums of I, I² and 1 over pixels, shared bilinearly between the four nearest nodes of the cell.
+
+    Pixels take part where the amplitude of the lattice, given at the nodes of its phase, is above the least.
+    """
     height, width = image.shape
     total = np.zeros((n1, n2))
     squares = np.zeros((n1, n2))
@@ -154,6 +167,8 @@ def fold_cells(image, basis, phase, origin, step, n1, n2):  # pragma: no cover -
         i = (r - origin) / step
         for c in range(width):
             j = (c - origin) / step
+            if bilinear(amplitude, i, j) <= least:
+                continue
             u = basis[0, 0] * r + basis[0, 1] * c + bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
             v = basis[1, 0] * r + basis[1, 1] * c + bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
             u = (u - np.floor(u)) * n1

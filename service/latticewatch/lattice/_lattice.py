@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._grains import owned
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import nearest_neighbour_px
@@ -36,11 +37,14 @@ MIN_COHERENCE = 0.7
 MIN_COVERED = 0.7
 # Waves weaker than this, in standard deviations of the frame, leaked from something else.
 MIN_STRENGTH = 0.015
+# Grains of one frame: of another one the waves are at least this share as strong as those of the first.
+MIN_STRENGTH_BESIDE = 0.25
+MAX_GRAINS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """The lattice of one frame.
+    """The lattice of one frame, or of the grain of it that was found first.
 
     Attributes
     ----------
@@ -52,21 +56,41 @@ class Lattice:
         Shape and heights of the columns.
     nearest_neighbour_px : float
         Shortest distance between columns [px].
+    others : tuple of Lattice
+        The other grains of a frame that shows several.
     """
 
     field: PhaseField
     cell: UnitCell
     profile: ColumnProfile
     nearest_neighbour_px: float
+    others: tuple[Lattice, ...] = ()
 
     @property
     def constant_px(self) -> float:
         """Mean length of the lattice vectors [px]."""
         return self.field.lattice_constant
 
+    @property
+    def grains(self) -> tuple[Lattice, ...]:
+        """This grain and the others."""
+        return self, *self.others
+
+    def grain_of(self, sublattice: int) -> tuple[Lattice, int]:
+        """The grain that a sublattice belongs to, and the first sublattice of that grain.
+
+        The sublattices of a grain are numbered after those of the grains before it.
+        """
+        first = 0
+        for grain in self.grains:
+            if sublattice < first + len(grain.cell.columns):
+                return grain, first
+            first += len(grain.cell.columns)
+        raise IndexError(f"sublattice {sublattice}: the lattice has {first}")
+
 
 def find_lattice(image: NDArray[np.float32]) -> Lattice:
-    """Find the lattice of a frame from nothing.
+    """Find the lattice of a frame from nothing, in all its grains.
 
     Parameters
     ----------
@@ -80,16 +104,75 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     """
     if min(image.shape) < 16 or np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
+    first = _first_grain(image)
+    fields = [first.field]
+    while len(fields) < MAX_GRAINS:
+        another = _another_grain(image, fields)
+        if another is None:
+            break
+        fields.append(another)
+    if len(fields) == 1:
+        return first
+    grains = []
+    for field in owned(fields):
+        assert field is not None
+        try:
+            _check_size(image, field)
+            grains.append(_measured(image, field))
+        except NoLatticeError:
+            continue
+    # what is left of a grain where a stronger one was taken off may be none; all of the frame is not
+    if not grains:
+        return first
+    main, *others = sorted(grains, key=lambda grain: -grain.field.covered)
+    field = replace(main.field, others=tuple(other.field for other in others))
+    return replace(main, field=field, others=tuple(others))
+
+
+def _first_grain(image: NDArray[np.float32]) -> Lattice:
     why = NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
     for window in _windows(image.shape):  # type: ignore[arg-type]
         basis = reciprocal_basis(bragg_peaks(image[window]))
         if basis is None:
             continue
         try:
-            return _measure(image, phase_field(image, basis), window)
+            field = phase_field(image, basis)
+            _check(image, field, window)
+            return _measured(image, field)
         except NoLatticeError as error:
             why = error
     raise why
+
+
+def _another_grain(image: NDArray[np.float32], known: list[PhaseField]) -> PhaseField | None:
+    """A grain where those known do not reach, its amplitude as measured."""
+    strength = known[0].strength
+    windows = [
+        (sum(_covered(field, image.shape, window) for field in known), window)  # type: ignore[arg-type]
+        for window in _windows(image.shape)  # type: ignore[arg-type]
+    ]
+    for covered, window in sorted(windows, key=lambda one: one[0]):
+        if covered > 1 - MIN_COVERED_FOUND:
+            break
+        basis = reciprocal_basis(bragg_peaks(image[window]))
+        if basis is None or _is_one_of(known, basis):
+            continue
+        field = phase_field(image, basis)
+        if _is_one_of(known, field.basis):
+            continue
+        of_all = owned([*known, field])[-1]
+        assert of_all is not None
+        try:
+            _check(image, of_all, window)
+        except NoLatticeError:
+            continue
+        if field.strength > MIN_STRENGTH_BESIDE * strength:
+            return field
+    return None
+
+
+def _is_one_of(known: list[PhaseField], basis: NDArray[np.float64]) -> bool:
+    return any(_change(basis, field.basis) < MAX_STRAIN for field in known)
 
 
 def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
@@ -102,6 +185,11 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     image : ndarray of shape (height, width), float32
     known : Lattice
 
+    Returns
+    -------
+    PhaseField
+        Of the grain found first; of the other grains in `PhaseField.others`.
+
     Raises
     ------
     NoLatticeError
@@ -109,28 +197,60 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     """
     if np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant; no lattice found")
+    main = _follow(image, known)
+    if not known.others:
+        return main
+    main, *others = owned([main, *(_follow_beside(image, other) for other in known.others)])
+    assert main is not None
+    return replace(main, others=tuple(others))
+
+
+def _follow(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     field = follow_phase(image, known.field.basis)
     if field.coherence >= MIN_COHERENCE and field.covered >= MIN_COVERED * known.field.covered:
-        change = mean_slope(field)
-        strain = float((np.hypot(*change.T) / np.hypot(*known.field.basis.T)).max())
+        strain = _strain(field, known)
         if strain < SMALL_STRAIN:
             return field
         if strain < MAX_STRAIN:
-            return phase_field(image, known.field.basis + change)
+            return phase_field(image, known.field.basis + mean_slope(field))
     found = reciprocal_basis(bragg_peaks(image))
     if found is None:
         raise NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
     order = np.rint(found @ np.linalg.inv(known.field.basis))
     if abs(round(float(np.linalg.det(order)))) != 1:
         raise NoLatticeError("the lattice is not the one that was learnt")
-    basis = np.asarray(np.linalg.solve(order, found), np.float64)
-    change = np.hypot(*(basis - known.field.basis).T) / np.hypot(*known.field.basis.T)
-    if change.max() > MAX_STRAIN:
-        raise NoLatticeError(f"the lattice changed by {change.max():.1%} from the one that was learnt")
-    field = phase_field(image, basis)
+    change = _change(found, known.field.basis)
+    if change > MAX_STRAIN:
+        raise NoLatticeError(f"the lattice changed by {change:.1%} from the one that was learnt")
+    field = phase_field(image, np.asarray(np.linalg.solve(order, found), np.float64))
     if field.coherence < MIN_COHERENCE:
         raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
     return field
+
+
+def _follow_beside(image: NDArray[np.float32], known: Lattice) -> PhaseField | None:
+    """Another grain in a later frame; None where it is out of view."""
+    field = follow_phase(image, known.field.basis)
+    if field.coherence < MIN_COHERENCE or field.strength < MIN_STRENGTH_BESIDE * known.field.strength:
+        return None
+    strain = _strain(field, known)
+    if strain < SMALL_STRAIN:
+        return field
+    return phase_field(image, known.field.basis + mean_slope(field)) if strain < MAX_STRAIN else None
+
+
+def _strain(field: PhaseField, known: Lattice) -> float:
+    """Largest relative change of a reciprocal vector that the phase shows."""
+    return float((np.hypot(*mean_slope(field).T) / np.hypot(*known.field.basis.T)).max())
+
+
+def _change(basis: NDArray[np.float64], known: NDArray[np.float64]) -> float:
+    """Largest relative difference of two sets of reciprocal vectors, the way of choosing them apart."""
+    order = np.rint(basis @ np.linalg.inv(known))
+    if abs(round(float(np.linalg.det(order)))) != 1:
+        return np.inf
+    difference = np.linalg.solve(order, basis) - known
+    return float((np.hypot(*difference.T) / np.hypot(*known.T)).max())
 
 
 def _windows(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
@@ -163,7 +283,8 @@ def _covered(field: PhaseField, shape: tuple[int, int], window: tuple[slice, sli
     return float((inside > MIN_COVER).mean()) if inside.size else 0.0
 
 
-def _measure(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, slice]) -> Lattice:
+def _check(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, slice]) -> None:
+    """Whether what was found in a window is a lattice."""
     if field.coherence < MIN_COHERENCE or field.strength < MIN_STRENGTH:
         raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
     if _covered(field, image.shape, window) < MIN_COVERED_FOUND:  # type: ignore[arg-type]
@@ -172,11 +293,19 @@ def _measure(image: NDArray[np.float32], field: PhaseField, window: tuple[slice,
         raise NoLatticeError(
             f"a lattice constant of {field.lattice_constant:.0f} px is more than a fifth of the frame; no lattice found"
         )
+    _check_size(image, field)
+
+
+def _check_size(image: NDArray[np.float32], field: PhaseField) -> None:
     if _cells_inside(field) < MIN_CELLS_INSIDE:
         raise NoLatticeError("the lattice is no wider than an edge; no lattice found")
     n_cells = field.covered * image.size * abs(float(np.linalg.det(field.basis)))
     if n_cells < MIN_CELLS:
         raise NoLatticeError(f"only {n_cells:.0f} unit cells in view, {MIN_CELLS} needed; no lattice found")
+
+
+def _measured(image: NDArray[np.float32], field: PhaseField) -> Lattice:
+    """The lattice of a field, its unit cell averaged."""
     cell = unit_cell(image, field)
     if not len(cell.columns):
         raise NoLatticeError("the average unit cell shows no column; no lattice found")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.optimize import least_squares
 
 from latticewatch.lattice._cell import MIN_PROMINENCE_SIGMA, SMOOTHING, UnitCell
@@ -208,7 +207,7 @@ class _CellFit:
             self._square, broad
         )
         waves = np.exp(-2j * np.pi * columns @ self._order.T) * (shape / self._area)
-        return np.concatenate([waves, (self._square == 0)[None]])
+        return np.concatenate([waves, (self._square == 0)[None].astype(np.complex128)])
 
     def _misfit(self, parameters: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
         residual = self._solve(parameters, columns)[1] / self._range
@@ -221,10 +220,10 @@ class _CellFit:
         waves = self._waves(columns, narrow, narrow * ratio, share)
         design = np.concatenate([waves.real, waves.imag], 1)
         target = np.concatenate([self._target.real, self._target.imag])
-        heights = np.linalg.solve(design @ design.T, design @ target)
+        heights = np.asarray(np.linalg.solve(design @ design.T, design @ target), np.float64)
         return heights, heights @ design - target
 
 
 def _gaussian_wave(square: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
     """Fourier transform of a Gaussian of height 1 at squared frequencies."""
-    return 2 * np.pi * sigma**2 * np.exp(-2 * np.pi**2 * sigma**2 * square)
+    return np.asarray(2 * np.pi * sigma**2 * np.exp(-2 * np.pi**2 * sigma**2 * square), np.float64)

@@ -90,7 +90,8 @@ def learn_model(
         flat.image.shape,  # type: ignore[arg-type]
     )
     found, _ = discover(patches, templates, seed, np.stack([zernike.n_, zernike.m_]))
-    numbered, drafts = _number(found, patches, first_class, invariant)
+    grains = np.repeat(np.arange(len(lattice.grains)), [len(g.cell.columns) for g in lattice.grains]).tolist()
+    numbered, drafts = _number(found, patches, grains, first_class, invariant)
     model = Model(
         version,
         lattice,
@@ -110,7 +111,11 @@ def learn_model(
 
 
 def _number(
-    found: tuple[SublatticeModel, ...], patches: Patches, first_class: int, invariant: bool
+    found: tuple[SublatticeModel, ...],
+    patches: Patches,
+    grains: list[int],
+    first_class: int,
+    invariant: bool,
 ) -> tuple[tuple[SublatticeModel, ...], tuple[CatalogueEntry, ...]]:
     """Give every class its number, name and role: hosts first, then defects, then neighbours."""
     blank = np.zeros((0, 0), np.float32)
@@ -125,8 +130,12 @@ def _number(
         )
         return number
 
-    # with orientations set aside, equivalent sublattices share their classes
-    twin = {s: model.group for s, model in enumerate(found) if invariant and model.group != s}
+    # grains of one crystal share their classes; with orientations set aside, equivalent sublattices of one grain do too
+    twin = {
+        s: model.group
+        for s, model in enumerate(found)
+        if model.group != s and (invariant or grains[model.group] != grains[s])
+    }
     for s, model in enumerate(found):
         if s in twin:
             continue
@@ -155,9 +164,8 @@ def _number(
     verdict = _components(models, patches)
     for s, model in enumerate(models):
         host = int(ids[s][0])
-        odd = [
-            add(f"{letter(s)} odd", "neighbour", s, host, None, 0.0) for _ in range(model.oddities.n_classes)
-        ]
+        name = f"{letter(twin.get(s, s))} odd"
+        odd = [add(name, "neighbour", s, host, None, 0.0) for _ in range(model.oddities.n_classes)]
         models[s] = replace(model, odd_ids=np.array(odd, np.int16))
     names = {entry.class_id: entry.name for entry in entries}
     grouped: dict[tuple[int, int], int] = {}
@@ -168,7 +176,9 @@ def _number(
             models[s].neighbour_class[direction, defect] = grouped[kind]
             continue
         offset = None if invariant else found[s].templates.offset[direction]
-        number = add(neighbour_name(s, names[defect], offset), "neighbour", s, int(ids[s][0]), None, 0.0)
+        number = add(
+            neighbour_name(twin.get(s, s), names[defect], offset), "neighbour", s, int(ids[s][0]), None, 0.0
+        )
         models[s].neighbour_class[direction, defect] = grouped[kind] = number
     return tuple(models), tuple(entries)
 
@@ -192,10 +202,13 @@ def _described(
     best = verdict.posterior.argmax(1)
     counts = np.bincount(best, minlength=len(model.classes) + 1)
     defect = np.array([entry.role == "defect" for entry in model.classes] + [True])[best]
+    host_of = np.array([known.class_ids[0] for known in model.sublattices])[patches.sublattice]
     out = []
     for k, entry in enumerate(model.classes):
         members = best == k
-        averaged = least_disturbed(np.flatnonzero(members), defect, patches.index)
+        # sublattices that share a class may see it in other orientations
+        same = members & (patches.sublattice == entry.sublattice)
+        averaged = least_disturbed(np.flatnonzero(same if same.any() else members), defect, patches.index)
         weight, counted, patch = 0, 0, np.zeros((model.patch_px, model.patch_px))
         for number, survey in enumerate(surveys):
             here = averaged[patches.frame[averaged] == number]
@@ -205,11 +218,12 @@ def _described(
                 )
                 weight += len(here)
                 counted += min(len(here), PATCHES_AVERAGED)
-        sites = max(int((patches.sublattice == entry.sublattice).sum()), 1)
+        sites = max(int((host_of == model.sublattices[entry.sublattice].class_ids[0]).sum()), 1)
         separation = entry.separation
         if entry.role == "neighbour" and members.any() and entry.host_class is not None:
             host = best == next(j for j, e in enumerate(model.classes) if e.class_id == entry.host_class)
-            shift = patches.moments[members].mean(0) - patches.moments[host].mean(0) if host.any() else 0.0
+            host &= patches.sublattice == entry.sublattice
+            shift = patches.moments[averaged].mean(0) - patches.moments[host].mean(0) if host.any() else 0.0
             separation = float(np.linalg.norm(shift @ model.sublattices[entry.sublattice].whitening))
         out.append(
             replace(

@@ -109,19 +109,22 @@ class Confirmation:
         if sublattice in self._references:
             return self._references[sublattice]
         model = self._model
-        heights = [known.templates.height for known in model.sublattices]
+        grain, first = model.lattice.grain_of(sublattice)
+        members = model.sublattices[first : first + len(grain.cell.columns)]
+        own = sublattice - first
+        heights = [known.templates.height for known in members]
         columns = material_columns(model.material, heights)
-        names = [letter(s) for s in range(len(heights))] if columns is None else list(map(str, columns))
+        names = [letter(known.group) for known in members] if columns is None else list(map(str, columns))
         halves = [_half(name, None if columns is None else columns[s]) for s, name in enumerate(names)]
-        choices = [substitutions(s, heights, names, halves) for s in range(len(heights))]
+        choices = {first + s: substitutions(s, heights, names, halves) for s in range(len(heights))}
         templates = model.sublattices[sublattice].templates
-        known = library(sublattice, templates, choices, names[sublattice], invariant=model.invariant)
+        known = library(sublattice, templates, choices, names[own], invariant=model.invariant)
         reference = _Reference(
             known,
             known.changes @ templates.moments @ self._without_offset,
-            perfect_patch(model.lattice, sublattice, heights, model.patch_px),
-            None if columns is None else columns[sublattice],
-            heights[sublattice],
+            perfect_patch(grain, own, heights, model.patch_px),
+            None if columns is None else columns[own],
+            heights[own],
             EXPONENT_RANGE if columns is None else signal_exponents(columns, heights),
             float(np.trace(templates.noise)) * self._noise_kept,
         )
@@ -156,7 +159,8 @@ class Confirmation:
         )
         changed = changes != 0
         if changed.any():
-            shapes = columns_at(self._model.lattice, offsets[changed], self._model.patch_px)
+            grain, _ = self._model.lattice.grain_of(entry.sublattice)
+            shapes = columns_at(grain, offsets[changed], self._model.patch_px)
             patch += np.tensordot(changes[changed], shapes, 1)
         return (patch + entry.average.mean() - patch.mean()).astype(np.float32)
 

@@ -118,7 +118,10 @@ def discover(
             results.append(_Round(matched, whitening, score, least))
         if orders is not None:
             group = equivalent_sublattices(
-                [r.matched.mean for r in results], [r.whitening for r in results], orders
+                [r.matched.mean for r in results],
+                [r.whitening for r in results],
+                orders,
+                [t.directions_deg for t in templates],
             )
         mixtures = _grown_together(results, group)
         next_amplitude = np.zeros_like(amplitude)

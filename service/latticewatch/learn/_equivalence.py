@@ -1,6 +1,11 @@
-"""Sublattices that symmetry maps onto each other, like the two of graphene, whose classes are found together."""
+"""Sublattices that symmetry maps onto each other, whose classes are found together.
+
+The two of graphene are, and those of two grains of one crystal.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,15 +13,19 @@ from numpy.typing import NDArray
 from latticewatch.features import mirror_moments, rotate_moments
 
 # Two hosts are the same when an operation of the lattice brings their patches closer than this [sigma of one patch]:
-# then no single patch can tell them apart.
+# then no single patch can tell them apart. Of two grains of one crystal, which the scan lines cut in other directions,
+# it is enough that they are closer than this share of the contrast of a patch.
 SAME_SIGMA = 1.0
-# Rotations and mirrors that occur in plane lattices.
-OPERATIONS_DEG = np.arange(0.0, 360.0, 30.0)
-MIRRORS_DEG = np.arange(0.0, 180.0, 15.0)
+SAME_SHARE = 0.1
+# Rotations that occur in plane lattices; axes of mirrors lie at half of such angles.
+ROTATIONS_DEG = np.arange(0.0, 360.0, 30.0)
 
 
 def equivalent_sublattices(
-    means: list[NDArray[np.float64]], whitenings: list[NDArray[np.float64]], orders: NDArray[np.int64]
+    means: list[NDArray[np.float64]],
+    whitenings: list[NDArray[np.float64]],
+    orders: NDArray[np.int64],
+    directions_deg: Sequence[tuple[float, float]],
 ) -> list[int]:
     """Group sublattices whose hosts differ by a rotation or a mirror only.
 
@@ -27,6 +36,8 @@ def equivalent_sublattices(
     whitenings : list of ndarray of shape (n_moments, rank), float64
     orders : ndarray of shape (2, n_moments), int
         n and m of the moments.
+    directions_deg : sequence of (float, float)
+        Directions of the lattice vectors of each sublattice's grain, counter-clockwise as displayed [degrees].
 
     Returns
     -------
@@ -36,17 +47,19 @@ def equivalent_sublattices(
     n, m = orders
     group: list[int] = []
     for s, mean in enumerate(means):
-        images = np.concatenate(
-            [
-                rotate_moments(np.repeat(mean[None], len(OPERATIONS_DEG), 0), n, m, OPERATIONS_DEG),
-                *[mirror_moments(mean[None], n, m, angle) for angle in MIRRORS_DEG],
-            ]
-        )
-        same = s
+        closest = {}
         for other in sorted(set(group)):
-            distance = np.linalg.norm((images - means[other]) @ whitenings[other], axis=1).min()
-            if distance < SAME_SIGMA:
-                same = other
-                break
-        group.append(same)
+            images = []
+            for direction in directions_deg[other]:
+                turns = direction - directions_deg[s][0] + ROTATIONS_DEG
+                axes = (direction + directions_deg[s][0] + ROTATIONS_DEG) / 2
+                images += [rotate_moments(mean[None], n, m, turns), mirror_moments(mean[None], n, m, axes)]
+            distance = np.linalg.norm((np.concatenate(images) - means[other]) @ whitenings[other], axis=1)
+            limit = SAME_SIGMA
+            if directions_deg[other] != directions_deg[s]:
+                contrast = np.linalg.norm(np.where(n == 0, 0.0, means[other]) @ whitenings[other])
+                limit = max(limit, SAME_SHARE * float(contrast))
+            if distance.min() < limit:
+                closest[other] = float(distance.min()) / limit
+        group.append(min(closest, key=lambda other: closest[other]) if closest else s)
     return group

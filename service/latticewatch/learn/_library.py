@@ -6,7 +6,7 @@ changes the height of one of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,7 +104,7 @@ def _step_name(name: str, step: float) -> str:
 def library(
     sublattice: int,
     templates: SublatticeTemplates,
-    choices: Sequence[Sequence[Substitution]],
+    choices: Mapping[int, Sequence[Substitution]],
     name: str,
     *,
     invariant: bool,
@@ -116,8 +116,8 @@ def library(
     sublattice : int
     templates : SublatticeTemplates
         Of this sublattice.
-    choices : sequence of sequence of Substitution
-        What may stand in the place of the columns of each sublattice.
+    choices : mapping of int to sequence of Substitution
+        What may stand in the place of the columns of each sublattice of the grain.
     name : str
         Of the sublattice's column.
     invariant : bool
@@ -167,9 +167,11 @@ def perfect_patch(
     Parameters
     ----------
     lattice : Lattice
+        One grain.
     sublattice : int
+        Of this grain.
     heights : sequence of float
-        Of the host column of each sublattice.
+        Of the host column of each sublattice of this grain.
     size : int
         Side of the patch [px].
     """

@@ -38,6 +38,8 @@ class SublatticeTemplates:
         Of the patch [px].
     height : float
         Height of the host column, in units of the flattened frame.
+    directions_deg : tuple of float
+        Directions of the two lattice vectors, counter-clockwise from the x axis as displayed [degrees].
     """
 
     neighbour: NDArray[np.int32]
@@ -46,12 +48,13 @@ class SublatticeTemplates:
     noise: NDArray[np.float64]
     radius: float
     height: float
+    directions_deg: tuple[float, float] = (0.0, 90.0)
 
 
 def sublattice_templates(
     lattice: Lattice, scale: float, noise: PixelNoise, zernike: ZernikeMoments
 ) -> tuple[SublatticeTemplates, ...]:
-    """Templates of every sublattice of a lattice.
+    """Templates of every sublattice of a lattice, those of one grain after those of another.
 
     Parameters
     ----------
@@ -62,6 +65,15 @@ def sublattice_templates(
         Pixel noise of the flattened frame.
     zernike : ZernikeMoments
     """
+    found: list[SublatticeTemplates] = []
+    for grain in lattice.grains:
+        found += _of_grain(grain, len(found), scale, noise, zernike)
+    return tuple(found)
+
+
+def _of_grain(
+    lattice: Lattice, first: int, scale: float, noise: PixelNoise, zernike: ZernikeMoments
+) -> list[SublatticeTemplates]:
     size = zernike.patch_size
     axis = np.arange(size, dtype=float) - size // 2
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
@@ -71,6 +83,7 @@ def sublattice_templates(
     span = int(np.ceil(reach / np.abs(np.linalg.det(field.vectors)) * np.hypot(*field.vectors.T).max())) + 1
     shifts = [(i, j) for i in range(-span, span + 1) for j in range(-span, span + 1)]
     perfect = (cell.mean - cell.mean.min()) / scale
+    first_deg, second_deg = np.degrees(np.arctan2(-field.vectors[:, 0], field.vectors[:, 1])).tolist()
 
     found = []
     for index, column in enumerate(cell.columns):
@@ -80,7 +93,7 @@ def sublattice_templates(
                 offset = (place - column + (i, j)) @ field.vectors
                 distance = float(np.hypot(*offset))
                 if 1e-6 < distance <= reach:
-                    neighbours.append((distance, other, i, j, *offset))
+                    neighbours.append((distance, first + other, i, j, *offset))
         neighbours.sort()
         around = np.array(neighbours, float).reshape(-1, 6)
         centres = np.concatenate([np.zeros((1, 2)), around[:, 4:6]])
@@ -95,6 +108,7 @@ def sublattice_templates(
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
                 height=float(profile.height[index]) / scale,
+                directions_deg=(first_deg, second_deg),
             )
         )
-    return tuple(found)
+    return found

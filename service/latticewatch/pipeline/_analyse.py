@@ -20,7 +20,7 @@ from latticewatch.lattice import (
     find_peaks,
     flatten,
     follow_lattice,
-    predict_sites,
+    grain_sites,
 )
 from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.pipeline._picture import as_counts, as_picture
@@ -110,7 +110,8 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
             lattice = find_lattice(image)
             found = lattice.field
             size = patch_size(lattice, settings)
-            sites = predict_sites(found, lattice.cell.columns, image.shape, size / 2)
+            columns = [grain.cell.columns for grain in lattice.grains]
+            sites = grain_sites(found, columns, image.shape, size / 2)  # type: ignore[arg-type]
             _check_fit(sites, size, image.shape)
             clock.lap("lattice")
         else:
@@ -162,9 +163,11 @@ def survey_frame(
         Whether the pixel noise is wanted, as it is for learning.
     """
     clock = clock or _Clock()
-    flat = flatten(image, where, lattice.cell, noise=measure_noise)
+    others = [other.cell for other in lattice.others]
+    flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others)
     clock.lap("background")
-    sites = predict_sites(where, lattice.cell.columns, image.shape, zernike.patch_size / 2)
+    columns = [grain.cell.columns for grain in lattice.grains]
+    sites = grain_sites(where, columns, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
     clock.lap("sites")
     moments = zernike.at(flat.image, sites.position)
     clock.lap("moments")

@@ -12,7 +12,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeMoments
 from latticewatch.lattice import Lattice, Sites, follow_lattice
-from latticewatch.learn import CatalogueEntry, Model, learn_model
+from latticewatch.learn import CatalogueEntry, Model, Survey, learn_model
 from latticewatch.messages import ClassEventData, Role
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
@@ -22,6 +22,8 @@ from latticewatch.track import Observation, Tracked, Tracker
 
 # Frames in a row that show another lattice than the one learnt, after which it is learnt anew.
 LOST_FRAMES = 8
+# Fewer sites of a sublattice than these, in all frames learnt from together, say too little of their host.
+MIN_GRAIN_SITES = 50
 
 
 class Learner:
@@ -168,19 +170,11 @@ class Learner:
         reference = max(self._gathered, key=lambda a: _clarity(a.lattice)).lattice
         assert reference is not None
         zernike = ZernikeMoments(self.settings.n_max, patch_size(reference, self.settings))
-        surveys, used = [], []
-        distinct: list[NDArray[np.float32]] = []
-        for analysis in self._gathered:
-            try:
-                where = follow_lattice(analysis.image, reference)
-            except NoLatticeError:
-                continue
-            used.append(analysis)
-            # a recorded frame that comes again brings the same noise again, which would pass for a class
-            if any(np.array_equal(analysis.image, other) for other in distinct):
-                continue
-            distinct.append(analysis.image)
-            surveys.append(survey_frame(analysis.image, reference, where, zernike, measure_noise=True))
+        surveys, used = self._surveyed(reference, zernike)
+        well_seen = _well_seen(reference, surveys)
+        if len(well_seen.others) < len(reference.others):
+            reference = well_seen
+            surveys, used = self._surveyed(reference, zernike)
         self._gathered = []
         if not surveys:
             return []
@@ -200,6 +194,23 @@ class Learner:
         self._events.append(model_event(model, first.number, f"learnt from {len(surveys)} frames"))
         self._events += [discovered(model, entry.class_id) for entry in model.classes]
         return [self._classified(analyse(a.frame, model, self.settings)) for a in used]
+
+    def _surveyed(self, reference: Lattice, zernike: ZernikeMoments) -> tuple[list[Survey], list[Analysis]]:
+        """Those of the frames gathered that show a lattice, and what they show, each different frame once."""
+        surveys, used = [], []
+        distinct: list[NDArray[np.float32]] = []
+        for analysis in self._gathered:
+            try:
+                where = follow_lattice(analysis.image, reference)
+            except NoLatticeError:
+                continue
+            used.append(analysis)
+            # a recorded frame that comes again brings the same noise again, which would pass for a class
+            if any(np.array_equal(analysis.image, other) for other in distinct):
+                continue
+            distinct.append(analysis.image)
+            surveys.append(survey_frame(analysis.image, reference, where, zernike, measure_noise=True))
+        return surveys, used
 
     def _forget(self, reason: str) -> None:
         had = self.model
@@ -303,6 +314,20 @@ class Learner:
             timings_ms=dict(analysis.timings_ms),
             note=analysis.note,
         )
+
+
+def _well_seen(lattice: Lattice, surveys: list[Survey]) -> Lattice:
+    """The lattice without the further grains of which there are too few sites to learn from."""
+    number = np.zeros(sum(len(grain.cell.columns) for grain in lattice.grains), int)
+    for survey in surveys:
+        number += np.bincount(survey.sites.sublattice, minlength=len(number))
+    kept, first = [], len(lattice.cell.columns)
+    for other in lattice.others:
+        last = first + len(other.cell.columns)
+        if number[first:last].min() >= MIN_GRAIN_SITES:
+            kept.append(other)
+        first = last
+    return replace(lattice, others=tuple(kept))
 
 
 def _clarity(lattice: Lattice | None) -> float:
