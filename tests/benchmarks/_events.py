@@ -97,27 +97,21 @@ def match_events(true: Sequence[Happening], reported: Sequence[Happening], max_d
 
     Notes
     -----
-    In each type and site the earliest true event goes with the earliest report, which matches as many as can be.
+    In each type and site the earliest report goes with the earliest true event that counts, which matches as many as
+    can be, and if there is none with one that does not count.
     """
     waiting: dict[tuple[str, int], list[Happening]] = defaultdict(list)
     for event in sorted(true, key=lambda event: event.frame):
         waiting[event.type, event.site].append(event)
     score = EventScore()
     for report in sorted(reported, key=lambda event: event.frame):
-        here = waiting[report.type, report.site]
-        chosen = next(
-            (
-                event
-                for event in here
-                if event.frame <= report.frame
-                and (not event.counted or report.frame <= event.frame + max_delay)
-            ),
-            None,
-        )
+        here = [event for event in waiting[report.type, report.site] if event.frame <= report.frame]
+        in_time = [event for event in here if event.counted and report.frame <= event.frame + max_delay]
+        chosen = next(iter([*in_time, *(event for event in here if not event.counted)]), None)
         if chosen is None:
             score.false.append(report)
             continue
-        here.remove(chosen)
+        waiting[report.type, report.site].remove(chosen)
         if chosen.counted:
             score.found.append(chosen)
             score.delays.append(report.frame - chosen.frame)

@@ -113,8 +113,8 @@ def test_a_change_is_found_as_by_the_likeliest_moment_of_change(rng):
         naive[(odds > 1) & (naive < 0)] = frame
         found = sites(value)[:, 1] > 0.5
         first[found & (first < 0)] = frame
-    assert (first >= 0).mean() > 0.99
-    assert (np.abs(first - naive) <= 1).mean() > 0.95
+    assert (first >= 0).mean() > 0.98
+    assert (np.abs(first - naive) <= 1).mean() > 0.9
 
 
 def test_false_changes_are_no_more_frequent_than_their_chance(rng):
@@ -140,7 +140,7 @@ def test_deviations_that_repeat_are_no_change(rng, separation):
     # Those that deviate most are not among the intact ones.
     assert sites.evidence.repeatability == pytest.approx(0.4, abs=0.08)
     wrong = posterior[:, 0] < 0.5
-    assert wrong.mean() < 0.01
+    assert wrong.mean() < 0.02
     state[:] = 1
     for _ in range(12):
         posterior = sites(frame_of(rng, state, separation, deviation, 0.4))

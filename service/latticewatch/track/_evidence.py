@@ -124,6 +124,14 @@ class Evidence:
         self._states = states
         return posterior
 
+    def prior(self, sublattice: int, state: int) -> float:
+        """Prior of a state on a sublattice."""
+        return float(self._state_priors(sublattice)[state])
+
+    def _state_priors(self, sublattice: int) -> NDArray[np.float64]:
+        assert self._prior is not None
+        return self.states.priors(self._prior[sublattice + 1 : sublattice + 2])[0]
+
     def expected_defects(self, sublattice: NDArray[np.int16]) -> float:
         """How many defects the priors let expect on these sites."""
         assert self._prior is not None
@@ -153,13 +161,29 @@ class Evidence:
         assert self._prior is not None
         with np.errstate(divide="ignore"):
             log_prior = np.log(self.states.priors(self._prior))
-        count = self._means[..., -1:]
-        repeated = self.repeatability
+        row = sublattice.astype(np.int64) + 1
+        value = _segments.evidence_of(alone, row, self.states.of_column, log_prior)
         self._moments *= FADE
         self._means *= FADE
+        _segments.gather(
+            value,
+            row,
+            index,
+            gap,
+            log_prior,
+            self.repeatability,
+            tracks.base,
+            tracks.run,
+            tracks.run_frames,
+            tracks.last,
+            self._moments,
+            self._means,
+        )
+        count, repeated = self._means[..., -1:], self.repeatability
         _segments.step(
+            value,
             alone,
-            sublattice.astype(np.int64) + 1,
+            row,
             index,
             gap,
             self.states.of_column,
@@ -178,17 +202,16 @@ class Evidence:
             tracks.excess,
             tracks.recent_frames,
             tracks.last,
-            self._moments,
-            self._means,
         )
 
     def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
         """Take a change of one track for certain: from here on it is what the last frames said."""
-        belief = np.full(self.states.n, (1 - certainty) / (self.states.n - 1))
-        belief[state] = certainty
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(self._state_priors(int(tracks.sublattice[row])))
         _segments.begin(
             row,
-            belief,
+            state,
+            log_prior,
             self.repeatability,
             tracks.base,
             tracks.run,
@@ -197,6 +220,8 @@ class Evidence:
             tracks.excess,
             tracks.recent_frames,
         )
+        belief = np.full(self.states.n, (1 - certainty) / (self.states.n - 1))
+        belief[state] = certainty
         columns = self.states.of_column
         share = tracks.posterior[row].astype(float)
         for s in range(self.states.n):

@@ -9,8 +9,9 @@ from latticewatch.track._states import FLOOR, NO_DEFECT
 
 # A site whose second most probable state is this many nats behind is settled, and a change can be told from doubt.
 SETTLED = 4.6
-# Probability of a change from which the past is forgotten.
+# Probability of a change from which the past is forgotten, and the lead of the new state then [nats].
 COMMIT = 0.999
+SURE = 7.0
 # Nothing below this probability is told apart from nothing.
 NEGLIGIBLE = -16.0
 HIGHEST = 80.0
@@ -26,7 +27,87 @@ def independent_frames(frames, repeatability):
 
 
 @njit(cache=True, nogil=True)
+def evidence_of(alone, row, state, log_prior):
+    """Log-likelihood of each state, the best of a site being 0.
+
+    Parameters
+    ----------
+    alone : ndarray of shape (n, n_classes), float32
+        Posterior of each site by one frame alone; all zero where it says nothing.
+    row : ndarray of shape (n,), int64
+        Row of the priors.
+    state : ndarray of shape (n_classes,), int64
+        State of each class.
+    log_prior : ndarray of shape (n_rows, n_states), float64
+        Of the states; -inf where a sublattice cannot have one.
+
+    Returns
+    -------
+    ndarray of shape (n, n_states), float32
+        NaN where the frame says nothing about a site.
+    """
+    n, classes = alone.shape
+    states = log_prior.shape[1]
+    value = np.zeros((n, states), np.float32)
+    for i in range(n):
+        here, mine = log_prior[row[i]], value[i]
+        for k in range(classes):
+            mine[state[k]] += alone[i, k]
+        peak = np.float32(-np.inf)
+        for s in range(states):
+            mine[s] = np.log(mine[s]) - here[s] if mine[s] > 0.0 and here[s] > -np.inf else -np.inf
+            peak = max(peak, mine[s])
+        for s in range(states):
+            mine[s] = max(mine[s] - peak, FLOOR) if peak > -np.inf else np.nan
+    return value
+
+
+@njit(cache=True, nogil=True)
+def gather(value, row, index, gap, log_prior, repeatability, base, run, run_frames, last, moments, means):
+    """Sums from which it is learnt how sites of a state look, and how their noise repeats.
+
+    Parameters
+    ----------
+    value : ndarray of shape (n, n_states), float32
+        Of `evidence_of`.
+    row, index, gap : ndarray of shape (n,), int64
+        Row of the priors, track, and frames since the site was last seen.
+    base, run, run_frames, last
+        Columns of the map.
+    moments : ndarray of shape (n_rows, n_states, 6), float64
+        Sums over intact sites, for the repeatability: n, a, b, aa, bb, ab.
+    means : ndarray of shape (n_rows, n_states, n_states + 1), float64
+        Sums of log p(frame | state) - log p(frame | own state), and last how many sites they are of.
+    """
+    n, states = value.shape
+    for i in range(n):
+        t = index[i]
+        if run_frames[t] == 0 or np.isnan(value[i, 0]):
+            continue
+        own, lead = _leader(
+            base[t], run[t], independent_frames(run_frames[t], repeatability), log_prior[row[i]]
+        )
+        if lead < SETTLED:
+            continue
+        for s in range(states):
+            means[row[i], own, s] += value[i, s] - value[i, own]
+        means[row[i], own, states] += 1.0
+        if own != NO_DEFECT or gap[i] != 1:
+            continue
+        for s in range(1, states - 1):
+            now, then = value[i, s] - value[i, own], last[t, s] - last[t, own]
+            sums = moments[row[i], s]
+            sums[0] += 1.0
+            sums[1] += now
+            sums[2] += then
+            sums[3] += now * now
+            sums[4] += then * then
+            sums[5] += now * then
+
+
+@njit(cache=True, nogil=True)
 def step(
+    value,
     alone,
     row,
     index,
@@ -47,27 +128,15 @@ def step(
     excess,
     recent_frames,
     last,
-    moments,
-    means,
 ):
     """Take in one frame.
 
     Parameters
     ----------
-    alone : ndarray of shape (n, n_classes), float32
-        Posterior of each site by this frame alone; all zero where it says nothing.
-    row : ndarray of shape (n,), int64
-        Row of the priors.
-    index : ndarray of shape (n,), int64
-        Track of each site.
-    gap : ndarray of shape (n,), int64
-        Frames since the site was last seen.
-    state : ndarray of shape (n_classes,), int64
-        State of each class.
+    value, alone, row, index, gap, state, log_prior
+        As above.
     prior : ndarray of shape (n_rows, n_classes), float32
         Of the classes; 0 where a sublattice cannot have one.
-    log_prior : ndarray of shape (n_rows, n_states), float64
-        Of the states; -inf where a sublattice cannot have a state.
     typical : ndarray of shape (n_rows, n_states, n_states), float64
         Mean of log p(frame | state) - log p(frame | own state) over sites of a state.
     known : ndarray of shape (n_rows, n_states), bool
@@ -76,95 +145,91 @@ def step(
         Chance that a site changes in a frame, share of the variance that repeats, frames averaged at most.
     posterior, base, run, run_frames, recent, excess, recent_frames, last
         Columns of the map, which are updated.
-    moments : ndarray of shape (n_rows, n_states, 6), float64
-        Sums over intact sites, for the repeatability: n, a, b, aa, bb, ab.
-    means : ndarray of shape (n_rows, n_states, n_states + 1), float64
-        Sums for ``typical``, and last how many sites they are of.
     """
-    n, classes = alone.shape
-    states = log_prior.shape[1]
-    value = np.empty(states, np.float64)
-    whole = np.empty(states, np.float64)
+    n, states = value.shape
     gained = np.empty(states, np.float64)
-    belief = np.empty(states, np.float64)
+    belief, later = np.empty(states, np.float64), np.empty(states, np.float64)
     for i in range(n):
-        t, here = index[i], log_prior[row[i]]
-        value[:] = 0.0
-        for k in range(classes):
-            value[state[k]] += alone[i, k]
-        peak = -np.inf
-        for s in range(states):
-            if value[s] > 0.0 and here[s] > -np.inf:
-                value[s] = np.log(value[s]) - here[s]
-                peak = max(peak, value[s])
-            else:
-                value[s] = -np.inf
-        if peak == -np.inf:
+        t, here, now = index[i], log_prior[row[i]], value[i]
+        if np.isnan(now[0]):
             continue
-        for s in range(states):
-            value[s] = max(value[s] - peak, FLOOR)
         if run_frames[t] == 0:
             for s in range(states):
-                run[t, s] = value[s]
+                run[t, s] = now[s]
                 if np.isnan(base[t, s]):
                     base[t, s] = here[s]
             run_frames[t] = 1
             _believe(base[t], run[t], 1.0, here, belief)
         else:
             frames = independent_frames(run_frames[t], repeatability)
-            own, lead = _leader(base[t], run[t], frames, here, whole)
-            if lead > SETTLED:
-                _gather(value, last[t], row[i], own, gap[i], moments, means)
+            own, _ = _leader(base[t], run[t], frames, here)
             best = own
-            if lead > SETTLED:
-                # What a site always showed is no change: its own deviation from its kind is taken off.
-                share = repeatability * frames if known[row[i], own] else 0.0
-                for s in range(states):
+            # What a site always showed is no change: its own deviation from its kind is taken off.
+            share = repeatability * frames if known[row[i], own] else 0.0
+            gained[own] = 0.0
+            for s in range(states):
+                if s == own or here[s] == -np.inf:
                     gained[s] = 0.0
-                    if here[s] > -np.inf and s != own:
-                        deviation = share * (run[t, s] - run[t, own] - typical[row[i], own, s])
-                        more = excess[t, s] + value[s] - value[own] - deviation
-                        gained[s] = min(max(more, 0.0), HIGHEST)
-                        if gained[s] > gained[best]:
-                            best = s
+                    continue
+                deviation = share * (run[t, s] - run[t, own] - typical[row[i], own, s])
+                more = excess[t, s] + now[s] - now[own] - deviation
+                gained[s] = min(max(more, 0.0), HIGHEST)
+                if gained[s] > gained[best]:
+                    best = s
             if best != own and recent_frames[t] < window:
                 if excess[t, best] == 0.0:
                     # What now seems to have come begins with this frame: those before it are of what was.
                     _absorb(t, window, run, run_frames, recent, recent_frames)
                 recent_frames[t] += 1
                 for s in range(states):
-                    recent[t, s] += value[s]
+                    recent[t, s] += now[s]
                     excess[t, s] = gained[s]
-                _doubt(own, excess[t], here, change * gap[i], belief)
-                if 1.0 - belief[own] > COMMIT:
+                # Frames that repeat look the same whatever a site always was; others may tell that it was so all along.
+                _believe(base[t], run[t], frames, here, belief)
+                stayed = 0.0
+                for s in range(states):
+                    stayed += belief[s] * np.exp((1.0 - share) * excess[t, s])
+                _doubt(own, excess[t], here, change * gap[i] / stayed, belief)
+                changed = 1.0 - belief[own]
+                if changed > COMMIT:
+                    begin(t, best, here, repeatability, base, run, run_frames, recent, excess, recent_frames)
                     belief[own] = 0.0
-                    begin(t, belief, repeatability, base, run, run_frames, recent, excess, recent_frames)
+                else:
+                    total = run_frames[t] + recent_frames[t]
+                    for s in range(states):
+                        gained[s] = (run_frames[t] * run[t, s] + recent[t, s]) / total
+                        later[s] = belief[s] if s != own else 0.0
+                    _believe(base[t], gained, independent_frames(total, repeatability), here, belief)
+                    for s in range(states):
+                        belief[s] = (1.0 - changed) * belief[s] + later[s]
             else:
                 recent_frames[t] += 1
                 for s in range(states):
-                    recent[t, s] += value[s]
+                    recent[t, s] += now[s]
                     excess[t, s] = 0.0
                 _absorb(t, window, run, run_frames, recent, recent_frames)
                 _believe(base[t], run[t], independent_frames(run_frames[t], repeatability), here, belief)
         for s in range(states):
-            last[t, s] = value[s]
+            last[t, s] = now[s]
         _share(belief, alone[i], prior[row[i]], state, posterior[t])
 
 
 @njit(cache=True, nogil=True)
-def begin(t, belief, repeatability, base, run, run_frames, recent, excess, recent_frames):
-    """Forget what a track was before the frames that spoke for a change, and believe what is given."""
-    frames = max(recent_frames[t], 1)
-    weight = independent_frames(frames, repeatability)
-    total = belief.sum()
-    for s in range(len(belief)):
-        belief[s] /= total
-        run[t, s] = recent[t, s] / frames
-        recent[t, s] = 0.0
+def begin(t, state, here, repeatability, base, run, run_frames, recent, excess, recent_frames):
+    """Forget what a track was before the last few frames: by these, and from now on by its prior, it is in a state."""
+    states = run.shape[1]
+    if recent_frames[t] > 0:
+        run_frames[t] = 0
+        _absorb(t, recent_frames[t], run, run_frames, recent, recent_frames)
+    second = -np.inf
+    frames = independent_frames(max(run_frames[t], 1), repeatability)
+    for s in range(states):
+        base[t, s] = max(here[s], FLOOR)
         excess[t, s] = 0.0
-        base[t, s] = max(np.log(max(belief[s], 1e-12)), NEGLIGIBLE) - weight * run[t, s]
-    run_frames[t] = frames
-    recent_frames[t] = 0
+        if s != state and here[s] > -np.inf:
+            second = max(second, base[t, s] + frames * run[t, s])
+    lead = base[t, state] + frames * run[t, state] - second
+    base[t, state] += max(0.0, SURE - lead)
 
 
 @njit(cache=True, nogil=True)
@@ -182,17 +247,17 @@ def _absorb(t, window, run, run_frames, recent, recent_frames):
 
 
 @njit(cache=True, nogil=True)
-def _leader(base, run, frames, here, whole):
+def _leader(base, run, frames, here):
     """The most probable state, and how far it is ahead [nats]."""
     best, second, own = -np.inf, -np.inf, 0
     for s in range(len(here)):
         if here[s] == -np.inf:
             continue
-        whole[s] = base[s] + frames * run[s]
-        if whole[s] > best:
-            second, best, own = best, whole[s], s
-        elif whole[s] > second:
-            second = whole[s]
+        whole = base[s] + frames * run[s]
+        if whole > best:
+            second, best, own = best, whole, s
+        elif whole > second:
+            second = whole
     return own, best - second
 
 
@@ -223,25 +288,6 @@ def _doubt(own, excess, here, change, belief):
     belief[own] = 1.0
     for s in range(len(here)):
         belief[s] /= total
-
-
-@njit(cache=True, nogil=True)
-def _gather(value, before, row, own, gap, moments, means):
-    """Sums from which it is learnt how sites of a state look, and how their noise repeats."""
-    states = len(value)
-    for s in range(states):
-        means[row, own, s] += value[s] - value[own]
-    means[row, own, states] += 1.0
-    if own != NO_DEFECT or gap != 1:
-        return
-    for s in range(1, states - 1):
-        now, then = value[s] - value[own], before[s] - before[own]
-        moments[row, s, 0] += 1.0
-        moments[row, s, 1] += now
-        moments[row, s, 2] += then
-        moments[row, s, 3] += now * now
-        moments[row, s, 4] += then * then
-        moments[row, s, 5] += now * then
 
 
 @njit(cache=True, nogil=True)

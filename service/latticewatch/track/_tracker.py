@@ -37,7 +37,7 @@ class Tracker:
         Changes of sites in view that are reported by mistake, at most and in the mean, at the rate of the frames and
         the number of sites that there are. A lower rate makes real changes wait longer: each factor of 10 takes 2.3
         nats more of evidence, which a defect at d′ = 5 brings within a fifth of a frame. To these the first frames of
-        a site add what a calibrated classifier does: of the defects reported at 0.995, one in two hundred is taken back.
+        a site add what a calibrated classifier does: of those reported at 0.995, one in two hundred is taken back.
     appear_above, disappear_below, reclassify_above : float
         Probabilities beyond which a defect is reported to have appeared, disappeared, and changed its class. The gap
         between the first two is what a site has to cross to be reported again.
@@ -72,7 +72,7 @@ class Tracker:
         appear_above: float = 0.995,
         disappear_below: float = 0.005,
         reclassify_above: float = 0.99,
-        hold_frames: int = 2,
+        hold_frames: int = 3,
         miss_probability: float = 0.3,
         memory_frames: int = 600,
         max_tracks: int = 50_000,
@@ -162,7 +162,8 @@ class Tracker:
         if self._is_blind(observation):
             return self._verdict(observation, posterior)
         role = np.array(observation.roles)
-        notable = np.isin(role, ("defect", "neighbour")).astype(np.float32)
+        # A neighbour tells nothing that the defect beside it does not.
+        notable = (role == "defect").astype(np.float32)
         points = Points.of(position, sublattice, posterior @ notable > 0.5, observation.vectors)
         tracks, grid, jump = self._places.place(points, observation)
         index = self._link(points, tracks, grid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +43,7 @@ class Hysteresis:
     appear_above: float = 0.995
     disappear_below: float = 0.005
     reclassify_above: float = 0.99
-    hold_frames: int = 2
+    hold_frames: int = 3
     miss_probability: float = 0.3
 
 
@@ -104,6 +103,7 @@ class _Update:
     ) -> None:
         self.tracks, self.scene, self.rule, self.row = tracks, scene, rule, row
         self.site = scene.site[row]
+        self.used = np.zeros(len(self.row), bool)
         self._hop_together(evidence)
         self.posterior = tracks.posterior[self.row]
         self.announced = tracks.announced[self.row]
@@ -114,38 +114,43 @@ class _Update:
         self.class_probability = np.take_along_axis(self.posterior, best[:, None], axis=1)[:, 0]
         # What is unknown may be the defect, changed or covered: it is no evidence that it has gone.
         self.presence = (self.probability + self.posterior[:, scene.unknown].sum(axis=1)) * self._found()
-        self.used = np.zeros(len(self.row), bool)
         self.found: list[Transition] = []
 
     def _hop_together(self, evidence: Evidence) -> None:
-        """Settle hops that both ends speak for, though neither would be enough alone.
+        """Settle hops that both ends speak for, though neither might be enough alone.
 
-        That a defect goes to one of six sites beside it has the chance ε / 6, while that it goes and another one
-        happens to come has ε² × prior; so the sum of what the two ends say decides.
+        With o the odds of a site alone that a defect has gone from here (ε a) or has come there (ε π b, π its prior), a
+        and b being what the frames say: that it hopped to one of six sites has the odds ε a b / 6 against that
+        nothing happened, which is o o′ / (6 ε π), and o or o′ are those of one of the two alone.
         """
-        tracks, columns = self.tracks, evidence.states.of_column
-        seen = self.site >= 0
+        tracks, columns, change = self.tracks, evidence.states.of_column, evidence.change
+        announced, seen = tracks.announced[self.row] >= 0, self.site >= 0
+        posterior = tracks.posterior[self.row]
+        # What a site was before must be known: the doubts of its first frames are no change.
         stirred = tracks.recent_frames[self.row] > 0
-        leaving = np.flatnonzero(seen & stirred & (tracks.announced[self.row] >= 0))
-        coming = np.flatnonzero(seen & stirred & (tracks.announced[self.row] < 0))
-        enough = math.log(HOP_SITES / evidence.change / (1 / self.rule.appear_above - 1))
-        for i in leaving.tolist():
-            here = self.row[i]
-            column = int((tracks.class_ids == tracks.announced[here]).argmax())
-            if not tracks.excess[here, NO_DEFECT] > 0 or not len(coming):
+        changed = ~stirred & (tracks.run_frames[self.row] < tracks.frames[self.row])
+        gone = _odds(posterior[:, columns == NO_DEFECT].sum(axis=1)) * changed
+        gone[stirred] = change * np.exp(tracks.excess[self.row[stirred], NO_DEFECT])
+        coming = np.flatnonzero(~announced & seen & (stirred | changed))
+        for i in np.flatnonzero(announced & seen & (gone > change)).tolist():
+            column = int((tracks.class_ids == tracks.announced[self.row[i]]).argmax())
+            near = self._near(i, coming)
+            near = near[tracks.sublattice[self.row[near]] == tracks.sublattice[self.row[i]]]
+            if not len(near):
                 continue
             state = int(columns[column])
-            there = self.row[coming]
-            near = np.hypot(*(tracks.position[there] - tracks.position[here]).T) < HOP_REACH * tracks.spacing
-            near &= tracks.sublattice[there] == tracks.sublattice[here]
-            if not near.any():
-                continue
-            said = np.where(near, tracks.excess[there, state], -np.inf)
-            best = int(said.argmax())
-            if said[best] > 0 and said[best] + tracks.excess[here, NO_DEFECT] > enough:
-                evidence.settle(tracks, int(here), NO_DEFECT, HOP_CERTAINTY)
-                evidence.settle(tracks, int(there[best]), state, HOP_CERTAINTY)
-                coming = np.delete(coming, best)
+            prior = evidence.prior(int(tracks.sublattice[self.row[i]]), state)
+            come = np.where(
+                stirred[near],
+                change * prior * np.exp(tracks.excess[self.row[near], state]),
+                _odds(posterior[near, column]),
+            )
+            best = int(come.argmax())
+            hop = gone[i] * come[best] / (HOP_SITES * change * prior)
+            if hop / (1 + gone[i] + come[best]) > _odds(self.rule.appear_above):
+                evidence.settle(tracks, int(self.row[i]), NO_DEFECT, HOP_CERTAINTY)
+                evidence.settle(tracks, int(self.row[near[best]]), state, HOP_CERTAINTY)
+                coming = coming[coming != near[best]]
 
     def run(self) -> tuple[Transition, ...]:
         """Find them all."""
@@ -155,7 +160,8 @@ class _Update:
         leaving = announced & (self.presence < rule.disappear_below)
         changed = announced & ~leaving & (self.site >= 0) & (self.class_id != self.announced)
         changed &= self.class_probability > rule.reclassify_above
-        self.sources = np.flatnonzero(announced & (self.presence < rule.appear_above) & ~changed)
+        stirred = self.tracks.recent_frames[self.row] > 0
+        self.sources = np.flatnonzero(announced & (stirred | (self.presence < rule.appear_above)) & ~changed)
         self.targets = np.flatnonzero(~announced & (self.probability > rule.disappear_below))
         for i in np.flatnonzero(changed).tolist():
             self._announce("defect.reclassified", i, int(self.class_id[i]), previous=int(self.announced[i]))
@@ -260,3 +266,8 @@ class _Update:
         """Note where the evidence agrees with what is announced."""
         own = np.where(self.tracks.class_ids == self.announced[:, None], self.posterior, 0.0).sum(axis=1)
         self.tracks.settled[self.row[announced & (own > 0.5) & (self.site >= 0)]] = self.scene.now
+
+
+def _odds(probability):
+    """Odds of a probability, or of each of several; those of what is as good as certain are bounded."""
+    return probability / np.maximum(1 - probability, 1e-9)
