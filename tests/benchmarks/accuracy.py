@@ -2,7 +2,8 @@
 
 ``python tests/benchmarks/accuracy.py [--doses 2e4,1e5] [--seeds 0,1] [--contamination 0.2] [--quick] [--json]``
 prints a row for each scene, dose and seed: one frame, default settings, nothing told about the material.
-``--embeddings`` prints instead how well layouts of the same whitened moments separate the species.
+``--soft 0.5`` makes the probe softer, by a Gaussian of so many angstrom. ``--embeddings`` prints instead how well layouts
+of the same whitened moments separate the species.
 
 The scenes and the tools that make and score the frames are not part of this project: ``--scenes`` and ``--tools``, or
 the folder in ``LATTICEWATCH_TEST_DATA``. Nothing is asserted; seconds are those of a machine that may be busy.
@@ -26,6 +27,7 @@ import numpy as np
 from _ideal import Detector, Ideal, observe, scene_templates
 from _layouts import compare_layouts
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import KDTree
 from threadpoolctl import threadpool_limits
 
@@ -113,6 +115,12 @@ def load_scene(path: Path) -> dict[str, NDArray[Any]]:
         return {key: archive[key] for key in archive.files}
 
 
+def softened(truth: dict[str, NDArray[Any]], sigma_angstrom: float) -> dict[str, NDArray[Any]]:
+    """The scene as a softer probe shows it: convolved with a Gaussian of this standard deviation [Å]."""
+    sigma = sigma_angstrom / (10 * float(truth["pixel_size_nm"]))
+    return truth | {"image": ndimage.gaussian_filter(truth["image"].astype(np.float64), sigma, mode="wrap")}
+
+
 def measure(
     scene: str, truth: dict[str, NDArray[Any]], dose: float, seed: int, contamination: float, tools: Path
 ) -> Measured:
@@ -141,7 +149,7 @@ def measure(
 def measurements(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows of the table, as they are measured."""
     for scene in arguments.scene:
-        truth = load_scene(arguments.scenes / f"{scene}.npz")
+        truth = softened(load_scene(arguments.scenes / f"{scene}.npz"), arguments.soft)
         templates = scene_templates(truth)
         fraction = float(truth["image"].mean() * truth["electrons_fraction"])
         for dose in arguments.doses:
@@ -158,7 +166,7 @@ def measurements(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def layouts(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Rows of the comparison of layouts, as they are measured."""
     for scene in arguments.scene:
-        truth = load_scene(arguments.scenes / f"{scene}.npz")
+        truth = softened(load_scene(arguments.scenes / f"{scene}.npz"), arguments.soft)
         for dose in arguments.doses:
             for seed in arguments.seeds:
                 measured = measure(scene, truth, dose, seed, arguments.contamination, arguments.tools)
@@ -252,6 +260,7 @@ def main() -> None:
     parser.add_argument("--doses", type=_numbers, help=f"electrons per Å² and frame, default {DOSES}")
     parser.add_argument("--seeds", type=lambda text: [int(s) for s in text.split(",")], default=[0])
     parser.add_argument("--contamination", type=float, default=0.2, help="of the mean intensity, default 0.2")
+    parser.add_argument("--soft", type=float, default=0.0, help="width added to the probe [Å], default 0")
     parser.add_argument("--embeddings", action="store_true", help="compare layouts of the moments")
     parser.add_argument("--quick", action="store_true", help=f"doses {QUICK_DOSES} only")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
