@@ -2,8 +2,8 @@
 
 ``python tests/benchmarks/accuracy.py [--doses 2e4,1e5] [--seeds 0,1] [--contamination 0.2] [--quick] [--json]``
 prints a row for each scene, dose and seed: one frame, default settings, nothing told about the material.
-``--soft 0.5`` makes the probe softer, by a Gaussian of so many angstrom. ``--embeddings`` prints instead how well layouts
-of the same whitened moments separate the species.
+``--soft 0.5`` makes the probe softer, by a Gaussian of so many angstrom. ``--embeddings`` prints instead how well
+layouts of the same whitened moments separate the species.
 
 The scenes and the tools that make and score the frames are not part of this project: ``--scenes`` and ``--tools``, or
 the folder in ``LATTICEWATCH_TEST_DATA``. Nothing is asserted; seconds are those of a machine that may be busy.
