@@ -124,9 +124,10 @@ class Engine:
         else:
             self.state = replace(self.state, starting="starting")
         threads = settings.analysis.threads
-        # With one frame being folded and one waiting for room, the pool is busy, and no frame grows old.
+        # As many as the pool is wide: with fewer it idles while a frame takes longer than others, with more frames only
+        # grow old. Measured at 20 ms to analyse and 8 ms to fold, each by ± 40 %: 83, 94, 96 frames/s for 1, 2, 3.
         self._work: queue.Queue[_Analysed | _Edit | SeriesStarted | SeriesEnded | Gap | None] = queue.Queue(
-            max(1, threads - 1)
+            threads
         )
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="analyse")
         self._series = OpenSeries(settings.ingest.stall_after_s)
