@@ -143,10 +143,10 @@ def test_no_more_frames_are_taken_than_the_threads_can_hold(tmp_path):
     engine, source = run(tmp_path, frames(20), analyse, threads=2)
     assert started.acquire(timeout=PATIENCE_S)
     assert started.acquire(timeout=PATIENCE_S)
-    # Two in the threads, and one that waits for room.
-    until(engine, lambda: len(source.items) == 17)
+    # Two in the threads, one behind them, and one that waits for room in the queue.
+    until(engine, lambda: len(source.items) == 16)
     assert not started.acquire(timeout=0.1)
-    assert len(source.items) == 17
+    assert len(source.items) == 16
     release.set()
     until(engine, lambda: len(source.finished) == 20)
     engine.close()
