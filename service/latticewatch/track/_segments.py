@@ -200,6 +200,10 @@ def step(
                         gained[s] = (run_frames[t] * run[t, s] + recent[t, s]) / total
                         later[s] = belief[s] if s != own else 0.0
                     _believe(base[t], gained, independent_frames(total, repeatability), here, belief)
+                    if changed < 0.5 and belief.argmax() != own:
+                        # It is something else, and has been all along.
+                        _absorb(t, window, run, run_frames, recent, recent_frames)
+                        excess[t, :] = 0.0
                     for s in range(states):
                         belief[s] = (1.0 - changed) * belief[s] + later[s]
             else:
