@@ -160,7 +160,7 @@ def _spread(
     block: int,
 ) -> float:
     """Robust standard deviation of the residual, from a thinned sample."""
-    step = max(1, int(np.sqrt(image.size / 10_000)))
+    step = max(1, int(np.sqrt(image.size / 4_000)))
     rows, cols = np.arange(0, image.shape[0], step) // block, np.arange(0, image.shape[1], step) // block
     residual = image[::step, ::step] - gain * perfect[::step, ::step] - offset[rows][:, cols]
     return 1.4826 * float(np.median(np.abs(residual - np.median(residual)))) or float(np.inf)
@@ -226,10 +226,10 @@ def _subtract(image, offset, block, factor):  # pragma: no cover - compiled
     n_rows, n_cols = offset.shape
     # spread over the columns once; the rows of pixels in between are then sums of two rows
     wide = np.empty((n_rows, width), np.float32)
-    for c in range(width):
-        j, f = _between(c, block, n_cols)
-        right = min(j + 1, n_cols - 1)
-        for i in range(n_rows):
+    for i in range(n_rows):
+        for c in range(width):
+            j, f = _between(c, block, n_cols)
+            right = min(j + 1, n_cols - 1)
             wide[i, c] = factor * (offset[i, j] + f * (offset[i, right] - offset[i, j]))
     out = np.empty((height, width), np.float32)
     for r in range(height):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -204,7 +205,7 @@ def unfold_cell(
         Side of the blocks whose means are wanted [px].
     """
     if block > 1:
-        cell = _mean_over_block(cell, field.basis, block)
+        cell = _mean_over_block(cell.tobytes(), cell.shape, tuple(field.basis.ravel().tolist()), block)
     # one more row and column spare the kernel the wrap
     padded = np.pad(cell, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
     # coordinates in blocks, from the middle of the first one
@@ -215,11 +216,13 @@ def unfold_cell(
     return _unfold(padded, field.basis * block, first, second, origin, step, shape[0], shape[1])
 
 
+@lru_cache(maxsize=16)
 def _mean_over_block(
-    cell: NDArray[np.float64], basis: NDArray[np.float64], block: int
+    values: bytes, shape: tuple[int, int], waves: tuple[float, ...], block: int
 ) -> NDArray[np.float64]:
-    """Mean of a cell over a square block of pixels around each of its points."""
-    n1, n2 = cell.shape
+    """Mean of a cell over a square block of pixels around each of its points; the same for every frame of a stream."""
+    cell, basis = np.frombuffer(values).reshape(shape), np.reshape(waves, (2, 2))
+    n1, n2 = shape
     h, k = np.fft.fftfreq(n1, 1 / n1)[:, None], np.fft.rfftfreq(n2, 1 / n2)
     kept = np.ones((n1, len(k)))
     for axis in range(2):
@@ -227,7 +230,7 @@ def _mean_over_block(
         sine = block * np.sin(half)
         # a wave of whole turns to a pixel is constant
         kept *= np.divide(np.sin(block * half), sine, out=np.ones_like(kept), where=np.abs(sine) > 1e-9)
-    return np.fft.irfft2(np.fft.rfft2(cell) * kept, s=cell.shape)
+    return np.fft.irfft2(np.fft.rfft2(cell) * kept, s=shape)
 
 
 @njit(cache=True, nogil=True)

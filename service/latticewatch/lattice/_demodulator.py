@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.lattice._rows import FAST, add_rows, dot, pool
+from latticewatch.lattice._rows import FAST, add_rows, add_waves, pool
 
 # Low-pass of the demodulated image, standard deviation in lattice constants: some thirty cells share their phase.
 SMOOTHING_CELLS = 1.5
@@ -38,8 +38,8 @@ class Demodulator:
         Where the nodes are [px].
     block : int
         Side of the blocks [px].
-    down, across : ndarray of shape (2 * n_waves + 2, height) and (…, width), float32
-        Cosine and sine of the wave along each axis, of a constant first.
+    down, across : ndarray of shape (2 * n_waves + 1, height) and (…, width), float32
+        A constant, then cosine and sine of each wave along the axis.
     over_rows, over_cols : ndarray of shape (n_rows, n_blocks), float32
         Window of each node over the blocks along each axis.
     mass : ndarray of shape (n_rows, n_cols), float64
@@ -66,8 +66,8 @@ class Demodulator:
         pedestal = np.float32(thinned(image).mean())
         sums = demodulate(
             image, pedestal, self.block, self.down, self.across, self.over_rows, self.over_cols
-        ).astype(np.float64)
-        waves = sums[2::2] + 1j * sums[3::2]
+        ).T.astype(np.float64, order="C")
+        waves = sums[1::2] + 1j * sums[2::2]
         return (waves - sums[0] / self.mass * self.leak) / self.mass
 
 
@@ -109,7 +109,9 @@ def demodulator(shape: tuple[int, int], basis: NDArray[np.float64], harmonics: i
         window = np.where(np.abs(distance) < REACH, np.exp(-0.5 * distance**2), 0.0)
         turn = -2 * np.pi * np.outer(np.append(0.0, orders @ basis[:, axis]), np.arange(length))
         nodes.append(at)
-        waves.append(np.stack([np.cos(turn), np.sin(turn)], 1).reshape(-1, length).astype(np.float32))
+        both = np.stack([np.cos(turn), np.sin(turn)], 1).reshape(-1, length)
+        # the sine of the constant is nothing
+        waves.append(np.delete(both, 1, 0).astype(np.float32))
         windows.append(window.astype(np.float32))
         # what each node makes of a constant, for every wave
         kernels.append(np.repeat(window, block, 1)[:, :length] @ np.exp(1j * turn).T)
@@ -147,7 +149,7 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
     """Windowed sums of the frame less its pedestal, times each wave.
 
     image (height, width); the other arrays as in `Demodulator`, of which `block` is a power of two. Returns
-    (2 * n_waves + 2, n_rows, n_cols) float32: real and imaginary parts, of the frame itself first.
+    (n_cols, n_rows, 2 * n_waves + 1) float32: those of the frame itself, then real and imaginary part of each wave.
     """
     height, width = image.shape
     channels = len(down)
@@ -164,21 +166,24 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
         for k in range(start, stop):
             strip[:, width:] = 0
             top, bottom = k * block, min((k + 1) * block, height)
-            for q in range(channels):
-                strip[q, :width] = -pedestal * down[q, top:bottom].sum()
-                add_rows(image[top:bottom], down[q, top:bottom], strip[q, :width])
-            for q in range(2, channels, 2):
+            rows = image[top:bottom]
+            strip[0, :width] = -pedestal * (bottom - top)
+            add_rows(rows, down[0, top:bottom], strip[0, :width])
+            for q in range(1, channels, 2):
+                cosine, sine = down[q, top:bottom], down[q + 1, top:bottom]
+                strip[q, :width] = -pedestal * cosine.sum()
+                strip[q + 1, :width] = -pedestal * sine.sum()
+                add_waves(rows, cosine, sine, strip[q, :width], strip[q + 1, :width])
                 _turn(strip[q, :width], strip[q + 1, :width], across[q], across[q + 1])
             pool(strip.reshape(-1), spare, block, pooled[k - start])
         for i in range(row_from[start], row_to[stop - 1]):
             add_rows(pooled, over_rows[i, start:stop], nodes[i])
-    out = np.empty((channels, n_rows, n_cols), np.float32)
-    for i in range(n_rows):
-        for q in range(channels):
-            line = nodes[i, q * n_blocks : (q + 1) * n_blocks]
-            for j in range(n_cols):
-                out[q, i, j] = dot(over_cols[j, col_from[j] : col_to[j]], line[col_from[j] : col_to[j]])
-    return out
+    by_column = np.ascontiguousarray(nodes.reshape(n_rows * channels, n_blocks).T)
+    out = np.zeros((n_cols, n_rows * channels), np.float32)
+    for j in range(n_cols):
+        left, right = col_from[j], col_to[j]
+        add_rows(by_column[left:right], over_cols[j, left:right], out[j])
+    return out.reshape(n_cols, n_rows, channels)
 
 
 @njit(cache=True, nogil=True)
