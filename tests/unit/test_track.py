@@ -283,6 +283,19 @@ def test_hops_at_low_dose_are_mostly_one_move(rng):
     assert moved >= 16
 
 
+def test_another_defect_on_the_same_site_is_another_track(rng):
+    scene = Scene(rng, separation=9.0, n_defects=8)
+    site, follow = empty_host(scene), Follower(scene)
+    for state in (VACANCY, HOSTS[1], VACANCY):
+        scene.state[site] = state
+        for _ in range(6):
+            follow()
+    mine = [(kind, event.track) for _, kind, where, event in follow.events if where == site]
+    assert [kind for kind, _ in mine] == [APPEARED, DISAPPEARED, APPEARED]
+    assert mine[0][1] == mine[1][1] != mine[2][1]
+    assert follow.last.track[follow.seen == site] == mine[2][1]
+
+
 def test_a_disappearance_far_from_an_appearance_is_no_move(rng):
     scene = Scene(rng, separation=9.0, n_defects=8)
     follow = Follower(scene)

@@ -70,7 +70,8 @@ class Transition:
     site : int
         Index in the observation; -1 where the frame has no such site any more.
     track : int
-        Identity of the defect. A defect that moves takes its track along.
+        Identity of the defect. A defect that moves takes its track along, and one that disappears ends it: the site
+        goes on under another number.
     class_id : int
         The defect's class; for a disappearance the class that it was of.
     previous_class_id : int or None

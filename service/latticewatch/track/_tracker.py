@@ -184,6 +184,11 @@ class Tracker:
             scene = Scene(self._now, site, position, role == "defect", role == "unknown", self._sigma_px)
             transitions = find_transitions(tracks, scene, self._rule, self._evidence)
             posterior[followed] = tracks.posterior[rows]
+            for transition in transitions:
+                if transition.type == "defect.disappeared":
+                    # The track ends with the defect: another one that comes to this site will not be the same.
+                    tracks.track[tracks.track == transition.track] = self._next_track
+                    self._next_track += 1
         number = np.full(len(position), -1, np.int32)
         number[followed] = tracks.track[rows]
         return self._verdict(observation, posterior, number, jump, transitions)
