@@ -137,6 +137,17 @@ def test_the_callers_arrays_are_not_changed(frame):
     np.testing.assert_array_equal(positions, copies[1])
 
 
+@pytest.mark.parametrize("size", [5, 29, 36])
+def test_moments_do_not_depend_on_the_other_sites_or_their_order(size, frame, rng):
+    positions = rng.uniform(-50, 280, (77, 2))
+    zm = ZernikeMoments(patch_size=size)
+    together = zm.at(frame, positions)
+    order = rng.permutation(77)
+    np.testing.assert_array_equal(zm.at(frame, positions[order]), together[order])
+    for site in (0, 40, 76):
+        np.testing.assert_array_equal(zm.at(frame, positions[site : site + 1]), together[site : site + 1])
+
+
 def test_no_sites_give_no_rows(frame):
     zm = ZernikeMoments(patch_size=21)
     assert zm.at(frame, []).shape == (0, 66)

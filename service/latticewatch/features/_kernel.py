@@ -88,11 +88,12 @@ def _fill(image, positions, window, window_read, masks, panels, along, outputs, 
     rows = np.empty((LANES, padded), np.float32)
     # Further out than a patch nothing changes any more, and the corners stay within int64.
     limit = 2.0 * size + 2
+    order = _along_rows(positions, height, width, size)
     for begin in range(0, len(positions), LANES):
         n = min(LANES, len(positions) - begin)
         for site in range(n):
-            y = min(max(positions[begin + site, 0], -limit), height + limit)
-            x = min(max(positions[begin + site, 1], -limit), width + limit)
+            y = min(max(positions[order[begin + site], 0], -limit), height + limit)
+            x = min(max(positions[order[begin + site], 1], -limit), width + limit)
             row, col = int(np.floor(y)) - size // 2, int(np.floor(x)) - size // 2
             down, right = np.float32(y - np.floor(y)), np.float32(x - np.floor(x))
             shifted = down > 0 or right > 0
@@ -115,7 +116,35 @@ def _fill(image, positions, window, window_read, masks, panels, along, outputs, 
         # Element by element: numba takes 5 s to compile an assignment of slices.
         for site in range(n):
             for k in range(n_orders):
-                moments[begin + site, k] = rows[site, k]
+                moments[order[begin + site], k] = rows[site, k]
+
+
+@kernel
+def _along_rows(positions, height, width, size):
+    """Order of the sites in which a frame is read as it lies in memory: bands of rows, from left to right in each.
+
+    In the order of a lattice, down its columns or from right to left, a large frame takes up to twice as long.
+    """
+    order = np.arange(len(positions))
+    order = _sorted(order, positions[:, 1], width, LANES)
+    return _sorted(order, positions[:, 0], height, max(size // 2, 1))
+
+
+@kernel
+def _sorted(order, coordinate, length, step):
+    """The same sites sorted by their step, those of one step as they were; a counting sort."""
+    first = np.zeros(length // step + 2, np.int64)
+    steps = np.empty(len(order), np.int64)
+    for site in range(len(order)):
+        steps[site] = int(min(max(coordinate[site], 0.0), length)) // step
+        first[steps[site] + 1] += 1
+    for k in range(1, len(first)):
+        first[k] += first[k - 1]
+    result = np.empty_like(order)
+    for site in order:
+        result[first[steps[site]]] = site
+        first[steps[site]] += 1
+    return result
 
 
 @kernel
