@@ -125,5 +125,6 @@ def _stages(taken: list[dict[str, float]]) -> list[Stage]:
     stages = []
     for name in names:
         values = [one.get(name, 0.0) for one in taken]
-        stages.append(Stage(name, Spread.of(values, 1e3), sum(values) / whole))
+        ms = Spread.of(values, 1e3)
+        stages.append(Stage(name, ms, 1e3 / ms.median if ms.median else None, sum(values) / whole))
     return stages

@@ -58,10 +58,21 @@ class ZernikeTimes:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage of the analysis; the shares of the stages of a frame add up to 1."""
+    """A stage of the analysis; the shares of the stages of a frame add up to 1.
+
+    Attributes
+    ----------
+    name : str
+    ms : Spread
+    frames_per_s : float or None
+        Frames that this stage alone could take, from the median; None where it took no time.
+    share : float
+        Of the time of all frames together.
+    """
 
     name: str
     ms: Spread
+    frames_per_s: float | None
     share: float
 
 

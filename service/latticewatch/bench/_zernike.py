@@ -14,12 +14,13 @@ from latticewatch.features import ZernikeMoments
 
 FRAME_PX = 1024
 SITES = 3400
-OURS = "ours, on pixels"
-OURS_BETWEEN = "ours, between pixels"
+OURS = "ours, on pixels, one thread"
+OURS_BETWEEN = "ours, between pixels, one thread"
 OURS_CORES = "ours, on pixels, all cores"
 OURS_BETWEEN_CORES = "ours, between pixels, all cores"
-PRODUCT = "float32 product, patches given, all cores"
-MOTIF_LEARN = "motif-learn, patches too, all cores"
+# Patches given as rows of a matrix, and with the extraction of the patches.
+PRODUCT = "float32 product, all cores"
+MOTIF_LEARN = "motif-learn, all cores"
 
 
 def measure_zernike(

@@ -78,7 +78,10 @@ class Screen:
             if with_rival:
                 row.append(_times(result.ratio(times.patch_px, MOTIF_LEARN, times.name)))
             table.add_row(*row)
-        self._print(table)
+        self._print(
+            table,
+            Text("product: of patches already copied out; motif-learn: copies them itself", style="dim"),
+        )
 
     def frames(self, result: Benchmark) -> None:
         """Times of whole frames, and the share of each stage."""
@@ -106,8 +109,7 @@ class Screen:
         if with_script:
             self._print(
                 Text(
-                    "script: motif-learn and scikit-learn on all cores; peaks, patches, Zernike moments, "
-                    "IncrementalPCA, nearest centroid",
+                    "script: peaks, motif-learn's patches and moments, IncrementalPCA, nearest centroid; all cores",
                     style="dim",
                 )
             )
@@ -122,8 +124,7 @@ class Screen:
             return
         rows, cols = latency.shape_px
         table = _table(f"Live path, {rows} × {cols} px: replay → ZeroMQ → service → client on a websocket")
-        table.add_column("")
-        table.add_column("")
+        table.show_header = False
         asked, analysed = latency.asked_frames_per_s, latency.analysed_frames_per_s
         table.add_row(
             f"{asked:g} frames/s sent, one dashboard open",
@@ -163,7 +164,7 @@ def _stages(times: FrameTimes) -> Table:
     """A bar of the stages of a frame, and their legend."""
     rows, cols = times.shape_px
     table = _table(f"Stages of a frame of {rows} × {cols} px")
-    for heading in ("stage", "ms", "p10 – p90", "share"):
+    for heading in ("stage", "ms", "p10 – p90", "frames/s", "share"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     table.add_column("")
     for i, stage in enumerate(times.stages):
@@ -172,6 +173,7 @@ def _stages(times: FrameTimes) -> Table:
             stage.name,
             f"{stage.ms.median:.2f}",
             _range(stage.ms, 2),
+            "–" if stage.frames_per_s is None else f"{stage.frames_per_s:,.0f}",
             f"{stage.share:.1%}",
             Text("█" * round(BAR_CELLS * stage.share) or "▏", style=colour),
         )
