@@ -95,7 +95,7 @@ def test_nothing_says_whose_machine_it_is(document) -> None:
 def test_people_get_tables_with_units(capsys: pytest.CaptureFixture[str]) -> None:
     main_without_exit("bench", "--quick", "--no-live", "--sizes", "256", "--seconds", "0.1")
     shown = capsys.readouterr().out
-    for part in ("µs per patch", "patches/s", "256 × 256 px", "ms per frame", "frames/s", "share", "moments"):
+    for part in ("µs/patch", "patches/s", "256 × 256 px", "ms per frame", "frames/s", "share", "moments"):
         assert part in shown
     assert "Live path" not in shown
 

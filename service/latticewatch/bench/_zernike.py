@@ -14,10 +14,11 @@ from latticewatch.features import ZernikeMoments
 
 FRAME_PX = 1024
 SITES = 3400
-OURS = "ours, on pixels, one thread"
-OURS_BETWEEN = "ours, between pixels, one thread"
-OURS_CORES = "ours, on pixels, all cores"
-OURS_BETWEEN_CORES = "ours, between pixels, all cores"
+# On whole pixels, and interpolated between them.
+OURS = "ours, one thread"
+OURS_BETWEEN = "ours, one thread, interpolated"
+OURS_CORES = "ours, all cores"
+OURS_BETWEEN_CORES = "ours, all cores, interpolated"
 # Patches given as rows of a matrix, and with the extraction of the patches.
 PRODUCT = "float32 product, all cores"
 MOTIF_LEARN = "motif-learn, all cores"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Where the output is no terminal, tables are as wide as they need to be.
 PLAIN_WIDTH = 110
+# Below this width, tables have medians only.
+SPREAD_WIDTH = 100
 BAR_CELLS = 24
 # Colours of stages, one after another; the bar and its legend share them.
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red", "bright_cyan", "bright_magenta", "white")
@@ -37,6 +39,7 @@ class Screen:
         self._console = console
         if not console.is_terminal:
             console.width = PLAIN_WIDTH
+        self._wide = console.width >= SPREAD_WIDTH
         self._quiet = quiet
 
     @contextlib.contextmanager
@@ -65,7 +68,7 @@ class Screen:
         with_rival = any(times.name == MOTIF_LEARN for times in result.zernike)
         table = _table("66 Zernike moments of a patch")
         table.add_column("")
-        for heading in ("µs per patch", "p10 – p90", "patches/s", "× product"):
+        for heading in self._headings("µs/patch", "p10 – p90", "patches/s", "× product"):
             table.add_column(heading, justify="right")
         if with_rival:
             table.add_column("× motif-learn", justify="right")
@@ -73,7 +76,7 @@ class Screen:
             if i == 0 or times.patch_px != result.zernike[i - 1].patch_px:
                 table.add_row(Text(f"{times.patch_px} × {times.patch_px} px", style="bold"))
             us = times.us_per_patch
-            row = [f"  {times.name}", f"{us.median:.2f}", _range(us, 2), f"{times.patches_per_s:,.0f}"]
+            row = [f"  {times.name}", f"{us.median:.2f}", *self._spread(us, 2), f"{times.patches_per_s:,.0f}"]
             row.append(_times(result.ratio(times.patch_px, PRODUCT, times.name)))
             if with_rival:
                 row.append(_times(result.ratio(times.patch_px, MOTIF_LEARN, times.name)))
@@ -87,7 +90,7 @@ class Screen:
         """Times of whole frames, and the share of each stage."""
         with_script = any(times.script_ms for times in result.frames)
         table = _table("Frame, decoded → classified and tracked, one thread")
-        for heading in ("frame", "sites", "patch", "ms per frame", "p10 – p90", "frames/s"):
+        for heading in self._headings("frame", "sites", "patch", "ms per frame", "p10 – p90", "frames/s"):
             table.add_column(heading, justify="right")
         if with_script:
             table.add_column("script, ms", justify="right")
@@ -100,7 +103,7 @@ class Screen:
                 f"{times.patch_px} px",
                 f"{times.ms.median:.1f}",
             ]
-            row += [_range(times.ms, 1), f"{times.frames_per_s:.1f}"]
+            row += [*self._spread(times.ms, 1), f"{times.frames_per_s:.1f}"]
             if with_script:
                 row.append("–" if times.script_ms is None else f"{times.script_ms.median:.0f}")
                 row.append(_times(times.ratio))
@@ -115,7 +118,7 @@ class Screen:
             )
         if (scaling := result.scaling()) is not None:
             self._print(Text(f"4096² takes {scaling:.1f} times as long as 1024², for 16 times the pixels"))
-        self._print(*(_stages(times) for times in result.frames))
+        self._print(*(self._stages(times) for times in result.frames))
 
     def live(self, result: Benchmark) -> None:
         """The live path: latency at a set rate, and the highest rate."""
@@ -150,6 +153,32 @@ class Screen:
         if not any(times.name == MOTIF_LEARN for times in result.zernike):
             self._print(Text("pip install 'latticewatch[bench]' measures motif-learn beside it", style="dim"))
 
+    def _stages(self, times: FrameTimes) -> Table:
+        """A bar of the stages of a frame, and their legend."""
+        rows, cols = times.shape_px
+        table = _table(f"Stages of a frame of {rows} × {cols} px")
+        for heading in self._headings("stage", "ms", "p10 – p90", "frames/s", "share"):
+            table.add_column(heading, justify="left" if heading == "stage" else "right")
+        table.add_column("")
+        for i, stage in enumerate(times.stages):
+            colour = COLOURS[i % len(COLOURS)]
+            table.add_row(
+                stage.name,
+                f"{stage.ms.median:.2f}",
+                *self._spread(stage.ms, 2),
+                "–" if stage.frames_per_s is None else f"{stage.frames_per_s:,.0f}",
+                f"{100 * stage.share:.1f} %",
+                Text("█" * round(BAR_CELLS * stage.share) or "▏", style=colour),
+            )
+        return table
+
+    def _headings(self, *headings: str) -> list[str]:
+        """Headings without that of the spread where there is no room for it."""
+        return [heading for heading in headings if self._wide or heading != "p10 – p90"]
+
+    def _spread(self, spread: Spread, digits: int) -> list[str]:
+        return [_range(spread, digits)] if self._wide else []
+
     def _print(self, *parts: Text | Table) -> None:
         if not self._quiet:
             for part in parts:
@@ -158,26 +187,6 @@ class Screen:
 
 def _table(title: str) -> Table:
     return Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, pad_edge=False)
-
-
-def _stages(times: FrameTimes) -> Table:
-    """A bar of the stages of a frame, and their legend."""
-    rows, cols = times.shape_px
-    table = _table(f"Stages of a frame of {rows} × {cols} px")
-    for heading in ("stage", "ms", "p10 – p90", "frames/s", "share"):
-        table.add_column(heading, justify="left" if heading == "stage" else "right")
-    table.add_column("")
-    for i, stage in enumerate(times.stages):
-        colour = COLOURS[i % len(COLOURS)]
-        table.add_row(
-            stage.name,
-            f"{stage.ms.median:.2f}",
-            _range(stage.ms, 2),
-            "–" if stage.frames_per_s is None else f"{stage.frames_per_s:,.0f}",
-            f"{stage.share:.1%}",
-            Text("█" * round(BAR_CELLS * stage.share) or "▏", style=colour),
-        )
-    return table
 
 
 def _range(spread: Spread, digits: int) -> str:
