@@ -219,9 +219,18 @@ def _blocks(image, perfect, offset, gain, limit, block):  # pragma: no cover - c
     return sums
 
 
-@njit(cache=True, nogil=True)
-def _subtract(image, offset, block, factor):  # pragma: no cover - compiled
+def _subtract(
+    image: NDArray[np.float32], offset: NDArray[np.float64], block: int, factor: np.float32
+) -> NDArray[np.float32]:
     """The image less its offset, bilinear between the centres of the blocks, times a factor."""
+    # numpy asks for huge pages, numba does not: on a large frame first touching small ones takes longer than the rest
+    out = np.empty(image.shape, np.float32)
+    _subtract_into(image, offset, block, factor, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _subtract_into(image, offset, block, factor, out):  # pragma: no cover - compiled
     height, width = image.shape
     n_rows, n_cols = offset.shape
     # spread over the columns once; the rows of pixels in between are then sums of two rows
@@ -231,12 +240,10 @@ def _subtract(image, offset, block, factor):  # pragma: no cover - compiled
             j, f = _between(c, block, n_cols)
             right = min(j + 1, n_cols - 1)
             wide[i, c] = factor * (offset[i, j] + f * (offset[i, right] - offset[i, j]))
-    out = np.empty((height, width), np.float32)
     for r in range(height):
         i, f = _between(r, block, n_rows)
         below = wide[min(i + 1, n_rows - 1)]
         _less(image[r], factor, wide[i], below, np.float32(1 - f), np.float32(f), out[r])
-    return out
 
 
 @njit(cache=True, nogil=True)

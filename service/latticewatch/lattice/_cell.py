@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from latticewatch.lattice._bilinear import bilinear
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
+from latticewatch.lattice._rows import FAST
 
 # A column must stand out of the average cell by this many standard deviations of its noise, and by this share of the
 # range of the cell, under which lie the ripples of the probe's tails and of the interpolation.
@@ -235,40 +236,48 @@ def _mean_over_block(
 
 @njit(cache=True, nogil=True)
 def _unfold(cell, basis, first, second, origin, step, height, width):  # pragma: no cover - compiled
-    """Bilinear in the cell and in the phase; along a row the cell coordinates are linear between two nodes."""
+    """Bilinear in the cell and in the phase."""
     n1, n2 = cell.shape[0] - 1, cell.shape[1] - 1
-    n_rows, n_cols = first.shape
+    wide1 = _widened(first, basis[0, 1], origin, step, width)
+    wide2 = _widened(second, basis[1, 1], origin, step, width)
+    flat = cell.reshape(-1)
     out = np.empty((height, width), np.float32)
-    across1 = np.empty(n_cols)
-    across2 = np.empty(n_cols)
     for r in range(height):
-        at = min(max((r - origin) / step, 0.0), n_rows - 1.000001)
+        at = min(max((r - origin) / step, 0.0), len(first) - 1.000001)
         i = int(at)
-        f = at - i
-        for j in range(n_cols):
-            across1[j] = (1 - f) * first[i, j] + f * first[i + 1, j]
-            across2[j] = (1 - f) * second[i, j] + f * second[i + 1, j]
-        c = 0
-        for j in range(n_cols - 1):
-            left = origin + j * step
-            end = width if j == n_cols - 2 else min(width, int(np.ceil(left + step)))
-            if end <= c:
-                continue
-            t = (c - left) / step
-            du = (basis[0, 1] + (across1[j + 1] - across1[j]) / step) * n1
-            dv = (basis[1, 1] + (across2[j + 1] - across2[j]) / step) * n2
-            u0 = (basis[0, 0] * r + basis[0, 1] * c + (1 - t) * across1[j] + t * across1[j + 1]) * n1
-            v0 = (basis[1, 0] * r + basis[1, 1] * c + (1 - t) * across2[j] + t * across2[j + 1]) * n2
-            for k in range(end - c):
-                u = u0 + k * du
-                v = v0 + k * dv
-                u -= np.floor(u / n1) * n1
-                v -= np.floor(v / n2) * n2
-                a = min(int(u), n1 - 1)
-                b = min(int(v), n2 - 1)
-                fu, fv = np.float32(u - a), np.float32(v - b)
-                low = cell[a, b] + fv * (cell[a, b + 1] - cell[a, b])
-                high = cell[a + 1, b] + fv * (cell[a + 1, b + 1] - cell[a + 1, b])
-                out[r, c + k] = low + fu * (high - low)
-            c = end
+        f = np.float32(at - i)
+        u, v = np.float32(basis[0, 0] * r), np.float32(basis[1, 0] * r)
+        _read(flat, n1, n2, wide1[i], wide1[i + 1], wide2[i], wide2[i + 1], f, u, v, out[r])
     return out
+
+
+@njit(cache=True, nogil=True)
+def _widened(turns, slope, origin, step, width):  # pragma: no cover - compiled
+    """Rows of nodes, interpolated at every pixel of a row, and the wave along it."""
+    out = np.empty((len(turns), width), np.float32)
+    for i in range(len(turns)):
+        for c in range(width):
+            at = min(max((c - origin) / step, 0.0), turns.shape[1] - 1.000001)
+            j = int(at)
+            out[i, c] = slope * c + turns[i, j] + (at - j) * (turns[i, j + 1] - turns[i, j])
+    return out
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _read(cell, n1, n2, above1, below1, above2, below2, f, u0, v0, out):  # pragma: no cover - compiled
+    """One row: the cell, flat and padded by a row and a column, where the cell coordinates point."""
+    width = n2 + 1
+    for c in range(len(out)):
+        u = u0 + (np.float32(1.0) - f) * above1[c] + f * below1[c]
+        v = v0 + (np.float32(1.0) - f) * above2[c] + f * below2[c]
+        u = (u - np.floor(u)) * np.float32(n1)
+        v = (v - np.floor(v)) * np.float32(n2)
+        # just below a whole turn the product may round up to it
+        a = max(min(np.int32(u), np.int32(n1 - 1)), np.int32(0))
+        b = max(min(np.int32(v), np.int32(n2 - 1)), np.int32(0))
+        fu, fv = u - np.float32(a), v - np.float32(b)
+        k = np.uintp(a * width + b)
+        below = k + np.uintp(width)
+        low = cell[k] + fv * (cell[k + np.uintp(1)] - cell[k])
+        high = cell[below] + fv * (cell[below + np.uintp(1)] - cell[below])
+        out[c] = low + fu * (high - low)

@@ -64,7 +64,8 @@ class Mixture:
     def posteriors(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of each class and, last, of none of them."""
         density = self.densities(values)
-        return density / density.sum(1, keepdims=True)
+        _normalise(density)
+        return density
 
 
 @njit(cache=True, nogil=True)
@@ -82,6 +83,30 @@ def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - 
             out[i, c] = weight[c] * shape / (deviation[c] * ROOT_2PI)
         out[i, k] = uniform
     return out
+
+
+@njit(cache=True, nogil=True)
+def _normalise(density):  # pragma: no cover - compiled
+    for i in range(len(density)):
+        density[i] *= 1 / density[i].sum()
+
+
+def rescaled(mixture: Mixture, ratio: float, values: NDArray[np.float64]) -> Mixture:
+    """The same classes where the noise is another.
+
+    Parameters
+    ----------
+    mixture : Mixture
+    ratio : float
+        Standard deviation of the host here, over what it is there, in heights.
+    values : ndarray of shape (n,), float64
+        Matched-filter outputs there.
+    """
+    noise = mixture.deviation[0]
+    own = np.sqrt(np.maximum(mixture.deviation**2 - noise**2, 0.0))
+    mean = mixture.mean[0] + ratio * (mixture.mean - mixture.mean[0])
+    span = float(np.ptp(values)) + 6 * noise if len(values) else mixture.span
+    return Mixture(mean, np.hypot(noise, ratio * own), mixture.weight, mixture.background, span)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -116,18 +116,16 @@ class Model:
             project(patches.moments, rows, known)
             for rows, known in zip(members, self.sublattices, strict=True)
         ]
+        places = [(patches.position[rows], patches.frame[rows]) for rows in members]
         shared: list[NDArray[np.float64]] = []
         for _ in range(2):
             found = np.zeros(n)
             shared = []
-            for rows, known, projection in zip(members, self.sublattices, projected, strict=True):
-                value = standardise(
-                    projection.scores(amplitude, patches.index),
-                    patches.position[rows],
-                    patches.frame[rows],
-                    host[rows],
-                    patches.shape,
-                )
+            for rows, known, projection, place in zip(
+                members, self.sublattices, projected, places, strict=True
+            ):
+                value = projection.scores(amplitude, patches.index)
+                value = standardise(value, *place, host[rows], patches.shape)
                 posterior = known.mixture.posteriors(value)
                 found[rows] = expected_height(value, posterior, known.mixture, known.filter)
                 host[rows] = posterior[:, 0] > 0.5

@@ -29,16 +29,16 @@ def as_picture(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     first, last = (round(p / 100 * (len(sample) - 1)) for p in PICTURE_PERCENTILES)
     low, high = np.partition(sample, (first, last))[[first, last]]
     factor = np.float32(255.0 / (float(high) - float(low))) if high > low else np.float32(0.0)
-    return _stretched(np.ascontiguousarray(image).reshape(-1), low, factor).reshape(image.shape)
+    out = np.empty(image.shape, np.uint8)
+    _stretch(np.ascontiguousarray(image).reshape(-1), low, factor, out.reshape(-1))
+    return out
 
 
 @njit(cache=True, nogil=True)
-def _stretched(pixels, low, factor):  # pragma: no cover - compiled
-    out = np.empty(len(pixels), np.uint8)
+def _stretch(pixels, low, factor, out):  # pragma: no cover - compiled
     for i in range(len(pixels)):
         value = (pixels[i] - low) * factor
         # written so that LLVM makes vectors of it
         value = value if value > np.float32(0.0) else np.float32(0.0)
         value = value if value < np.float32(255.0) else np.float32(255.0)
         out[i] = np.uint8(np.int32(value))
-    return out
