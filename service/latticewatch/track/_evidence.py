@@ -143,6 +143,7 @@ class Evidence:
         self,
         tracks: TrackMap,
         index: NDArray[np.int64],
+        log_likelihood: NDArray[np.float32],
         alone: NDArray[np.float32],
         sublattice: NDArray[np.int16],
         gap: NDArray[np.int64],
@@ -153,6 +154,8 @@ class Evidence:
         ----------
         index : ndarray of shape (n,), int64
             Track of each site, as a row of the map.
+        log_likelihood : ndarray of shape (n, n_classes), float32
+            log p(moments | class) + log prior.
         alone : ndarray of shape (n, n_classes), float32
             Posterior by this frame alone.
         gap : ndarray of shape (n,), int64
@@ -162,7 +165,7 @@ class Evidence:
         with np.errstate(divide="ignore"):
             log_prior = np.log(self.states.priors(self._prior))
         row = sublattice.astype(np.int64) + 1
-        value = _segments.evidence_of(alone, row, self.states.of_column, log_prior)
+        value = _segments.evidence_of(log_likelihood, row, self.states.of_column, log_prior)
         self._moments *= FADE
         self._means *= FADE
         _segments.gather(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.track._grid import Grid
@@ -182,11 +183,11 @@ class TrackMap:
         position : ndarray of shape (m, 2), float64
             On the specimen [px].
         """
-        self.frames[index] += 1
-        weight = 1.0 / np.minimum(self.frames[index], POSITION_FRAMES)
-        self.position[index] += weight[:, None] * (position - self.position[index])
-        self.last_seen[index] = now
-        self.missed[index] = 0
+        _see(index, position, now, self.position, self.frames, self.last_seen, self.missed)
+
+    def miss(self, low: NDArray[np.float64], high: NDArray[np.float64], now: int) -> None:
+        """Count a frame that should have had some tracks, and did not: those inside a box of the frame [px]."""
+        _miss(low - self.drift, high - self.drift, now, self.position, self.last_seen, self.missed)
 
     def set_classes(self, class_ids: NDArray[np.int16], states: States) -> None:
         """Rearrange what is known to the columns and roles of a new model; classes that it lacks are forgotten.
@@ -225,3 +226,23 @@ class TrackMap:
         total = posterior.sum(axis=1, keepdims=True)
         self.posterior = np.divide(posterior, total, out=np.zeros_like(posterior), where=total > 1e-6)
         self.class_ids = class_ids
+
+
+@njit(cache=True, nogil=True)
+def _see(index, seen, now, position, frames, last_seen, missed):
+    for i in range(len(index)):
+        t = index[i]
+        frames[t] += 1
+        weight = 1.0 / min(frames[t], POSITION_FRAMES)
+        for axis in range(2):
+            position[t, axis] += weight * (seen[i, axis] - position[t, axis])
+        last_seen[t] = now
+        missed[t] = 0
+
+
+@njit(cache=True, nogil=True)
+def _miss(low, high, now, position, last_seen, missed):
+    for t in range(len(position)):
+        row, col = position[t]
+        if last_seen[t] < now and low[0] < row < high[0] and low[1] < col < high[1]:
+            missed[t] += 1

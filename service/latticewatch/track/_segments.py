@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from latticewatch.track._states import FLOOR, NO_DEFECT
+from latticewatch.track._states import FLOOR, NEGLIGIBLE, NO_DEFECT
 
 # A site whose second most probable state is this many nats behind is settled, and a change can be told from doubt.
 SETTLED = 4.6
 # Probability of a change from which the past is forgotten, and the lead of the new state then [nats].
 COMMIT = 0.999
 SURE = 7.0
-# Nothing below this probability is told apart from nothing.
-NEGLIGIBLE = -16.0
 HIGHEST = 80.0
 # Weight of a new frame in how the probability of a state is shared out to its classes, if it holds so much of it.
 SHARE_GAIN = 0.2
@@ -27,13 +25,13 @@ def independent_frames(frames, repeatability):
 
 
 @njit(cache=True, nogil=True)
-def evidence_of(alone, row, state, log_prior):
+def evidence_of(log_likelihood, row, state, log_prior):
     """Log-likelihood of each state, the best of a site being 0.
 
     Parameters
     ----------
-    alone : ndarray of shape (n, n_classes), float32
-        Posterior of each site by one frame alone; all zero where it says nothing.
+    log_likelihood : ndarray of shape (n, n_classes), float32
+        log p(moments | class) + log prior of each site in one frame.
     row : ndarray of shape (n,), int64
         Row of the priors.
     state : ndarray of shape (n_classes,), int64
@@ -46,19 +44,30 @@ def evidence_of(alone, row, state, log_prior):
     ndarray of shape (n, n_states), float32
         NaN where the frame says nothing about a site.
     """
-    n, classes = alone.shape
+    n, classes = log_likelihood.shape
     states = log_prior.shape[1]
-    value = np.zeros((n, states), np.float32)
+    value = np.full((n, states), -np.inf, np.float32)
+    surplus = np.empty(states, np.float32)
     for i in range(n):
-        here, mine = log_prior[row[i]], value[i]
+        r = row[i]
         for k in range(classes):
-            mine[state[k]] += alone[i, k]
+            if np.isfinite(log_likelihood[i, k]):
+                value[i, state[k]] = max(value[i, state[k]], log_likelihood[i, k])
+        surplus[:] = 0.0
+        for k in range(classes):
+            behind = log_likelihood[i, k] - value[i, state[k]]
+            # The best class of a state is counted below.
+            if NEGLIGIBLE < behind < 0.0:
+                surplus[state[k]] += np.exp(behind)
         peak = np.float32(-np.inf)
         for s in range(states):
-            mine[s] = np.log(mine[s]) - here[s] if mine[s] > 0.0 and here[s] > -np.inf else -np.inf
-            peak = max(peak, mine[s])
+            if log_prior[r, s] == -np.inf:
+                value[i, s] = -np.inf
+            elif value[i, s] > -np.inf:
+                value[i, s] += np.log1p(surplus[s]) - np.float32(log_prior[r, s])
+            peak = max(peak, value[i, s])
         for s in range(states):
-            mine[s] = max(mine[s] - peak, FLOOR) if peak > -np.inf else np.nan
+            value[i, s] = max(value[i, s] - peak, FLOOR) if peak > -np.inf else np.nan
     return value
 
 
@@ -84,9 +93,8 @@ def gather(value, row, index, gap, log_prior, repeatability, base, run, run_fram
         t = index[i]
         if run_frames[t] == 0 or np.isnan(value[i, 0]):
             continue
-        own, lead = _leader(
-            base[t], run[t], independent_frames(run_frames[t], repeatability), log_prior[row[i]]
-        )
+        frames = independent_frames(run_frames[t], repeatability)
+        own, lead = _leader(t, row[i], frames, base, run, log_prior)
         if lead < SETTLED:
             continue
         for s in range(states):
@@ -96,13 +104,12 @@ def gather(value, row, index, gap, log_prior, repeatability, base, run, run_fram
             continue
         for s in range(1, states - 1):
             now, then = value[i, s] - value[i, own], last[t, s] - last[t, own]
-            sums = moments[row[i], s]
-            sums[0] += 1.0
-            sums[1] += now
-            sums[2] += then
-            sums[3] += now * now
-            sums[4] += then * then
-            sums[5] += now * then
+            moments[row[i], s, 0] += 1.0
+            moments[row[i], s, 1] += now
+            moments[row[i], s, 2] += then
+            moments[row[i], s, 3] += now * now
+            moments[row[i], s, 4] += then * then
+            moments[row[i], s, 5] += now * then
 
 
 @njit(cache=True, nogil=True)
@@ -133,8 +140,10 @@ def step(
 
     Parameters
     ----------
-    value, alone, row, index, gap, state, log_prior
+    value, row, index, gap, state, log_prior
         As above.
+    alone : ndarray of shape (n, n_classes), float32
+        Posterior of each class by this frame alone.
     prior : ndarray of shape (n_rows, n_classes), float32
         Of the classes; 0 where a sublattice cannot have one.
     typical : ndarray of shape (n_rows, n_states, n_states), float64
@@ -147,32 +156,34 @@ def step(
         Columns of the map, which are updated.
     """
     n, states = value.shape
-    gained = np.empty(states, np.float64)
-    belief, later = np.empty(states, np.float64), np.empty(states, np.float64)
+    gained, mixed, belief = np.empty(states), np.empty(states), np.empty(states)
+    shares, alike = np.empty((3, states)), np.zeros(states, np.int64)
+    for s in state:
+        alike[s] += 1
     for i in range(n):
-        t, here, now = index[i], log_prior[row[i]], value[i]
-        if np.isnan(now[0]):
+        t, r = index[i], row[i]
+        if np.isnan(value[i, 0]):
             continue
         if run_frames[t] == 0:
             for s in range(states):
-                run[t, s] = now[s]
+                run[t, s] = value[i, s]
                 if np.isnan(base[t, s]):
-                    base[t, s] = here[s]
+                    base[t, s] = log_prior[r, s]
             run_frames[t] = 1
-            _believe(base[t], run[t], 1.0, here, belief)
+            _believe(t, r, 1.0, base, run, log_prior, belief)
         else:
             frames = independent_frames(run_frames[t], repeatability)
-            own, _ = _leader(base[t], run[t], frames, here)
+            own, _ = _leader(t, r, frames, base, run, log_prior)
             best = own
             # What a site always showed is no change: its own deviation from its kind is taken off.
-            share = repeatability * frames if known[row[i], own] else 0.0
+            share = repeatability * frames if known[r, own] else 0.0
             gained[own] = 0.0
             for s in range(states):
-                if s == own or here[s] == -np.inf:
+                if s == own or log_prior[r, s] == -np.inf:
                     gained[s] = 0.0
                     continue
-                deviation = share * (run[t, s] - run[t, own] - typical[row[i], own, s])
-                more = excess[t, s] + now[s] - now[own] - deviation
+                deviation = share * (run[t, s] - run[t, own] - typical[r, own, s])
+                more = excess[t, s] + value[i, s] - value[i, own] - deviation
                 gained[s] = min(max(more, 0.0), HIGHEST)
                 if gained[s] > gained[best]:
                     best = s
@@ -182,40 +193,59 @@ def step(
                     _absorb(t, window, run, run_frames, recent, recent_frames)
                 recent_frames[t] += 1
                 for s in range(states):
-                    recent[t, s] += now[s]
+                    recent[t, s] += value[i, s]
                     excess[t, s] = gained[s]
                 # Frames that repeat look the same whatever a site always was; others may tell that it was so all along.
-                _believe(base[t], run[t], frames, here, belief)
+                _believe(t, r, frames, base, run, log_prior, belief)
                 stayed = 0.0
                 for s in range(states):
                     stayed += belief[s] * np.exp((1.0 - share) * excess[t, s])
-                _doubt(own, excess[t], here, change * gap[i] / stayed, belief)
-                changed = 1.0 - belief[own]
+                odds = 0.0
+                for s in range(states):
+                    gained[s] = 0.0
+                    if s != own and log_prior[r, s] > -np.inf:
+                        gained[s] = change * gap[i] / stayed * np.exp(log_prior[r, s] + excess[t, s])
+                        odds += gained[s]
+                changed = odds / (1.0 + odds)
                 if changed > COMMIT:
-                    begin(t, best, here, repeatability, base, run, run_frames, recent, excess, recent_frames)
-                    belief[own] = 0.0
-                else:
-                    total = run_frames[t] + recent_frames[t]
+                    begin(
+                        t,
+                        best,
+                        log_prior[r],
+                        repeatability,
+                        base,
+                        run,
+                        run_frames,
+                        recent,
+                        excess,
+                        recent_frames,
+                    )
                     for s in range(states):
-                        gained[s] = (run_frames[t] * run[t, s] + recent[t, s]) / total
-                        later[s] = belief[s] if s != own else 0.0
-                    _believe(base[t], gained, independent_frames(total, repeatability), here, belief)
-                    if changed < 0.5 and belief.argmax() != own:
+                        belief[s] = gained[s] / odds
+                else:
+                    together = run_frames[t] + recent_frames[t]
+                    frames = independent_frames(together, repeatability)
+                    for s in range(states):
+                        mean = (run_frames[t] * run[t, s] + recent[t, s]) / together
+                        mixed[s] = base[t, s] + frames * mean if log_prior[r, s] > -np.inf else -np.inf
+                    _normalise(mixed)
+                    if changed < 0.5 and mixed.argmax() != own:
                         # It is something else, and has been all along.
                         _absorb(t, window, run, run_frames, recent, recent_frames)
                         excess[t, :] = 0.0
                     for s in range(states):
-                        belief[s] = (1.0 - changed) * belief[s] + later[s]
+                        belief[s] = (1.0 - changed) * mixed[s] + gained[s] / (1.0 + odds)
             else:
                 recent_frames[t] += 1
                 for s in range(states):
-                    recent[t, s] += now[s]
+                    recent[t, s] += value[i, s]
                     excess[t, s] = 0.0
                 _absorb(t, window, run, run_frames, recent, recent_frames)
-                _believe(base[t], run[t], independent_frames(run_frames[t], repeatability), here, belief)
+                frames = independent_frames(run_frames[t], repeatability)
+                _believe(t, r, frames, base, run, log_prior, belief)
         for s in range(states):
-            last[t, s] = now[s]
-        _share(belief, alone[i], prior[row[i]], state, posterior[t])
+            last[t, s] = value[i, s]
+        _share(i, t, r, belief, alone, prior, state, alike, posterior, shares)
 
 
 @njit(cache=True, nogil=True)
@@ -251,13 +281,13 @@ def _absorb(t, window, run, run_frames, recent, recent_frames):
 
 
 @njit(cache=True, nogil=True)
-def _leader(base, run, frames, here):
-    """The most probable state, and how far it is ahead [nats]."""
+def _leader(t, r, frames, base, run, log_prior):
+    """The most probable state of a track by its run, and how far it is ahead [nats]."""
     best, second, own = -np.inf, -np.inf, 0
-    for s in range(len(here)):
-        if here[s] == -np.inf:
+    for s in range(run.shape[1]):
+        if log_prior[r, s] == -np.inf:
             continue
-        whole = base[s] + frames * run[s]
+        whole = base[t, s] + frames * run[t, s]
         if whole > best:
             second, best, own = best, whole, s
         elif whole > second:
@@ -266,52 +296,48 @@ def _leader(base, run, frames, here):
 
 
 @njit(cache=True, nogil=True)
-def _believe(base, run, frames, here, belief):
-    """Probability of each state by the frames of a run."""
-    peak = -np.inf
-    for s in range(len(here)):
-        belief[s] = base[s] + frames * run[s] if here[s] > -np.inf else -np.inf
-        peak = max(peak, belief[s])
-    total = 0.0
-    for s in range(len(here)):
-        belief[s] = np.exp(belief[s] - peak) if belief[s] - peak > NEGLIGIBLE else 0.0
+def _believe(t, r, frames, base, run, log_prior, belief):
+    """Probability of each state of a track by its run."""
+    for s in range(len(belief)):
+        belief[s] = base[t, s] + frames * run[t, s] if log_prior[r, s] > -np.inf else -np.inf
+    _normalise(belief)
+
+
+@njit(cache=True, nogil=True)
+def _normalise(belief):
+    """Probabilities in place of their logarithms, but for a constant."""
+    peak, total = belief.max(), 0.0
+    for s in range(len(belief)):
+        behind = belief[s] - peak
+        belief[s] = np.exp(behind) if behind > NEGLIGIBLE else 0.0
         total += belief[s]
-    for s in range(len(here)):
+    for s in range(len(belief)):
         belief[s] /= total
 
 
 @njit(cache=True, nogil=True)
-def _doubt(own, excess, here, change, belief):
-    """Probability of each state when the last few frames speak for a change."""
-    total = 1.0
-    for s in range(len(here)):
-        belief[s] = 0.0
-        if s != own and here[s] > -np.inf:
-            belief[s] = change * np.exp(here[s] + excess[s])
-            total += belief[s]
-    belief[own] = 1.0
-    for s in range(len(here)):
-        belief[s] /= total
-
-
-@njit(cache=True, nogil=True)
-def _share(belief, alone, prior, state, posterior):
+def _share(i, t, r, belief, alone, prior, state, alike, posterior, shares):
     """Share the probability of each state out to its classes, as they were shared in the last few frames."""
-    before, now, usual = np.zeros(len(belief)), np.zeros(len(belief)), np.zeros(len(belief))
-    for k in range(len(state)):
-        before[state[k]] += posterior[k]
-        now[state[k]] += alone[k]
-        usual[state[k]] += prior[k]
+    for s in range(len(belief)):
+        shares[0, s] = shares[1, s] = shares[2, s] = 0.0
     for k in range(len(state)):
         s = state[k]
-        if before[s] > 0.0:
-            share = posterior[k] / before[s]
-            if now[s] > MIN_SHARED:
-                share += SHARE_GAIN * (alone[k] / now[s] - share)
-        elif now[s] > MIN_SHARED:
-            share = alone[k] / now[s]
-        elif usual[s] > 0.0:
-            share = prior[k] / usual[s]
+        if alike[s] > 1:
+            shares[0, s] += posterior[t, k]
+            shares[1, s] += alone[i, k]
+            shares[2, s] += prior[r, k]
         else:
-            share = 0.0
-        posterior[k] = belief[s] * share
+            posterior[t, k] = belief[s]
+    for k in range(len(state)):
+        s = state[k]
+        if alike[s] < 2:
+            continue
+        if shares[0, s] > 0.0:
+            share = posterior[t, k] / shares[0, s]
+            if shares[1, s] > MIN_SHARED:
+                share += SHARE_GAIN * (alone[i, k] / shares[1, s] - share)
+        elif shares[1, s] > MIN_SHARED:
+            share = alone[i, k] / shares[1, s]
+        else:
+            share = prior[r, k] / shares[2, s] if shares[2, s] > 0.0 else 0.0
+        posterior[t, k] = belief[s] * share

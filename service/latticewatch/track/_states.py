@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -14,6 +15,8 @@ from latticewatch.messages import Role
 NO_DEFECT = 0
 # Log-likelihoods this far below the best of a site say no more than that: nothing.
 FLOOR = -60.0
+# What is this far behind adds nothing to a probability.
+NEGLIGIBLE = -16.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +41,7 @@ class States:
     host: NDArray[np.bool_]
 
     @classmethod
+    @lru_cache(maxsize=8)
     def of(cls, roles: tuple[Role, ...] | tuple[str, ...]) -> Self:
         """The states of classes with these roles."""
         defects = [k for k, role in enumerate(roles) if role == "defect"]
@@ -93,8 +97,9 @@ def softmax(log_likelihood, row, n_rows):
             value = log_likelihood[i, k] - peak
             if value > FLOOR:
                 possible[row[i], k] = True
-                posterior[i, k] = np.exp(value)
-                norm += posterior[i, k]
+                if value > NEGLIGIBLE:
+                    posterior[i, k] = np.exp(value)
+                    norm += posterior[i, k]
         for k in range(classes):
             posterior[i, k] /= norm
             total[row[i], k] += posterior[i, k]

@@ -152,8 +152,9 @@ class Tracker:
         sublattice = np.ascontiguousarray(observation.sublattice, np.int16)
         if not len(position):
             return self._verdict(observation, np.zeros((0, len(observation.roles)), np.float32))
+        likelihood = np.ascontiguousarray(observation.log_likelihood, np.float32)
         posterior = self._evidence.single_frame(
-            np.ascontiguousarray(observation.log_likelihood, np.float32),
+            likelihood,
             sublattice,
             observation.class_ids,
             observation.roles,
@@ -168,19 +169,26 @@ class Tracker:
         tracks, grid, jump = self._places.place(points, observation)
         index = self._link(points, tracks, grid)
         followed = index >= 0
+        if followed.all():
+            followed = slice(None)  # nothing is copied then
         rows = index[followed]
         self._evidence.change = self._chance_of_change(observation, sublattice)
         self._evidence.fold(
-            tracks, rows, posterior[followed], sublattice[followed], self._now - tracks.last_seen[rows]
+            tracks,
+            rows,
+            likelihood[followed],
+            posterior[followed],
+            sublattice[followed],
+            self._now - tracks.last_seen[rows],
         )
         posterior[followed] = tracks.posterior[rows]
         tracks.see(rows, position[followed] - tracks.drift, self._now)
         tracks.evident[rows] = posterior[followed] @ notable > 0.5
-        self._miss(tracks, points)
+        tracks.miss(points.low + tracks.spacing, points.high - tracks.spacing, self._now)
         transitions = ()
         if not tracks.provisional:
             site = np.full(len(tracks), -1)
-            site[rows] = np.flatnonzero(followed)
+            site[rows] = np.arange(len(position))[followed]
             scene = Scene(self._now, site, position, role == "defect", role == "unknown", self._sigma_px)
             transitions = find_transitions(tracks, scene, self._rule, self._evidence)
             posterior[followed] = tracks.posterior[rows]
@@ -233,13 +241,6 @@ class Tracker:
         defects = self._evidence.expected_defects(sublattice)
         false_per_frame = self._false_events_per_hour * self._period_s / 3600
         return false_alarm_change(false_per_frame, defects, self._rule.appear_above)
-
-    def _miss(self, tracks: TrackMap, points: Points) -> None:
-        """Count the frames that should have had a site: those in which it is well inside the sites found."""
-        here = tracks.position + tracks.drift
-        low, high = points.low + tracks.spacing, points.high - tracks.spacing
-        inside = ((here > low) & (here < high)).all(axis=1)
-        tracks.missed[inside & (tracks.last_seen < self._now)] += 1
 
     def _forget(self, tracks: TrackMap, n_sites: int) -> None:
         """Drop sites that are gone, those long out of view, and the longest unseen beyond the bound."""
