@@ -153,9 +153,13 @@ def test_frames_wait_while_none_can_be_taken_and_are_worked_off_afterwards(conte
             socket.send_multipart(parts(n))
         wait_for(source, lambda: source._frames_waiting == 50)
         source.hold(False)
+        # those that come before the first is taken find room as well
+        for n in range(50, 53):
+            socket.send_multipart(parts(n))
+        wait_for(source, lambda: source._frames_waiting == 53)
         # a third as many come as are taken
         numbers = []
-        for n in range(50, 74):
+        for n in range(53, 77):
             for _ in range(3):
                 item = take(source)
                 if isinstance(item, Frame):

@@ -152,7 +152,7 @@ class Receiver:
         """
         with self._changed:
             self._holding = holding
-            self._room = max(self.settings.queue_frames, self._frames_waiting)
+            self._room = self._frames_waiting + self.settings.queue_frames
 
     def counts(self) -> FrameCounts:
         """Where every frame is; ``received = analysed + dropped + in_flight`` in every reply."""
