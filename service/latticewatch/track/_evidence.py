@@ -59,6 +59,8 @@ class Evidence:
         self._states: States | None = None
         self._moments = np.zeros((0, 0, 6))
         self._means = np.zeros((0, 0, 0))
+        self._state_prior = np.zeros((0, 0))
+        self._repeatability = 0.0
         self.change = LEAST_CHANGE
 
     @property
@@ -118,6 +120,7 @@ class Evidence:
             known *= left / np.maximum(known.sum(axis=1, keepdims=True), 1e-30)
             self._prior = self._normalised(np.where(unknown, self._frequency, known), unknown)
         self._class_ids = class_ids
+        self._state_prior = states.priors(self._prior)
         if afresh:
             self._moments = np.zeros((rows, states.n, 6))
             self._means = np.zeros((rows, states.n, states.n + 1))
@@ -126,18 +129,12 @@ class Evidence:
 
     def prior(self, sublattice: int, state: int) -> float:
         """Prior of a state on a sublattice."""
-        return float(self._state_priors(sublattice)[state])
-
-    def _state_priors(self, sublattice: int) -> NDArray[np.float64]:
-        assert self._prior is not None
-        return self.states.priors(self._prior[sublattice + 1 : sublattice + 2])[0]
+        return float(self._state_prior[sublattice + 1, state])
 
     def expected_defects(self, sublattice: NDArray[np.int16]) -> float:
         """How many defects the priors let expect on these sites."""
-        assert self._prior is not None
-        prior = self.states.priors(self._prior)
-        sites = np.bincount(sublattice.astype(np.int64) + 1, minlength=len(prior))
-        return float(sites @ prior[:, 1:-1].sum(axis=1))
+        sites = np.bincount(sublattice.astype(np.int64) + 1, minlength=len(self._state_prior))
+        return float(sites @ self._state_prior[:, 1:-1].sum(axis=1))
 
     def fold(
         self,
@@ -163,7 +160,7 @@ class Evidence:
         """
         assert self._prior is not None
         with np.errstate(divide="ignore"):
-            log_prior = np.log(self.states.priors(self._prior))
+            log_prior = np.log(self._state_prior)
         row = sublattice.astype(np.int64) + 1
         value = _segments.evidence_of(log_likelihood, row, self.states.of_column, log_prior)
         self._moments *= FADE
@@ -174,7 +171,7 @@ class Evidence:
             index,
             gap,
             log_prior,
-            self.repeatability,
+            self._repeatability,
             tracks.base,
             tracks.run,
             tracks.run_frames,
@@ -183,6 +180,7 @@ class Evidence:
             self._means,
         )
         count, repeated = self._means[..., -1:], self.repeatability
+        self._repeatability = repeated
         _segments.step(
             value,
             alone,
@@ -210,12 +208,12 @@ class Evidence:
     def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
         """Take a change of one track for certain: from here on it is what the last frames said."""
         with np.errstate(divide="ignore"):
-            log_prior = np.log(self._state_priors(int(tracks.sublattice[row])))
+            log_prior = np.log(self._state_prior[tracks.sublattice[row] + 1])
         _segments.begin(
             row,
             state,
             log_prior,
-            self.repeatability,
+            self._repeatability,
             tracks.base,
             tracks.run,
             tracks.run_frames,

@@ -128,6 +128,9 @@ def register(points: Points, tracks: TrackMap, grid: Grid, expected: NDArray[np.
     if phase is None:
         return None
     smallest = _score(points, tracks, grid, expected + phase)
+    most = min(np.count_nonzero(points.evident), np.count_nonzero(tracks.evident))
+    if smallest.score + CLEAR_MARGIN >= most * _weights(points, tracks)[0]:
+        return smallest  # no other move can be clearly better
     others = [
         fit
         for cells in _moves_voted_for(points, tracks, smallest)

@@ -25,7 +25,7 @@ NOMINAL_PERIOD_S = 0.1
 LONGEST_PERIOD_S = 60.0
 # Sites whose median residual is a better drift than that of the lattice phase: at least, and about as many as needed.
 MIN_REFINING = 5
-REFINING_SITES = 1000
+REFINING_SITES = 500
 
 
 class Tracker:
