@@ -67,6 +67,13 @@ class AnalysisSettings(Section):
     learning_frames: int = Field(
         default=5, ge=1, le=100, description="Frames gathered before classes are discovered."
     )
+    false_events_per_hour: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        description="Changes reported by mistake, at most and in the mean, at the rate of the frames and the number "
+        "of sites that there are; less of them makes real changes wait longer.",
+    )
     material: str | None = Field(
         default=None,
         max_length=64,
