@@ -126,6 +126,7 @@ class Microscope:
             "dwell_us": settings.dwell,
             "detector": "HAADF",
             "stage_nm": list(frame.truth.stage_nm),
+            "dose_e_per_a2": self.dose_e_per_a2,
         }
 
     def description(self) -> dict[str, Any]:
