@@ -10,6 +10,8 @@ import pytest
 from _crystal import honeycomb, judged, learnt, render
 from latticewatch.errors import UnknownClassError
 from latticewatch.learn import new_class
+from latticewatch.learn._neighbours import without_neighbours
+from latticewatch.learn._projection import project
 
 CRYSTAL = honeycomb(12.0).turned(7)
 SHAPE = (288, 288)
@@ -111,6 +113,21 @@ def test_scores_are_rid_of_the_defects_next_door(model, scene):
     # what they add is spread over both signs
     assert known.filter(j.survey.moments)[beside].std() > 1.4
     assert j.verdict.score[beside].std() == pytest.approx(1, abs=0.25)
+
+
+def test_projections_are_those_of_the_moments(model, scene, rng):
+    j = judged(model, scene)
+    moments, index = j.patches.moments, j.patches.index
+    amplitude = rng.normal(size=len(moments)) * (rng.random(len(moments)) < 0.1)
+    for s, known in enumerate(model.sublattices):
+        rows = np.flatnonzero(j.patches.sublattice == s)
+        moved = replace(known, oddities=replace(known.oddities, mean=known.oddities.mean + 0.01))
+        found = project(moments, rows, moved)
+        alone = without_neighbours(moments, amplitude, rows, index, known.templates.moments)
+        # no change of occupancy shows in what is left
+        np.testing.assert_allclose(found.residual, moved.oddities.residual(alone), atol=0.02)
+        seen = (index[rows, : len(known.templates.neighbour)] >= 0).all(1)
+        np.testing.assert_allclose(found.scores(amplitude, index)[seen], known.filter(alone)[seen], atol=0.01)
 
 
 def test_classifying_changes_neither_model_nor_moments(model, scene):

@@ -376,15 +376,22 @@ def invert_coordinates(coordinates, basis, vectors, phase, origin, step):  # pra
     """Points with given cell coordinates."""
     out = np.empty((len(coordinates), 2))
     for k in range(len(coordinates)):
-        out[k] = invert_coordinate(coordinates[k, 0], coordinates[k, 1], basis, vectors, phase, origin, step)
+        out[k] = invert_coordinate(
+            coordinates[k, 0], coordinates[k, 1], 0.0, 0.0, basis, vectors, phase, origin, step
+        )
     return out
 
 
 @njit(cache=True, nogil=True)
-def invert_coordinate(u, v, basis, vectors, phase, origin, step):  # pragma: no cover - compiled
-    """Point with these cell coordinates; the phase is smooth, so a few fixed-point steps converge."""
-    r = u * vectors[0, 0] + v * vectors[1, 0]
-    c = u * vectors[0, 1] + v * vectors[1, 1]
+def invert_coordinate(
+    u, v, row_shift, col_shift, basis, vectors, phase, origin, step
+):  # pragma: no cover - compiled
+    """Point with these cell coordinates; the phase is smooth, so a few fixed-point steps converge.
+
+    The shift, from where the point would be without a phase, is where to start; that of a point nearby saves steps.
+    """
+    r = u * vectors[0, 0] + v * vectors[1, 0] + row_shift
+    c = u * vectors[0, 1] + v * vectors[1, 1] + col_shift
     for _ in range(12):
         turn0, turn1 = _turns(phase, (r - origin) / step, (c - origin) / step)
         m0 = u - basis[0, 0] * r - basis[0, 1] * c - turn0

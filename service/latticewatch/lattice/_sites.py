@@ -83,12 +83,15 @@ def _predict(
     sublattice = np.empty(most, np.int16)
     cell = np.empty((most, 2), np.int32)
     n = 0
+    row_shift = col_shift = 0.0
     for s in range(len(columns)):
         for a in range(low[0], high[0] + 1):
             for b in range(low[1], high[1] + 1):
-                r, c = invert_coordinate(
-                    a + columns[s, 0], b + columns[s, 1], basis, vectors, phase, origin, step
-                )
+                u, v = a + columns[s, 0], b + columns[s, 1]
+                # the one before was moved about as far
+                r, c = invert_coordinate(u, v, row_shift, col_shift, basis, vectors, phase, origin, step)
+                row_shift = r - u * vectors[0, 0] - v * vectors[1, 0]
+                col_shift = c - u * vectors[0, 1] - v * vectors[1, 1]
                 if not (margin <= r <= last[0] and margin <= c <= last[1]):
                     continue
                 if bilinear(amplitude, (r - origin) / step, (c - origin) / step) > MIN_COVER:

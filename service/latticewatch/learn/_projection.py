@@ -69,10 +69,13 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
     known : SublatticeModel
     """
     templates, signal = known.templates.moments, known.templates.moments @ known.whitening
+    odd, mean = known.oddities, known.filter.mean
     height = np.column_stack([known.filter.weights, known.whitening @ signal.T])
-    both = np.concatenate([height, known.oddities.projection], 1).astype(np.float32)
-    out: NDArray[np.float32] = (moments[rows] - known.filter.mean.astype(np.float32)) @ both
     n = height.shape[1]
+    both = np.concatenate([height, odd.projection], 1).astype(np.float32)
+    out = np.asarray((moments[rows] - mean.astype(np.float32)) @ both, np.float32)
+    # they may come from other frames than the filter
+    out[:, n:] += ((mean - odd.mean) @ odd.projection).astype(np.float32)
     return Projection(rows, out[:, :n], out[:, n:], templates @ known.filter.weights, signal @ signal.T)
 
 
