@@ -283,6 +283,19 @@ def test_hops_at_low_dose_are_mostly_one_move(rng):
     assert moved >= 16
 
 
+def test_false_events_are_no_more_frequent_than_set(rng):
+    per_frame = 2e-3
+    scene = Scene(rng, separation=2.5, n_defects=20)
+    follow = Follower(scene, false_events_per_hour=per_frame * 3600 * 25)
+    settled = 0
+    for frame in range(260):
+        observation, follow.seen = scene.frame()
+        follow.take(dataclasses.replace(observation, time_s=frame / 25))
+        settled = len(follow.events) if frame == 60 else settled
+    false = len(follow.events) - settled
+    assert false <= 200 * per_frame + 3 * np.sqrt(200 * per_frame)
+
+
 def test_another_defect_on_the_same_site_is_another_track(rng):
     scene = Scene(rng, separation=9.0, n_defects=8)
     site, follow = empty_host(scene), Follower(scene)

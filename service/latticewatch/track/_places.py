@@ -60,7 +60,9 @@ class Places:
             self.tracks, fit = self._new(frame, np.zeros(2), provisional=False), None
         else:
             fit = frame.fit(current)
-            if fit is None or current.provisional or fit.score < -CLEAR_MARGIN:
+            # After a jump the frame may lie at the edge of this map, and in the middle of another one.
+            jumped = fit is not None and np.hypot(*(fit.drift - frame.expected(current))) > current.spacing
+            if fit is None or jumped or current.provisional or fit.score < -CLEAR_MARGIN:
                 known = self._recognise(frame, fit)
                 if known is not None:
                     self.tracks, fit = known
