@@ -65,6 +65,7 @@ def test_phases_that_do_not_jump_need_no_unwrapping(seed):
     gentle = 0.7 * phase
     assert not _jumps(gentle)
     np.testing.assert_array_equal(_unwrap(gentle, quality, 1, 2), gentle)
+    np.testing.assert_array_equal(naive.unwrapped(gentle, quality, (1, 2)), gentle)
 
 
 @pytest.mark.parametrize("shape", [(37, 45), (64, 40)])

@@ -187,10 +187,8 @@ def _smooth_phase(
     # around the phase of all nodes together, few or none jump
     common = np.angle(waves.sum((1, 2), keepdims=True))
     phase = np.angle(waves * np.exp(-1j * common))
-    if _jumps(phase):
-        seed = np.unravel_index(np.argmax(np.where(inner, amplitude, 0)), amplitude.shape)
-        phase = _unwrap(phase, amplitude, int(seed[0]), int(seed[1]))
-    return phase + common
+    seed = np.unravel_index(np.argmax(np.where(inner, amplitude, 0)), amplitude.shape)
+    return _unwrap(phase, amplitude, int(seed[0]), int(seed[1])) + common
 
 
 def mean_slope(field: PhaseField) -> NDArray[np.float64]:
@@ -294,6 +292,8 @@ def _unwrap(wrapped, quality, seed_row, seed_col):  # pragma: no cover - compile
     """Unwrap two phases at once, best nodes first, each to the mean of its unwrapped neighbours."""
     _, n_rows, n_cols = wrapped.shape
     out = wrapped.copy()
+    if not _jumps(wrapped):
+        return out
     state = np.zeros((n_rows, n_cols), np.uint8)
     state[seed_row, seed_col] = 1
     heap = [(-quality[seed_row, seed_col], seed_row, seed_col)]
