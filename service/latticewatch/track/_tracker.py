@@ -42,7 +42,8 @@ class Tracker:
         Probabilities beyond which a defect is reported to have appeared, disappeared, and changed its class. The gap
         between the first two is what a site has to cross to be reported again.
     hold_frames : int
-        Frames that one end of a hop waits for an undecided other end, so that they are one move.
+        Frames that one end of a hop waits for an undecided other end, so that they are one move, and that a new defect
+        waits until it is clear of which class it is.
     miss_probability : float
         Chance that a peak outside the lattice (an adatom) which is there is not found in a frame.
     memory_frames : int

@@ -35,7 +35,8 @@ class Hysteresis:
     reclassify_above : float
         It is reported to be of another class once that one's probability is above this.
     hold_frames : int
-        Frames that a change waits while a neighbouring site is undecided whether it is the other end of a hop.
+        Frames that a change waits while a neighbouring site is undecided whether it is the other end of a hop, or the
+        defect which one it is.
     miss_probability : float
         Chance that a peak which is there, but belongs to no site of the lattice, is not found in a frame.
     """
@@ -183,6 +184,9 @@ class _Update:
                 return
             if self._wait(i):
                 return
+        # That a defect is there may be clear before it is clear which one; a guess would have to be taken back.
+        if self.class_probability[i] < self.rule.reclassify_above and self._wait(i):
+            return
         self._announce("defect.appeared", i, int(self.class_id[i]))
 
     def _leave(self, i: int) -> None:
