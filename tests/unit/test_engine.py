@@ -325,3 +325,21 @@ def test_an_engine_that_cannot_warm_up_is_not_alive(tmp_path, monkeypatch):
     assert engine.status().phase == "starting"
     engine.close()
     assert source.finished == []
+
+
+def test_the_status_says_that_classes_are_being_discovered(tmp_path):
+    go = threading.Event()
+
+    class Slow(FakeLearner):
+        def fold(self, analysis):
+            if len(self.gathered) == self.needed - 1:
+                assert go.wait(PATIENCE_S)
+            return super().fold(analysis)
+
+    engine, source = run(tmp_path, frames(8), learner=Slow(5))
+    until(engine, lambda: engine.status().detail == "discovering classes")
+    assert engine.status().phase == "learning"
+    go.set()
+    until(engine, lambda: len(source.finished) == 8)
+    assert (engine.status().phase, engine.status().detail) == ("live", None)
+    engine.close()

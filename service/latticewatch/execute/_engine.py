@@ -400,6 +400,7 @@ class Engine:
         if self._learner.model is not None or gathered + 1 < needed:
             return self._learner.fold(analysis)
         self.receiver.hold(True)
+        self._show(replace(self.state, busy="discovering classes"))
         try:
             return self._learner.fold(analysis)
         finally:
@@ -452,6 +453,7 @@ class Engine:
         self._show(
             replace(
                 state,
+                busy=None,
                 as_of_seq=self.log.last_seq,
                 series_id=self._series.series_id,
                 stalled=self._series.stalled,

@@ -37,7 +37,7 @@ def status_of(engine: Engine, state: LiveState) -> Status:
         sources=engine.sources,
         series_id=state.series_id,
         phase=phase_of(state),
-        detail=state.starting,
+        detail=state.starting or state.busy,
         learning=result.learning if result else (0, engine.settings.analysis.learning_frames),
         lattice_found=result.lattice_found if result else None,
         frames=engine.receiver.counts(),

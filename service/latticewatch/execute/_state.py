@@ -34,6 +34,8 @@ class LiveState:
         Whether the open series has given no frame for too long.
     starting : str or None
         What is done before frames can be analysed; ``None`` once they are.
+    busy : str or None
+        What takes longer than a frame just now.
     class_counts : dict of int to int
         Sites of each class in the newest frame; -1 is no class.
     role_counts : dict of str to int
@@ -48,6 +50,7 @@ class LiveState:
     series_id: str | None = None
     stalled: bool = False
     starting: str | None = None
+    busy: str | None = None
     class_counts: dict[int, int] = field(default_factory=dict)
     role_counts: dict[Role, int] = field(default_factory=dict)
 

@@ -21,9 +21,11 @@ export function showNotices(situation) {
   byId("learning").hidden = !learning;
   if (learning) {
     const [gathered, needed] = status.learning;
-    setText(byId("learning-text"), `Learning classes: ${gathered} of ${needed} frames gathered`);
+    const discovering = status.detail !== null;
+    const gathering = `Learning classes: ${gathered} of ${needed} frames gathered`;
+    setText(byId("learning-text"), discovering ? `All frames gathered: ${status.detail}` : gathering);
     byId("learning-bar").max = Math.max(1, needed);
-    byId("learning-bar").value = gathered;
+    byId("learning-bar").value = discovering ? needed : gathered;
   }
   byId("no-lattice").hidden = !(drawn !== null && status?.lattice_found === false);
 }
