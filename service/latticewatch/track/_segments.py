@@ -156,7 +156,7 @@ def step(
         Columns of the map, which are updated.
     """
     n, states = value.shape
-    gained, mixed, belief = np.empty(states), np.empty(states), np.empty(states)
+    gained, mixed, later, belief = np.empty((4, states))
     shares, alike = np.empty((3, states)), np.zeros(states, np.int64)
     for s in state:
         alike[s] += 1
@@ -201,16 +201,19 @@ def step(
                 for s in range(states):
                     stayed += belief[s] * np.exp((1.0 - share) * excess[t, s])
                 odds = 0.0
+                frames = independent_frames(recent_frames[t], repeatability)
                 for s in range(states):
-                    gained[s] = 0.0
+                    later[s] = -np.inf
                     if s != own and log_prior[r, s] > -np.inf:
-                        gained[s] = change * gap[i] / stayed * np.exp(log_prior[r, s] + excess[t, s])
-                        odds += gained[s]
+                        odds += change * gap[i] / stayed * np.exp(log_prior[r, s] + excess[t, s])
+                        # What it has become is told by the frames as they are: the deviation may have gone as well.
+                        later[s] = log_prior[r, s] + frames * recent[t, s] / recent_frames[t]
+                _normalise(later)
                 changed = odds / (1.0 + odds)
                 if changed > COMMIT:
                     begin(
                         t,
-                        best,
+                        later.argmax(),
                         log_prior[r],
                         repeatability,
                         base,
@@ -221,7 +224,7 @@ def step(
                         recent_frames,
                     )
                     for s in range(states):
-                        belief[s] = gained[s] / odds
+                        belief[s] = later[s]
                 else:
                     together = run_frames[t] + recent_frames[t]
                     frames = independent_frames(together, repeatability)
@@ -234,7 +237,7 @@ def step(
                         _absorb(t, window, run, run_frames, recent, recent_frames)
                         excess[t, :] = 0.0
                     for s in range(states):
-                        belief[s] = (1.0 - changed) * mixed[s] + gained[s] / (1.0 + odds)
+                        belief[s] = (1.0 - changed) * mixed[s] + changed * later[s]
             else:
                 recent_frames[t] += 1
                 for s in range(states):
