@@ -627,7 +627,9 @@ def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
 
 
 def test_a_class_that_is_out_of_view_is_not_forgotten(seen):
-    hosts = replace(seen.verdict, component=np.zeros_like(seen.verdict.component))
+    host_of = np.array([known.class_ids[0] for known in seen.model.sublattices])[seen.sites.sublattice]
+    surely_host = (seen.model.class_ids == host_of[:, None]).astype(np.float32)
+    hosts = replace(seen.verdict, posterior=surely_host, component=np.zeros_like(seen.verdict.component))
     model = followed(replace(seen, verdict=hosts) for _ in range(900))
     for known, before in zip(model.sublattices, seen.model.sublattices, strict=True):
         assert (known.mixture.weight[1:] > 0).all()

@@ -206,8 +206,10 @@ class _CellFit:
         shape = (1 - share) * _gaussian_wave(self._square, narrow) + share * _gaussian_wave(
             self._square, broad
         )
-        waves = np.exp(-2j * np.pi * columns @ self._order.T) * (shape / self._area)
-        return np.concatenate([waves, (self._square == 0)[None].astype(np.complex128)])
+        waves = np.empty((len(columns) + 1, len(shape)), np.complex128)
+        waves[:-1] = np.exp(-2j * np.pi * columns @ self._order.T) * (shape / self._area)
+        waves[-1] = self._square == 0
+        return waves
 
     def _misfit(self, parameters: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
         residual = self._solve(parameters, columns)[1] / self._range

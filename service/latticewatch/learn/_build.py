@@ -20,13 +20,21 @@ from latticewatch.learn._catalogue import (
     unique,
 )
 from latticewatch.learn._confirmation import confirmed
-from latticewatch.learn._discovery import Patches, discover, gather_patches, visible_neighbours
+from latticewatch.learn._discovery import (
+    Discovery,
+    Patches,
+    discover,
+    gather_patches,
+    in_single_frames,
+    visible_neighbours,
+)
 from latticewatch.learn._layout import ForceRelaxedLayout
 from latticewatch.learn._model import Model, Verdict
 from latticewatch.learn._neighbours import least_disturbed
 from latticewatch.learn._pca import IncrementalPCA
 from latticewatch.learn._sublattice import SublatticeModel
 from latticewatch.learn._templates import sublattice_templates
+from latticewatch.learn._together import Together, average_sites
 from latticewatch.messages import Role
 
 # Sites in the picture of the force-relaxed layout: all that are not host, and hosts up to this many.
@@ -89,7 +97,14 @@ def learn_model(
         templates,
         flat.image.shape,  # type: ignore[arg-type]
     )
-    found, _ = discover(patches, templates, seed, np.stack([zernike.n_, zernike.m_]))
+    orders = np.stack([zernike.n_, zernike.m_])
+    together, averaged = average_sites(patches, templates), None
+    if together is None:
+        found = discover(patches, templates, seed, orders).models
+    else:
+        quiet = tuple(replace(t, noise=t.noise / together.n_frames) for t in templates)
+        averaged = discover(together.patches, quiet, seed, orders)
+        found = in_single_frames(averaged, together.site, patches, templates, seed)
     grains = np.repeat(np.arange(len(lattice.grains)), [len(g.cell.columns) for g in lattice.grains]).tolist()
     numbered, drafts = _number(found, patches, grains, first_class, invariant)
     model = Model(
@@ -104,10 +119,33 @@ def learn_model(
         material=material,
     )
     verdict = model.classify(patches)
+    if together is not None and averaged is not None:
+        verdict = _with_averages(verdict, model, averaged, together)
     described = _described(model, verdict, surveys, patches, rng)
     model = replace(model, classes=confirmed(model, described))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
+
+
+def _with_averages(verdict: Verdict, model: Model, averaged: Discovery, together: Together) -> Verdict:
+    """A verdict on single frames, with that on the averages wherever there is one."""
+    of_averages = tuple(
+        replace(
+            known,
+            class_ids=one.class_ids,
+            neighbour_class=one.neighbour_class,
+            oddities=one.oddities,
+            odd_ids=one.odd_ids,
+        )
+        for known, one in zip(averaged.models, model.sublattices, strict=True)
+    )
+    of_site = replace(model, sublattices=of_averages).classify(together.patches)
+    rows = np.flatnonzero(together.site >= 0)
+    posterior, score, component = verdict.posterior.copy(), verdict.score.copy(), verdict.component.copy()
+    posterior[rows] = of_site.posterior[together.site[rows]]
+    score[rows] = of_site.score[together.site[rows]]
+    component[rows] = of_site.component[together.site[rows]]
+    return Verdict(posterior, score, component)
 
 
 def _number(

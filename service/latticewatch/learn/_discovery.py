@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from latticewatch.learn._equivalence import equivalent_sublattices
 from latticewatch.learn._local import standardise
-from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture
+from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture, rescaled
 from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
 from latticewatch.learn._oddities import find_oddities
 from latticewatch.learn._sublattice import MatchedFilter, SublatticeModel, matched_filter
@@ -39,6 +39,8 @@ class Patches:
     sublattice : ndarray of shape (n,), int16
     frame : ndarray of shape (n,), int32
         Frame that each was seen in, from 0.
+    cell : ndarray of shape (n, 2), int32
+        Unit cell that each belongs to.
     index : ndarray of shape (n, k), int32
         Their neighbours, see `neighbour_index`.
     shape : tuple of int
@@ -49,6 +51,7 @@ class Patches:
     position: NDArray[np.float64]
     sublattice: NDArray[np.int16]
     frame: NDArray[np.int32]
+    cell: NDArray[np.int32]
     index: NDArray[np.int32]
     shape: tuple[int, int]
 
@@ -64,10 +67,31 @@ def gather_patches(
     for number, (moments, position, sublattice, cell) in enumerate(frames):
         local = neighbour_index(sublattice, cell, tables)
         index.append(np.where(local >= 0, local + start, -1))
-        parts.append((moments, position, sublattice, np.full(len(moments), number, np.int32)))
+        parts.append((moments, position, sublattice, np.full(len(moments), number, np.int32), cell))
         start += len(moments)
-    moments, position, sublattice, frame = (np.concatenate(p) for p in zip(*parts, strict=True))
-    return Patches(moments, position, sublattice, frame, np.concatenate(index).astype(np.int32), shape)
+    moments, position, sublattice, frame, cells = (np.concatenate(p) for p in zip(*parts, strict=True))
+    index = np.concatenate(index).astype(np.int32)
+    return Patches(moments, position, sublattice, frame, cells, index, shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discovery:
+    """What was found in some patches.
+
+    Attributes
+    ----------
+    models : tuple of SublatticeModel
+        Without class ids of the catalogue yet (`learn_model` gives them): those of the mixture count from 0 on each
+        sublattice.
+    amplitude : ndarray of shape (n,), float64
+        Change of height of the column at every site that is not host, 0 elsewhere.
+    host : ndarray of shape (n,), bool
+        Sites whose column is the host's.
+    """
+
+    models: tuple[SublatticeModel, ...]
+    amplitude: NDArray[np.float64]
+    host: NDArray[np.bool_]
 
 
 def discover(
@@ -75,7 +99,7 @@ def discover(
     templates: tuple[SublatticeTemplates, ...],
     seed: int = 0,
     orders: NDArray[np.int64] | None = None,
-) -> tuple[tuple[SublatticeModel, ...], NDArray[np.float64]]:
+) -> Discovery:
     """Find the classes of every sublattice.
 
     Parameters
@@ -86,14 +110,6 @@ def discover(
         For the layout of odd sites.
     orders : ndarray of shape (2, n_moments), int, optional
         n and m of the moments; with them, sublattices that symmetry maps onto each other are learnt together.
-
-    Returns
-    -------
-    models : tuple of SublatticeModel
-        Without class ids of the catalogue yet (`learn_model` gives them): those of the mixture count from 0 on each
-        sublattice.
-    amplitude : ndarray of shape (n,), float64
-        Change of height of the column at every site that is not host, 0 elsewhere.
     """
     members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
     amplitude = np.zeros(len(patches.moments))
@@ -102,20 +118,10 @@ def discover(
     results: list[_Round] = []
     mixtures: list[Mixture] = []
     for round_number in range(N_ROUNDS):
-        results = []
-        for rows, of_sublattice in zip(members, templates, strict=True):
-            moments = without_neighbours(
-                patches.moments, amplitude, rows, patches.index, of_sublattice.moments
-            )
-            mean = np.median(moments[host[rows]], axis=0)
-            known = None if round_number == 0 else moments[host[rows]]
-            matched, whitening = matched_filter(known, of_sublattice, mean)
-            moments = without_unseen(moments, mean, whitening, of_sublattice.moments, patches.index[rows])
-            score = standardise(
-                matched(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
-            )
-            least = MIN_CHANGE * of_sublattice.height / matched.height_of_sigma
-            results.append(_Round(matched, whitening, score, least))
+        results = [
+            _measured(patches, rows, known, amplitude, host, first=round_number == 0)
+            for rows, known in zip(members, templates, strict=True)
+        ]
         if orders is not None:
             group = equivalent_sublattices(
                 [r.matched.mean for r in results],
@@ -134,18 +140,87 @@ def discover(
         amplitude, host = next_amplitude, next_host
         if settled:
             break
-    models = []
-    for s, (rows, t, result, mixture) in enumerate(zip(members, templates, results, mixtures, strict=True)):
-        moments = without_neighbours(patches.moments, amplitude, rows, patches.index, t.moments)
-        mean, whitening = result.matched.mean, result.whitening
-        moments = without_unseen(moments, mean, whitening, t.moments, patches.index[rows])
-        oddities = find_oddities(moments, host[rows], mean, whitening, t.moments, seed)
-        ids = np.arange(len(mixture.mean), dtype=np.int16)
-        odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
-        models.append(
-            SublatticeModel(t, result.matched, whitening, mixture, ids, {}, oddities, odd_ids, group[s])
+    models = tuple(
+        _modelled(patches, rows, known, result, mixture, amplitude, host, seed, group[s])
+        for s, (rows, known, result, mixture) in enumerate(
+            zip(members, templates, results, mixtures, strict=True)
         )
-    return tuple(models), amplitude
+    )
+    return Discovery(models, amplitude, host)
+
+
+def in_single_frames(
+    found: Discovery,
+    site: NDArray[np.int32],
+    patches: Patches,
+    templates: tuple[SublatticeTemplates, ...],
+    seed: int = 0,
+) -> tuple[SublatticeModel, ...]:
+    """What was found in averages of several frames, as single frames show it, with more noise.
+
+    Parameters
+    ----------
+    found : Discovery
+        In the averages.
+    site : ndarray of shape (n,), int32
+        Of every patch its row among the averages; -1 where it has none.
+    patches : Patches
+        Of the single frames.
+    templates : tuple of SublatticeTemplates
+    seed : int, optional
+    """
+    seen = site >= 0
+    amplitude = np.where(seen, found.amplitude[site], 0.0)
+    host = seen & found.host[site]
+    models = []
+    for s, (known, averaged) in enumerate(zip(templates, found.models, strict=True)):
+        rows = np.flatnonzero(patches.sublattice == s)
+        result = _measured(patches, rows, known, amplitude, host)
+        ratio = averaged.filter.height_of_sigma / result.matched.height_of_sigma
+        mixture = rescaled(averaged.mixture, ratio, result.score)
+        models.append(_modelled(patches, rows, known, result, mixture, amplitude, host, seed, averaged.group))
+    return tuple(models)
+
+
+def _measured(
+    patches: Patches,
+    rows: NDArray[np.intp],
+    known: SublatticeTemplates,
+    amplitude: NDArray[np.float64],
+    host: NDArray[np.bool_],
+    *,
+    first: bool = False,
+) -> _Round:
+    """The filter of one sublattice and what it says, given what is known of the sites; first: nothing is."""
+    moments = without_neighbours(patches.moments, amplitude, rows, patches.index, known.moments)
+    mean = np.median(moments[host[rows]], axis=0)
+    matched, whitening = matched_filter(None if first else moments[host[rows]], known, mean)
+    moments = without_unseen(moments, mean, whitening, known.moments, patches.index[rows])
+    score = standardise(
+        matched(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
+    )
+    return _Round(matched, whitening, score, MIN_CHANGE * known.height / matched.height_of_sigma)
+
+
+def _modelled(
+    patches: Patches,
+    rows: NDArray[np.intp],
+    known: SublatticeTemplates,
+    result: _Round,
+    mixture: Mixture,
+    amplitude: NDArray[np.float64],
+    host: NDArray[np.bool_],
+    seed: int,
+    group: int,
+) -> SublatticeModel:
+    """Everything that is known of one sublattice in the end."""
+    moments = without_neighbours(patches.moments, amplitude, rows, patches.index, known.moments)
+    mean, whitening = result.matched.mean, result.whitening
+    moments = without_unseen(moments, mean, whitening, known.moments, patches.index[rows])
+    oddities = find_oddities(moments, host[rows], mean, whitening, known.moments, seed)
+    ids = np.arange(len(mixture.mean), dtype=np.int16)
+    odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
+    return SublatticeModel(known, result.matched, whitening, mixture, ids, {}, oddities, odd_ids, group)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,17 +61,17 @@ class Follower:
             self._sums = [_fresh(known.mixture) for known in model.sublattices]
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
         for s, sums in enumerate(self._sums):
-            rows = analysis.sites.sublattice == s
-            score, component = verdict.score[rows], verdict.component[rows]
-            belongs = component >= 0
-            size = len(sums.n)
-            index = component[belongs]
-            if len(index) and index.max() >= size:
+            rows = np.flatnonzero(analysis.sites.sublattice == s)
+            known = analysis.model.sublattices[s] if analysis.model is not None else None
+            if known is None or len(known.class_ids) != len(sums.n):
                 continue  # of a version with other classes
-            sums.n = fade * sums.n + np.bincount(index, minlength=size)
-            sums.score = fade * sums.score + np.bincount(index, score[belongs], minlength=size)
-            sums.square = fade * sums.square + np.bincount(index, score[belongs] ** 2, minlength=size)
-            sums.strangers = np.concatenate([sums.strangers, score[~belongs]])[-STRANGERS_KEPT:]
+            score = verdict.score[rows]
+            share = _shares(verdict.posterior[rows], known.class_ids, _ids(analysis))
+            sums.n = fade * sums.n + share.sum(0)
+            sums.score = fade * sums.score + score @ share
+            sums.square = fade * sums.square + score**2 @ share
+            strange = score[verdict.component[rows] < 0]
+            sums.strangers = np.concatenate([sums.strangers, strange])[-STRANGERS_KEPT:]
         best = verdict.posterior.argmax(1)
         ids, counts = np.unique(_ids(analysis)[best], return_counts=True)
         for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
@@ -119,6 +119,22 @@ def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, in
         return average_patch(survey.flat.image, position[alike], size, np.random.default_rng(0))
 
     return patch
+
+
+def _shares(
+    posterior: NDArray[np.float32], class_ids: NDArray[np.int16], columns: NDArray[np.int16]
+) -> NDArray[np.float64]:
+    """How much each site of a sublattice counts for each component of its mixture; the host has what is left.
+
+    Counted whole for the likeliest, a class near its host would be taken for what noise carries farthest from it.
+    """
+    share = np.zeros((len(posterior), len(class_ids)))
+    for k, class_id in enumerate(class_ids[1:], start=1):
+        column = np.flatnonzero(columns == class_id)
+        if len(column):
+            share[:, k] = posterior[:, column[0]]
+    share[:, 0] = np.maximum(1.0 - share[:, 1:].sum(1) - posterior[:, -1], 0.0)
+    return share
 
 
 def _fresh(mixture: Mixture) -> _Sums:
