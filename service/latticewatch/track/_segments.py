@@ -275,9 +275,9 @@ def _absorb(t, window, run, run_frames, recent, recent_frames):
     more = recent_frames[t]
     if more == 0:
         return
-    weight = min(1.0, more / min(run_frames[t] + more, window))
+    weight, each = min(1.0, more / min(run_frames[t] + more, window)), 1.0 / more
     for s in range(run.shape[1]):
-        run[t, s] += weight * (recent[t, s] / more - run[t, s])
+        run[t, s] += weight * (recent[t, s] * each - run[t, s])
         recent[t, s] = 0.0
     run_frames[t] = min(run_frames[t] + more, window)
     recent_frames[t] = 0
@@ -314,8 +314,9 @@ def _normalise(belief):
         behind = belief[s] - peak
         belief[s] = np.exp(behind) if behind > NEGLIGIBLE else 0.0
         total += belief[s]
+    total = 1.0 / total
     for s in range(len(belief)):
-        belief[s] /= total
+        belief[s] *= total
 
 
 @njit(cache=True, nogil=True)
@@ -331,16 +332,21 @@ def _share(i, t, r, belief, alone, prior, state, alike, posterior, shares):
             shares[2, s] += prior[r, k]
         else:
             posterior[t, k] = belief[s]
+    for s in range(len(belief)):
+        for row in range(3):
+            if shares[row, s] > 0.0:
+                shares[row, s] = 1.0 / shares[row, s]
     for k in range(len(state)):
         s = state[k]
         if alike[s] < 2:
             continue
+        lately = 0.0 < shares[1, s] < 1.0 / MIN_SHARED
         if shares[0, s] > 0.0:
-            share = posterior[t, k] / shares[0, s]
-            if shares[1, s] > MIN_SHARED:
-                share += SHARE_GAIN * (alone[i, k] / shares[1, s] - share)
-        elif shares[1, s] > MIN_SHARED:
-            share = alone[i, k] / shares[1, s]
+            share = posterior[t, k] * shares[0, s]
+            if lately:
+                share += SHARE_GAIN * (alone[i, k] * shares[1, s] - share)
+        elif lately:
+            share = alone[i, k] * shares[1, s]
         else:
-            share = prior[r, k] / shares[2, s] if shares[2, s] > 0.0 else 0.0
+            share = prior[r, k] * shares[2, s]
         posterior[t, k] = belief[s] * share
