@@ -196,10 +196,12 @@ def mean_slope(field: PhaseField) -> NDArray[np.float64]:
 
     Through the largest region that the lattice covers: the phase of a scrap elsewhere has nothing to do with it.
     """
-    regions = np.asarray(ndimage.label(field.amplitude > MIN_AMPLITUDE)[0])  # type: ignore[index]
-    size = np.bincount(regions.ravel())[1:]
-    largest = 1 + int(np.argmax(size)) if len(size) else 0
-    weight = np.where(regions == largest, field.amplitude, 0.0) + 1e-9
+    covered = field.amplitude > MIN_AMPLITUDE
+    if not covered.all():
+        regions = np.asarray(ndimage.label(covered)[0])  # type: ignore[index]
+        size = np.bincount(regions.ravel())[1:]
+        covered = regions == 1 + int(np.argmax(size)) if len(size) else covered
+    weight = np.where(covered, field.amplitude, 0.0) + 1e-9
     slopes = [plane_coefficients(field.phase[..., d], weight)[1:] for d in range(2)]
     return np.asarray(slopes, np.float64) / (2 * np.pi * field.step)
 
