@@ -309,12 +309,12 @@ class Engine:
         self.receiver.close()
 
     def _prepare(self) -> None:
-        self._limit_blas()
         try:
-            parts = prepare(self.settings.analysis, self._say_starting, self._stopping.is_set)
+            parts = prepare(
+                self.settings.analysis, self._say_starting, self._limit_blas, self._stopping.is_set
+            )
         except StoppedError:
             return
-        self._limit_blas()
         self._say_starting(None)
         self._adopt(*parts)
         self.receiver.hold(False)

@@ -19,7 +19,10 @@ class StoppedError(Exception):
 
 
 def prepare(
-    settings: AnalysisSettings, tell: Callable[[str], None], stopping: Callable[[], bool]
+    settings: AnalysisSettings,
+    tell: Callable[[str], None],
+    loaded: Callable[[], None],
+    stopping: Callable[[], bool],
 ) -> tuple[FrameLearner, Analyse]:
     """Import the pipeline and take a small frame through it.
 
@@ -29,6 +32,8 @@ def prepare(
         How frames will be analysed.
     tell : callable
         Called with what is being done, in a few words.
+    loaded : callable
+        Called when libraries were loaded, to say how many threads of their own they may use.
     stopping : callable
         Whether to give up; looked at before each kernel that has to be compiled.
 
@@ -50,6 +55,8 @@ def prepare(
 
     from latticewatch import pipeline
 
+    loaded()
+
     class Compilations(event.Listener):
         n = 0
 
@@ -67,6 +74,7 @@ def prepare(
     compilations = Compilations()
     with event.install_listener("numba:compile", compilations):
         pipeline.warm(settings)
+    loaded()
     if stopping():
         raise StoppedError
     # A full collection looks at a quarter of a million objects of the libraries, and stops every thread for a tenth of
