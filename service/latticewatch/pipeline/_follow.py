@@ -60,20 +60,21 @@ class Follower:
         if [len(s.n) for s in self._sums] != [len(known.mixture.mean) for known in model.sublattices]:
             self._sums = [_fresh(known.mixture) for known in model.sublattices]
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
+        used = analysis.model
+        assert used is not None
         for s, sums in enumerate(self._sums):
-            rows = np.flatnonzero(analysis.sites.sublattice == s)
-            known = analysis.model.sublattices[s] if analysis.model is not None else None
-            if known is None or len(known.class_ids) != len(sums.n):
+            if len(used.sublattices[s].class_ids) != len(sums.n):
                 continue  # of a version with other classes
+            rows = np.flatnonzero(analysis.sites.sublattice == s)
             score = verdict.score[rows]
-            share = _shares(verdict.posterior[rows], known.class_ids, _ids(analysis))
+            share = _shares(used, s, verdict.posterior[rows], verdict.component[rows])
             sums.n = fade * sums.n + share.sum(0)
             sums.score = fade * sums.score + score @ share
             sums.square = fade * sums.square + score**2 @ share
             strange = score[verdict.component[rows] < 0]
             sums.strangers = np.concatenate([sums.strangers, strange])[-STRANGERS_KEPT:]
-        best = verdict.posterior.argmax(1)
-        ids, counts = np.unique(_ids(analysis)[best], return_counts=True)
+        ids = _ids(analysis)
+        counts = np.bincount(verdict.posterior.argmax(1), minlength=len(ids))
         for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
             self._totals[class_id] = self._totals.get(class_id, 0) + n
         self._frames += 1
@@ -122,17 +123,21 @@ def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, in
 
 
 def _shares(
-    posterior: NDArray[np.float32], class_ids: NDArray[np.int16], columns: NDArray[np.int16]
+    model: Model, sublattice: int, posterior: NDArray[np.float32], component: NDArray[np.int16]
 ) -> NDArray[np.float64]:
     """How much each site of a sublattice counts for each component of its mixture; the host has what is left.
 
     Counted whole for the likeliest, a class near its host would be taken for what noise carries farthest from it.
     """
-    share = np.zeros((len(posterior), len(class_ids)))
-    for k, class_id in enumerate(class_ids[1:], start=1):
-        column = np.flatnonzero(columns == class_id)
-        if len(column):
-            share[:, k] = posterior[:, column[0]]
+    column = {entry.class_id: k for k, entry in enumerate(model.classes)}
+    class_ids = [int(class_id) for class_id in model.sublattices[sublattice].class_ids]
+    columns = [column[model.alias.get(class_id, class_id)] for class_id in class_ids]
+    share = np.zeros((len(posterior), len(columns)))
+    for k, own in enumerate(columns[1:], start=1):
+        share[:, k] = posterior[:, own]
+        if columns.count(own) > 1:
+            # of classes that a person merged, each keeps its sites
+            share[:, k] *= component == k
     share[:, 0] = np.maximum(1.0 - share[:, 1:].sum(1) - posterior[:, -1], 0.0)
     return share
 
