@@ -74,13 +74,11 @@ class Evidence:
         """Share ρ of the variance of the log-likelihood ratios that repeats from frame to frame, 0 to 1."""
         n, a, b, aa, bb, ab = np.moveaxis(self._moments, -1, 0)
         enough = n >= MIN_SITES
-        if not enough.any():
-            return 0.0
         n, a, b, aa, bb, ab = (values[enough] for values in (n, a, b, aa, bb, ab))
         spread = np.sqrt(np.maximum(aa - a * a / n, 0.0) * np.maximum(bb - b * b / n, 0.0))
         varied = spread > 1e-6 * n
         if not varied.any():
-            return 0.0
+            return self._repeatability  # the classes are new ones: what was measured before
         value = float(np.mean((ab - a * b / n)[varied] / spread[varied]))
         return 0.0 if value < MIN_REPEATABILITY else min(value, 1.0)
 

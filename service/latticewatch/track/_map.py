@@ -13,8 +13,6 @@ from latticewatch.track._states import States
 
 # A site is not averaged over more than this many frames, so that it follows slow distortion of the scan.
 POSITION_FRAMES = 10
-# Doubt in what was known when the classes are new ones.
-OPEN_MIND = 0.02
 
 
 class TrackMap:
@@ -24,6 +22,8 @@ class TrackMap:
     ----------
     states : States or None
         What the classes say of a site; ``None`` until the next frame, where they were renamed.
+    state_ids : list of int
+        Class of each state of role defect; -2 for no defect, -1 for unknown.
     drift : ndarray of shape (2,), float64
         Position in the frame less position on the specimen [px].
     stage : ndarray of shape (2,) or None
@@ -104,6 +104,7 @@ class TrackMap:
     ) -> None:
         self.class_ids = class_ids
         self.states: States | None = states
+        self.state_ids = states.ids(class_ids)
         self.drift = drift
         self.stage: NDArray[np.float64] | None = None
         self.spacing = spacing
@@ -152,14 +153,14 @@ class TrackMap:
         n = len(position)
         if not n:
             return
-        assert self.states is not None
+        states = len(self.state_ids)
         new = {
             "position": position,
             "sublattice": sublattice,
             "track": track,
             "posterior": np.zeros((n, len(self.class_ids)), np.float32),
-            "base": np.full((n, self.states.n), np.nan, np.float32),
-            **dict.fromkeys(("run", "recent", "excess", "last"), np.zeros((n, self.states.n), np.float32)),
+            "base": np.full((n, states), np.nan, np.float32),
+            **dict.fromkeys(("run", "recent", "excess", "last"), np.zeros((n, states), np.float32)),
             "run_frames": np.zeros(n, np.int64),
             "recent_frames": np.zeros(n, np.int64),
             "evident": np.zeros(n, bool),
@@ -192,7 +193,7 @@ class TrackMap:
     def set_classes(self, class_ids: NDArray[np.int16], states: States) -> None:
         """Rearrange what is known to the columns and roles of a new model; classes that it lacks are forgotten.
 
-        What was known goes on as a prior, from which the frames to come may lead away.
+        What was known of the others stays known.
         """
         if np.array_equal(class_ids, self.class_ids) and states.same(self.states):
             return
@@ -202,12 +203,20 @@ class TrackMap:
             if int(class_id) in column:
                 posterior[:, k] = self.posterior[:, column[int(class_id)]]
         self._set_posterior(posterior, class_ids)
+        if not states.same(self.states) or self.state_ids != states.ids(class_ids):
+            # A class that is new has been unknown till now.
+            unknown = len(self.state_ids) - 1
+            known = {class_id: [k] for k, class_id in enumerate(self.state_ids)}
+            self._restate([known.get(i, [unknown]) for i in states.ids(class_ids)], states.ids(class_ids))
         self.states = states
-        known = self.posterior.any(axis=1, keepdims=True)
-        prior = (1 - OPEN_MIND) * states.masses(self.posterior) + OPEN_MIND / states.n
-        self.base = np.where(known, np.log(prior), np.nan).astype(np.float32)
-        self.run, self.recent, self.excess, self.last = np.zeros((4, len(self), states.n), np.float32)
-        self.run_frames = np.zeros(len(self), np.int64)
+
+    def _restate(self, sources: list[list[int]], state_ids: list[int]) -> None:
+        """Make each state of what the likeliest of some former ones was."""
+        for name in ("base", "run", "last"):
+            value = getattr(self, name)
+            setattr(self, name, np.stack([value[:, which].max(axis=1) for which in sources], axis=1))
+        self.state_ids = state_ids
+        self.recent, self.excess = np.zeros((2, len(self), len(state_ids)), np.float32)
         self.recent_frames = np.zeros(len(self), np.int64)
 
     def relabel(self, mapping: Mapping[int, int]) -> None:
@@ -216,6 +225,9 @@ class TrackMap:
         class_ids = np.array(list(dict.fromkeys(renamed.tolist())), np.int16)
         posterior = np.stack([self.posterior[:, renamed == c].sum(axis=1) for c in class_ids], axis=1)
         self._set_posterior(posterior, class_ids)
+        ids = [mapping.get(i, i) for i in self.state_ids]
+        merged = list(dict.fromkeys(ids))
+        self._restate([[k for k, i in enumerate(ids) if i == mine] for mine in merged], merged)
         self.states = None
         announced = self.announced.copy()
         for old, new in mapping.items():

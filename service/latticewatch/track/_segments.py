@@ -176,14 +176,16 @@ def step(
             own, _ = _leader(t, r, frames, base, run, log_prior)
             best = own
             # What a site always showed is no change: its own deviation from its kind is taken off.
-            share = repeatability * frames if known[r, own] else 0.0
+            share = repeatability * frames
             gained[own] = 0.0
             for s in range(states):
                 if s == own or log_prior[r, s] == -np.inf:
                     gained[s] = 0.0
                     continue
-                deviation = share * (run[t, s] - run[t, own] - typical[r, own, s])
-                more = excess[t, s] + value[i, s] - value[i, own] - deviation
+                ahead = run[t, s] - run[t, own]
+                # On average nothing speaks against what a site is, whatever the few of a rare state show.
+                usual = typical[r, own, s] if known[r, own] else ahead
+                more = excess[t, s] + value[i, s] - value[i, own] - share * (ahead - min(usual, 0.0))
                 gained[s] = min(max(more, 0.0), HIGHEST)
                 if gained[s] > gained[best]:
                     best = s

@@ -50,6 +50,11 @@ class States:
         column[[role == "unknown" for role in roles]] = len(defects) + 1
         return cls(column, len(defects) + 2, np.array([role == "host" for role in roles]))
 
+    def ids(self, class_ids: NDArray[np.int16]) -> list[int]:
+        """Class of each state of role defect; -2 for no defect, -1 for unknown."""
+        inner = range(1, self.n - 1)
+        return [-2, *(int(class_ids[int((self.of_column == state).argmax())]) for state in inner), -1]
+
     def same(self, other: States | None) -> bool:
         """Whether classes have the same roles there."""
         return other is not None and np.array_equal(self.of_column, other.of_column)
