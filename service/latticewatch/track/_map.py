@@ -204,10 +204,13 @@ class TrackMap:
                 posterior[:, k] = self.posterior[:, column[int(class_id)]]
         self._set_posterior(posterior, class_ids)
         if not states.same(self.states) or self.state_ids != states.ids(class_ids):
-            # A class that is new has been unknown till now.
-            unknown = len(self.state_ids) - 1
-            known = {class_id: [k] for k, class_id in enumerate(self.state_ids)}
-            self._restate([known.get(i, [unknown]) for i in states.ids(class_ids)], states.ids(class_ids))
+            # A class that is new has been unknown till now, and one that is no defect any more goes with its new role.
+            ids, unknown = states.ids(class_ids), len(self.state_ids) - 1
+            sources = {class_id: [k] for k, class_id in enumerate(self.state_ids)}
+            for class_id, state in zip(class_ids.tolist(), states.of_column.tolist(), strict=True):
+                if class_id in sources and ids[state] != class_id:
+                    sources[ids[state]] = [*sources.get(ids[state], []), *sources[class_id]]
+            self._restate([sources.get(class_id, [unknown]) for class_id in ids], ids)
         self.states = states
 
     def _restate(self, sources: list[list[int]], state_ids: list[int]) -> None:

@@ -72,7 +72,7 @@ class Tracker:
         false_events_per_hour: float = 1.0,
         appear_above: float = 0.995,
         disappear_below: float = 0.005,
-        reclassify_above: float = 0.99,
+        reclassify_above: float = 0.95,
         hold_frames: int = 3,
         miss_probability: float = 0.3,
         memory_frames: int = 600,

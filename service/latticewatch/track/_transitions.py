@@ -43,7 +43,7 @@ class Hysteresis:
 
     appear_above: float = 0.995
     disappear_below: float = 0.005
-    reclassify_above: float = 0.99
+    reclassify_above: float = 0.95
     hold_frames: int = 3
     miss_probability: float = 0.3
 
