@@ -63,7 +63,9 @@ class Sites:
         given = (log_likelihood + np.log(self.prior)).astype(np.float32)
         alone = self.evidence.single_frame(given, self.sublattice, IDS, ROLES, np.log(self.prior))
         self.evidence.change = self.change
-        self.evidence.fold(self.tracks, self.index, given, alone, self.sublattice, np.ones(len(given), np.int64))
+        self.evidence.fold(
+            self.tracks, self.index, given, alone, self.sublattice, np.ones(len(given), np.int64)
+        )
         return self.tracks.posterior
 
 
