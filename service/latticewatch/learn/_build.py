@@ -32,8 +32,9 @@ from latticewatch.learn._layout import ForceRelaxedLayout
 from latticewatch.learn._model import Model, Verdict
 from latticewatch.learn._neighbours import least_disturbed
 from latticewatch.learn._pca import IncrementalPCA
+from latticewatch.learn._resampling import resampling_slopes
 from latticewatch.learn._sublattice import SublatticeModel
-from latticewatch.learn._templates import sublattice_templates
+from latticewatch.learn._templates import SublatticeTemplates, sublattice_templates
 from latticewatch.learn._together import Together, average_sites
 from latticewatch.messages import Role
 
@@ -92,6 +93,7 @@ def learn_model(
     rng = np.random.default_rng(seed)
     flat = surveys[0].flat
     templates = sublattice_templates(lattice, flat.scale, flat.noise, zernike)
+    templates = _with_resampling(templates, surveys)
     patches = gather_patches(
         [(s.moments, s.sites.position, s.sites.sublattice, s.sites.cell) for s in surveys],
         templates,
@@ -125,6 +127,20 @@ def learn_model(
     model = replace(model, classes=confirmed(model, described))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
+
+
+def _with_resampling(
+    templates: tuple[SublatticeTemplates, ...], surveys: Sequence[Survey]
+) -> tuple[SublatticeTemplates, ...]:
+    """The templates, with what the frames tell of resampling."""
+    moments, position, sublattice = (
+        np.concatenate(parts)
+        for parts in zip(*((s.moments, s.sites.position, s.sites.sublattice) for s in surveys), strict=True)
+    )
+    return tuple(
+        replace(known, resampling=resampling_slopes(moments[sublattice == s], position[sublattice == s]))
+        for s, known in enumerate(templates)
+    )
 
 
 def _with_averages(verdict: Verdict, model: Model, averaged: Discovery, together: Together) -> Verdict:

@@ -17,6 +17,7 @@ from latticewatch.learn._local import standardise
 from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture, rescaled
 from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
 from latticewatch.learn._oddities import find_oddities
+from latticewatch.learn._resampling import without_blur
 from latticewatch.learn._sublattice import MatchedFilter, SublatticeModel, matched_filter
 from latticewatch.learn._templates import SublatticeTemplates
 
@@ -61,7 +62,10 @@ def gather_patches(
     templates: tuple[SublatticeTemplates, ...],
     shape: tuple[int, int],
 ) -> Patches:
-    """Join the patches of several frames, each given as moments, positions, sublattices and cells."""
+    """Join the patches of several frames, each given as moments, positions, sublattices and cells.
+
+    Where the templates know what resampling does to the moments, it is taken off.
+    """
     tables = tuple(t.neighbour for t in templates)
     start, parts, index = 0, [], []
     for number, (moments, position, sublattice, cell) in enumerate(frames):
@@ -71,6 +75,9 @@ def gather_patches(
         start += len(moments)
     moments, position, sublattice, frame, cells = (np.concatenate(p) for p in zip(*parts, strict=True))
     index = np.concatenate(index).astype(np.int32)
+    slopes = [t.resampling for t in templates if t.resampling is not None]
+    if len(slopes) == len(templates):
+        moments = without_blur(moments, position, sublattice, np.array(slopes, np.float32))
     return Patches(moments, position, sublattice, frame, cells, index, shape)
 
 

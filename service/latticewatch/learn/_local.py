@@ -15,6 +15,8 @@ SITES_TOGETHER = 120
 # its variance.
 CLIP = 2.5
 KEPT_VARIANCE = 0.9113
+# A dependence of the spread that is not this many times its standard error is none.
+CERTAIN = 3.0
 # Windows of level and spread over bins that hold a tenth of the sites that share a level.
 BIN_SIGMA = float(np.sqrt(10 / (4 * np.pi)))
 WINDOWS = gaussian_window(BIN_SIGMA), gaussian_window(1.5 * BIN_SIGMA)
@@ -71,7 +73,42 @@ def _standardise_frame(values, position, host, height, width_px, near, wider):  
         mass, square = convolved(sums[0], wider), convolved(square, wider)
         variance = (square + prior * KEPT_VARIANCE) / (mass + prior)
         width = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
-    return _apply(scaled, position, centre, width, side)
+    out = _apply(scaled, position, centre, width, side)
+    slope = _blur_slope(out, position, known)
+    for i in range(len(out)):
+        out[i] /= np.sqrt(max(1.0 + slope * _blur(position, i), 0.3))
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _blur(position, i):  # pragma: no cover - compiled
+    """Variance that bilinear interpolation between pixels adds to a patch, less its mean over all fractions [px²]."""
+    down, across = position[i, 0] - np.floor(position[i, 0]), position[i, 1] - np.floor(position[i, 1])
+    return down * (1 - down) + across * (1 - across) - 1 / 3
+
+
+@njit(cache=True, nogil=True)
+def _blur_slope(values, position, known):  # pragma: no cover - compiled
+    """How the variance of the hosts changes with the blur, which averages noise too; 0 where that is not certain."""
+    n, mean, square, first, second, cross = 0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(len(values)):
+        if known[i] and abs(values[i]) <= CLIP:
+            x, y = _blur(position, i), values[i] ** 2
+            n += 1
+            mean += x
+            square += x * x
+            first += y
+            second += y * y
+            cross += x * y
+    if n < 30:
+        return 0.0
+    spread = square - mean * mean / n
+    if spread <= 1e-9 * n:
+        return 0.0
+    slope = (cross - mean * first / n) / spread
+    error = np.sqrt(max(second - first * first / n, 0.0) / n / spread)
+    # the cut keeps a little less of the wider ones
+    return slope / (first / n) if abs(slope) > CERTAIN * error else 0.0
 
 
 @njit(cache=True, nogil=True)

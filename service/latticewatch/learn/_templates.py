@@ -40,6 +40,8 @@ class SublatticeTemplates:
         Height of the host column, in units of the flattened frame.
     directions_deg : tuple of float
         Directions of the two lattice vectors, counter-clockwise from the x axis as displayed [degrees].
+    resampling : ndarray of shape (2, n_moments), float64, or None
+        How the moments of the host change with the blur of resampling, see `resampling_slopes`; None while unknown.
     """
 
     neighbour: NDArray[np.int32]
@@ -49,6 +51,7 @@ class SublatticeTemplates:
     radius: float
     height: float
     directions_deg: tuple[float, float] = (0.0, 90.0)
+    resampling: NDArray[np.float64] | None = None
 
 
 def sublattice_templates(

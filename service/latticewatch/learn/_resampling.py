@@ -1,0 +1,74 @@
+"""What resampling between pixels does to the moments, measured on the hosts and taken off.
+
+Bilinear interpolation at the fraction f of a pixel blurs a patch as much as a kernel of variance ``f (1 - f)`` px²
+along that axis. Where columns are only a few pixels wide, hosts differ by that more than by their noise.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# Mean and variance of f (1 - f) where all fractions are as likely.
+MEAN_BLUR = 1 / 6
+BLUR_VARIANCE = 1 / 180
+# Sites farther from the fit than nine in ten (defects, their neighbours) do not enter it.
+KEPT = 0.9
+# A slope that is not this many times its standard error is none.
+MIN_SIGNIFICANCE = 3.0
+MIN_SITES = 30
+
+
+def resampling_slopes(moments: NDArray[np.float32], position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How the moments of a host change with the blur along rows and columns, by least squares.
+
+    Parameters
+    ----------
+    moments : ndarray of shape (n, n_moments), float32
+        Of sites of one sublattice, most of them hosts.
+    position : ndarray of shape (n, 2), float64
+        Row and column [px].
+
+    Returns
+    -------
+    ndarray of shape (2, n_moments), float64
+        Change of each moment per px² of variance.
+    """
+    n_moments = moments.shape[1]
+    if len(moments) < MIN_SITES:
+        return np.zeros((2, n_moments))
+    fraction = position - np.floor(position)
+    blur = fraction * (1 - fraction) - MEAN_BLUR
+    left = moments.astype(np.float64) - np.median(moments, axis=0)
+    spread = 1.4826 * np.median(np.abs(left), axis=0)
+    distance = ((left / np.maximum(spread, 1e-12)) ** 2).sum(1)
+    rows = np.flatnonzero(distance <= np.quantile(distance, KEPT))
+    design, target = blur[rows], left[rows]
+    design, target = design - design.mean(0), target - target.mean(0)
+    # where all sites lie at one fraction there is nothing to learn, and nothing to take off
+    inverse = np.linalg.inv(design.T @ design + BLUR_VARIANCE * np.eye(2))
+    slopes = inverse @ design.T @ target
+    error = np.sqrt(np.outer(np.diag(inverse), (target - design @ slopes).var(0)))
+    return np.where(np.abs(slopes) > MIN_SIGNIFICANCE * error, slopes, 0.0)
+
+
+@njit(cache=True, nogil=True)
+def without_blur(moments, position, sublattice, slopes):  # pragma: no cover - compiled
+    """Moments as they would be at the mean blur.
+
+    moments (n, p) float32; position (n, 2) [px]; sublattice (n,), -1 for sites of none; slopes (n_sublattices, 2, p).
+    Returns (n, p) float32.
+    """
+    out = moments.copy()
+    for i in range(len(moments)):
+        s = sublattice[i]
+        if s < 0:
+            continue
+        down = position[i, 0] - np.floor(position[i, 0])
+        across = position[i, 1] - np.floor(position[i, 1])
+        a = np.float32(down * (1 - down) - MEAN_BLUR)
+        b = np.float32(across * (1 - across) - MEAN_BLUR)
+        for p in range(moments.shape[1]):
+            out[i, p] -= a * slopes[s, 0, p] + b * slopes[s, 1, p]
+    return out
