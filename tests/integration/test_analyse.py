@@ -235,7 +235,8 @@ def test_a_stack_with_drift_is_one_series(analyse, frames, tmp_path):
     assert (told["frames"], told["frames_with_lattice"]) == (4, 4)
     appeared = [e for e in events_of(tmp_path / "out") if e["type"] == "defect.appeared"]
     assert len({e["data"]["track"] for e in appeared}) == len(appeared)
-    assert sum(e["frame"] == 0 for e in appeared) > 20
+    # a defect that is not certain in the first frame is told a frame or two later
+    assert sum(e["frame"] <= 2 for e in appeared) > 20
     assert not [e for e in events_of(tmp_path / "out") if e["type"] == "defect.reclassified"]
 
 

@@ -43,7 +43,7 @@ class Learner:
         self.settings = settings
         self.model: Model | None = None
         self._gathered: list[Analysis] = []
-        self._tracker = Tracker()
+        self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
         self._follower = Follower()
         self._series: str | None = None
         self._version = 0
@@ -215,7 +215,7 @@ class Learner:
     def _forget(self, reason: str) -> None:
         had = self.model
         self.model, self._gathered, self._series = None, [], None
-        self._tracker = Tracker()
+        self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
         if had is not None:
             self._version += 1
             self._events.append(model_event(replace(had, version=self._version, classes=()), None, reason))
@@ -384,5 +384,6 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         class_ids=analysis.model.class_ids,
         roles=(*(roles.get(entry.class_id, entry.role) for entry in classes), "unknown"),
         stage_px=stage,
+        time_s=frame.t_acquired,
         log_prior=np.log(priors),
     )
