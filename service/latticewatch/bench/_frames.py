@@ -20,6 +20,10 @@ from latticewatch.pipeline import Learner, analyse
 
 # Frames that are analysed before it counts: the first one after learning makes tables and tracks.
 WARM_UP_FRAMES = 2
+# Frames in a turn, and how often the script does one in its own. The first of each, after another's turn, does not
+# count.
+FRAMES_TOGETHER = 8
+SCRIPT_TOGETHER = 2
 # What the stages do not say: the frame's result, and whatever lies between the stages.
 REST = "rest"
 
@@ -72,12 +76,15 @@ def measure_frames(
     sites = 0
     end = time.perf_counter() + seconds
     for repeat in range(MAX_REPEATS):
-        frame = next(frames)
         with threadpool_limits(1, user_api="blas"):
-            stages, sites = _seconds_of(frame, learner, settings)
-        taken.append(stages)
+            _seconds_of(next(frames), learner, settings)
+            for frame in itertools.islice(frames, FRAMES_TOGETHER):
+                stages, sites = _seconds_of(frame, learner, settings)
+                taken.append(stages)
         if follow is not None:
-            script_taken.append(follow(frame.image.astype(np.float32)))
+            decoded = next(frames).image.astype(np.float32)
+            follow(decoded)
+            script_taken += [follow(decoded) for _ in range(SCRIPT_TOGETHER)]
             time.sleep(SPIN_S)
         if repeat + 1 >= MIN_REPEATS and time.perf_counter() > end:
             break
