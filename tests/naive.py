@@ -389,3 +389,14 @@ def without_blur(moments, position, sublattice, slopes):
             fraction = position[i] - np.floor(position[i])
             out[i] -= (fraction * (1 - fraction) - 1 / 6) @ slopes[s]
     return out
+
+
+def shared_sums(posterior, rows, score, component, columns, merged):
+    """Sums of 1, score and its square over sites, by the probability of each component; the host has what is left."""
+    share = np.zeros((len(rows), len(columns)))
+    for i, row in enumerate(rows):
+        for k in range(1, len(columns)):
+            if not merged[k] or component[i] == k:
+                share[i, k] = posterior[row, columns[k]]
+        share[i, 0] = max(1 - posterior[row, -1] - share[i].sum(), 0)
+    return np.stack([share.sum(0), score @ share, score**2 @ share])

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
+import naive
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import UnknownClassError
 from latticewatch.ingest import Frame
 from latticewatch.learn import Model
 from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
-from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower
+from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower, _shared_sums
 from latticewatch.pipeline._learner import LOST_FRAMES
 from latticewatch.pipeline._picture import as_counts, as_picture
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
@@ -599,6 +600,16 @@ def followed(analyses: Iterable[Analysis]) -> Model:
         assert not found
     assert model is not None
     return model
+
+
+def test_each_site_counts_for_a_component_by_its_probability(rng):
+    posterior = rng.dirichlet(np.full(6, 0.3), 40).astype(np.float32)
+    rows, score = np.sort(rng.choice(40, 25, replace=False)), rng.normal(size=25)
+    component = rng.integers(-1, 4, 25).astype(np.int16)
+    columns, merged = np.array([0, 3, 3, 1]), np.array([False, True, True, False])
+    found = _shared_sums(posterior, rows, score, component, columns, merged)
+    expected = naive.shared_sums(posterior.astype(float), rows, score, component, columns, merged)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def drifted(seen: Analysis, component: int, by: float) -> Analysis:

@@ -70,10 +70,12 @@ def gather_patches(
     start, parts, index = 0, [], []
     for number, (moments, position, sublattice, cell) in enumerate(frames):
         local = neighbour_index(sublattice, cell, tables)
-        index.append(np.where(local >= 0, local + start, -1))
+        index.append(np.where(local >= 0, local + start, -1) if start else local)
         parts.append((moments, position, sublattice, np.full(len(moments), number, np.int32), cell))
         start += len(moments)
-    moments, position, sublattice, frame, cells = (np.concatenate(p) for p in zip(*parts, strict=True))
+    moments, position, sublattice, frame, cells = (
+        p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)
+    )
     index = np.concatenate(index).astype(np.int32)
     slopes = [t.resampling for t in templates if t.resampling is not None]
     if len(slopes) == len(templates):

@@ -73,9 +73,12 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
     height = np.column_stack([known.filter.weights, known.whitening @ signal.T])
     n = height.shape[1]
     both = np.concatenate([height, odd.projection], 1).astype(np.float32)
-    out = np.asarray((moments[rows] - mean.astype(np.float32)) @ both, np.float32)
-    # they may come from other frames than the filter
-    out[:, n:] += ((mean - odd.mean) @ odd.projection).astype(np.float32)
+    # the sites of a sublattice follow one another: then nothing is copied
+    together = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
+    mine = moments[rows[0] : rows[-1] + 1] if together else moments[rows]
+    out: NDArray[np.float32] = mine @ both
+    # what is odd may have been learnt from other frames than the filter
+    out -= np.concatenate([mean @ height, odd.mean @ odd.projection]).astype(np.float32)
     return Projection(rows, out[:, :n], out[:, n:], templates @ known.filter.weights, signal @ signal.T)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.learn import Mixture, Model, average_patch, new_class
@@ -67,11 +68,12 @@ class Follower:
                 continue  # of a version with other classes
             rows = np.flatnonzero(analysis.sites.sublattice == s)
             score = verdict.score[rows]
-            share = _shares(used, s, verdict.posterior[rows], verdict.component[rows])
-            sums.n = fade * sums.n + share.sum(0)
-            sums.score = fade * sums.score + score @ share
-            sums.square = fade * sums.square + score**2 @ share
-            strange = score[verdict.component[rows] < 0]
+            component = verdict.component[rows]
+            new = _shared_sums(verdict.posterior, rows, score, component, *_columns(used, s))
+            sums.n = fade * sums.n + new[0]
+            sums.score = fade * sums.score + new[1]
+            sums.square = fade * sums.square + new[2]
+            strange = score[component < 0]
             sums.strangers = np.concatenate([sums.strangers, strange])[-STRANGERS_KEPT:]
         ids = _ids(analysis)
         counts = np.bincount(verdict.posterior.argmax(1), minlength=len(ids))
@@ -122,24 +124,39 @@ def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, in
     return patch
 
 
-def _shares(
-    model: Model, sublattice: int, posterior: NDArray[np.float32], component: NDArray[np.int16]
-) -> NDArray[np.float64]:
-    """How much each site of a sublattice counts for each component of its mixture; the host has what is left.
-
-    Counted whole for the likeliest, a class near its host would be taken for what noise carries farthest from it.
-    """
+def _columns(model: Model, sublattice: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Column of each component of a mixture in the posteriors, and whether a person merged it with others there."""
     column = {entry.class_id: k for k, entry in enumerate(model.classes)}
-    class_ids = [int(class_id) for class_id in model.sublattices[sublattice].class_ids]
-    columns = [column[model.alias.get(class_id, class_id)] for class_id in class_ids]
-    share = np.zeros((len(posterior), len(columns)))
-    for k, own in enumerate(columns[1:], start=1):
-        share[:, k] = posterior[:, own]
-        if columns.count(own) > 1:
-            # of classes that a person merged, each keeps its sites
-            share[:, k] *= component == k
-    share[:, 0] = np.maximum(1.0 - share[:, 1:].sum(1) - posterior[:, -1], 0.0)
-    return share
+    ids = [int(class_id) for class_id in model.sublattices[sublattice].class_ids]
+    columns = [column[model.alias.get(class_id, class_id)] for class_id in ids]
+    return np.array(columns, np.int64), np.array([columns.count(c) > 1 for c in columns])
+
+
+@njit(cache=True, nogil=True)
+def _shared_sums(posterior, rows, score, component, columns, merged):  # pragma: no cover - compiled
+    """Sums of 1, score and its square over some sites, by how much each counts for each component of a mixture.
+
+    The host has what is left. Counted whole for the likeliest, a class near its host would be taken for what noise
+    carries farthest from it. Of classes that a person merged, each keeps its sites. Returns (3, n_components).
+    """
+    out = np.zeros((3, len(columns)))
+    last = posterior.shape[1] - 1
+    for i in range(len(rows)):
+        left = 1.0 - posterior[rows[i], last]
+        for k in range(1, len(columns)):
+            if merged[k] and component[i] != k:
+                continue
+            share = posterior[rows[i], columns[k]]
+            left -= share
+            if share > 0.0:
+                out[0, k] += share
+                out[1, k] += share * score[i]
+                out[2, k] += share * score[i] * score[i]
+        if left > 0.0:
+            out[0, 0] += left
+            out[1, 0] += left * score[i]
+            out[2, 0] += left * score[i] * score[i]
+    return out
 
 
 def _fresh(mixture: Mixture) -> _Sums:
