@@ -17,10 +17,11 @@ from playwright.sync_api import Page, expect
 from scipy.spatial import KDTree
 
 from latticewatch.config import Settings
+from latticewatch.pipeline import warm
 from latticewatch.serve import Service
 from latticewatch_simulator import FrameTruth, Simulation, SimulatorSettings
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 SIZE_PX = 512
 PIXEL_SIZE_NM = 0.02
@@ -65,13 +66,15 @@ def api(simulation: Simulation, tmp_path: Path) -> Iterator[httpx.Client]:
             "record": {"data_dir": tmp_path},
         }
     )
+    # the first start on a machine compiles the kernels, which takes longer than anybody waits for a page
+    warm(settings.analysis)
     with Service(settings) as service, httpx.Client(base_url=service.url, timeout=20) as client:
         yield client
 
 
 def test_the_page_shows_the_defects_of_the_specimen(simulation, api, open_tab):
     page = open_tab(str(api.base_url)).page
-    expect(page.locator("#phase")).to_have_text("waiting")
+    expect(page.locator("#phase")).to_have_text("waiting", timeout=PATIENCE_MS)
     simulation.start()
     expect(page.locator("#phase")).to_have_text("live", timeout=PATIENCE_MS)
     expect(page.locator("#stat-frame")).to_have_text(TEN_OR_MORE, timeout=PATIENCE_MS)
