@@ -208,7 +208,7 @@ def test_classes_do_not_depend_on_the_order_of_the_sites(scenes, rng):
 
     first, second = classes(np.arange(len(moments))), classes(order)
     amplitude, other = first.amplitude, second.amplitude
-    for a, b in zip(first.models, second.models, strict=True):
+    for a, b in zip(first.sublattices, second.sublattices, strict=True):
         np.testing.assert_allclose(a.mixture.mean, b.mixture.mean, atol=1e-6)
         np.testing.assert_allclose(a.mixture.weight, b.mixture.weight, atol=1e-9)
     np.testing.assert_allclose(amplitude[order], other, atol=1e-6)

@@ -9,6 +9,7 @@ from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import Sites, predict_sites
+from latticewatch.lattice._smooth import convolved, gaussian_window
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 
 __all__ = [
@@ -22,11 +23,13 @@ __all__ = [
     "UnitCell",
     "bilinear",
     "bragg_peaks",
+    "convolved",
     "find_lattice",
     "find_peaks",
     "fit_columns",
     "flatten",
     "follow_lattice",
+    "gaussian_window",
     "grain_sites",
     "phase_field",
     "predict_sites",

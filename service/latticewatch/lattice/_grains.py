@@ -67,22 +67,22 @@ def grain_sites(
     margin : float
         Sites nearer than this to the edge of the frame are left out [px].
     """
-    found, strength, first = [], [], 0
+    found, first = [], 0
     for field, own in zip(where.grains, columns, strict=True):
         if field is not None:
             sites = predict_sites(field, own, shape, margin)
-            found.append(replace(sites, sublattice=(sites.sublattice + first).astype(np.int16)))
-            strength.append(field.amplitude_at(sites.position))
+            found.append((field, replace(sites, sublattice=sites.sublattice + np.int16(first))))
         first += len(own)
     if len(found) == 1:
-        return found[0]
+        return found[0][1]
     joined = Sites(
-        np.concatenate([s.position for s in found]),
-        np.concatenate([s.sublattice for s in found]),
-        np.concatenate([s.cell for s in found]),
+        np.concatenate([sites.position for _, sites in found]),
+        np.concatenate([sites.sublattice for _, sites in found]),
+        np.concatenate([sites.cell for _, sites in found]),
     )
-    grain = np.repeat(np.arange(len(found)), [len(s) for s in found])
-    return joined.take(_not_twice(joined.position, grain, np.concatenate(strength)))
+    strength = np.concatenate([field.amplitude_at(sites.position) for field, sites in found])
+    grain = np.repeat(np.arange(len(found)), [len(sites) for _, sites in found])
+    return joined.take(_not_twice(joined.position, grain, strength))
 
 
 def _not_twice(
@@ -92,8 +92,9 @@ def _not_twice(
     kept = np.ones(len(position), bool)
     if len(position) < 2:
         return kept
-    spacing = float(np.median(KDTree(position).query(position, k=2)[0][:, 1]))
-    pairs = KDTree(position).query_pairs(MIN_DISTANCE * spacing, output_type="ndarray")
+    tree = KDTree(position)
+    spacing = float(np.median(tree.query(position, k=2)[0][:, 1]))
+    pairs = tree.query_pairs(MIN_DISTANCE * spacing, output_type="ndarray")
     for a, b in pairs[grain[pairs[:, 0]] != grain[pairs[:, 1]]]:
         kept[a if strength[a] < strength[b] else b] = False
     return kept

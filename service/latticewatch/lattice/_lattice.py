@@ -76,6 +76,11 @@ class Lattice:
         """This grain and the others."""
         return self, *self.others
 
+    @property
+    def columns(self) -> tuple[NDArray[np.float64], ...]:
+        """Cell coordinates of the columns of each grain."""
+        return tuple(grain.cell.columns for grain in self.grains)
+
     def grain_of(self, sublattice: int) -> tuple[Lattice, int]:
         """The grain that a sublattice belongs to, and the first sublattice of that grain.
 
@@ -172,7 +177,11 @@ def _another_grain(image: NDArray[np.float32], known: list[PhaseField]) -> Phase
 
 
 def _is_one_of(known: list[PhaseField], basis: NDArray[np.float64]) -> bool:
-    return any(_change(basis, field.basis) < MAX_STRAIN for field in known)
+    for field in known:
+        same = _chosen_as(basis, field.basis)
+        if same is not None and _largest(same - field.basis, field.basis) < MAX_STRAIN:
+            return True
+    return False
 
 
 def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
@@ -208,21 +217,19 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
 def _follow(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     field = follow_phase(image, known.field.basis)
     if field.coherence >= MIN_COHERENCE and field.covered >= MIN_COVERED * known.field.covered:
-        strain = _strain(field, known)
-        if strain < SMALL_STRAIN:
-            return field
-        if strain < MAX_STRAIN:
-            return phase_field(image, known.field.basis + mean_slope(field))
+        settled = _settled(image, field, known)
+        if settled is not None:
+            return settled
     found = reciprocal_basis(bragg_peaks(image))
     if found is None:
         raise NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
-    order = np.rint(found @ np.linalg.inv(known.field.basis))
-    if abs(round(float(np.linalg.det(order)))) != 1:
+    basis = _chosen_as(found, known.field.basis)
+    if basis is None:
         raise NoLatticeError("the lattice is not the one that was learnt")
-    change = _change(found, known.field.basis)
+    change = _largest(basis - known.field.basis, known.field.basis)
     if change > MAX_STRAIN:
         raise NoLatticeError(f"the lattice changed by {change:.1%} from the one that was learnt")
-    field = phase_field(image, np.asarray(np.linalg.solve(order, found), np.float64))
+    field = phase_field(image, basis)
     if field.coherence < MIN_COHERENCE:
         raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
     return field
@@ -233,24 +240,29 @@ def _follow_beside(image: NDArray[np.float32], known: Lattice) -> PhaseField | N
     field = follow_phase(image, known.field.basis)
     if field.coherence < MIN_COHERENCE or field.strength < MIN_STRENGTH_BESIDE * known.field.strength:
         return None
-    strain = _strain(field, known)
+    return _settled(image, field, known)
+
+
+def _settled(image: NDArray[np.float32], field: PhaseField, known: Lattice) -> PhaseField | None:
+    """A field followed with the waves of a known lattice, anew with its own where it is strained; None beyond that."""
+    change = mean_slope(field)
+    strain = _largest(change, known.field.basis)
     if strain < SMALL_STRAIN:
         return field
-    return phase_field(image, known.field.basis + mean_slope(field)) if strain < MAX_STRAIN else None
+    return phase_field(image, known.field.basis + change) if strain < MAX_STRAIN else None
 
 
-def _strain(field: PhaseField, known: Lattice) -> float:
-    """Largest relative change of a reciprocal vector that the phase shows."""
-    return float((np.hypot(*mean_slope(field).T) / np.hypot(*known.field.basis.T)).max())
+def _largest(change: NDArray[np.float64], basis: NDArray[np.float64]) -> float:
+    """Largest relative change of a reciprocal vector."""
+    return float((np.hypot(*change.T) / np.hypot(*basis.T)).max())
 
 
-def _change(basis: NDArray[np.float64], known: NDArray[np.float64]) -> float:
-    """Largest relative difference of two sets of reciprocal vectors, the way of choosing them apart."""
+def _chosen_as(basis: NDArray[np.float64], known: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The vectors of a reciprocal lattice that correspond to known ones; None where it is another lattice."""
     order = np.rint(basis @ np.linalg.inv(known))
     if abs(round(float(np.linalg.det(order)))) != 1:
-        return np.inf
-    difference = np.linalg.solve(order, basis) - known
-    return float((np.hypot(*difference.T) / np.hypot(*known.T)).max())
+        return None
+    return np.asarray(np.linalg.solve(order, basis), np.float64)
 
 
 def _windows(shape: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
@@ -310,4 +322,4 @@ def _measured(image: NDArray[np.float32], field: PhaseField) -> Lattice:
     if not len(cell.columns):
         raise NoLatticeError("the average unit cell shows no column; no lattice found")
     cell, profile = fit_columns(cell, field)
-    return Lattice(field, cell, profile, nearest_neighbour_px(field, cell))
+    return Lattice(field, cell, profile, nearest_neighbour_px(field.vectors, cell.columns))

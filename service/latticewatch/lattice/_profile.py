@@ -10,6 +10,7 @@ from scipy.optimize import least_squares
 
 from latticewatch.lattice._cell import MIN_PROMINENCE_SIGMA, SMOOTHING, UnitCell
 from latticewatch.lattice._phase import PhaseField
+from latticewatch.lattice._sites import nearest_neighbour_px
 
 # Bounds of the two Gaussians, the narrow one in nearest-neighbour distances, the broad one in widths of the narrow.
 NARROW = (0.08, 0.45)
@@ -28,7 +29,6 @@ MAX_COLUMNS = 16
 TAIL_PENALTY = 0.005
 # Orders of the Fourier series of the cell that take part.
 MAX_ORDER = 20
-NEIGHBOUR_CELLS = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)], float)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +91,7 @@ def fit_columns(cell: UnitCell, field: PhaseField) -> tuple[UnitCell, ColumnProf
             break
         more, refined = fit.refine(np.concatenate([columns, place[None]]))
         height = refined.height / refined.height.max()
-        apart = fit.closest_px(more) > refined.narrow
+        apart = nearest_neighbour_px(field.vectors, more) > refined.narrow
         if (
             fit.misfit(refined) > MAX_MISFIT_LEFT * fit.misfit(profile)
             or height.min() < MIN_HEIGHT
@@ -122,7 +122,7 @@ class _CellFit:
         self._area = abs(float(np.linalg.det(field.vectors)))
         self._noise = float((cell.error**2).mean()) / cell.mean.size
         self._range = float(np.ptp(cell.mean)) or 1.0
-        spacing = min(self.closest_px(cell.columns), self._own_images_px())
+        spacing = nearest_neighbour_px(self._vectors, cell.columns)
         self._low = np.array([np.log(NARROW[0] * spacing), np.log(BROAD[0]), 0.0])
         self._high = np.array([np.log(NARROW[1] * spacing), np.log(BROAD[1]), MAX_BROAD_SHARE])
         self._start = np.array([np.log(0.2 * spacing), np.log(2.0), 0.1])
@@ -188,16 +188,6 @@ class _CellFit:
         if left[top] < max(MIN_PROMINENCE_SIGMA * noise, MIN_LEFT_OVER * self._range):
             return None
         return np.array(top) / self._shape
-
-    def closest_px(self, columns: NDArray[np.float64]) -> float:
-        """Shortest distance between two columns of a cell and its neighbours [px]."""
-        pairs = [(a, b) for a in range(len(columns)) for b in range(a)]
-        offsets = [(columns[a] - columns[b] - NEIGHBOUR_CELLS) @ self._vectors for a, b in pairs]
-        return min((float(np.hypot(*offset.T).min()) for offset in offsets), default=np.inf)
-
-    def _own_images_px(self) -> float:
-        lengths = np.hypot(*(NEIGHBOUR_CELLS @ self._vectors).T)
-        return float(lengths[lengths > 0].min())
 
     def _waves(
         self, columns: NDArray[np.float64], narrow: float, broad: float, share: float

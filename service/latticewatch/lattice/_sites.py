@@ -9,7 +9,6 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.lattice._bilinear import bilinear
-from latticewatch.lattice._cell import UnitCell
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, invert_coordinate
 
 
@@ -102,13 +101,21 @@ def _predict(
     return position[:n].copy(), sublattice[:n].copy(), cell[:n].copy()
 
 
-def nearest_neighbour_px(field: PhaseField, cell: UnitCell) -> float:
-    """Shortest distance between two columns of the perfect lattice [px]."""
+def nearest_neighbour_px(vectors: NDArray[np.float64], columns: NDArray[np.float64]) -> float:
+    """Shortest distance between two columns of the perfect lattice [px].
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (2, 2), float64
+        Lattice vectors in real space, as rows [px].
+    columns : ndarray of shape (n_columns, 2), float64
+        Cell coordinates.
+    """
     shifts = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)], float)
     best = np.inf
-    for a in range(len(cell.columns)):
-        for b in range(len(cell.columns)):
-            vectors = (cell.columns[b] - cell.columns[a] + shifts) @ field.vectors
-            lengths = np.hypot(*vectors.T)
-            best = min(best, float(lengths[lengths > 1e-6].min()))
+    for a in range(len(columns)):
+        for b in range(a + 1):
+            # a column is no neighbour of its own
+            others = shifts if a != b else shifts[shifts.any(1)]
+            best = min(best, float(np.hypot(*((columns[b] - columns[a] + others) @ vectors).T).min()))
     return best

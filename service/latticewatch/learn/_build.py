@@ -26,6 +26,7 @@ from latticewatch.learn._discovery import (
     discover,
     gather_patches,
     in_single_frames,
+    sublattice_models,
     visible_neighbours,
 )
 from latticewatch.learn._layout import ForceRelaxedLayout
@@ -102,13 +103,14 @@ def learn_model(
     orders = np.stack([zernike.n_, zernike.m_])
     together, averaged = average_sites(patches, templates), None
     if together is None:
-        found = discover(patches, templates, seed, orders).models
+        found = discover(patches, templates, orders)
     else:
         quiet = tuple(replace(t, noise=t.noise / together.n_frames) for t in templates)
-        averaged = discover(together.patches, quiet, seed, orders)
-        found = in_single_frames(averaged, together.site, patches, templates, seed)
-    grains = np.repeat(np.arange(len(lattice.grains)), [len(g.cell.columns) for g in lattice.grains]).tolist()
-    numbered, drafts = _number(found, patches, grains, first_class, invariant)
+        averaged = discover(together.patches, quiet, orders)
+        found = in_single_frames(averaged, together.site, patches, templates)
+    numbered, drafts = _number(
+        sublattice_models(found, patches, templates, seed), patches, first_class, invariant
+    )
     model = Model(
         version,
         lattice,
@@ -146,14 +148,8 @@ def _with_resampling(
 def _with_averages(verdict: Verdict, model: Model, averaged: Discovery, together: Together) -> Verdict:
     """A verdict on single frames, with that on the averages wherever there is one."""
     of_averages = tuple(
-        replace(
-            known,
-            class_ids=one.class_ids,
-            neighbour_class=one.neighbour_class,
-            oddities=one.oddities,
-            odd_ids=one.odd_ids,
-        )
-        for known, one in zip(averaged.models, model.sublattices, strict=True)
+        replace(known, filter=one.filter, whitening=one.whitening, mixture=one.mixture)
+        for known, one in zip(model.sublattices, averaged.sublattices, strict=True)
     )
     of_site = replace(model, sublattices=of_averages).classify(together.patches)
     rows = np.flatnonzero(together.site >= 0)
@@ -167,7 +163,6 @@ def _with_averages(verdict: Verdict, model: Model, averaged: Discovery, together
 def _number(
     found: tuple[SublatticeModel, ...],
     patches: Patches,
-    grains: list[int],
     first_class: int,
     invariant: bool,
 ) -> tuple[tuple[SublatticeModel, ...], tuple[CatalogueEntry, ...]]:
@@ -188,7 +183,7 @@ def _number(
     twin = {
         s: model.group
         for s, model in enumerate(found)
-        if model.group != s and (invariant or grains[model.group] != grains[s])
+        if model.group != s and (invariant or found[model.group].templates.grain != model.templates.grain)
     }
     for s, model in enumerate(found):
         if s in twin:

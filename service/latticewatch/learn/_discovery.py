@@ -84,21 +84,40 @@ def gather_patches(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Discovery:
-    """What was found in some patches.
+class Finding:
+    """What is found on one sublattice.
 
     Attributes
     ----------
-    models : tuple of SublatticeModel
-        Without class ids of the catalogue yet (`learn_model` gives them): those of the mixture count from 0 on each
-        sublattice.
+    filter : MatchedFilter
+    whitening : ndarray of shape (n_moments, rank), float64
+        Host patches, multiplied by it, have unit covariance.
+    mixture : Mixture
+        Of the filter's output, locally standardised; host first.
+    group : int
+        First sublattice that symmetry maps onto this one.
+    """
+
+    filter: MatchedFilter
+    whitening: NDArray[np.float64]
+    mixture: Mixture
+    group: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Discovery:
+    """What is found in some patches.
+
+    Attributes
+    ----------
+    sublattices : tuple of Finding
     amplitude : ndarray of shape (n,), float64
         Change of height of the column at every site that is not host, 0 elsewhere.
     host : ndarray of shape (n,), bool
         Sites whose column is the host's.
     """
 
-    models: tuple[SublatticeModel, ...]
+    sublattices: tuple[Finding, ...]
     amplitude: NDArray[np.float64]
     host: NDArray[np.bool_]
 
@@ -106,7 +125,6 @@ class Discovery:
 def discover(
     patches: Patches,
     templates: tuple[SublatticeTemplates, ...],
-    seed: int = 0,
     orders: NDArray[np.int64] | None = None,
 ) -> Discovery:
     """Find the classes of every sublattice.
@@ -115,8 +133,6 @@ def discover(
     ----------
     patches : Patches
     templates : tuple of SublatticeTemplates
-    seed : int, optional
-        For the layout of odd sites.
     orders : ndarray of shape (2, n_moments), int, optional
         n and m of the moments; with them, sublattices that symmetry maps onto each other are learnt together.
     """
@@ -133,10 +149,7 @@ def discover(
         ]
         if orders is not None:
             group = equivalent_sublattices(
-                [r.matched.mean for r in results],
-                [r.whitening for r in results],
-                orders,
-                [t.directions_deg for t in templates],
+                [r.matched.mean for r in results], [r.whitening for r in results], orders, templates
             )
         mixtures = _grown_together(results, group)
         next_amplitude = np.zeros_like(amplitude)
@@ -149,13 +162,11 @@ def discover(
         amplitude, host = next_amplitude, next_host
         if settled:
             break
-    models = tuple(
-        _modelled(patches, rows, known, result, mixture, amplitude, host, seed, group[s])
-        for s, (rows, known, result, mixture) in enumerate(
-            zip(members, templates, results, mixtures, strict=True)
-        )
+    found = tuple(
+        Finding(r.matched, r.whitening, mixture, g)
+        for r, mixture, g in zip(results, mixtures, group, strict=True)
     )
-    return Discovery(models, amplitude, host)
+    return Discovery(found, amplitude, host)
 
 
 def in_single_frames(
@@ -163,8 +174,7 @@ def in_single_frames(
     site: NDArray[np.int32],
     patches: Patches,
     templates: tuple[SublatticeTemplates, ...],
-    seed: int = 0,
-) -> tuple[SublatticeModel, ...]:
+) -> Discovery:
     """What was found in averages of several frames, as single frames show it, with more noise.
 
     Parameters
@@ -176,19 +186,65 @@ def in_single_frames(
     patches : Patches
         Of the single frames.
     templates : tuple of SublatticeTemplates
-    seed : int, optional
     """
     seen = site >= 0
     amplitude = np.where(seen, found.amplitude[site], 0.0)
     host = seen & found.host[site]
-    models = []
-    for s, (known, averaged) in enumerate(zip(templates, found.models, strict=True)):
+    alone = []
+    for s, (known, averaged) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
         result = _measured(patches, rows, known, amplitude, host)
         ratio = averaged.filter.height_of_sigma / result.matched.height_of_sigma
         mixture = rescaled(averaged.mixture, ratio, result.score)
-        models.append(_modelled(patches, rows, known, result, mixture, amplitude, host, seed, averaged.group))
+        alone.append(Finding(result.matched, result.whitening, mixture, averaged.group))
+    return Discovery(tuple(alone), amplitude, host)
+
+
+def sublattice_models(
+    found: Discovery, patches: Patches, templates: tuple[SublatticeTemplates, ...], seed: int = 0
+) -> tuple[SublatticeModel, ...]:
+    """Everything that is known of the sublattices in the end, the classes of odd sites among it.
+
+    Parameters
+    ----------
+    found : Discovery
+        In these patches.
+    patches : Patches
+    templates : tuple of SublatticeTemplates
+    seed : int, optional
+        For the layout of odd sites.
+
+    Returns
+    -------
+    tuple of SublatticeModel
+        Without class ids of the catalogue yet (`learn_model` gives them): those of the mixture count from 0 on each
+        sublattice.
+    """
+    models = []
+    for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
+        rows = np.flatnonzero(patches.sublattice == s)
+        moments = without_neighbours(patches.moments, found.amplitude, rows, patches.index, known.moments)
+        mean = one.filter.mean
+        moments = without_unseen(moments, mean, one.whitening, known.moments, patches.index[rows])
+        oddities = find_oddities(moments, found.host[rows], mean, one.whitening, known.moments, seed)
+        ids = np.arange(len(one.mixture.mean), dtype=np.int16)
+        odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
+        models.append(
+            SublatticeModel(
+                known, one.filter, one.whitening, one.mixture, ids, {}, oddities, odd_ids, one.group
+            )
+        )
     return tuple(models)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Round:
+    """What one round of discovery finds on one sublattice."""
+
+    matched: MatchedFilter
+    whitening: NDArray[np.float64]
+    score: NDArray[np.float64]
+    least: float
 
 
 def _measured(
@@ -209,37 +265,6 @@ def _measured(
         matched(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
     )
     return _Round(matched, whitening, score, MIN_CHANGE * known.height / matched.height_of_sigma)
-
-
-def _modelled(
-    patches: Patches,
-    rows: NDArray[np.intp],
-    known: SublatticeTemplates,
-    result: _Round,
-    mixture: Mixture,
-    amplitude: NDArray[np.float64],
-    host: NDArray[np.bool_],
-    seed: int,
-    group: int,
-) -> SublatticeModel:
-    """Everything that is known of one sublattice in the end."""
-    moments = without_neighbours(patches.moments, amplitude, rows, patches.index, known.moments)
-    mean, whitening = result.matched.mean, result.whitening
-    moments = without_unseen(moments, mean, whitening, known.moments, patches.index[rows])
-    oddities = find_oddities(moments, host[rows], mean, whitening, known.moments, seed)
-    ids = np.arange(len(mixture.mean), dtype=np.int16)
-    odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
-    return SublatticeModel(known, result.matched, whitening, mixture, ids, {}, oddities, odd_ids, group)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Round:
-    """What one round of discovery finds on one sublattice."""
-
-    matched: MatchedFilter
-    whitening: NDArray[np.float64]
-    score: NDArray[np.float64]
-    least: float
 
 
 def _grown_together(rounds: list[_Round], group: list[int]) -> list[Mixture]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.features import mirror_moments, rotate_moments
+from latticewatch.learn._templates import SublatticeTemplates
 
 # Two hosts are the same when an operation of the lattice brings their patches closer than this [sigma of one patch]:
 # then no single patch can tell them apart. Of two grains of one crystal, which the scan lines cut in other directions,
@@ -25,7 +26,7 @@ def equivalent_sublattices(
     means: list[NDArray[np.float64]],
     whitenings: list[NDArray[np.float64]],
     orders: NDArray[np.int64],
-    directions_deg: Sequence[tuple[float, float]],
+    templates: Sequence[SublatticeTemplates],
 ) -> list[int]:
     """Group sublattices whose hosts differ by a rotation or a mirror only.
 
@@ -36,8 +37,8 @@ def equivalent_sublattices(
     whitenings : list of ndarray of shape (n_moments, rank), float64
     orders : ndarray of shape (2, n_moments), int
         n and m of the moments.
-    directions_deg : sequence of (float, float)
-        Directions of the lattice vectors of each sublattice's grain, counter-clockwise as displayed [degrees].
+    templates : sequence of SublatticeTemplates
+        They say which grain each sublattice belongs to, and where its lattice vectors point.
 
     Returns
     -------
@@ -50,13 +51,14 @@ def equivalent_sublattices(
         closest = {}
         for other in sorted(set(group)):
             images = []
-            for direction in directions_deg[other]:
-                turns = direction - directions_deg[s][0] + ROTATIONS_DEG
-                axes = (direction + directions_deg[s][0] + ROTATIONS_DEG) / 2
+            own = templates[s].directions_deg[0]
+            for direction in templates[other].directions_deg:
+                turns = direction - own + ROTATIONS_DEG
+                axes = (direction + own + ROTATIONS_DEG) / 2
                 images += [rotate_moments(mean[None], n, m, turns), mirror_moments(mean[None], n, m, axes)]
             distance = np.linalg.norm((np.concatenate(images) - means[other]) @ whitenings[other], axis=1)
             limit = SAME_SIGMA
-            if directions_deg[other] != directions_deg[s]:
+            if templates[other].grain != templates[s].grain:
                 contrast = np.linalg.norm(np.where(n == 0, 0.0, means[other]) @ whitenings[other])
                 limit = max(limit, SAME_SHARE * float(contrast))
             if distance.min() < limit:

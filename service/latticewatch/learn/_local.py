@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.lattice import bilinear
-from latticewatch.lattice._smooth import convolved, gaussian_window
+from latticewatch.lattice import bilinear, convolved, gaussian_window
+from latticewatch.learn._resampling import excess_blur
 
 # Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
 SITES_TOGETHER = 120
@@ -76,15 +76,9 @@ def _standardise_frame(values, position, host, height, width_px, near, wider):  
     out = _apply(scaled, position, centre, width, side)
     slope = _blur_slope(out, position, known)
     for i in range(len(out)):
-        out[i] /= np.sqrt(max(1.0 + slope * _blur(position, i), 0.3))
+        blur = excess_blur(position[i, 0]) + excess_blur(position[i, 1])
+        out[i] /= np.sqrt(max(1.0 + slope * blur, 0.3))
     return out
-
-
-@njit(cache=True, nogil=True)
-def _blur(position, i):  # pragma: no cover - compiled
-    """Variance that bilinear interpolation between pixels adds to a patch, less its mean over all fractions [px²]."""
-    down, across = position[i, 0] - np.floor(position[i, 0]), position[i, 1] - np.floor(position[i, 1])
-    return down * (1 - down) + across * (1 - across) - 1 / 3
 
 
 @njit(cache=True, nogil=True)
@@ -93,7 +87,7 @@ def _blur_slope(values, position, known):  # pragma: no cover - compiled
     n, mean, square, first, second, cross = 0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(len(values)):
         if known[i] and abs(values[i]) <= CLIP:
-            x, y = _blur(position, i), values[i] ** 2
+            x, y = excess_blur(position[i, 0]) + excess_blur(position[i, 1]), values[i] ** 2
             n += 1
             mean += x
             square += x * x

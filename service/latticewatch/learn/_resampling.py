@@ -38,8 +38,7 @@ def resampling_slopes(moments: NDArray[np.float32], position: NDArray[np.float64
     n_moments = moments.shape[1]
     if len(moments) < MIN_SITES:
         return np.zeros((2, n_moments))
-    fraction = position - np.floor(position)
-    blur = fraction * (1 - fraction) - MEAN_BLUR
+    blur = excess_blur(position)
     left = moments.astype(np.float64) - np.median(moments, axis=0)
     spread = 1.4826 * np.median(np.abs(left), axis=0)
     distance = ((left / np.maximum(spread, 1e-12)) ** 2).sum(1)
@@ -54,6 +53,13 @@ def resampling_slopes(moments: NDArray[np.float32], position: NDArray[np.float64
 
 
 @njit(cache=True, nogil=True)
+def excess_blur(coordinate):  # pragma: no cover - compiled
+    """Variance that interpolation at a coordinate adds along its axis, less its mean over all fractions [px²]."""
+    fraction = coordinate - np.floor(coordinate)
+    return fraction * (1 - fraction) - MEAN_BLUR
+
+
+@njit(cache=True, nogil=True)
 def without_blur(moments, position, sublattice, slopes):  # pragma: no cover - compiled
     """Moments as they would be at the mean blur.
 
@@ -65,10 +71,7 @@ def without_blur(moments, position, sublattice, slopes):  # pragma: no cover - c
         s = sublattice[i]
         if s < 0:
             continue
-        down = position[i, 0] - np.floor(position[i, 0])
-        across = position[i, 1] - np.floor(position[i, 1])
-        a = np.float32(down * (1 - down) - MEAN_BLUR)
-        b = np.float32(across * (1 - across) - MEAN_BLUR)
+        a, b = np.float32(excess_blur(position[i, 0])), np.float32(excess_blur(position[i, 1]))
         for p in range(moments.shape[1]):
             out[i, p] -= a * slopes[s, 0, p] + b * slopes[s, 1, p]
     return out

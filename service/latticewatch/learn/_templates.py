@@ -6,7 +6,7 @@ moments are the template of a matched filter; together they span every point def
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,8 @@ class SublatticeTemplates:
         Of the patch [px].
     height : float
         Height of the host column, in units of the flattened frame.
+    grain : int
+        Which grain of the frame the sublattice belongs to.
     directions_deg : tuple of float
         Directions of the two lattice vectors, counter-clockwise from the x axis as displayed [degrees].
     resampling : ndarray of shape (2, n_moments), float64, or None
@@ -50,6 +52,7 @@ class SublatticeTemplates:
     noise: NDArray[np.float64]
     radius: float
     height: float
+    grain: int = 0
     directions_deg: tuple[float, float] = (0.0, 90.0)
     resampling: NDArray[np.float64] | None = None
 
@@ -69,8 +72,8 @@ def sublattice_templates(
     zernike : ZernikeMoments
     """
     found: list[SublatticeTemplates] = []
-    for grain in lattice.grains:
-        found += _of_grain(grain, len(found), scale, noise, zernike)
+    for number, grain in enumerate(lattice.grains):
+        found += [replace(t, grain=number) for t in _of_grain(grain, len(found), scale, noise, zernike)]
     return tuple(found)
 
 

@@ -67,7 +67,7 @@ def average_sites(patches: Patches, templates: tuple[SublatticeTemplates, ...]) 
     if len(frames) < 2:
         return None
     scores = _scores(patches, templates)
-    main = [s for s, t in enumerate(templates) if t.directions_deg == templates[0].directions_deg]
+    main = [s for s, t in enumerate(templates) if t.grain == 0]
     chosen = np.isin(patches.sublattice, main)
     low = patches.cell[chosen].min(0)
     extent = patches.cell[chosen].max(0) - low + 1

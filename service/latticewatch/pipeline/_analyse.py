@@ -110,8 +110,7 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
             lattice = find_lattice(image)
             found = lattice.field
             size = patch_size(lattice, settings)
-            columns = [grain.cell.columns for grain in lattice.grains]
-            sites = grain_sites(found, columns, image.shape, size / 2)  # type: ignore[arg-type]
+            sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
             _check_fit(sites, size, image.shape)
             clock.lap("lattice")
         else:
@@ -166,8 +165,7 @@ def survey_frame(
     others = [other.cell for other in lattice.others]
     flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others)
     clock.lap("background")
-    columns = [grain.cell.columns for grain in lattice.grains]
-    sites = grain_sites(where, columns, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
+    sites = grain_sites(where, lattice.columns, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
     clock.lap("sites")
     moments = zernike.at(flat.image, sites.position)
     clock.lap("moments")
