@@ -122,8 +122,8 @@ def test_posteriors_are_densities_written_out():
     near, far = (0.09 * np.exp(-0.5 * ((x - 5) / d) ** 2) / (d * np.sqrt(2 * np.pi)) for d in (1.5, 3.0))
     other = 0.95 * near + 0.05 * far
     density = np.stack([host, other, np.full(7, 0.01 / 40)], 1)
-    np.testing.assert_allclose(mixture.densities(x), density)
-    np.testing.assert_allclose(mixture.posteriors(x), density / density.sum(1, keepdims=True))
+    np.testing.assert_allclose(mixture.densities(x), density, atol=1e-40)
+    np.testing.assert_allclose(mixture.posteriors(x), density / density.sum(1, keepdims=True), atol=1e-40)
     np.testing.assert_allclose(mixture.posteriors(x).sum(1), 1)
 
 

@@ -1,18 +1,20 @@
 """A frame in; its lattice, flattened image and sites out, vacant sites included."""
 
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
-from latticewatch.lattice._bilinear import bilinear
+from latticewatch.lattice._bilinear import bilinear_pair
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
+from latticewatch.lattice._rows import FAST
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 
 __all__ = [
+    "FAST",
     "BraggPeaks",
     "ColumnProfile",
     "Flattened",
@@ -21,7 +23,7 @@ __all__ = [
     "PixelNoise",
     "Sites",
     "UnitCell",
-    "bilinear",
+    "bilinear_pair",
     "bragg_peaks",
     "convolved",
     "find_lattice",

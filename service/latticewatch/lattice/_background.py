@@ -13,7 +13,7 @@ from latticewatch.lattice._cell import UnitCell, unfold_cell
 from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
 from latticewatch.lattice._rows import FAST, add_rows, pool
-from latticewatch.lattice._smooth import low_pass, weighted_plane
+from latticewatch.lattice._smooth import convolved, gaussian_window, weighted_plane
 
 # Standard deviation of the window in which the background counts as constant, in lattice constants.
 WINDOW_CELLS = 2.5
@@ -73,6 +73,7 @@ def flatten(
     *,
     noise: bool = True,
     others: Sequence[UnitCell] = (),
+    means: NDArray[np.float32] | None = None,
 ) -> Flattened:
     """Take the slow background off a frame, scale it, and measure its pixel noise.
 
@@ -90,22 +91,24 @@ def flatten(
         Whether to measure the pixel noise too; else it is zero.
     others : sequence of UnitCell, optional
         Of the other grains, whose fields are in `PhaseField.others`.
+    means : ndarray, optional
+        `PhaseField.means`, where the field is that of this very frame; else they are taken again.
     """
     peak = float(cell.height[0]) if len(cell.height) else float(np.ptp(cell.mean))
     block = block_side(field.lattice_constant)
-    means = block_means(image, block)
+    means = block_means(image, block) if means is None else means
     cells = [cell, *others]
     perfect = _perfect(field, cells, (means.shape[0], means.shape[1]), block)
     # blocks that share an offset
     group = max(round(OFFSET_CELLS * field.lattice_constant / block), 1)
-    sigma = WINDOW_CELLS * field.lattice_constant / (group * block)
+    window = gaussian_window(WINDOW_CELLS * field.lattice_constant / (group * block))
     sums = _blocks(means, perfect, np.zeros((2, 2)), np.float32(0.0), np.float32(np.inf), group)
     gain = _gain(sums)
-    offset = _smooth_offset(sums, gain, sigma)
+    offset = _smooth_offset(sums, gain, window)
     spread = max(_spread(means, perfect, offset, gain, group), MODEL_ERROR * gain * peak)
     sums = _blocks(means, perfect, offset, np.float32(gain), np.float32(CLIP_SIGMA * spread), group)
     gain = _gain(sums)
-    offset = _smooth_offset(sums, gain, sigma)
+    offset = _smooth_offset(sums, gain, window)
     scale = max(gain * peak, np.finfo(np.float32).tiny)
     flat = _subtract(image, offset, group * block, np.float32(1 / scale))
     measured = PixelNoise(0.0, 0.0)
@@ -141,14 +144,18 @@ def _gain(sums: NDArray[np.float64]) -> float:
     return gain if np.isfinite(gain) and gain > 0 else 1.0
 
 
-def _smooth_offset(sums: NDArray[np.float64], gain: float, sigma: float) -> NDArray[np.float64]:
+@njit(cache=True, nogil=True)
+def _smooth_offset(sums, gain, window):  # pragma: no cover - compiled
     """Background of every block from those around it."""
     mass = sums[0]
-    left = sums[1] - gain * sums[2]
+    left, mean = np.empty_like(mass), np.empty_like(mass)
+    for i in range(mass.shape[0]):
+        for j in range(mass.shape[1]):
+            left[i, j] = sums[1, i, j] - gain * sums[2, i, j]
+            mean[i, j] = left[i, j] / max(mass[i, j], 1.0)
     # a mean over a window that the edge of the frame cuts would be off a slope
-    plane = weighted_plane(left / np.maximum(mass, 1.0), mass)
-    smooth = low_pass(mass, sigma)
-    total = low_pass(left - plane * mass, sigma)
+    plane = weighted_plane(mean, mass)
+    smooth, total = convolved(mass, window), convolved(left - plane * mass, window)
     return plane + total / np.maximum(smooth, 1e-6 * smooth.max())
 
 
@@ -235,11 +242,15 @@ def _subtract_into(image, offset, block, factor, out):  # pragma: no cover - com
     n_rows, n_cols = offset.shape
     # spread over the columns once; the rows of pixels in between are then sums of two rows
     wide = np.empty((n_rows, width), np.float32)
+    scaled = np.empty((n_rows, n_cols + 1), np.float32)
     for i in range(n_rows):
-        for c in range(width):
-            j, f = _between(c, block, n_cols)
-            right = min(j + 1, n_cols - 1)
-            wide[i, c] = factor * (offset[i, j] + f * (offset[i, right] - offset[i, j]))
+        for j in range(n_cols + 1):
+            scaled[i, j] = factor * offset[i, min(j, n_cols - 1)]
+    for c in range(width):
+        j, f = _between(c, block, n_cols)
+        share = np.float32(f)
+        for i in range(n_rows):
+            wide[i, c] = scaled[i, j] + share * (scaled[i, j + 1] - scaled[i, j])
     for r in range(height):
         i, f = _between(r, block, n_rows)
         below = wide[min(i + 1, n_rows - 1)]

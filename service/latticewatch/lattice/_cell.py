@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._bilinear import bilinear
+from latticewatch.lattice._bilinear import bilinear, bilinear_pair
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
 from latticewatch.lattice._rows import FAST
 
@@ -171,8 +171,9 @@ def fold_cells(image, basis, phase, origin, step, amplitude, least, n1, n2):  # 
             j = (c - origin) / step
             if bilinear(amplitude, i, j) <= least:
                 continue
-            u = basis[0, 0] * r + basis[0, 1] * c + bilinear(phase[:, :, 0], i, j) / (2 * np.pi)
-            v = basis[1, 0] * r + basis[1, 1] * c + bilinear(phase[:, :, 1], i, j) / (2 * np.pi)
+            phase0, phase1 = bilinear_pair(phase, i, j)
+            u = basis[0, 0] * r + basis[0, 1] * c + phase0 / (2 * np.pi)
+            v = basis[1, 0] * r + basis[1, 1] * c + phase1 / (2 * np.pi)
             u = (u - np.floor(u)) * n1
             v = (v - np.floor(v)) * n2
             i0, j0 = int(u), int(v)

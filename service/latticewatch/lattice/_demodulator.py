@@ -60,15 +60,24 @@ class Demodulator:
     mass: NDArray[np.float64]
     leak: NDArray[np.complex128]
 
-    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.complex128]:
-        """The waves at the nodes without what the mean leaks into them, shape (n_waves, n_rows, n_cols)."""
+    def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.complex128], NDArray[np.float32]]:
+        """Demodulate a frame.
+
+        Returns
+        -------
+        waves : ndarray of shape (n_waves, n_rows, n_cols), complex128
+            At the nodes, without what the mean leaks into them.
+        means : ndarray of shape (height // block, width // block), float32
+            Means of the frame over blocks.
+        """
         # without most of what is constant, single precision is enough
         pedestal = np.float32(thinned(image).mean())
-        sums = demodulate(
+        sums, means = demodulate(
             image, pedestal, self.block, self.down, self.across, self.over_rows, self.over_cols
-        ).T.astype(np.float64, order="C")
+        )
+        sums = sums.T.astype(np.float64, order="C")
         waves = sums[1::2] + 1j * sums[2::2]
-        return (waves - sums[0] / self.mass * self.leak) / self.mass
+        return (waves - sums[0] / self.mass * self.leak) / self.mass, means
 
 
 def block_side(constant: float) -> int:
@@ -149,7 +158,8 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
     """Windowed sums of the frame less its pedestal, times each wave.
 
     image (height, width); the other arrays as in `Demodulator`, of which `block` is a power of two. Returns
-    (n_cols, n_rows, 2 * n_waves + 1) float32: those of the frame itself, then real and imaginary part of each wave.
+    (n_cols, n_rows, 2 * n_waves + 1) float32: those of the frame itself, then real and imaginary part of each wave; and
+    the means of the frame over blocks, (height // block, width // block) float32.
     """
     height, width = image.shape
     channels = len(down)
@@ -159,6 +169,8 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
     # four rows of blocks at a time
     pooled = np.zeros((4, channels * n_blocks), np.float32)
     nodes = np.zeros((n_rows, channels * n_blocks), np.float32)
+    means = np.empty((height // block, width // block), np.float32)
+    area = np.float32(block * block)
     row_from, row_to = _bounds(over_rows.T)
     col_from, col_to = _bounds(over_cols)
     for start in range(0, over_rows.shape[1], 4):
@@ -176,6 +188,9 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
                 add_waves(rows, cosine, sine, strip[q, :width], strip[q + 1, :width])
                 _turn(strip[q, :width], strip[q + 1, :width], across[q], across[q + 1])
             pool(strip.reshape(-1), spare, block, pooled[k - start])
+            if k < len(means):
+                for b in range(means.shape[1]):
+                    means[k, b] = pooled[k - start, b] / area + pedestal
         for i in range(row_from[start], row_to[stop - 1]):
             add_rows(pooled, over_rows[i, start:stop], nodes[i])
     by_column = np.ascontiguousarray(nodes.reshape(n_rows * channels, n_blocks).T)
@@ -183,7 +198,7 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
     for j in range(n_cols):
         left, right = col_from[j], col_to[j]
         add_rows(by_column[left:right], over_cols[j, left:right], out[j])
-    return out.reshape(n_cols, n_rows, channels)
+    return out.reshape(n_cols, n_rows, channels), means
 
 
 @njit(cache=True, nogil=True)

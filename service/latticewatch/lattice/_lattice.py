@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._demodulator import thinned
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
@@ -204,7 +205,7 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     NoLatticeError
         The frame shows no lattice, or another one.
     """
-    if np.ptp(image) <= 0:
+    if np.ptp(thinned(image)) <= 0 and np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant; no lattice found")
     main = _follow(image, known)
     if not known.others:

@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._bilinear import bilinear
+from latticewatch.lattice._bilinear import bilinear, bilinear_pair
 from latticewatch.lattice._demodulator import SMOOTHING_CELLS, Demodulator, demodulator, thinned
 from latticewatch.lattice._smooth import plane_coefficients
 
@@ -29,6 +29,7 @@ MIN_COVER = 0.6
 # Harmonics whose phases are combined when a lattice is found, and when it is only followed.
 MAX_HARMONICS = 8
 HARMONICS_FOLLOWED = 3
+TURN = 2 * np.pi
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +59,8 @@ class PhaseField:
         Amplitude of the waves over the standard deviation of the frame; tiny where they only leaked from a slope.
     others : tuple of PhaseField or None
         Those of the other grains of the frame, in their order; None for one that is out of view.
+    means : ndarray or None
+        Means of the frame over blocks of `block_side(lattice_constant)` pixels, which the demodulation takes anyway.
     """
 
     basis: NDArray[np.float64]
@@ -69,6 +72,7 @@ class PhaseField:
     covered: float = 1.0
     strength: float = 1.0
     others: tuple[PhaseField | None, ...] = ()
+    means: NDArray[np.float32] | None = None
 
     @property
     def grains(self) -> tuple[PhaseField | None, ...]:
@@ -159,7 +163,7 @@ def _kept_demodulator(shape: tuple[int, int], basis: tuple[float, ...]) -> Demod
 
 def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
     """The field that the waves of a frame show."""
-    waves = demodulate(image)
+    waves, means = demodulate(image)
     amplitude = np.sqrt((waves.real**2 + waves.imag**2).sum(0))
     inner = demodulate.mass > 0.3 * demodulate.mass.max()
     # the lattice may cover a small part of the frame only
@@ -177,6 +181,7 @@ def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
         coherence,
         float((amplitude[inner] > MIN_COVER).mean()) if inner.any() else 0.0,
         usual / max(float(thinned(image).std()), float(np.finfo(float).tiny)),
+        means=means,
     )
 
 
@@ -338,39 +343,10 @@ def cell_coordinates(positions, basis, phase, origin, step):  # pragma: no cover
     out = np.empty((len(positions), 2))
     for k in range(len(positions)):
         r, c = positions[k, 0], positions[k, 1]
-        turn0, turn1 = _turns(phase, (r - origin) / step, (c - origin) / step)
-        out[k, 0] = basis[0, 0] * r + basis[0, 1] * c + turn0
-        out[k, 1] = basis[1, 0] * r + basis[1, 1] * c + turn1
+        phase0, phase1 = bilinear_pair(phase, (r - origin) / step, (c - origin) / step)
+        out[k, 0] = basis[0, 0] * r + basis[0, 1] * c + phase0 / TURN
+        out[k, 1] = basis[1, 0] * r + basis[1, 1] * c + phase1 / TURN
     return out
-
-
-@njit(cache=True, nogil=True)
-def _turns(phase, row, col):  # pragma: no cover - compiled
-    """Both phases at fractional indices, in turns; as `bilinear`, which would do everything twice."""
-    row = min(max(row, 0.0), phase.shape[0] - 1.000001)
-    col = min(max(col, 0.0), phase.shape[1] - 1.000001)
-    i, j = int(row), int(col)
-    fr, fc = row - i, col - j
-    turn = 1 / (2 * np.pi)
-    w00, w01, w10, w11 = (
-        (1 - fr) * (1 - fc) * turn,
-        (1 - fr) * fc * turn,
-        fr * (1 - fc) * turn,
-        fr * fc * turn,
-    )
-    first = (
-        w00 * phase[i, j, 0]
-        + w01 * phase[i, j + 1, 0]
-        + w10 * phase[i + 1, j, 0]
-        + w11 * phase[i + 1, j + 1, 0]
-    )
-    other = (
-        w00 * phase[i, j, 1]
-        + w01 * phase[i, j + 1, 1]
-        + w10 * phase[i + 1, j, 1]
-        + w11 * phase[i + 1, j + 1, 1]
-    )
-    return first, other
 
 
 @njit(cache=True, nogil=True)
@@ -395,9 +371,9 @@ def invert_coordinate(
     r = u * vectors[0, 0] + v * vectors[1, 0] + row_shift
     c = u * vectors[0, 1] + v * vectors[1, 1] + col_shift
     for _ in range(12):
-        turn0, turn1 = _turns(phase, (r - origin) / step, (c - origin) / step)
-        m0 = u - basis[0, 0] * r - basis[0, 1] * c - turn0
-        m1 = v - basis[1, 0] * r - basis[1, 1] * c - turn1
+        phase0, phase1 = bilinear_pair(phase, (r - origin) / step, (c - origin) / step)
+        m0 = u - basis[0, 0] * r - basis[0, 1] * c - phase0 / TURN
+        m1 = v - basis[1, 0] * r - basis[1, 1] * c - phase1 / TURN
         dr = m0 * vectors[0, 0] + m1 * vectors[1, 0]
         dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]
         r += dr

@@ -6,43 +6,58 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.lattice._rows import add_rows
+
 # The Gaussian window ends here [standard deviations].
 REACH = 4.0
 
 
-def weighted_plane(values: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least-squares plane through a grid.
-
-    Parameters
-    ----------
-    values, weight : ndarray of shape (rows, cols), float64
-
-    Returns
-    -------
-    ndarray of shape (rows, cols), float64
-        The plane at the nodes.
-    """
+@njit(cache=True, nogil=True)
+def weighted_plane(values, weight):  # pragma: no cover - compiled
+    """Least-squares plane through a grid, at its nodes; values and weight (rows, cols)."""
+    n_rows, n_cols = values.shape
     level, down, across = plane_coefficients(values, weight)
-    r, c = (np.arange(n) - (n - 1) / 2 for n in values.shape)
-    return level + down * r[:, None] + across * c
+    out = np.empty((n_rows, n_cols))
+    for i in range(n_rows):
+        for j in range(n_cols):
+            out[i, j] = level + down * (i - (n_rows - 1) / 2) + across * (j - (n_cols - 1) / 2)
+    return out
 
 
-def plane_coefficients(values: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+@njit(cache=True, nogil=True)
+def plane_coefficients(values, weight):  # pragma: no cover - compiled
     """Level at the middle of a grid, and slopes per row and per column, of the least-squares plane through it."""
-    r, c = (np.arange(n) - (n - 1) / 2 for n in values.shape)
-    across, down = np.stack([np.ones(len(c)), c, c**2], 1), np.stack([np.ones(len(r)), r, r**2])
-    mass = down @ weight @ across
-    total = down[:2] @ (weight * values) @ across[:, :2]
-    normal = np.array(
-        [
-            [mass[0, 0], mass[1, 0], mass[0, 1]],
-            [mass[1, 0], mass[2, 0], mass[1, 1]],
-            [mass[0, 1], mass[1, 1], mass[0, 2]],
-        ]
-    )
+    n_rows, n_cols = values.shape
+    a = b = c = d = e = f = x = y = z = 0.0
+    for i in range(n_rows):
+        row = i - (n_rows - 1) / 2
+        mass = first = second = total = turned = 0.0
+        for j in range(n_cols):
+            col = j - (n_cols - 1) / 2
+            w = weight[i, j]
+            mass += w
+            first += w * col
+            second += w * col * col
+            total += w * values[i, j]
+            turned += w * values[i, j] * col
+        a += mass
+        b += mass * row
+        c += first
+        d += mass * row * row
+        e += first * row
+        f += second
+        x += total
+        y += total * row
+        z += turned
     # a grid of one row or column has no slope along it, an empty one no level
-    normal[[0, 1, 2], [0, 1, 2]] += 1e-12 * np.trace(normal) + np.finfo(float).tiny
-    return np.linalg.solve(normal, [total[0, 0], total[1, 0], total[0, 1]])
+    ridge = 1e-12 * (a + d + f) + 1e-300
+    a, d, f = a + ridge, d + ridge, f + ridge
+    # the normal equations [[a, b, c], [b, d, e], [c, e, f]], solved by elimination
+    d, e, y = d - b * b / a, e - b * c / a, y - b * x / a
+    f, z = f - c * c / a, z - c * x / a
+    across = (z - e * y / d) / (f - e * e / d)
+    down = (y - e * across) / d
+    return (x - b * down - c * across) / a, down, across
 
 
 def low_pass(grid: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
@@ -66,17 +81,18 @@ def gaussian_window(sigma: float) -> NDArray[np.float64]:
 @njit(cache=True, nogil=True)
 def convolved(grid, window):  # pragma: no cover - compiled
     """Separable convolution with a symmetric window, given from its middle on."""
-    n_rows, n_cols = grid.shape
-    down = np.zeros((n_rows, n_cols))
-    for i in range(n_rows):
-        for k in range(max(i - len(window) + 1, 0), min(i + len(window), n_rows)):
-            w = window[abs(k - i)]
-            for j in range(n_cols):
-                down[i, j] += w * grid[k, j]
-    out = np.zeros((n_rows, n_cols))
-    for i in range(n_rows):
-        for k in range(-len(window) + 1, len(window)):
-            w = window[abs(k)]
-            for j in range(max(-k, 0), min(n_cols, n_cols - k)):
-                out[i, j] += w * down[i, j + k]
+    down = _along_rows(grid, window)
+    return np.ascontiguousarray(_along_rows(np.ascontiguousarray(down.T), window).T)
+
+
+@njit(cache=True, nogil=True)
+def _along_rows(grid, window):  # pragma: no cover - compiled
+    reach = len(window) - 1
+    whole = np.empty(2 * reach + 1)
+    for k in range(-reach, reach + 1):
+        whole[k + reach] = window[abs(k)]
+    out = np.zeros_like(grid)
+    for i in range(len(grid)):
+        first, last = max(i - reach, 0), min(i + reach + 1, len(grid))
+        add_rows(grid[first:last], whole[first - i + reach : last - i + reach], out[i])
     return out

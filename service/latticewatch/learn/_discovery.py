@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.learn._equivalence import equivalent_sublattices
@@ -280,9 +281,21 @@ def expected_height(
     score: NDArray[np.float64], posterior: NDArray[np.float64], mixture: Mixture, matched: MatchedFilter
 ) -> NDArray[np.float64]:
     """Expected change of height of the column at each site; a stranger's is what was measured."""
-    sigma = posterior[:, 1:-1] @ (mixture.mean[1:] - mixture.mean[0]) + posterior[:, -1] * score
-    sigma[posterior[:, 0] > 0.5] = 0.0
-    return sigma * matched.height_of_sigma
+    change = (mixture.mean - mixture.mean[0]) * matched.height_of_sigma
+    return _expected(score, posterior, change, float(matched.height_of_sigma))
+
+
+@njit(cache=True, nogil=True)
+def _expected(score, posterior, change, height_of_sigma):  # pragma: no cover - compiled
+    n, last = len(score), posterior.shape[1] - 1
+    out = np.zeros(n)
+    for i in range(n):
+        if posterior[i, 0] > 0.5:
+            continue
+        for k in range(1, last):
+            out[i] += posterior[i, k] * change[k]
+        out[i] += posterior[i, last] * score[i] * height_of_sigma
+    return out
 
 
 def neighbour_effect(model: SublatticeModel, direction: int, height: float) -> float:

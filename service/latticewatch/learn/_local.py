@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.lattice import bilinear, convolved, gaussian_window
+from latticewatch.lattice import bilinear_pair, convolved, gaussian_window
 from latticewatch.learn._resampling import excess_blur
 
 # Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
@@ -44,27 +44,29 @@ def standardise(
     shape : tuple of int
         Rows and columns of the frames.
     """
+    height, width = float(shape[0]), float(shape[1])
+    n_frames = int(frame.max()) + 1 if len(frame) else 0
+    if n_frames == 1:
+        return _standardise_frame(values, position, host, height, width, *WINDOWS)
     out = np.empty_like(values)
-    for number in range(int(frame.max()) + 1 if len(frame) else 0):
+    for number in range(n_frames):
         here = np.flatnonzero(frame == number)
         if len(here):
-            out[here] = _standardise_frame(
-                values[here], position[here], host[here], float(shape[0]), float(shape[1]), *WINDOWS
-            )
+            out[here] = _standardise_frame(values[here], position[here], host[here], height, width, *WINDOWS)
     return out
 
 
 @njit(cache=True, nogil=True)
 def _standardise_frame(values, position, host, height, width_px, near, wider):  # pragma: no cover - compiled
     known = host if host.sum() >= 8 else np.ones(len(values), np.bool_)
-    level = np.median(values[known])
-    spread = 1.4826 * np.median(np.abs(values[known] - level))
+    level, spread = _level_and_spread(values, known)
     scaled = (values - level) / (spread if spread > 0 else 1.0)
     side = np.sqrt(height * width_px / known.sum() * SITES_TOGETHER / 10)
-    centre = np.zeros((int(height / side) + 2, int(width_px / side) + 2))
-    width = np.ones_like(centre)
+    # level and width at each node
+    local = np.zeros((int(height / side) + 2, int(width_px / side) + 2, 2))
+    local[:, :, 1] = 1.0
     for _ in range(2):
-        sums = _bin(scaled, position, known, centre, width, side, CLIP)
+        sums = _bin(scaled, position, known, local, side, CLIP)
         mass, first = convolved(sums[0], near), convolved(sums[1], near)
         # where there are few sites the frame as a whole counts with the weight of ten
         prior = 10.0 / SITES_TOGETHER * mass.max()
@@ -72,22 +74,42 @@ def _standardise_frame(values, position, host, height, width_px, near, wider):  
         square = sums[2] - 2 * centre * sums[1] + centre**2 * sums[0]
         mass, square = convolved(sums[0], wider), convolved(square, wider)
         variance = (square + prior * KEPT_VARIANCE) / (mass + prior)
-        width = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
-    out = _apply(scaled, position, centre, width, side)
-    slope = _blur_slope(out, position, known)
+        local[:, :, 0] = centre
+        local[:, :, 1] = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
+    out = _apply(scaled, position, local, side)
+    blur = np.empty(len(out))
     for i in range(len(out)):
-        blur = excess_blur(position[i, 0]) + excess_blur(position[i, 1])
-        out[i] /= np.sqrt(max(1.0 + slope * blur, 0.3))
+        blur[i] = excess_blur(position[i, 0]) + excess_blur(position[i, 1])
+    slope = _blur_slope(out, blur, known)
+    if slope != 0.0:
+        for i in range(len(out)):
+            out[i] /= np.sqrt(max(1.0 + slope * blur[i], 0.3))
     return out
 
 
 @njit(cache=True, nogil=True)
-def _blur_slope(values, position, known):  # pragma: no cover - compiled
+def _level_and_spread(values, known):  # pragma: no cover - compiled
+    """Median, and robust standard deviation, of those known."""
+    some = np.empty(len(values))
+    n = 0
+    for i in range(len(values)):
+        if known[i]:
+            some[n] = values[i]
+            n += 1
+    some = some[:n]
+    level = np.median(some)
+    for i in range(n):
+        some[i] = abs(some[i] - level)
+    return level, 1.4826 * np.median(some)
+
+
+@njit(cache=True, nogil=True)
+def _blur_slope(values, blur, known):  # pragma: no cover - compiled
     """How the variance of the hosts changes with the blur, which averages noise too; 0 where that is not certain."""
     n, mean, square, first, second, cross = 0, 0.0, 0.0, 0.0, 0.0, 0.0
     for i in range(len(values)):
         if known[i] and abs(values[i]) <= CLIP:
-            x, y = excess_blur(position[i, 0]) + excess_blur(position[i, 1]), values[i] ** 2
+            x, y = blur[i], values[i] ** 2
             n += 1
             mean += x
             square += x * x
@@ -106,16 +128,17 @@ def _blur_slope(values, position, known):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _bin(values, position, known, centre, width, side, clip):  # pragma: no cover - compiled
-    sums = np.zeros((3, centre.shape[0], centre.shape[1]))
+def _bin(values, position, known, local, side, clip):  # pragma: no cover - compiled
+    """Number, sum and sum of squares of the values known, around each node of the grid, without outliers."""
+    sums = np.zeros((3, local.shape[0], local.shape[1]))
     for i in range(len(values)):
         if not known[i]:
             continue
         row, col = position[i, 0] / side, position[i, 1] / side
-        level = bilinear(centre, row, col)
-        if abs(values[i] - level) > clip * bilinear(width, row, col):
+        level, width = bilinear_pair(local, row, col)
+        if abs(values[i] - level) > clip * width:
             continue
-        a, b = min(int(row + 0.5), centre.shape[0] - 1), min(int(col + 0.5), centre.shape[1] - 1)
+        a, b = min(int(row + 0.5), local.shape[0] - 1), min(int(col + 0.5), local.shape[1] - 1)
         sums[0, a, b] += 1.0
         sums[1, a, b] += values[i]
         sums[2, a, b] += values[i] * values[i]
@@ -123,9 +146,10 @@ def _bin(values, position, known, centre, width, side, clip):  # pragma: no cove
 
 
 @njit(cache=True, nogil=True)
-def _apply(values, position, centre, width, side):  # pragma: no cover - compiled
+def _apply(values, position, local, side):  # pragma: no cover - compiled
+    """Values less the level at their place, in units of the width there."""
     out = np.empty_like(values)
     for i in range(len(values)):
-        row, col = position[i, 0] / side, position[i, 1] / side
-        out[i] = (values[i] - bilinear(centre, row, col)) / bilinear(width, row, col)
+        level, width = bilinear_pair(local, position[i, 0] / side, position[i, 1] / side)
+        out[i] = (values[i] - level) / width
     return out

@@ -28,6 +28,8 @@ STRANGERS = 0.01
 MIN_MEMBERS = 2.5
 N_ITERATIONS = 60
 BIN_SIGMA = 0.05
+# Logarithm of what is nothing beside the density of strangers.
+NOTHING = -100.0
 ROOT_2PI = float(np.sqrt(2 * np.pi))
 
 
@@ -72,15 +74,18 @@ class Mixture:
 def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - compiled
     n, k = len(values), len(mean)
     out = np.empty((n, k + 1))
-    for i in range(n):
-        for c in range(k):
+    for c in range(k):
+        # members of a class, other than the host, differ among themselves too: some lie far out
+        far = TAIL_SHARE / TAIL_WIDTH if c > 0 else 0.0
+        near = 1.0 - TAIL_SHARE if c > 0 else 1.0
+        height = weight[c] / (deviation[c] * ROOT_2PI)
+        for i in range(n):
             square = -0.5 * ((values[i] - mean[c]) / deviation[c]) ** 2
-            shape = np.exp(square)
-            if c > 0:
-                # members of a class, other than the host, differ among themselves too: some lie far out
-                tail = np.exp(square / TAIL_WIDTH**2) / TAIL_WIDTH
-                shape = (1 - TAIL_SHARE) * shape + TAIL_SHARE * tail
-            out[i, c] = weight[c] * shape / (deviation[c] * ROOT_2PI)
+            shape = near * np.exp(square) if square > NOTHING else 0.0
+            if far > 0.0 and square > NOTHING * TAIL_WIDTH**2:
+                shape += far * np.exp(square / TAIL_WIDTH**2)
+            out[i, c] = height * shape
+    for i in range(n):
         out[i, k] = uniform
     return out
 
@@ -88,7 +93,11 @@ def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - 
 @njit(cache=True, nogil=True)
 def _normalise(density):  # pragma: no cover - compiled
     for i in range(len(density)):
-        density[i] *= 1 / density[i].sum()
+        total = 0.0
+        for k in range(density.shape[1]):
+            total += density[i, k]
+        for k in range(density.shape[1]):
+            density[i, k] /= total
 
 
 def rescaled(mixture: Mixture, ratio: float, values: NDArray[np.float64]) -> Mixture:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +135,7 @@ class Model:
                 shared.append(posterior)
             amplitude = found
         odd = [
-            known.oddities.posteriors_of(projection.residual)
+            known.oddities.posteriors_of(projection.residual, projection.squared)
             for projection, known in zip(projected, self.sublattices, strict=True)
         ]
         posterior = self._catalogued(patches, members, shared, odd)
@@ -147,27 +149,55 @@ class Model:
         odd: list[NDArray[np.float64]],
     ) -> NDArray[np.float32]:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
-        column = {entry.class_id: k for k, entry in enumerate(self.classes)}
-        column |= {old: column[new] for old, new in self.alias.items() if new in column}
-
-        def columns(class_ids: NDArray[np.int16]) -> NDArray[np.int64]:
-            return np.array([column[int(class_id)] for class_id in class_ids], np.int64)
-
-        out = np.zeros((len(patches.moments), len(self.classes) + 1))
-        for rows, known, posterior, oddity in zip(members, self.sublattices, shared, odd, strict=True):
-            share_components(out, rows, posterior, oddity, columns(known.class_ids), columns(known.odd_ids))
+        out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
+        columns = _columns(self)
+        for rows, place, posterior, oddity in zip(members, columns, shared, odd, strict=True):
+            share_components(out, rows, posterior, oddity, place.components, place.odd)
         out[patches.sublattice < 0, -1] = 1.0
         seen = out.copy()
-        for rows, known in zip(members, self.sublattices, strict=True):
-            beside = [
-                (direction, column[defect], column[beside])
-                for (direction, defect), beside in known.neighbour_class.items()
-                if defect in column
-            ]
-            if beside:
-                host = column[int(known.class_ids[0])]
-                share_neighbours(out, seen, rows, patches.index, host, np.array(beside, np.int64))
-        return out.astype(np.float32)
+        for rows, place in zip(members, columns, strict=True):
+            if len(place.beside):
+                share_neighbours(out, seen, rows, patches.index, place.components[0], place.beside)
+        return out
+
+
+class _Columns(NamedTuple):
+    """Columns of the catalogue that the posteriors of one sublattice go to.
+
+    Attributes
+    ----------
+    components : ndarray of shape (k,), int64
+        Of each component of the mixture, host first.
+    odd : ndarray of shape (k_odd,), int64
+        Of each kind of oddity.
+    beside : ndarray of shape (m, 3), int64
+        Direction, column of the defect in that direction, column of the class of hosts beside it.
+    """
+
+    components: NDArray[np.int64]
+    odd: NDArray[np.int64]
+    beside: NDArray[np.int64]
+
+
+@lru_cache(maxsize=8)
+def _columns(model: Model) -> tuple[_Columns, ...]:
+    column = {entry.class_id: k for k, entry in enumerate(model.classes)}
+    column |= {old: column[new] for old, new in model.alias.items() if new in column}
+    return tuple(
+        _Columns(
+            np.array([column[int(class_id)] for class_id in known.class_ids], np.int64),
+            np.array([column[int(class_id)] for class_id in known.odd_ids], np.int64),
+            np.array(
+                [
+                    (direction, column[defect], column[beside])
+                    for (direction, defect), beside in known.neighbour_class.items()
+                    if defect in column
+                ],
+                np.int64,
+            ).reshape(-1, 3),
+        )
+        for known in model.sublattices
+    )
 
 
 def _components(

@@ -63,15 +63,21 @@ class Oddities:
 
     def oddness(self, residual: NDArray[np.floating]) -> NDArray[np.float64]:
         """Normal score of the squared length of residuals, hosts near 0 with standard deviation 1."""
-        return (normal_score(residual) - self.level) / self.spread
+        return self._oddness(squared_lengths(residual))
+
+    def _oddness(self, squared: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (normal_score(squared, self.projection.shape[1]) - self.level) / self.spread
 
     def posteriors(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probability of not being odd, of each class of odd sites, and of none of them: shape (n, n_classes + 2)."""
-        return self.posteriors_of(self.residual(moments))
+        residual = self.residual(moments)
+        return self.posteriors_of(residual, squared_lengths(residual))
 
-    def posteriors_of(self, residual: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The same from what is left unexplained."""
-        oddness = self.oddness(residual)
+    def posteriors_of(
+        self, residual: NDArray[np.floating], squared: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The same from what is left unexplained, and its squared length."""
+        oddness = self._oddness(squared)
         usual = (1 - ODD_PRIOR) * np.exp(-0.5 * np.maximum(oddness, 0.0) ** 2) / np.sqrt(2 * np.pi)
         odd = ODD_PRIOR / ODD_REACH
         share = odd / (usual + odd)
@@ -85,16 +91,19 @@ class Oddities:
         return np.concatenate([host[:, None], known, rest[:, None]], 1)
 
 
-def normal_score(residual: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Squared length of standard normal rows as a standard normal variable.
+def normal_score(squared: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    """Squared length of standard normal rows, n numbers long, as a standard normal variable.
 
     Wilson & Hilferty (1931), The distribution of chi-square, doi:10.1073/pnas.17.12.684.
     """
-    n = residual.shape[1]
     if n == 0:
-        return np.zeros(len(residual))
-    ratio = (residual**2).sum(1) / n
-    return (np.cbrt(ratio) - (1 - 2 / (9 * n))) / np.sqrt(2 / (9 * n))
+        return np.zeros(len(squared))
+    return (np.cbrt(squared / n) - (1 - 2 / (9 * n))) / np.sqrt(2 / (9 * n))
+
+
+def squared_lengths(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Squared length of each row, shape (n,)."""
+    return np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
 
 
 def find_oddities(
@@ -125,7 +134,7 @@ def find_oddities(
     left = np.linalg.svd(explained, full_matrices=True)[0][:, explained.shape[1] :]
     projection = whitening @ left
     residual = (moments - mean) @ projection
-    score = normal_score(residual)
+    score = normal_score(squared_lengths(residual), left.shape[1])
     level = float(np.median(score[host]))
     spread = 1.4826 * float(np.median(np.abs(score[host] - level))) or 1.0
     plain = Oddities(mean, projection, level, spread, np.zeros((left.shape[1], 0)), None)

@@ -7,11 +7,14 @@ changes of occupancy do not explain is free of it by construction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.lattice import FAST
 from latticewatch.learn._neighbours import UNSEEN_SIGMA
 from latticewatch.learn._sublattice import SublatticeModel
 
@@ -31,6 +34,8 @@ class Projection:
         Output of the matched filter [sigma], then the scalar product with each whitened template.
     residual : ndarray of shape (m, n_axes), float32
         What changes of occupancy leave unexplained [sigma].
+    squared : ndarray of shape (m,), float64
+        Its squared length [sigma²].
     response : ndarray of shape (k + 1,), float64
         Output of the filter for each template [sigma].
     gram : ndarray of shape (k + 1, k + 1), float64
@@ -40,6 +45,7 @@ class Projection:
     rows: NDArray[np.intp]
     height: NDArray[np.float32]
     residual: NDArray[np.float32]
+    squared: NDArray[np.float64]
     response: NDArray[np.float64]
     gram: NDArray[np.float64]
 
@@ -68,18 +74,68 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
         Those of the sublattice.
     known : SublatticeModel
     """
-    templates, signal = known.templates.moments, known.templates.moments @ known.whitening
-    odd, mean = known.oddities, known.filter.mean
-    height = np.column_stack([known.filter.weights, known.whitening @ signal.T])
-    n = height.shape[1]
-    both = np.concatenate([height, odd.projection], 1).astype(np.float32)
+    onto = _projector(known)
     # the sites of a sublattice follow one another: then nothing is copied
     together = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
-    mine = moments[rows[0] : rows[-1] + 1] if together else moments[rows]
-    out: NDArray[np.float32] = mine @ both
+    out = (moments[rows[0] : rows[-1] + 1] if together else moments[rows]) @ onto.axes
+    n = len(onto.response) + 1
+    squared = _less_offset(out, onto.offset, n)
+    return Projection(rows, out[:, :n], out[:, n:], squared, onto.response, onto.gram)
+
+
+@njit(cache=True, nogil=True)
+def _less_offset(rows, offset, n):  # pragma: no cover - compiled
+    """Take an offset off all rows, and give the squared length of what is beyond their first n numbers."""
+    squared = np.empty(len(rows))
+    first, rest = offset[:n], offset[n:]
+    for i in range(len(rows)):
+        _shifted(rows[i, :n], first)
+        squared[i] = _shifted(rows[i, n:], rest)
+    return squared
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _shifted(row, offset):  # pragma: no cover - compiled
+    total = np.float32(0.0)
+    for k in range(len(row)):
+        value = row[k] - offset[k]
+        row[k] = value
+        total += value * value
+    return total
+
+
+class _Projector(NamedTuple):
+    """What the patches of one sublattice are multiplied by.
+
+    Attributes
+    ----------
+    axes : ndarray of shape (n_moments, k + 2 + n_axes), float32
+        Filter, whitened templates and what changes of occupancy leave unexplained, side by side.
+    offset : ndarray of shape (k + 2 + n_axes,), float32
+        What the host gives.
+    response : ndarray of shape (k + 1,), float64
+    gram : ndarray of shape (k + 1, k + 1), float64
+    """
+
+    axes: NDArray[np.float32]
+    offset: NDArray[np.float32]
+    response: NDArray[np.float64]
+    gram: NDArray[np.float64]
+
+
+@lru_cache(maxsize=32)
+def _projector(known: SublatticeModel) -> _Projector:
+    templates, signal = known.templates.moments, known.templates.moments @ known.whitening
+    odd = known.oddities
+    height = np.column_stack([known.filter.weights, known.whitening @ signal.T])
     # what is odd may have been learnt from other frames than the filter
-    out -= np.concatenate([mean @ height, odd.mean @ odd.projection]).astype(np.float32)
-    return Projection(rows, out[:, :n], out[:, n:], templates @ known.filter.weights, signal @ signal.T)
+    offset = np.concatenate([known.filter.mean @ height, odd.mean @ odd.projection])
+    return _Projector(
+        np.concatenate([height, odd.projection], 1).astype(np.float32),
+        offset.astype(np.float32),
+        templates @ known.filter.weights,
+        signal @ signal.T,
+    )
 
 
 @njit(cache=True, nogil=True)

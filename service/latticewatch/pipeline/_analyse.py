@@ -154,7 +154,7 @@ def survey_frame(
     lattice : Lattice
         Its columns are those of the sites.
     where : PhaseField
-        Where it lies in this frame.
+        Where it lies in this very frame.
     zernike : ZernikeMoments
     clock : optional
         Takes the time of the stages.
@@ -163,7 +163,7 @@ def survey_frame(
     """
     clock = clock or _Clock()
     others = [other.cell for other in lattice.others]
-    flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others)
+    flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
     clock.lap("background")
     sites = grain_sites(where, lattice.columns, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
     clock.lap("sites")
