@@ -242,15 +242,15 @@ def _subtract_into(image, offset, block, factor, out):  # pragma: no cover - com
     n_rows, n_cols = offset.shape
     # spread over the columns once; the rows of pixels in between are then sums of two rows
     wide = np.empty((n_rows, width), np.float32)
-    scaled = np.empty((n_rows, n_cols + 1), np.float32)
+    before, share = np.empty(width, np.int64), np.empty(width, np.float32)
+    for c in range(width):
+        before[c], share[c] = _between(c, block, n_cols)
+    level = np.empty(n_cols + 1, np.float32)
     for i in range(n_rows):
         for j in range(n_cols + 1):
-            scaled[i, j] = factor * offset[i, min(j, n_cols - 1)]
-    for c in range(width):
-        j, f = _between(c, block, n_cols)
-        share = np.float32(f)
-        for i in range(n_rows):
-            wide[i, c] = scaled[i, j] + share * (scaled[i, j + 1] - scaled[i, j])
+            level[j] = factor * offset[i, min(j, n_cols - 1)]
+        for c in range(width):
+            wide[i, c] = level[before[c]] + share[c] * (level[before[c] + 1] - level[before[c]])
     for r in range(height):
         i, f = _between(r, block, n_rows)
         below = wide[min(i + 1, n_rows - 1)]

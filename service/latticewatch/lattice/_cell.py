@@ -256,11 +256,15 @@ def _unfold(cell, basis, first, second, origin, step, height, width):  # pragma:
 def _widened(turns, slope, origin, step, width):  # pragma: no cover - compiled
     """Rows of nodes, interpolated at every pixel of a row, and the wave along it."""
     out = np.empty((len(turns), width), np.float32)
+    before, share = np.empty(width, np.int64), np.empty(width, np.float32)
+    for c in range(width):
+        at = min(max((c - origin) / step, 0.0), turns.shape[1] - 1.000001)
+        before[c] = int(at)
+        share[c] = at - before[c]
     for i in range(len(turns)):
         for c in range(width):
-            at = min(max((c - origin) / step, 0.0), turns.shape[1] - 1.000001)
-            j = int(at)
-            out[i, c] = slope * c + turns[i, j] + (at - j) * (turns[i, j + 1] - turns[i, j])
+            j = before[c]
+            out[i, c] = slope * c + turns[i, j] + share[c] * (turns[i, j + 1] - turns[i, j])
     return out
 
 

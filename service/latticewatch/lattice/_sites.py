@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.lattice._bilinear import bilinear
-from latticewatch.lattice._phase import MIN_COVER, PhaseField, invert_coordinate
+from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField, invert_coordinate
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,10 +83,14 @@ def _predict(
     cell = np.empty((most, 2), np.int32)
     n = 0
     row_shift = col_shift = 0.0
+    top, bottom, left, right = _shifts(phase, vectors)
     for s in range(len(columns)):
         for a in range(low[0], high[0] + 1):
             for b in range(low[1], high[1] + 1):
                 u, v = a + columns[s, 0], b + columns[s, 1]
+                r, c = u * vectors[0, 0] + v * vectors[1, 0], u * vectors[0, 1] + v * vectors[1, 1]
+                if r + bottom < margin or r + top > last[0] or c + right < margin or c + left > last[1]:
+                    continue
                 # the one before was moved about as far
                 r, c = invert_coordinate(u, v, row_shift, col_shift, basis, vectors, phase, origin, step)
                 row_shift = r - u * vectors[0, 0] - v * vectors[1, 0]
@@ -99,6 +103,20 @@ def _predict(
                     cell[n, 0], cell[n, 1] = a, b
                     n += 1
     return position[:n].copy(), sublattice[:n].copy(), cell[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def _shifts(phase, vectors):  # pragma: no cover - compiled
+    """How far the phase moves a point anywhere, in rows and columns: least and most [px]."""
+    top = left = np.inf
+    bottom = right = -np.inf
+    for i in range(phase.shape[0]):
+        for j in range(phase.shape[1]):
+            a, b = -phase[i, j, 0] / TURN, -phase[i, j, 1] / TURN
+            down, across = a * vectors[0, 0] + b * vectors[1, 0], a * vectors[0, 1] + b * vectors[1, 1]
+            top, bottom = min(top, down), max(bottom, down)
+            left, right = min(left, across), max(right, across)
+    return top, bottom, left, right
 
 
 def nearest_neighbour_px(vectors: NDArray[np.float64], columns: NDArray[np.float64]) -> float:
