@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import naive
 from latticewatch.lattice._background import _blocks, _subtract, block_means
+from latticewatch.lattice._banded import add_windowed, bounds, padded
 from latticewatch.lattice._cell import fold_cells, unfold_cell
 from latticewatch.lattice._demodulator import demodulator
 from latticewatch.lattice._phase import (
@@ -88,6 +89,31 @@ def test_waves_are_windowed_sums_over_blocks(rng, shape, constant):
         waves, means = demodulate(image)
         np.testing.assert_allclose(waves, expected, atol=1e-7 * pedestal + 1e-4)
         np.testing.assert_allclose(means, naive.mean_of_blocks(image, demodulate.block), rtol=1e-6)
+
+
+@given(seed=seeds, n_rows=st.integers(1, 9), n_blocks=st.integers(1, 40))
+@few
+def test_windows_are_a_product_with_a_band(seed, n_rows, n_blocks):
+    rng = np.random.default_rng(seed)
+    centre, reach = np.linspace(-2, n_blocks + 2, n_rows), rng.uniform(0.5, 6)
+    distance = (np.arange(n_blocks) - centre[:, None]) / reach
+    windows = np.where(np.abs(distance) < 1, 1 - distance**2, 0).astype(np.float32)
+    rows = rng.normal(size=(n_blocks, padded(45))).astype(np.float32)
+    out = rng.normal(size=(n_rows, padded(45))).astype(np.float32)
+    expected = out + windows @ rows
+    low, high = bounds(windows.T)
+    for start in range(0, n_blocks, 5):
+        stop = min(start + 5, n_blocks)
+        add_windowed(
+            rows[start:stop],
+            windows,
+            start,
+            stop,
+            low[start:stop].min(),
+            high[start:stop].max(),
+            out,
+        )
+    np.testing.assert_allclose(out, expected, atol=1e-4)
 
 
 @given(seed=seeds)

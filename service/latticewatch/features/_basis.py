@@ -10,7 +10,8 @@ import numpy as np
 from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
-from latticewatch.features._simd import LANES, ORDERS, WIDE_LANES
+from latticewatch.features._simd import ORDERS
+from latticewatch.vectors import LANES, WIDE_LANES
 
 # Legendre polynomials of x / REACH. Inside the disk, their products cancel least at this value: float32
 # sums of a 128 px patch with n_max = 10 are good to 2e-6, against 3e-5 at 1 (and 1e-4 with plain powers).

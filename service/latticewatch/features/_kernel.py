@@ -14,23 +14,17 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.features._basis import Tables
-from latticewatch.features._simd import (
+from latticewatch.features._simd import ORDERS, accumulate, keep, no_low_sums, no_sums, store_sums, transpose
+from latticewatch.vectors import (
     FAST_FLAGS,
     LANES,
-    ORDERS,
     WIDE_LANES,
-    accumulate,
     add,
     between,
-    keep,
     load,
     multiply_add,
-    no_low_sums,
-    no_sums,
     store,
-    store_sums,
     subtract,
-    transpose,
     wide_zeros,
     zeros,
 )

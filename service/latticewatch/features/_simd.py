@@ -1,10 +1,4 @@
-"""Vectors of float32 for numba kernels.
-
-LLVM vectorises the innermost loop only, and keeps the sums of the Zernike kernel in memory between its
-iterations; with explicit vectors they stay in registers, which is much faster. A `Vector` lives only inside
-a kernel: it is loaded from an array, combined, and stored. Kernels are written once for any width: the
-width is that of the vector they are given.
-"""
+"""What the Zernike kernel does with vectors, beside what others do: masks, sums over all orders, transposition."""
 
 # ruff: noqa: ARG001 (the signatures are numba's)
 
@@ -12,143 +6,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.datamodel.models import PrimitiveModel
-from numba.extending import intrinsic as typed_intrinsic
-from numba.extending import register_model
 
-# One register of the widest kind. The kernel's cache on disk knows the processor it was made for, but does
-# not notice an edit of this file: delete __pycache__ after one.
-LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
-# As many as leave room for the sums: with AVX-512 there are 32 registers, otherwise 16.
-WIDE_LANES = 32 if LANES == 16 else 8
+from latticewatch.vectors import LANES, address, intrinsic, multiplied_and_added
 
 # Orders that the kernel sums at once in one direction: the even ones, then the odd ones.
 ORDERS = (0, 2, 4, 6, 8, 10, 1, 3, 5, 7, 9)
 EVEN_ORDERS = 6
-
-# A caller gives no typing context, which pyright cannot know.
-intrinsic: Any = typed_intrinsic
-
-# "fast" without nnan and ninf: a NaN in a frame stays one.
-FAST_FLAGS = ("reassoc", "contract", "arcp", "nsz")
-
-
-class Vector(types.Type):
-    """Some float32, side by side in registers."""
-
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
-        super().__init__(name=f"float32x{lanes}")
-
-
-@register_model(Vector)
-class _VectorModel(PrimitiveModel):
-    def __init__(self, manager: Any, fe_type: Vector) -> None:
-        super().__init__(manager, fe_type, ir.VectorType(ir.FloatType(), fe_type.lanes))
-
-
-def _zeros(lanes: int) -> Any:
-    kind = Vector(lanes)
-
-    @intrinsic
-    def zeros(typingctx: Any) -> Any:
-        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return ir.Constant(context.get_value_type(kind), None)
-
-        return kind(), codegen
-
-    return zeros
-
-
-zeros, wide_zeros = _zeros(LANES), _zeros(WIDE_LANES)
-
-
-def _address(context: Any, builder: Any, array_type: Any, args: Any, kind: Any, down: int = 0) -> Any:
-    """Pointer to `kind` from (array, row, column), some rows further down."""
-    array = context.make_array(array_type)(context, builder, args[0])
-    row = builder.add(args[1], ir.Constant(args[1].type, down))
-    pointer = cgutils.get_item_pointer(context, builder, array_type, array, [row, args[2]])
-    return builder.bitcast(pointer, kind.as_pointer())
-
-
-def _everywhere(builder: Any, factor: Any, kind: Any) -> Any:
-    """The factor in all lanes."""
-    empty = ir.Constant(kind, ir.Undefined)
-    first = builder.insert_element(empty, factor, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
-
-
-@intrinsic
-def load(typingctx: Any, like: Any, array: Any, row: Any, col: Any) -> Any:
-    """``array[row, col:]``, as many as `like` has lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_address(context, builder, array, args[1:], args[0].type), align=4)
-
-    return like(like, array, types.intp, types.intp), codegen
-
-
-@intrinsic
-def store(typingctx: Any, array: Any, row: Any, col: Any, value: Any) -> Any:
-    """Write a vector to ``array[row, col:]``."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[3], _address(context, builder, array, args, args[3].type), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, value), codegen
-
-
-@intrinsic
-def add(typingctx: Any, a: Any, b: Any) -> Any:
-    """Sum of two vectors."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fadd(*args, flags=FAST_FLAGS)
-
-    return a(a, b), codegen
-
-
-@intrinsic
-def subtract(typingctx: Any, a: Any, b: Any) -> Any:
-    """Difference of two vectors."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fsub(*args, flags=FAST_FLAGS)
-
-    return a(a, b), codegen
-
-
-@intrinsic
-def multiply_add(typingctx: Any, total: Any, factor: Any, value: Any) -> Any:
-    """``total + factor * value`` with a float32 factor for all lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _multiply_add(builder, *args)
-
-    return total(total, types.float32, value), codegen
-
-
-def _multiply_add(builder: Any, total: Any, factor: Any, value: Any) -> Any:
-    product = builder.fmul(_everywhere(builder, factor, value.type), value, flags=FAST_FLAGS)
-    return builder.fadd(total, product, flags=FAST_FLAGS)
-
-
-@intrinsic
-def between(typingctx: Any, a: Any, b: Any, fraction: Any) -> Any:
-    """``a + fraction * (b - a)`` with a float32 fraction for all lanes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        a, b, fraction = args
-        # Reassociated, it would be the more expensive sum of two products again.
-        step = builder.fsub(b, a)
-        part = builder.fmul(_everywhere(builder, fraction, a.type), step, flags=("contract",))
-        return builder.fadd(a, part, flags=("contract",))
-
-    return a(a, b, types.float32), codegen
 
 
 @intrinsic
@@ -162,7 +27,7 @@ def keep(typingctx: Any, masks: Any, row: Any, col: Any, value: Any) -> Any:
         masks_value, row, col, vector = args
         lanes = vector.type.count
         place = (masks_value, row, builder.lshr(col, ir.Constant(col.type, 3)))
-        bits = builder.load(_address(context, builder, masks, place, ir.IntType(lanes)), align=1)
+        bits = builder.load(address(context, builder, masks, place, ir.IntType(lanes)), align=1)
         mask = builder.bitcast(bits, ir.VectorType(ir.IntType(1), lanes))
         return builder.select(mask, vector, ir.Constant(vector.type, None))
 
@@ -206,9 +71,9 @@ def accumulate(typingctx: Any, sums: Any, factors: Any, row: Any, even: Any, odd
         for i in range(sums.count):
             order = _order(i, sums.count)
             place = (factors_value, row, ir.Constant(row.type, order))
-            factor = builder.load(_address(context, builder, factors, place, ir.FloatType()))
+            factor = builder.load(address(context, builder, factors, place, ir.FloatType()))
             value = even if order < EVEN_ORDERS else odd
-            updated.append(_multiply_add(builder, builder.extract_value(totals, i), factor, value))
+            updated.append(multiplied_and_added(builder, builder.extract_value(totals, i), factor, value))
         return context.make_tuple(builder, sums, updated)
 
     return sums(sums, factors, types.intp, even, odd), codegen
@@ -228,7 +93,7 @@ def store_sums(typingctx: Any, array: Any, row: Any, col: Any, rows: Any, cols: 
                 builder.add(col, builder.mul(order, cols)),
             )
             value = builder.extract_value(totals, i)
-            builder.store(value, _address(context, builder, array, place, value.type), align=4)
+            builder.store(value, address(context, builder, array, place, value.type), align=4)
         return context.get_dummy_value()
 
     return types.void(array, *4 * [types.intp], sums), codegen
@@ -241,7 +106,7 @@ def transpose(typingctx: Any, array: Any, row: Any, col: Any, turned: Any, down:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         kind = ir.VectorType(ir.FloatType(), LANES)
         rows = [
-            builder.load(_address(context, builder, array, args[:3], kind, i), align=4) for i in range(LANES)
+            builder.load(address(context, builder, array, args[:3], kind, i), align=4) for i in range(LANES)
         ]
         # Quadrants are exchanged, then quadrants of the quadrants: log2(LANES) times.
         step = LANES // 2
@@ -256,7 +121,7 @@ def transpose(typingctx: Any, array: Any, row: Any, col: Any, turned: Any, down:
                     rows[place] = builder.shuffle_vector(a, b, mask)
             step //= 2
         for i, value in enumerate(rows):
-            builder.store(value, _address(context, builder, turned, args[3:], kind, i), align=4)
+            builder.store(value, address(context, builder, turned, args[3:], kind, i), align=4)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, turned, types.intp, types.intp), codegen

@@ -14,7 +14,21 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.lattice._rows import FAST, add_rows, add_waves, pool
+from latticewatch.lattice._banded import add_windowed, bounds, padded
+from latticewatch.lattice._rows import pool
+from latticewatch.vectors import (
+    FAST_FLAGS,
+    WIDE_LANES,
+    add,
+    load,
+    multiply,
+    multiply_add,
+    store,
+    subtract,
+    wide_zeros,
+)
+
+kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 
 # Low-pass of the demodulated image, standard deviation in lattice constants: some thirty cells share their phase.
 SMOOTHING_CELLS = 1.5
@@ -22,6 +36,8 @@ SMOOTHING_CELLS = 1.5
 REACH = 4.0
 # Blocks to a lattice constant, at least.
 BLOCKS_TO_CELL = 4
+# Rows of blocks that are taken to the nodes at a time.
+BLOCKS_TOGETHER = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,12 +88,15 @@ class Demodulator:
         """
         # without most of what is constant, single precision is enough
         pedestal = np.float32(thinned(image).mean())
+        width = image.shape[1]
+        if width < WIDE_LANES:
+            image = np.pad(image, ((0, 0), (0, WIDE_LANES - width)), constant_values=pedestal)
         sums, means = demodulate(
             image, pedestal, self.block, self.down, self.across, self.over_rows, self.over_cols
         )
-        sums = sums.T.astype(np.float64, order="C")
+        sums = np.ascontiguousarray(sums.transpose(1, 2, 0), np.float64)
         waves = sums[1::2] + 1j * sums[2::2]
-        return (waves - sums[0] / self.mass * self.leak) / self.mass, means
+        return (waves - sums[0] / self.mass * self.leak) / self.mass, means[:, : width // self.block]
 
 
 def block_side(constant: float) -> int:
@@ -113,17 +132,19 @@ def demodulator(shape: tuple[int, int], basis: NDArray[np.float64], harmonics: i
     nodes, waves, windows, kernels = [], [], [], []
     for axis, length in enumerate(shape):
         at = np.arange(-step, length + step, step)
-        centre = np.arange(0, length, block) + (block - 1) / 2
+        # a row holds a vector at least
+        room = max(length, WIDE_LANES)
+        centre = np.arange(0, room, block) + (block - 1) / 2
         distance = (centre - at[:, None]) / sigma
         window = np.where(np.abs(distance) < REACH, np.exp(-0.5 * distance**2), 0.0)
-        turn = -2 * np.pi * np.outer(np.append(0.0, orders @ basis[:, axis]), np.arange(length))
+        turn = -2 * np.pi * np.outer(np.append(0.0, orders @ basis[:, axis]), np.arange(room))
         nodes.append(at)
-        both = np.stack([np.cos(turn), np.sin(turn)], 1).reshape(-1, length)
+        both = np.stack([np.cos(turn), np.sin(turn)], 1).reshape(-1, room)
         # the sine of the constant is nothing
         waves.append(np.delete(both, 1, 0).astype(np.float32))
         windows.append(window.astype(np.float32))
         # what each node makes of a constant, for every wave
-        kernels.append(np.repeat(window, block, 1)[:, :length] @ np.exp(1j * turn).T)
+        kernels.append(np.repeat(window, block, 1)[:, :length] @ np.exp(1j * turn[:, :length]).T)
     constant_gives = np.einsum("ik,jk->kij", *kernels)
     mass = constant_gives[0].real
     return Demodulator(
@@ -153,70 +174,83 @@ def _harmonics(basis: NDArray[np.float64]) -> NDArray[np.float64]:
     return orders[keep]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # pragma: no cover - compiled
     """Windowed sums of the frame less its pedestal, times each wave.
 
     image (height, width); the other arrays as in `Demodulator`, of which `block` is a power of two. Returns
-    (n_cols, n_rows, 2 * n_waves + 1) float32: those of the frame itself, then real and imaginary part of each wave; and
+    (n_cols, 2 * n_waves + 1, n_rows) float32: those of the frame itself, then real and imaginary part of each wave; and
     the means of the frame over blocks, (height // block, width // block) float32.
     """
     height, width = image.shape
     channels = len(down)
     n_rows, n_cols, n_blocks = len(over_rows), len(over_cols), over_cols.shape[1]
     strip = np.zeros((channels, n_blocks * block), np.float32)
+    initial = np.empty((channels, WIDE_LANES), np.float32)
     spare = np.empty(channels * n_blocks * block, np.float32)
-    # four rows of blocks at a time
-    pooled = np.zeros((4, channels * n_blocks), np.float32)
-    nodes = np.zeros((n_rows, channels * n_blocks), np.float32)
+    line = padded(channels * n_blocks)
+    pooled = np.zeros((BLOCKS_TOGETHER, line), np.float32)
+    nodes = np.zeros((n_rows, line), np.float32)
     means = np.empty((height // block, width // block), np.float32)
     area = np.float32(block * block)
-    row_from, row_to = _bounds(over_rows.T)
-    col_from, col_to = _bounds(over_cols)
-    for start in range(0, over_rows.shape[1], 4):
-        stop = min(start + 4, over_rows.shape[1])
+    low, high = bounds(over_rows.T)
+    n_strips = (height + block - 1) // block
+    for start in range(0, n_strips, BLOCKS_TOGETHER):
+        stop = min(start + BLOCKS_TOGETHER, n_strips)
         for k in range(start, stop):
-            strip[:, width:] = 0
             top, bottom = k * block, min((k + 1) * block, height)
-            rows = image[top:bottom]
-            strip[0, :width] = -pedestal * (bottom - top)
-            add_rows(rows, down[0, top:bottom], strip[0, :width])
-            for q in range(1, channels, 2):
-                cosine, sine = down[q, top:bottom], down[q + 1, top:bottom]
-                strip[q, :width] = -pedestal * cosine.sum()
-                strip[q + 1, :width] = -pedestal * sine.sum()
-                add_waves(rows, cosine, sine, strip[q, :width], strip[q + 1, :width])
-                _turn(strip[q, :width], strip[q + 1, :width], across[q], across[q + 1])
-            pool(strip.reshape(-1), spare, block, pooled[k - start])
+            for q in range(channels):
+                offset = np.float32(0.0)
+                for r in range(top, bottom):
+                    offset -= pedestal * down[q, r]
+                for x in range(WIDE_LANES):
+                    initial[q, x] = offset
+                # what pooling has left there
+                for x in range(width, strip.shape[1]):
+                    strip[q, x] = 0.0
+            _turn_rows(image, top, bottom, down, across, initial, strip)
+            pool(strip.reshape(-1), spare, block, pooled[k - start, : channels * n_blocks])
             if k < len(means):
                 for b in range(means.shape[1]):
                     means[k, b] = pooled[k - start, b] / area + pedestal
-        for i in range(row_from[start], row_to[stop - 1]):
-            add_rows(pooled, over_rows[i, start:stop], nodes[i])
-    by_column = np.ascontiguousarray(nodes.reshape(n_rows * channels, n_blocks).T)
-    out = np.zeros((n_cols, n_rows * channels), np.float32)
-    for j in range(n_cols):
-        left, right = col_from[j], col_to[j]
-        add_rows(by_column[left:right], over_cols[j, left:right], out[j])
-    return out.reshape(n_cols, n_rows, channels), means
+        add_windowed(pooled, over_rows, start, stop, low[start:stop].min(), high[start:stop].max(), nodes)
+    # the same along the rows: by column now, with all nodes down a column, for all waves, side by side
+    by_column = np.zeros((n_blocks, padded(channels * n_rows)), np.float32)
+    for i in range(n_rows):
+        for q in range(channels):
+            for k in range(n_blocks):
+                by_column[k, q * n_rows + i] = nodes[i, q * n_blocks + k]
+    out = np.zeros((n_cols, by_column.shape[1]), np.float32)
+    low, high = bounds(over_cols.T)
+    for start in range(0, n_blocks, BLOCKS_TOGETHER):
+        stop = min(start + BLOCKS_TOGETHER, n_blocks)
+        add_windowed(
+            by_column[start:stop], over_cols, start, stop, low[start:stop].min(), high[start:stop].max(), out
+        )
+    return out[:, : channels * n_rows].copy().reshape(n_cols, channels, n_rows), means
 
 
-@njit(cache=True, nogil=True)
-def _bounds(windows):  # pragma: no cover - compiled
-    """First column that is not zero in each row, and the one after the last."""
-    first, last = np.zeros(len(windows), np.int64), np.zeros(len(windows), np.int64)
-    for i in range(len(windows)):
-        for k in range(windows.shape[1]):
-            if windows[i, k] != 0:
-                last[i] = k + 1
-                if windows[i, first[i]] == 0:
-                    first[i] = k
-    return first, last
+@kernel
+def _turn_rows(image, top, bottom, down, across, initial, strip):  # pragma: no cover - compiled
+    """Sums over some rows times each wave down the columns, turned by the wave along the rows.
 
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _turn(real, imaginary, cosine, sine):  # pragma: no cover - compiled
-    for c in range(len(real)):
-        a, b = real[c], imaginary[c]
-        real[c] = a * cosine[c] - b * sine[c]
-        imaginary[c] = a * sine[c] + b * cosine[c]
+    initial (channels, WIDE_LANES): what the sums begin with; strip (channels, at least the width of the image): for the
+    result.
+    """
+    width = image.shape[1]
+    for begin in range(0, width, WIDE_LANES):
+        # the last vector overlaps the one before
+        x = min(begin, width - WIDE_LANES)
+        total = load(wide_zeros(), initial, 0, 0)
+        for r in range(top, bottom):
+            total = add(total, load(wide_zeros(), image, r, x))
+        store(strip, 0, x, total)
+        for q in range(1, len(down), 2):
+            real, imaginary = load(wide_zeros(), initial, q, 0), load(wide_zeros(), initial, q + 1, 0)
+            for r in range(top, bottom):
+                value = load(wide_zeros(), image, r, x)
+                real = multiply_add(real, down[q, r], value)
+                imaginary = multiply_add(imaginary, down[q + 1, r], value)
+            cosine, sine = load(wide_zeros(), across, q, x), load(wide_zeros(), across, q + 1, x)
+            store(strip, q, x, subtract(multiply(real, cosine), multiply(imaginary, sine)))
+            store(strip, q + 1, x, add(multiply(real, sine), multiply(imaginary, cosine)))

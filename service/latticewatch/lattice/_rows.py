@@ -44,35 +44,6 @@ def _add_one(row, weight, out):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True, fastmath=FAST)
-def add_waves(rows, cosine, sine, real, imaginary):  # pragma: no cover - compiled
-    """Add ``cosine @ rows`` to one row and ``sine @ rows`` to another; quicker than twice `add_rows`."""
-    n = len(cosine)
-    for r in range(0, n - 3, 4):
-        _add_four_waves(
-            rows[r],
-            rows[r + 1],
-            rows[r + 2],
-            rows[r + 3],
-            cosine[r : r + 4],
-            sine[r : r + 4],
-            real,
-            imaginary,
-        )
-    for r in range(n - n % 4, n):
-        _add_one(rows[r], cosine[r], real)
-        _add_one(rows[r], sine[r], imaginary)
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
-def _add_four_waves(row0, row1, row2, row3, cosine, sine, real, imaginary):  # pragma: no cover - compiled
-    a0, a1, a2, a3 = cosine[0], cosine[1], cosine[2], cosine[3]
-    b0, b1, b2, b3 = sine[0], sine[1], sine[2], sine[3]
-    for c in range(len(real)):
-        real[c] += a0 * row0[c] + a1 * row1[c] + a2 * row2[c] + a3 * row3[c]
-        imaginary[c] += b0 * row0[c] + b1 * row1[c] + b2 * row2[c] + b3 * row3[c]
-
-
-@njit(cache=True, nogil=True, fastmath=FAST)
 def pool(line, spare, block, out):  # pragma: no cover - compiled
     """Sums of each block of a line; `block` is a power of two, `line` is overwritten, `spare` as long."""
     if block == 1:

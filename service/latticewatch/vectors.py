@@ -1,0 +1,157 @@
+"""Vectors of float32 for numba kernels.
+
+LLVM vectorises the innermost loop only, and keeps sums in memory between its iterations; with explicit vectors they
+stay in registers, which is much faster. A `Vector` lives only inside a kernel: it is loaded from an array, combined,
+and stored. Kernels are written once for any width: the width is that of the vector they are given.
+"""
+
+# ruff: noqa: ARG001 (the signatures are numba's)
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel.models import PrimitiveModel
+from numba.extending import intrinsic as typed_intrinsic
+from numba.extending import register_model
+
+# One register of the widest kind. The kernel's cache on disk knows the processor it was made for, but does
+# not notice an edit of this file: delete __pycache__ after one.
+LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
+# As many as leave room for the sums: with AVX-512 there are 32 registers, otherwise 16.
+WIDE_LANES = 32 if LANES == 16 else 8
+
+# A caller gives no typing context, which pyright cannot know.
+intrinsic: Any = typed_intrinsic
+
+# "fast" without nnan and ninf: a NaN in a frame stays one.
+FAST_FLAGS = ("reassoc", "contract", "arcp", "nsz")
+
+
+class Vector(types.Type):
+    """Some float32, side by side in registers."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"float32x{lanes}")
+
+
+@register_model(Vector)
+class _VectorModel(PrimitiveModel):
+    def __init__(self, manager: Any, fe_type: Vector) -> None:
+        super().__init__(manager, fe_type, ir.VectorType(ir.FloatType(), fe_type.lanes))
+
+
+def _zeros(lanes: int) -> Any:
+    kind = Vector(lanes)
+
+    @intrinsic
+    def zeros(typingctx: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return ir.Constant(context.get_value_type(kind), None)
+
+        return kind(), codegen
+
+    return zeros
+
+
+zeros, wide_zeros = _zeros(LANES), _zeros(WIDE_LANES)
+
+
+def address(context: Any, builder: Any, array_type: Any, args: Any, kind: Any, down: int = 0) -> Any:
+    """For the bodies of intrinsics: pointer to `kind` from (array, row, column), some rows further down."""
+    array = context.make_array(array_type)(context, builder, args[0])
+    row = builder.add(args[1], ir.Constant(args[1].type, down))
+    pointer = cgutils.get_item_pointer(context, builder, array_type, array, [row, args[2]])
+    return builder.bitcast(pointer, kind.as_pointer())
+
+
+def _everywhere(builder: Any, factor: Any, kind: Any) -> Any:
+    """The factor in all lanes."""
+    empty = ir.Constant(kind, ir.Undefined)
+    first = builder.insert_element(empty, factor, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
+
+
+@intrinsic
+def load(typingctx: Any, like: Any, array: Any, row: Any, col: Any) -> Any:
+    """``array[row, col:]``, as many as `like` has lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(address(context, builder, array, args[1:], args[0].type), align=4)
+
+    return like(like, array, types.intp, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, row: Any, col: Any, value: Any) -> Any:
+    """Write a vector to ``array[row, col:]``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[3], address(context, builder, array, args, args[3].type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, value), codegen
+
+
+@intrinsic
+def add(typingctx: Any, a: Any, b: Any) -> Any:
+    """Sum of two vectors."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fadd(*args, flags=FAST_FLAGS)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def subtract(typingctx: Any, a: Any, b: Any) -> Any:
+    """Difference of two vectors."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fsub(*args, flags=FAST_FLAGS)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def multiply(typingctx: Any, a: Any, b: Any) -> Any:
+    """Product of two vectors, lane by lane."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.fmul(*args, flags=FAST_FLAGS)
+
+    return a(a, b), codegen
+
+
+@intrinsic
+def multiply_add(typingctx: Any, total: Any, factor: Any, value: Any) -> Any:
+    """``total + factor * value`` with a float32 factor for all lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return multiplied_and_added(builder, *args)
+
+    return total(total, types.float32, value), codegen
+
+
+def multiplied_and_added(builder: Any, total: Any, factor: Any, value: Any) -> Any:
+    """For the bodies of intrinsics: see `multiply_add`."""
+    product = builder.fmul(_everywhere(builder, factor, value.type), value, flags=FAST_FLAGS)
+    return builder.fadd(total, product, flags=FAST_FLAGS)
+
+
+@intrinsic
+def between(typingctx: Any, a: Any, b: Any, fraction: Any) -> Any:
+    """``a + fraction * (b - a)`` with a float32 fraction for all lanes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        a, b, fraction = args
+        # Reassociated, it would be the more expensive sum of two products again.
+        step = builder.fsub(b, a)
+        part = builder.fmul(_everywhere(builder, fraction, a.type), step, flags=("contract",))
+        return builder.fadd(a, part, flags=("contract",))
+
+    return a(a, b, types.float32), codegen
