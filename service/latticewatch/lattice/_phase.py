@@ -167,7 +167,7 @@ def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
     amplitude = np.sqrt((waves.real**2 + waves.imag**2).sum(0))
     inner = demodulate.mass > 0.3 * demodulate.mass.max()
     # the lattice may cover a small part of the frame only
-    usual = float(np.quantile(amplitude[inner], 0.96)) if inner.any() else 1.0
+    usual = _upper(amplitude[inner], 0.96) if inner.any() else 1.0
     amplitude = amplitude / max(usual, np.finfo(float).tiny)
     phase = _smooth_phase(waves[:2], amplitude, inner)
     good = inner & (amplitude > MIN_AMPLITUDE)
@@ -183,6 +183,12 @@ def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
         usual / max(float(thinned(image).std()), float(np.finfo(float).tiny)),
         means=means,
     )
+
+
+def _upper(values: NDArray[np.float64], share: float) -> float:
+    """The value that a share of them is below; quicker than a quantile between two of them."""
+    k = round(share * (len(values) - 1))
+    return float(np.partition(values, k)[k])
 
 
 def _smooth_phase(
