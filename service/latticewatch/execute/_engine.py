@@ -32,6 +32,7 @@ from latticewatch.messages import (
     FramesLostData,
     Status,
 )
+from latticewatch.parallel import working
 from latticewatch.statistics import History
 
 if TYPE_CHECKING:
@@ -379,12 +380,14 @@ class Engine:
         try:
             # Before the analysis is awaited: what people see first is that the series has begun.
             self._tell(self._series.frame(frame.series_id, frame.number, time.monotonic()))
-            results = self._folded(item.analysis.result())
-            drafts = [draft for result in results for draft in result.events]
-            state = self.state.with_result(results[-1]) if results else self.state
-            self._publish(state, [*drafts, *self._learner.take_events()])
-            for result in results:
-                self._remember(result, frame)
+            analysis = item.analysis.result()
+            with working():
+                results = self._folded(analysis)
+                drafts = [draft for result in results for draft in result.events]
+                state = self.state.with_result(results[-1]) if results else self.state
+                self._publish(state, [*drafts, *self._learner.take_events()])
+                for result in results:
+                    self._remember(result, frame)
         except Exception as error:  # noqa: BLE001 - a frame that cannot be analysed is counted and skipped
             self._drop(frame, error)
             return

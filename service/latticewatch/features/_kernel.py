@@ -9,12 +9,16 @@ after them there is little left of each patch, and the lanes are patches.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.features._basis import Tables
 from latticewatch.features._simd import ORDERS, accumulate, keep, no_low_sums, no_sums, store_sums, transpose
+from latticewatch.parallel import run, shares
 from latticewatch.vectors import (
     FAST_FLAGS,
     LANES,
@@ -31,6 +35,8 @@ from latticewatch.vectors import (
 
 kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 N_ORDERS = len(ORDERS)
+# Fewer sites are not worth the way to another thread.
+SITES_APART = 200
 
 
 def moments_around(
@@ -54,10 +60,24 @@ def moments_around(
     ndarray of shape (n_sites, n_orders), float32
     """
     moments = np.empty((len(positions), n_orders), np.float32)
-    window = np.zeros((len(table.masks) + 1, 8 * table.masks.shape[1] + 1), np.float32)
     # Frames from a socket are read-only, others are not; numba would compile the kernel for each.
-    _fill(_read_only(image), _read_only(positions), window, _read_only(window), *table, moments)
+    image, positions = _read_only(image), _read_only(positions)
+    n_parts = shares(max(len(positions) // SITES_APART, 1))
+    ends = np.linspace(0, len(positions), n_parts + 1).astype(int).tolist()
+    run(
+        *(
+            partial(_fill_part, image, positions[start:stop], table, moments[start:stop])
+            for start, stop in pairwise(ends)
+        )
+    )
     return moments
+
+
+def _fill_part(
+    image: NDArray[np.float32], positions: NDArray[np.float64], table: Tables, moments: NDArray[np.float32]
+) -> None:
+    window = np.zeros((len(table.masks) + 1, 8 * table.masks.shape[1] + 1), np.float32)
+    _fill(image, positions, window, _read_only(window), *table, moments)
 
 
 def _read_only(array: NDArray) -> NDArray:

@@ -9,6 +9,8 @@ of the lattice, where micrographs have nothing left.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
 
 import numpy as np
 from numba import njit
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 
 from latticewatch.lattice._banded import add_windowed, bounds, padded
 from latticewatch.lattice._rows import pool
+from latticewatch.parallel import run, shares
 from latticewatch.vectors import (
     FAST_FLAGS,
     WIDE_LANES,
@@ -38,6 +41,8 @@ REACH = 4.0
 BLOCKS_TO_CELL = 4
 # Rows of blocks that are taken to the nodes at a time.
 BLOCKS_TOGETHER = 16
+# A frame is not split further: each part has nodes of its own.
+MOST_PARTS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,12 +96,33 @@ class Demodulator:
         width = image.shape[1]
         if width < WIDE_LANES:
             image = np.pad(image, ((0, 0), (0, WIDE_LANES - width)), constant_values=pedestal)
-        sums, means = demodulate(
-            image, pedestal, self.block, self.down, self.across, self.over_rows, self.over_cols
+        parts = run(
+            *(
+                partial(to_nodes, image[first:last], pedestal, self.block, down, self.across, over_rows)
+                for first, last, down, over_rows in self._parts(shares(MOST_PARTS))
+            )
         )
+        nodes, means = zip(*parts, strict=True)
+        means = means[0] if len(means) == 1 else np.concatenate(means)
+        sums = to_columns(sum(nodes[1:], nodes[0]), self.over_cols, len(self.down))
         sums = np.ascontiguousarray(sums.transpose(1, 2, 0), np.float64)
         waves = sums[1::2] + 1j * sums[2::2]
         return (waves - sums[0] / self.mass * self.leak) / self.mass, means[:, : width // self.block]
+
+    @lru_cache(maxsize=32)  # noqa: B019 - as many as there are demodulators, about
+    def _parts(self, n: int) -> list[tuple[int, int, NDArray[np.float32], NDArray[np.float32]]]:
+        """Rows of the frame, from and to, and what belongs to them of `down` and `over_rows`, for n parts of it."""
+        height, n_strips = self.down.shape[1], self.over_rows.shape[1]
+        ends = np.linspace(0, n_strips, n + 1).astype(int).tolist()
+        return [
+            (
+                first * self.block,
+                min(last * self.block, height),
+                np.ascontiguousarray(self.down[:, first * self.block : last * self.block]),
+                np.ascontiguousarray(self.over_rows[:, first:last]),
+            )
+            for first, last in pairwise(ends)
+        ]
 
 
 def block_side(constant: float) -> int:
@@ -175,26 +201,25 @@ def _harmonics(basis: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @kernel
-def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # pragma: no cover - compiled
-    """Windowed sums of the frame less its pedestal, times each wave.
+def to_nodes(image, pedestal, block, down, across, over_rows):  # pragma: no cover - compiled
+    """Sums down the columns, windowed, of some rows of a frame less its pedestal, times each wave.
 
-    image (height, width); the other arrays as in `Demodulator`, of which `block` is a power of two. Returns
-    (n_cols, 2 * n_waves + 1, n_rows) float32: those of the frame itself, then real and imaginary part of each wave; and
-    the means of the frame over blocks, (height // block, width // block) float32.
+    image (height, width); the other arrays as in `Demodulator`, for these rows; `block` is a power of two. Returns
+    (n_rows, at least (2 * n_waves + 1) * n_blocks) float32: at each row of nodes those of the frame itself, of every
+    block along the rows, then real and imaginary part of each wave; and the means of the frame over blocks,
+    (height // block, width // block) float32.
     """
     height, width = image.shape
-    channels = len(down)
-    n_rows, n_cols, n_blocks = len(over_rows), len(over_cols), over_cols.shape[1]
+    channels, n_strips = len(down), over_rows.shape[1]
+    n_blocks = (across.shape[1] + block - 1) // block
     strip = np.zeros((channels, n_blocks * block), np.float32)
     initial = np.empty((channels, WIDE_LANES), np.float32)
     spare = np.empty(channels * n_blocks * block, np.float32)
-    line = padded(channels * n_blocks)
-    pooled = np.zeros((BLOCKS_TOGETHER, line), np.float32)
-    nodes = np.zeros((n_rows, line), np.float32)
+    pooled = np.zeros((BLOCKS_TOGETHER, padded(channels * n_blocks)), np.float32)
+    nodes = np.zeros((len(over_rows), pooled.shape[1]), np.float32)
     means = np.empty((height // block, width // block), np.float32)
     area = np.float32(block * block)
     low, high = bounds(over_rows.T)
-    n_strips = (height + block - 1) // block
     for start in range(0, n_strips, BLOCKS_TOGETHER):
         stop = min(start + BLOCKS_TOGETHER, n_strips)
         for k in range(start, stop):
@@ -214,7 +239,13 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
                 for b in range(means.shape[1]):
                     means[k, b] = pooled[k - start, b] / area + pedestal
         add_windowed(pooled, over_rows, start, stop, low[start:stop].min(), high[start:stop].max(), nodes)
-    # the same along the rows: by column now, with all nodes down a column, for all waves, side by side
+    return nodes, means
+
+
+@kernel
+def to_columns(nodes, over_cols, channels):  # pragma: no cover - compiled
+    """The same windowed along the rows: (n_cols, 2 * n_waves + 1, n_rows) float32, from the sum of all rows' nodes."""
+    n_rows, n_cols, n_blocks = len(nodes), len(over_cols), over_cols.shape[1]
     by_column = np.zeros((n_blocks, padded(channels * n_rows)), np.float32)
     for i in range(n_rows):
         for q in range(channels):
@@ -224,10 +255,9 @@ def demodulate(image, pedestal, block, down, across, over_rows, over_cols):  # p
     low, high = bounds(over_cols.T)
     for start in range(0, n_blocks, BLOCKS_TOGETHER):
         stop = min(start + BLOCKS_TOGETHER, n_blocks)
-        add_windowed(
-            by_column[start:stop], over_cols, start, stop, low[start:stop].min(), high[start:stop].max(), out
-        )
-    return out[:, : channels * n_rows].copy().reshape(n_cols, channels, n_rows), means
+        first, last = low[start:stop].min(), high[start:stop].max()
+        add_windowed(by_column[start:stop], over_cols, start, stop, first, last, out)
+    return out[:, : channels * n_rows].copy().reshape(n_cols, channels, n_rows)
 
 
 @kernel

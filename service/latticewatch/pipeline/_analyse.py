@@ -23,6 +23,7 @@ from latticewatch.lattice import (
     grain_sites,
 )
 from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
+from latticewatch.parallel import working
 from latticewatch.pipeline._picture import as_counts, as_picture
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
@@ -99,7 +100,16 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
     model : Model or None
         None while learning: the lattice is looked for from nothing, and nothing is classified.
     settings : AnalysisSettings
+
+    Notes
+    -----
+    Safe in any thread. Cores that no other frame keeps busy help with this one.
     """
+    with working():
+        return _analyse(frame, model, settings)
+
+
+def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis:
     clock = _Clock()
     image = as_counts(frame.image)
     picture = as_picture(image)

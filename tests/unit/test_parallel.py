@@ -1,0 +1,80 @@
+"""Idle cores help with one frame, and only idle ones."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from latticewatch import parallel
+from latticewatch.features import ZernikeMoments
+from latticewatch.lattice._demodulator import demodulator
+
+TIMEOUT_S = 10.0
+
+
+@pytest.fixture
+def four_cores(monkeypatch):
+    monkeypatch.setattr(parallel, "cores", lambda: 4)
+    parallel._helpers.cache_clear()
+    yield
+    parallel._helpers().shutdown()
+    parallel._helpers.cache_clear()
+
+
+def test_calls_are_made_at_once_and_their_results_come_in_order(four_cores):
+    together = threading.Barrier(3, timeout=TIMEOUT_S)
+
+    def call(k):
+        together.wait()  # passed only when all three are under way
+        return k
+
+    assert parallel.run(*(lambda k=k: call(k) for k in range(3))) == [0, 1, 2]
+
+
+def test_what_no_helper_has_begun_is_done_by_the_caller(four_cores):
+    busy, go_on = threading.Semaphore(0), threading.Event()
+
+    def occupy():
+        busy.release()
+        go_on.wait(TIMEOUT_S)
+
+    occupied = [parallel._helpers().submit(occupy) for _ in range(3)]
+    for _ in occupied:
+        assert busy.acquire(timeout=TIMEOUT_S)
+    names = parallel.run(*2 * [lambda: threading.current_thread().name])
+    go_on.set()
+    assert names == 2 * [threading.current_thread().name]
+
+
+def test_an_error_of_a_part_reaches_the_caller(four_cores):
+    with pytest.raises(ZeroDivisionError):
+        parallel.run(lambda: 1, lambda: 1 // 0)
+
+
+def test_work_is_split_among_the_cores_that_no_frame_keeps_busy(four_cores):
+    assert parallel.shares(8) == 4
+    assert parallel.shares(3) == 3
+    with parallel.working():
+        assert parallel.shares(8) == 4
+        with parallel.working(), parallel.working():
+            assert parallel.shares(8) == 2
+            with parallel.working(), parallel.working():
+                assert parallel.shares(8) == 1
+    assert parallel.shares(8) == 4
+
+
+def test_a_frame_analysed_in_parts_is_the_frame_analysed_at_once(rng, four_cores):
+    image = rng.poisson(9, (203, 181)).astype(np.float32)
+    positions = rng.uniform(-3, 210, (901, 2))
+    zernike = ZernikeMoments(patch_size=21)
+    demodulate = demodulator((203, 181), np.array([[0.1, 0.01], [0.02, 0.09]]), 3)
+    moments, (waves, means) = zernike.at(image, positions), demodulate(image)
+    with parallel.working(), parallel.working(), parallel.working(), parallel.working():
+        assert parallel.shares(2) == 1
+        # bits of a sum may depend on which patches share a vector
+        np.testing.assert_allclose(zernike.at(image, positions), moments, atol=1e-6)
+        alone, means_alone = demodulate(image)
+    np.testing.assert_allclose(waves, alone, atol=1e-4)
+    np.testing.assert_allclose(means, means_alone, rtol=1e-6)
