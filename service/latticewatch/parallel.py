@@ -42,7 +42,7 @@ def shares(most: int) -> int:
 
 
 def run(*calls: Callable[[], Any]) -> list[Any]:
-    """Make all calls at once, the first one in this thread.
+    """Make all calls, the first one in this thread, the others on idle cores, if there are any.
 
     What no other thread has begun with when the first call has returned is done in this thread too.
 
@@ -56,6 +56,8 @@ def run(*calls: Callable[[], Any]) -> list[Any]:
     list
         What each returned.
     """
+    if shares(len(calls)) == 1:
+        return [call() for call in calls]
     first, *others = calls
     promised: list[Future[Any]] = [_helpers().submit(call) for call in others]
     results = [first()]

@@ -9,8 +9,9 @@ of the lattice, where micrographs have nothing left.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from latticewatch.lattice._banded import add_windowed, bounds, padded
 from latticewatch.lattice._rows import pool
-from latticewatch.parallel import run, shares
+from latticewatch.parallel import run
 from latticewatch.vectors import (
     FAST_FLAGS,
     WIDE_LANES,
@@ -41,8 +42,25 @@ REACH = 4.0
 BLOCKS_TO_CELL = 4
 # Rows of blocks that are taken to the nodes at a time.
 BLOCKS_TOGETHER = 16
-# A frame is not split further: each part has nodes of its own.
-MOST_PARTS = 4
+# Parts that a frame falls into, each with nodes of its own, however many cores there are: the last digits of a sum
+# depend on how it is split, and must not depend on what else the machine does.
+PARTS = 2
+
+
+class Part(NamedTuple):
+    """Some whole rows of blocks.
+
+    Attributes
+    ----------
+    rows : slice
+        Of the frame.
+    down, over_rows : ndarray
+        What belongs to them of those of the `Demodulator`.
+    """
+
+    rows: slice
+    down: NDArray[np.float32]
+    over_rows: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +85,8 @@ class Demodulator:
         The window's weight inside the frame.
     leak : ndarray of shape (n_waves, n_rows, n_cols), complex128
         What a constant leaves in each wave.
+    parts : tuple of Part
+        Pieces of the frame, one below the other.
     """
 
     basis: NDArray[np.float64]
@@ -80,6 +100,7 @@ class Demodulator:
     over_cols: NDArray[np.float32]
     mass: NDArray[np.float64]
     leak: NDArray[np.complex128]
+    parts: tuple[Part, ...]
 
     def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.complex128], NDArray[np.float32]]:
         """Demodulate a frame.
@@ -98,8 +119,8 @@ class Demodulator:
             image = np.pad(image, ((0, 0), (0, WIDE_LANES - width)), constant_values=pedestal)
         parts = run(
             *(
-                partial(to_nodes, image[first:last], pedestal, self.block, down, self.across, over_rows)
-                for first, last, down, over_rows in self._parts(shares(MOST_PARTS))
+                partial(to_nodes, image[p.rows], pedestal, self.block, p.down, self.across, p.over_rows)
+                for p in self.parts
             )
         )
         nodes, means = zip(*parts, strict=True)
@@ -108,21 +129,6 @@ class Demodulator:
         sums = np.ascontiguousarray(sums.transpose(1, 2, 0), np.float64)
         waves = sums[1::2] + 1j * sums[2::2]
         return (waves - sums[0] / self.mass * self.leak) / self.mass, means[:, : width // self.block]
-
-    @lru_cache(maxsize=32)  # noqa: B019 - as many as there are demodulators, about
-    def _parts(self, n: int) -> list[tuple[int, int, NDArray[np.float32], NDArray[np.float32]]]:
-        """Rows of the frame, from and to, and what belongs to them of `down` and `over_rows`, for n parts of it."""
-        height, n_strips = self.down.shape[1], self.over_rows.shape[1]
-        ends = np.linspace(0, n_strips, n + 1).astype(int).tolist()
-        return [
-            (
-                first * self.block,
-                min(last * self.block, height),
-                np.ascontiguousarray(self.down[:, first * self.block : last * self.block]),
-                np.ascontiguousarray(self.over_rows[:, first:last]),
-            )
-            for first, last in pairwise(ends)
-        ]
 
 
 def block_side(constant: float) -> int:
@@ -185,6 +191,21 @@ def demodulator(shape: tuple[int, int], basis: NDArray[np.float64], harmonics: i
         windows[1],
         np.maximum(mass, 1e-3 * mass.max()),
         constant_gives[1:],
+        _parts(waves[0], windows[0], block),
+    )
+
+
+def _parts(down: NDArray[np.float32], over_rows: NDArray[np.float32], block: int) -> tuple[Part, ...]:
+    """`PARTS` pieces of equal height, none of them empty."""
+    n_strips = over_rows.shape[1]
+    ends = np.unique(np.linspace(0, n_strips, PARTS + 1).astype(int)).tolist()
+    return tuple(
+        Part(
+            slice(first * block, last * block),
+            np.ascontiguousarray(down[:, first * block : last * block]),
+            np.ascontiguousarray(over_rows[:, first:last]),
+        )
+        for first, last in pairwise(ends)
     )
 
 
