@@ -21,7 +21,7 @@ from latticewatch.learn import Model
 from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
 from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower, _shared_sums
 from latticewatch.pipeline._learner import LOST_FRAMES
-from latticewatch.pipeline._picture import as_counts, as_picture
+from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
 
 PIXEL_NM = 0.02
@@ -170,16 +170,36 @@ def test_the_type_of_the_pixels_changes_nothing(images, model, dtype):
     assert same(expected, analyse(frame_of(images[3].astype(dtype), 3), model, SETTINGS))
 
 
-def test_the_picture_is_stretched_between_percentiles(rng):
-    image = as_counts(rng.poisson(50, (90, 70)).astype(np.uint16))
-    low, high = (np.percentile(image, p, method="nearest") for p in (0.5, 99.8))
-    expected = np.clip((image - low) * np.float32(255 / (high - low)), 0, 255).astype(np.uint8)
-    np.testing.assert_array_equal(as_picture(image), expected)
-    assert not as_picture(np.full((8, 8), 3, np.float32)).any()
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", ">u2", "int32", "float32", "float64"])
+def test_the_picture_is_stretched_between_percentiles(rng, dtype):
+    image = rng.poisson(50, (90, 70)).astype(dtype)
+    image.flags.writeable = False
+    known = image.astype(np.float32)
+    low, high = (np.percentile(known, p, method="nearest") for p in (0.5, 99.8))
+    expected = np.clip((known - low) * np.float32(255 / (high - low)), 0, 255).astype(np.uint8)
+    counts, picture = counts_and_picture(image)
+    np.testing.assert_array_equal(counts, image)
+    assert counts.dtype == np.float32
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_a_frame_of_one_value_is_a_dark_picture():
+    assert not counts_and_picture(np.full((8, 8), 3, np.uint16))[1].any()
+
+
+def test_gaps_are_filled_with_the_median(rng):
+    image = rng.normal(7, 1, (31, 40))
+    holes = rng.random(image.shape) < 0.1
+    gapped = np.where(holes, rng.choice([np.nan, np.inf, -np.inf, 1e300], image.shape), image)
+    counts, picture = counts_and_picture(gapped)
+    filled = np.where(holes, np.median(image[~holes].astype(np.float32)), image.astype(np.float32))
+    np.testing.assert_array_equal(counts, filled)
+    np.testing.assert_array_equal(picture, counts_and_picture(filled)[1])
+    assert not counts_and_picture(np.full((4, 5), np.nan))[0].any()
 
 
 def test_eight_bits_are_enough(frames, model):
-    image = as_picture(frames[3].image.astype(np.float32))
+    image = counts_and_picture(frames[3].image)[1]
     found = analyse(frame_of(image, 3), None, SETTINGS)
     expected = analyse(frame_of(frames[3].image, 3), None, SETTINGS)
     assert found.lattice is not None

@@ -24,7 +24,7 @@ from latticewatch.lattice import (
 )
 from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.parallel import working
-from latticewatch.pipeline._picture import as_counts, as_picture
+from latticewatch.pipeline._picture import counts_and_picture
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
 # observer, while larger patches bring more neighbours than signal.
@@ -111,8 +111,7 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
 
 def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis:
     clock = _Clock()
-    image = as_counts(frame.image)
-    picture = as_picture(image)
+    image, picture = counts_and_picture(frame.image)
     clock.lap("picture")
     lattice = found = survey = patches = verdict = note = None
     try:

@@ -7,38 +7,59 @@ from numba import njit
 from numpy.typing import NDArray
 
 PICTURE_PERCENTILES = (0.5, 99.8)
-# Pixels that the percentiles are taken from, about.
-SAMPLE = 16_384
+# Rows and columns that the percentiles are taken from, about.
+SAMPLED = 128
+# What cameras and scan generators send: converted and stretched in one pass.
+DIRECT = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
 
-def as_counts(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    """The image as float32, gaps (NaN, infinite) filled with the median of the rest."""
-    # always a copy: arrays that may not be written to would have kernels of their own
-    with np.errstate(over="ignore"):
-        counts = np.array(image, np.float32, order="C")
-    if np.issubdtype(image.dtype, np.floating):
-        gaps = ~np.isfinite(counts)
-        if gaps.any():
-            counts[gaps] = np.median(counts[~gaps]) if not gaps.all() else 0.0
-    return counts
+def counts_and_picture(image: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """The image as float32, gaps (NaN, infinite) filled with the median of the rest; and for display.
+
+    Returns
+    -------
+    counts : ndarray of shape (height, width), float32
+        A copy.
+    picture : ndarray of shape (height, width), uint8
+        Stretched between two percentiles.
+    """
+    if image.dtype not in DIRECT:
+        with np.errstate(over="ignore"):
+            image = image.astype(np.float32)
+    if image.dtype == np.float32:
+        image = _filled(image)
+    low, factor = _stretch(image)
+    counts, picture = np.empty(image.shape, np.float32), np.empty(image.shape, np.uint8)
+    pixels = np.ascontiguousarray(image).reshape(-1)
+    # frames from a socket are read-only, others are not; numba would compile the kernel for each
+    pixels.flags.writeable = False
+    _convert(pixels, low, factor, counts.reshape(-1), picture.reshape(-1))
+    return counts, picture
 
 
-def as_picture(image: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The image for display, stretched between two percentiles."""
-    sample = image.ravel()[:: max(1, image.size // SAMPLE)]
+def _filled(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    gaps = ~np.isfinite(image)
+    if not gaps.any():
+        return image
+    return np.where(gaps, np.median(image[~gaps]) if not gaps.all() else np.float32(0.0), image)
+
+
+def _stretch(image: NDArray[np.generic]) -> tuple[np.float32, np.float32]:
+    """What is black, and grey levels to a count."""
+    sample = image[tuple(slice(None, None, max(1, n // SAMPLED)) for n in image.shape)].ravel()
     first, last = (round(p / 100 * (len(sample) - 1)) for p in PICTURE_PERCENTILES)
-    low, high = np.partition(sample, (first, last))[[first, last]]
+    low, high = np.partition(sample, (first, last))[[first, last]].astype(np.float32)
     factor = np.float32(255.0 / (float(high) - float(low))) if high > low else np.float32(0.0)
-    out = np.empty(image.shape, np.uint8)
-    _stretch(np.ascontiguousarray(image).reshape(-1), low, factor, out.reshape(-1))
-    return out
+    return low, factor
 
 
 @njit(cache=True, nogil=True)
-def _stretch(pixels, low, factor, out):  # pragma: no cover - compiled
+def _convert(pixels, low, factor, counts, picture):  # pragma: no cover - compiled
     for i in range(len(pixels)):
-        value = (pixels[i] - low) * factor
+        count = np.float32(pixels[i])
+        counts[i] = count
+        value = (count - low) * factor
         # written so that LLVM makes vectors of it
         value = value if value > np.float32(0.0) else np.float32(0.0)
         value = value if value < np.float32(255.0) else np.float32(255.0)
-        out[i] = np.uint8(np.int32(value))
+        picture[i] = np.uint8(np.int32(value))
