@@ -384,6 +384,6 @@ def invert_coordinate(
         dc = m0 * vectors[0, 1] + m1 * vectors[1, 1]
         r += dr
         c += dc
-        if abs(dr) + abs(dc) < 1e-4:
+        if abs(dr) + abs(dc) < 1e-3:
             break
     return r, c
