@@ -20,7 +20,7 @@ def noise_covariance(
     variance: ArrayLike = 1.0,
     shift: tuple[float, float] | Literal["uniform"] = (0.0, 0.0),
 ) -> NDArray[np.float64]:
-    """Covariance of the moments of a patch with independent noise in the pixels; see `ZernikeMoments`."""
+    """Covariance of the moments of a patch with independent noise in the pixels; see `ZernikeDisk`."""
     noise = _variance_map(np.asarray(variance, np.float64), size)
     basis = disk_basis(n_max, size) / (np.pi * size**2 / 4)
     shifts = [(down, right) for down in _NODES for right in _NODES] if shift == "uniform" else [shift]

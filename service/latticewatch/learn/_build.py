@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.features import ZernikeMoments
+from latticewatch.features import ZernikeDisk
 from latticewatch.lattice import Flattened, Lattice, Sites
 from latticewatch.learn._catalogue import (
     PATCHES_AVERAGED,
@@ -29,10 +29,8 @@ from latticewatch.learn._discovery import (
     sublattice_models,
     visible_neighbours,
 )
-from latticewatch.learn._layout import ForceRelaxedLayout
 from latticewatch.learn._model import Model, Verdict
 from latticewatch.learn._neighbours import least_disturbed
-from latticewatch.learn._pca import IncrementalPCA
 from latticewatch.learn._resampling import resampling_slopes
 from latticewatch.learn._sublattice import SublatticeModel
 from latticewatch.learn._templates import SublatticeTemplates, sublattice_templates
@@ -65,7 +63,7 @@ class Survey:
 def learn_model(
     surveys: Sequence[Survey],
     lattice: Lattice,
-    zernike: ZernikeMoments,
+    zernike: ZernikeDisk,
     *,
     invariant: bool = False,
     material: str | None = None,
@@ -81,7 +79,7 @@ def learn_model(
         Frames of one specimen, all surveyed with the columns of the same lattice.
     lattice : Lattice
         Of the first frame.
-    zernike : ZernikeMoments
+    zernike : ZernikeDisk
     invariant : bool, optional
         Orientations and mirror images of a motif are one class.
     material : str, optional
@@ -291,6 +289,9 @@ def _laid_out(
     model: Model, patches: Patches, verdict: Verdict, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Force-relaxed layout of the whitened components of the sites: the published picture of the classes."""
+    from latticewatch.learn._layout import ForceRelaxedLayout
+    from latticewatch.learn._pca import IncrementalPCA
+
     ids = model.class_ids[verdict.posterior.argmax(1)]
     hosts = {entry.class_id for entry in model.classes if entry.role == "host"}
     is_host = np.isin(ids, list(hosts))

@@ -7,8 +7,7 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
-from scipy.stats import chi2
+from scipy.special import gammainccinv, logsumexp
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -322,7 +321,10 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
 
     def _limit(self, n_coordinates: int) -> float:
         # χ² with no degree of freedom has no quantile: without a coordinate nothing is far from anything.
-        return float(chi2.isf(self.unknown_p, n_coordinates)) if self.unknown_p and n_coordinates else np.inf
+        if not (self.unknown_p and n_coordinates):
+            return np.inf
+        # the quantile of χ²; scipy.stats would have to be imported for it
+        return 2 * float(gammainccinv(n_coordinates / 2, self.unknown_p))
 
     def _check_parameters(self, labels: NDArray[Any]) -> None:
         for name, value in (("unknown_p", self.unknown_p), ("contamination", self.contamination)):

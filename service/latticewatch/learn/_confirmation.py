@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from latticewatch.elements import Column
-from latticewatch.features import ZernikeMoments
+from latticewatch.features import ZernikeDisk
 from latticewatch.learn._catalogue import CatalogueEntry, letter
 from latticewatch.learn._library import Library, columns_at, library, perfect_patch, substitutions
 from latticewatch.learn._model import Model
@@ -56,8 +56,8 @@ class Confirmation:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._zernike = ZernikeMoments(model.n_max, model.patch_px)
-        flat = self._zernike.transform(np.ones((1, model.patch_px, model.patch_px), np.float32))[0]
+        self._zernike = ZernikeDisk(model.n_max, model.patch_px)
+        flat = self._zernike.of(np.ones((1, model.patch_px, model.patch_px), np.float32))[0]
         self._without_offset = np.eye(len(flat)) - np.outer(flat, flat) / (flat @ flat)
         basis = self._zernike.basis
         resampled = correlate1d(
@@ -166,7 +166,7 @@ class Confirmation:
 
     def _moments(self, patch: NDArray[np.floating]) -> NDArray[np.float64]:
         """Moments of a patch without its offset."""
-        moments = self._zernike.transform(patch[None].astype(np.float32))[0].astype(np.float64)
+        moments = self._zernike.of(patch[None].astype(np.float32))[0].astype(np.float64)
         return self._without_offset @ moments
 
 

@@ -8,15 +8,15 @@ and whose mean is seen in either half of them alone, are a class; the others are
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import HDBSCAN
 
-from latticewatch.learn._centroid import NearestCentroid
-from latticewatch.learn._layout import ForceRelaxedLayout
 from latticewatch.learn._mixture import MIN_SEPARATION
-from latticewatch.learn._pca import IncrementalPCA
+
+if TYPE_CHECKING:
+    from latticewatch.learn._centroid import NearestCentroid
 
 # Share of sites that are odd a priori, and how far the standardised χ² of odd sites may reach.
 ODD_PRIOR = 1e-6
@@ -147,6 +147,8 @@ def find_oddities(
     centroids, counts = _clusters(residual, odd, np.flatnonzero(host), np.random.default_rng(seed))
     if not len(centroids):
         return plain
+    from latticewatch.learn._centroid import NearestCentroid
+
     axes, _ = np.linalg.qr(centroids.T)
     usual = residual[host].mean(0)
     classifier = NearestCentroid.from_centroids(
@@ -164,6 +166,11 @@ def _clusters(
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means and sizes of the clusters of odd sites in the force-relaxed layout, hosts beside them."""
+    from sklearn.cluster import HDBSCAN
+
+    from latticewatch.learn._layout import ForceRelaxedLayout
+    from latticewatch.learn._pca import IncrementalPCA
+
     beside = rng.permutation(np.setdiff1d(hosts, odd))[:HOSTS_BESIDE]
     rows = np.concatenate([odd, beside])
     pca = IncrementalPCA(n_components="noise", noise_variance=1.0).fit(residual[odd])

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from latticewatch.learn._mixture import Mixture
 from latticewatch.learn._oddities import Oddities
 from latticewatch.learn._templates import SublatticeTemplates
-from latticewatch.learn._whitening import NoiseWhitening
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +88,8 @@ def matched_filter(
     mean : ndarray of shape (n_moments,), float64
         Moments of the host.
     """
+    from latticewatch.learn._whitening import NoiseWhitening  # here: frames are analysed without it
+
     to_noise = NoiseWhitening.from_covariance(templates.noise).matrix_
     signal = templates.moments @ to_noise
     if host is None:

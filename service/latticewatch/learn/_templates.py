@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.features import ZernikeMoments
+from latticewatch.features import ZernikeDisk
 from latticewatch.lattice import Lattice, PixelNoise
 
 # A neighbour counts while its centre is in the patch, or at most so many widths of the column profile out of it: it
@@ -58,7 +58,7 @@ class SublatticeTemplates:
 
 
 def sublattice_templates(
-    lattice: Lattice, scale: float, noise: PixelNoise, zernike: ZernikeMoments
+    lattice: Lattice, scale: float, noise: PixelNoise, zernike: ZernikeDisk
 ) -> tuple[SublatticeTemplates, ...]:
     """Templates of every sublattice of a lattice, those of one grain after those of another.
 
@@ -69,7 +69,7 @@ def sublattice_templates(
         Counts that are 1 in the flattened frame.
     noise : PixelNoise
         Pixel noise of the flattened frame.
-    zernike : ZernikeMoments
+    zernike : ZernikeDisk
     """
     found: list[SublatticeTemplates] = []
     for number, grain in enumerate(lattice.grains):
@@ -78,7 +78,7 @@ def sublattice_templates(
 
 
 def _of_grain(
-    lattice: Lattice, first: int, scale: float, noise: PixelNoise, zernike: ZernikeMoments
+    lattice: Lattice, first: int, scale: float, noise: PixelNoise, zernike: ZernikeDisk
 ) -> list[SublatticeTemplates]:
     size = zernike.patch_size
     axis = np.arange(size, dtype=float) - size // 2
@@ -110,7 +110,7 @@ def _of_grain(
             SublatticeTemplates(
                 neighbour=around[:, 1:4].astype(np.int32),
                 offset=around[:, 4:6],
-                moments=zernike.transform(shapes.astype(np.float32)).astype(np.float64),
+                moments=zernike.of(shapes.astype(np.float32)).astype(np.float64),
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
                 height=float(profile.height[index]) / scale,

@@ -8,7 +8,7 @@ from latticewatch.learn import CatalogueEntry
 from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
-from latticewatch.pipeline._warm import warm
+from latticewatch.pipeline._warm import warm, warm_for_learning
 
 __all__ = [
     "ROLES",
@@ -20,4 +20,5 @@ __all__ = [
     "SiteTable",
     "analyse",
     "warm",
+    "warm_for_learning",
 ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import NoLatticeError
-from latticewatch.features import ZernikeMoments
+from latticewatch.features import ZernikeDisk
 from latticewatch.ingest import Frame
 from latticewatch.lattice import (
     Lattice,
@@ -126,7 +126,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             found = follow_lattice(image, model.lattice)
             clock.lap("lattice")
             survey = survey_frame(
-                image, model.lattice, found, ZernikeMoments(model.n_max, model.patch_px), clock
+                image, model.lattice, found, ZernikeDisk(model.n_max, model.patch_px), clock
             )
             sites = survey.sites
             _check_fit(sites, model.patch_px, image.shape)
@@ -150,7 +150,7 @@ def survey_frame(
     image: NDArray[np.float32],
     lattice: Lattice,
     where: PhaseField,
-    zernike: ZernikeMoments,
+    zernike: ZernikeDisk,
     clock: _Clock | None = None,
     *,
     measure_noise: bool = False,
@@ -164,7 +164,7 @@ def survey_frame(
         Its columns are those of the sites.
     where : PhaseField
         Where it lies in this very frame.
-    zernike : ZernikeMoments
+    zernike : ZernikeDisk
     clock : optional
         Takes the time of the stages.
     measure_noise : bool, optional

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import NoLatticeError, UnknownClassError
-from latticewatch.features import ZernikeMoments
+from latticewatch.features import ZernikeDisk
 from latticewatch.lattice import Lattice, Sites, follow_lattice
 from latticewatch.learn import CatalogueEntry, Model, Survey, learn_model
 from latticewatch.messages import ClassEventData, Role
@@ -169,7 +169,7 @@ class Learner:
         """The gathered frames, surveyed with the lattice of the clearest of them, learnt from and classified."""
         reference = max(self._gathered, key=lambda a: _clarity(a.lattice)).lattice
         assert reference is not None
-        zernike = ZernikeMoments(self.settings.n_max, patch_size(reference, self.settings))
+        zernike = ZernikeDisk(self.settings.n_max, patch_size(reference, self.settings))
         surveys, used = self._surveyed(reference, zernike)
         well_seen = _well_seen(reference, surveys)
         if len(well_seen.others) < len(reference.others):
@@ -195,7 +195,7 @@ class Learner:
         self._events += [discovered(model, entry.class_id) for entry in model.classes]
         return [self._classified(analyse(a.frame, model, self.settings)) for a in used]
 
-    def _surveyed(self, reference: Lattice, zernike: ZernikeMoments) -> tuple[list[Survey], list[Analysis]]:
+    def _surveyed(self, reference: Lattice, zernike: ZernikeDisk) -> tuple[list[Survey], list[Analysis]]:
         """Those of the frames gathered that show a lattice, and what they show, each different frame once."""
         surveys, used = [], []
         distinct: list[NDArray[np.float32]] = []
