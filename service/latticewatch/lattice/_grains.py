@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
 from latticewatch.lattice._sites import Sites, predict_sites
@@ -91,8 +92,6 @@ def _not_twice(
     kept = np.ones(len(position), bool)
     if len(position) < 2:
         return kept
-    from scipy.spatial import KDTree  # here, so that frames are analysed before it is loaded
-
     tree = KDTree(position)
     spacing = float(np.median(tree.query(position, k=2)[0][:, 1]))
     pairs = tree.query_pairs(MIN_DISTANCE * spacing, output_type="ndarray")

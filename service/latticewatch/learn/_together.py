@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from latticewatch.learn._discovery import Patches
 from latticewatch.learn._local import standardise
@@ -190,8 +191,6 @@ def _nearest(
         # sublattices apart by more than any place is
         apart = 2.0 * sum(patches.shape) * patches.sublattice[of].astype(float)
         return np.column_stack([patches.position[of] - back, apart])
-
-    from scipy.spatial import KDTree  # here, so that frames are analysed before it is loaded
 
     distance, at = KDTree(points(first, np.zeros(2))).query(points(rows, drift), distance_upper_bound=reach)
     return np.where(np.isfinite(distance), at, -1)

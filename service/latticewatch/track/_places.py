@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from latticewatch.track._correlation import shrink_of, thumbnail
 from latticewatch.track._evidence import GAIN
@@ -162,7 +163,5 @@ def _neighbour_distance(frame: _Frame) -> float:
     position = frame.points.position
     if len(position) < 2:
         return float(max(frame.observation.shape))
-    from scipy.spatial import KDTree  # here, so that frames are analysed before it is loaded
-
     distance = KDTree(position).query(position, k=2)[0][:, 1]
     return max(1.0, float(np.median(distance)))
