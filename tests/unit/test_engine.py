@@ -264,7 +264,7 @@ def test_an_engine_that_warms_up_says_what_it_does_and_takes_frames_afterwards(t
     def prepare(settings, tell, loaded, stopping):
         tell("compiling")
         assert go.wait(PATIENCE_S)
-        return FakeLearner(), fake_analyse
+        return FakeLearner(), fake_analyse, lambda: None
 
     engine, source = warm_engine(tmp_path, monkeypatch, prepare)
     engine.start()
@@ -286,7 +286,7 @@ def test_frames_may_wait_while_the_engine_warms_up_and_while_classes_are_discove
             held.append((analysis.frame.ordinal, source.held[-1]))
             return super().fold(analysis)
 
-    engine, source = warm_engine(tmp_path, monkeypatch, lambda *_: (Noting(5), fake_analyse))
+    engine, source = warm_engine(tmp_path, monkeypatch, lambda *_: (Noting(5), fake_analyse, lambda: None))
     source.items = frames(8)
     engine.start()
     assert source.held[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -43,6 +44,8 @@ def serve(
     ] = None,
 ) -> None:
     """Watch frames as they arrive, and serve what is found: dashboard, API and event log."""
+    # As in `latticewatch.execute._prepare`, which turns it on again.
+    gc.disable()
     from latticewatch.config import load_settings
     from latticewatch.serve import run_service
 

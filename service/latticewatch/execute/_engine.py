@@ -72,8 +72,8 @@ class Engine:
     learner, analyse, receiver, log : optional
         Parts that take the place of the real ones; see `latticewatch.execute._parts`.
     warm : bool
-        Import and compile the analysis after `start`, in a thread, and take frames when that is done;
-        otherwise it is imported here, and compiled when frames come.
+        Import and compile the analysis after `start`, in a thread, and take frames when that is done, see
+        `latticewatch.execute._prepare`; otherwise it is imported here, and compiled when frames come.
 
     Attributes
     ----------
@@ -134,6 +134,7 @@ class Engine:
         self._series = OpenSeries(settings.ingest.stall_after_s)
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._stopping = threading.Event()
+        self._preparing: threading.Thread | None = None
         self._drain = False
         self._errors = 0
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
@@ -175,6 +176,8 @@ class Engine:
         self._stopping.set()
         if self._dispatcher.ident is not None:
             self._dispatcher.join()
+            if self._preparing is not None:
+                self._preparing.join()
             self._work.put(None)
             self._folder.join()
             self._limits.close()
@@ -311,14 +314,25 @@ class Engine:
 
     def _prepare(self) -> None:
         try:
-            parts = prepare(
+            learner, analyse, rest = prepare(
                 self.settings.analysis, self._say_starting, self._limit_blas, self._stopping.is_set
             )
         except StoppedError:
             return
         self._say_starting(None)
-        self._adopt(*parts)
+        self._adopt(learner, analyse)
         self.receiver.hold(False)
+        self._preparing = threading.Thread(target=self._finish, args=[rest], name="prepare", daemon=True)
+        self._preparing.start()
+
+    def _finish(self, rest: Callable[[], None]) -> None:
+        try:
+            rest()
+        except StoppedError:
+            pass
+        except Exception:
+            # Nothing is lost: it is done when it is asked for.
+            self._logger.exception("loading ahead failed")
 
     def _say_starting(self, what: str | None) -> None:
         # The folding thread publishes nothing before the first item, and there is none yet.

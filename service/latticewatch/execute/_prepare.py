@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -23,8 +25,11 @@ def prepare(
     tell: Callable[[str], None],
     loaded: Callable[[], None],
     stopping: Callable[[], bool],
-) -> tuple[FrameLearner, Analyse]:
-    """Import the pipeline and take a small frame through it.
+) -> tuple[FrameLearner, Analyse, Callable[[], None]]:
+    """Import the pipeline and take a small frame through what the first frames need.
+
+    Classes are discovered a few frames later, and what only that needs is left for later, too. Where kernels have to be
+    compiled, at the first start on a machine, all of them are compiled here: otherwise frames would wait for it later.
 
     Parameters
     ----------
@@ -43,6 +48,8 @@ def prepare(
         A new one.
     analyse : callable
         What to analyse frames with.
+    rest : callable
+        Loads what is left, in a thread of its own while frames are taken; may raise `StoppedError`.
 
     Raises
     ------
@@ -50,35 +57,63 @@ def prepare(
         ``stopping()`` was true.
     """
     start = time.perf_counter()
+    n = 0
+
+    def compiling() -> None:
+        nonlocal n
+        go_on()
+        if not n:
+            log.info("compiling kernels, which takes half a minute; later starts load them from the cache")
+        n += 1
+        tell(f"compiling kernels, {n} so far; later starts load them from the cache")
+
+    def go_on() -> None:
+        if stopping():
+            raise StoppedError
+
+    def rest() -> None:
+        with _before_each_compilation(go_on):
+            pipeline.warm(settings)
+        loaded()
+        gc.freeze()
+
     tell("loading the analysis")
+    # What is imported stays: to look it all through for garbage, again and again while it grows, takes a tenth of the
+    # time.
+    gc.disable()
+    try:
+        from latticewatch import pipeline
+
+        loaded()
+        with _before_each_compilation(compiling):
+            pipeline.warm_for_learning(settings)
+            if n:
+                pipeline.warm(settings)
+        loaded()
+        go_on()
+    finally:
+        # A full collection looks at a quarter of a million objects of the libraries, and stops every thread for a tenth
+        # of a second. They stay as long as the process: it need not look at them again.
+        gc.freeze()
+        gc.enable()
+    log.info("analysis ready", seconds=round(time.perf_counter() - start, 1), compiled=n)
+    return pipeline.Learner(settings), pipeline.analyse, rest
+
+
+@contextlib.contextmanager
+def _before_each_compilation(call: Callable[[], None]) -> Iterator[None]:
+    """Call something before each kernel that is compiled in this thread, not one in the cache."""
     from numba.core import event
 
-    from latticewatch import pipeline
+    thread = threading.get_ident()
 
-    loaded()
-
-    class Compilations(event.Listener):
-        n = 0
-
+    class Listener(event.Listener):
         def on_start(self, event: event.Event) -> None:  # noqa: ARG002
-            if stopping():
-                raise StoppedError
-            if not self.n:
-                log.info("compiling kernels, which takes a minute; later starts load them from the cache")
-            self.n += 1
-            tell(f"compiling kernels, {self.n} so far; later starts load them from the cache")
+            if threading.get_ident() == thread:
+                call()
 
         def on_end(self, event: event.Event) -> None:
             pass
 
-    compilations = Compilations()
-    with event.install_listener("numba:compile", compilations):
-        pipeline.warm(settings)
-    loaded()
-    if stopping():
-        raise StoppedError
-    # A full collection looks at a quarter of a million objects of the libraries, and stops every thread for a tenth of
-    # a second. They stay as long as the process: it need not look at them again.
-    gc.freeze()
-    log.info("analysis ready", seconds=round(time.perf_counter() - start, 1), compiled=compilations.n)
-    return pipeline.Learner(settings), pipeline.analyse
+    with event.install_listener("numba:compile", Listener()):
+        yield
