@@ -47,7 +47,9 @@ def _add_one(row, weight, out):  # pragma: no cover - compiled
 def pool(line, spare, block, out):  # pragma: no cover - compiled
     """Sums of each block of a line; `block` is a power of two, `line` is overwritten, `spare` as long."""
     if block == 1:
-        out[:] = line
+        # numba takes 3 s to compile an assignment of slices
+        for c in range(len(out)):
+            out[c] = line[c]
         return
     n = len(line) // 2
     while n > len(out):

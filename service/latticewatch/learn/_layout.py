@@ -184,14 +184,22 @@ def repulsion(xy: NDArray[np.float32], bounds: NDArray[np.int64]) -> NDArray[np.
     -------
     ndarray of shape (n, 2), float32
     """
+    # Element by element: numba takes 4 s to compile arithmetic and assignments of slices.
     x, y = xy
     n_tiles = bounds.size - 1
     centre = np.empty((n_tiles, 2), np.float32)
     radius = np.empty(n_tiles, np.float32)
     for t in range(n_tiles):
-        tile_x, tile_y = x[bounds[t] : bounds[t + 1]], y[bounds[t] : bounds[t + 1]]
-        centre[t, 0], centre[t, 1] = tile_x.mean(), tile_y.mean()
-        radius[t] = np.sqrt(((tile_x - centre[t, 0]) ** 2 + (tile_y - centre[t, 1]) ** 2).max())
+        first, last = bounds[t], bounds[t + 1]
+        sum_x, sum_y = np.float32(0), np.float32(0)
+        for i in range(first, last):
+            sum_x += x[i]
+            sum_y += y[i]
+        centre[t, 0], centre[t, 1] = sum_x / (last - first), sum_y / (last - first)
+        largest = np.float32(0)
+        for i in range(first, last):
+            largest = max(largest, (x[i] - centre[t, 0]) ** 2 + (y[i] - centre[t, 1]) ** 2)
+        radius[t] = np.sqrt(largest)
     # What acts on the nodes of one tile: nodes nearby, and the centres of tiles far away.
     source_x = np.empty(x.size, np.float32)
     source_y = np.empty(x.size, np.float32)
@@ -203,15 +211,13 @@ def repulsion(xy: NDArray[np.float32], bounds: NDArray[np.int64]) -> NDArray[np.
             first, last = bounds[other], bounds[other + 1]
             distance = np.hypot(centre[t, 0] - centre[other, 0], centre[t, 1] - centre[other, 1])
             if distance > radius[t] + 2 * radius[other]:
-                source_x[n_sources], source_y[n_sources] = centre[other]
+                source_x[n_sources], source_y[n_sources] = centre[other, 0], centre[other, 1]
                 mass[n_sources] = last - first
                 n_sources += 1
             else:
-                n_near = last - first
-                source_x[n_sources : n_sources + n_near] = x[first:last]
-                source_y[n_sources : n_sources + n_near] = y[first:last]
-                mass[n_sources : n_sources + n_near] = 1
-                n_sources += n_near
+                for i in range(first, last):
+                    source_x[n_sources], source_y[n_sources], mass[n_sources] = x[i], y[i], 1
+                    n_sources += 1
         for i in range(bounds[t], bounds[t + 1]):
             force_x, force_y = np.float32(0), np.float32(0)
             for j in range(n_sources):

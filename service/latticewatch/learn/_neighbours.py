@@ -83,8 +83,12 @@ def _neighbour_index(sublattice, cell, table):  # pragma: no cover - compiled
     out = np.full((n, table.shape[1]), -1, np.int32)
     if n == 0:
         return out
-    low0, low1 = cell[:, 0].min(), cell[:, 1].min()
-    n0, n1 = cell[:, 0].max() - low0 + 1, cell[:, 1].max() - low1 + 1
+    low0, low1 = cell[0]
+    high0, high1 = cell[0]
+    for i in range(1, n):
+        low0, high0 = min(low0, cell[i, 0]), max(high0, cell[i, 0])
+        low1, high1 = min(low1, cell[i, 1]), max(high1, cell[i, 1])
+    n0, n1 = high0 - low0 + 1, high1 - low1 + 1
     lookup = np.full((table.shape[0], n0, n1), -1, np.int32)
     for i in range(n):
         if sublattice[i] >= 0:
