@@ -278,6 +278,22 @@ def test_an_engine_that_warms_up_says_what_it_does_and_takes_frames_afterwards(t
     engine.close()
 
 
+def test_frames_are_taken_while_what_is_left_is_loaded_and_though_that_fails(tmp_path, monkeypatch):
+    go = threading.Event()
+
+    def rest():
+        assert go.wait(PATIENCE_S)
+        raise ImportError("no scikit-learn")
+
+    engine, source = warm_engine(tmp_path, monkeypatch, lambda *_: (FakeLearner(), fake_analyse, rest))
+    engine.start()
+    until(engine, lambda: len(source.finished) == 3)
+    assert not go.is_set()
+    go.set()
+    engine.close()
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "prepare"]
+
+
 def test_frames_may_wait_while_the_engine_warms_up_and_while_classes_are_discovered(tmp_path, monkeypatch):
     held = []
 

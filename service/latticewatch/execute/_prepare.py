@@ -64,6 +64,8 @@ def prepare(
         go_on()
         if not n:
             log.info("compiling kernels, which takes half a minute; later starts load them from the cache")
+            # a compiler leaves garbage
+            gc.enable()
         n += 1
         tell(f"compiling kernels, {n} so far; later starts load them from the cache")
 
