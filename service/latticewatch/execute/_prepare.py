@@ -64,7 +64,8 @@ def prepare(
         go_on()
         if not n:
             log.info("compiling kernels, which takes half a minute; later starts load them from the cache")
-            # a compiler leaves garbage
+            # a compiler leaves garbage, which need not be looked for in what was imported
+            gc.freeze()
             gc.enable()
         n += 1
         tell(f"compiling kernels, {n} so far; later starts load them from the cache")
