@@ -63,7 +63,7 @@ def prepare(
         nonlocal n
         go_on()
         if not n:
-            log.info("compiling kernels, which takes about 40 s; later starts load them from the cache")
+            log.info("compiling kernels, which takes most of a minute; later starts load them from the cache")
             # a compiler leaves garbage, which need not be looked for in what was imported
             gc.freeze()
             gc.enable()
