@@ -139,22 +139,24 @@ def _along_rows(positions, height, width, size):
 
     In the order of a lattice, down its columns or from right to left, a large frame takes up to twice as long.
     """
-    order = np.arange(len(positions))
-    order = _sorted(order, positions[:, 1], width, LANES)
-    return _sorted(order, positions[:, 0], height, max(size // 2, 1))
+    order = np.empty(len(positions), np.int64)
+    for site in range(len(order)):
+        order[site] = site
+    order = _sorted(order, positions, 1, width, LANES)
+    return _sorted(order, positions, 0, height, max(size // 2, 1))
 
 
 @kernel
-def _sorted(order, coordinate, length, step):
-    """The same sites sorted by their step, those of one step as they were; a counting sort."""
+def _sorted(order, positions, axis, length, step):
+    """The same sites sorted by their step along an axis, those of one step as they were; a counting sort."""
     first = np.zeros(length // step + 2, np.int64)
     steps = np.empty(len(order), np.int64)
     for site in range(len(order)):
-        steps[site] = int(min(max(coordinate[site], 0.0), length)) // step
+        steps[site] = int(min(max(positions[site, axis], 0.0), length)) // step
         first[steps[site] + 1] += 1
     for k in range(1, len(first)):
         first[k] += first[k - 1]
-    result = np.empty_like(order)
+    result = np.empty(len(order), np.int64)
     for site in order:
         result[first[steps[site]]] = site
         first[steps[site]] += 1

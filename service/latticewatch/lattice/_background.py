@@ -155,8 +155,15 @@ def _smooth_offset(sums, gain, window):  # pragma: no cover - compiled
             mean[i, j] = left[i, j] / max(mass[i, j], 1.0)
     # a mean over a window that the edge of the frame cuts would be off a slope
     plane = weighted_plane(mean, mass)
-    smooth, total = convolved(mass, window), convolved(left - plane * mass, window)
-    return plane + total / np.maximum(smooth, 1e-6 * smooth.max())
+    for i in range(mass.shape[0]):
+        for j in range(mass.shape[1]):
+            left[i, j] -= plane[i, j] * mass[i, j]
+    smooth, total = convolved(mass, window), convolved(left, window)
+    least = 1e-6 * smooth.max()
+    for i in range(mass.shape[0]):
+        for j in range(mass.shape[1]):
+            plane[i, j] += total[i, j] / max(smooth[i, j], least)
+    return plane
 
 
 def _spread(

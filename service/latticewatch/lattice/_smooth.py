@@ -81,17 +81,25 @@ def gaussian_window(sigma: float) -> NDArray[np.float64]:
 @njit(cache=True, nogil=True)
 def convolved(grid, window):  # pragma: no cover - compiled
     """Separable convolution with a symmetric window, given from its middle on."""
-    down = _along_rows(grid, window)
-    return np.ascontiguousarray(_along_rows(np.ascontiguousarray(down.T), window).T)
+    return _turned(_along_columns(_turned(_along_columns(grid, window)), window))
 
 
 @njit(cache=True, nogil=True)
-def _along_rows(grid, window):  # pragma: no cover - compiled
+def _turned(grid):  # pragma: no cover - compiled
+    out = np.empty((grid.shape[1], grid.shape[0]))
+    for i in range(grid.shape[0]):
+        for j in range(grid.shape[1]):
+            out[j, i] = grid[i, j]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _along_columns(grid, window):  # pragma: no cover - compiled
     reach = len(window) - 1
     whole = np.empty(2 * reach + 1)
     for k in range(-reach, reach + 1):
         whole[k + reach] = window[abs(k)]
-    out = np.zeros_like(grid)
+    out = np.zeros(grid.shape)
     for i in range(len(grid)):
         first, last = max(i - reach, 0), min(i + reach + 1, len(grid))
         add_rows(grid[first:last], whole[first - i + reach : last - i + reach], out[i])

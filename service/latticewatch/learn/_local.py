@@ -58,24 +58,38 @@ def standardise(
 
 @njit(cache=True, nogil=True)
 def _standardise_frame(values, position, host, height, width_px, near, wider):  # pragma: no cover - compiled
-    known = host if host.sum() >= 8 else np.ones(len(values), np.bool_)
+    n_known = 0
+    for i in range(len(host)):
+        n_known += host[i]
+    known = host
+    if n_known < 8:
+        known, n_known = np.ones(len(values), np.bool_), len(values)
     level, spread = _level_and_spread(values, known)
-    scaled = (values - level) / (spread if spread > 0 else 1.0)
-    side = np.sqrt(height * width_px / known.sum() * SITES_TOGETHER / 10)
+    scaled = np.empty(len(values))
+    for i in range(len(values)):
+        scaled[i] = (values[i] - level) / (spread if spread > 0 else 1.0)
+    side = np.sqrt(height * width_px / n_known * SITES_TOGETHER / 10)
     # level and width at each node
     local = np.zeros((int(height / side) + 2, int(width_px / side) + 2, 2))
-    local[:, :, 1] = 1.0
+    for i in range(local.shape[0]):
+        for j in range(local.shape[1]):
+            local[i, j, 1] = 1.0
     for _ in range(2):
         sums = _bin(scaled, position, known, local, side, CLIP)
         mass, first = convolved(sums[0], near), convolved(sums[1], near)
         # where there are few sites the frame as a whole counts with the weight of ten
         prior = 10.0 / SITES_TOGETHER * mass.max()
-        centre = first / (mass + prior)
-        square = sums[2] - 2 * centre * sums[1] + centre**2 * sums[0]
+        square = np.empty_like(mass)
+        for i in range(mass.shape[0]):
+            for j in range(mass.shape[1]):
+                centre = first[i, j] / (mass[i, j] + prior)
+                local[i, j, 0] = centre
+                square[i, j] = sums[2, i, j] - 2 * centre * sums[1, i, j] + centre**2 * sums[0, i, j]
         mass, square = convolved(sums[0], wider), convolved(square, wider)
-        variance = (square + prior * KEPT_VARIANCE) / (mass + prior)
-        local[:, :, 0] = centre
-        local[:, :, 1] = np.sqrt(np.maximum(variance / KEPT_VARIANCE, 0.05))
+        for i in range(mass.shape[0]):
+            for j in range(mass.shape[1]):
+                variance = (square[i, j] + prior * KEPT_VARIANCE) / (mass[i, j] + prior)
+                local[i, j, 1] = np.sqrt(max(variance / KEPT_VARIANCE, 0.05))
     out = _apply(scaled, position, local, side)
     blur = np.empty(len(out))
     for i in range(len(out)):

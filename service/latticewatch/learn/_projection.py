@@ -188,11 +188,13 @@ def _inverse_of(gram, wanted):  # pragma: no cover - compiled
         left[t, t] += ridge
     for t in range(n):
         factor = 1 / left[t, t]
-        left[t] *= factor
-        right[t] *= factor
+        for k in range(n):
+            left[t, k] *= factor
+            right[t, k] *= factor
         for u in range(n):
             if u != t:
                 factor = left[u, t]
-                left[u] -= factor * left[t]
-                right[u] -= factor * right[t]
+                for k in range(n):
+                    left[u, k] -= factor * left[t, k]
+                    right[u, k] -= factor * right[t, k]
     return right
