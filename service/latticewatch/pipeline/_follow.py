@@ -63,20 +63,21 @@ class Follower:
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
         used = analysis.model
         assert used is not None
+        ids = used.class_ids
+        component, merged = _columns(used)
+        new, counts = add_up(
+            verdict.posterior, verdict.score, verdict.component, analysis.sites.sublattice, component, merged
+        )
+        odd = np.flatnonzero(verdict.component < 0)
         for s, sums in enumerate(self._sums):
-            if len(used.sublattices[s].class_ids) != len(sums.n):
+            n = len(sums.n)
+            if len(used.sublattices[s].class_ids) != n:
                 continue  # of a version with other classes
-            rows = np.flatnonzero(analysis.sites.sublattice == s)
-            score = verdict.score[rows]
-            component = verdict.component[rows]
-            new = _shared_sums(verdict.posterior, rows, score, component, *_columns(used, s))
-            sums.n = fade * sums.n + new[0]
-            sums.score = fade * sums.score + new[1]
-            sums.square = fade * sums.square + new[2]
-            strange = score[component < 0]
-            sums.strangers = np.concatenate([sums.strangers, strange])[-STRANGERS_KEPT:]
-        ids = _ids(analysis)
-        counts = np.bincount(verdict.posterior.argmax(1), minlength=len(ids))
+            sums.n = fade * sums.n + new[s, 0, :n]
+            sums.score = fade * sums.score + new[s, 1, :n]
+            sums.square = fade * sums.square + new[s, 2, :n]
+            strange = odd[analysis.sites.sublattice[odd] == s]
+            sums.strangers = np.concatenate([sums.strangers, verdict.score[strange]])[-STRANGERS_KEPT:]
         for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
             self._totals[class_id] = self._totals.get(class_id, 0) + n
         self._frames += 1
@@ -124,39 +125,66 @@ def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, in
     return patch
 
 
-def _columns(model: Model, sublattice: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Column of each component of a mixture in the posteriors, and whether a person merged it with others there."""
+def _columns(model: Model) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Column of each component of the mixtures in the posteriors, and whether a person merged it with others there.
+
+    Both of shape (n_sublattices, most components of one); -1 where a mixture has no more components.
+    """
     column = {entry.class_id: k for k, entry in enumerate(model.classes)}
-    ids = [int(class_id) for class_id in model.sublattices[sublattice].class_ids]
-    columns = [column[model.alias.get(class_id, class_id)] for class_id in ids]
-    return np.array(columns, np.int64), np.array([columns.count(c) > 1 for c in columns])
+    most = max(len(known.class_ids) for known in model.sublattices)
+    columns = np.full((len(model.sublattices), most), -1)
+    merged = np.zeros(columns.shape, bool)
+    for s, known in enumerate(model.sublattices):
+        mine = [column[model.alias.get(class_id, class_id)] for class_id in known.class_ids.tolist()]
+        columns[s, : len(mine)] = mine
+        merged[s, : len(mine)] = [mine.count(c) > 1 for c in mine]
+    return columns, merged
 
 
 @njit(cache=True, nogil=True)
-def _shared_sums(posterior, rows, score, component, columns, merged):  # pragma: no cover - compiled
-    """Sums of 1, score and its square over some sites, by how much each counts for each component of a mixture.
+def add_up(posterior, score, component, sublattice, columns, merged):  # pragma: no cover - compiled
+    """Sums of 1, score and its square over sites, by how much each counts for each component of a mixture.
 
     The host has what is left. Counted whole for the likeliest, a class near its host would be taken for what noise
-    carries farthest from it. Of classes that a person merged, each keeps its sites. Returns (3, n_components).
+    carries farthest from it. Of classes that a person merged, each keeps its sites.
+
+    Returns
+    -------
+    sums : ndarray of shape (n_sublattices, 3, most components), float64
+    counts : ndarray of shape (n_classes,), int64
+        Sites of which each class is the most probable one.
     """
-    out = np.zeros((3, len(columns)))
-    last = posterior.shape[1] - 1
-    for i in range(len(rows)):
-        left = 1.0 - posterior[rows[i], last]
-        for k in range(1, len(columns)):
-            if merged[k] and component[i] != k:
+    n, classes = posterior.shape
+    sublattices, most = columns.shape
+    sums, counts = np.zeros((sublattices, 3, most)), np.zeros(classes, np.int64)
+    for i in range(n):
+        best = 0
+        for k in range(classes):
+            if posterior[i, k] > posterior[i, best]:
+                best = k
+            if posterior[i, best] > 0.5:
+                break
+        counts[best] += 1
+        s = sublattice[i]
+        if s < 0:
+            continue
+        left = 1.0 - posterior[i, classes - 1]
+        for k in range(1, most):
+            if columns[s, k] < 0:
+                break
+            if merged[s, k] and component[i] != k:
                 continue
-            share = posterior[rows[i], columns[k]]
-            left -= share
+            share = posterior[i, columns[s, k]]
             if share > 0.0:
-                out[0, k] += share
-                out[1, k] += share * score[i]
-                out[2, k] += share * score[i] * score[i]
+                left -= share
+                sums[s, 0, k] += share
+                sums[s, 1, k] += share * score[i]
+                sums[s, 2, k] += share * score[i] * score[i]
         if left > 0.0:
-            out[0, 0] += left
-            out[1, 0] += left * score[i]
-            out[2, 0] += left * score[i] * score[i]
-    return out
+            sums[s, 0, 0] += left
+            sums[s, 1, 0] += left * score[i]
+            sums[s, 2, 0] += left * score[i] * score[i]
+    return sums, counts
 
 
 def _fresh(mixture: Mixture) -> _Sums:
@@ -178,8 +206,3 @@ def _followed(mixture: Mixture, sums: _Sums) -> Mixture:
     weight = np.maximum(sums.n / max(float(sums.n.sum()), 1e-9), 1e-5)
     weight *= (1 - mixture.background) / weight.sum()
     return replace(mixture, mean=mean, deviation=deviation, weight=weight)
-
-
-def _ids(analysis: Analysis) -> NDArray[np.int16]:
-    assert analysis.model is not None
-    return analysis.model.class_ids

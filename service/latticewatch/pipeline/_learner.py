@@ -380,7 +380,7 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         vectors=where.vectors,
         position=analysis.sites.position,
         sublattice=analysis.sites.sublattice,
-        log_likelihood=np.log(np.maximum(verdict.posterior, 1e-30)),
+        posterior=verdict.posterior,
         class_ids=analysis.model.class_ids,
         roles=(*(roles.get(entry.class_id, entry.role) for entry in classes), "unknown"),
         stage_px=stage,

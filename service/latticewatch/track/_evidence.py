@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.track import _segments
+from latticewatch.track import _reading, _segments
 from latticewatch.track._map import TrackMap
-from latticewatch.track._states import States, softmax
+from latticewatch.track._shares import share_out
+from latticewatch.track._states import States
 
 # Weight of a new frame in the running estimates of priors and rates.
 GAIN = 0.2
@@ -59,7 +62,7 @@ class Evidence:
         self._states: States | None = None
         self._moments = np.zeros((0, 0, 6))
         self._means = np.zeros((0, 0, 0))
-        self._state_prior = np.zeros((0, 0))
+        self._state_prior = self._log_prior = np.zeros((0, 0))
         self._repeatability = 0.0
         self.change = LEAST_CHANGE
 
@@ -72,36 +75,48 @@ class Evidence:
     @property
     def repeatability(self) -> float:
         """Share ρ of the variance of the log-likelihood ratios that repeats from frame to frame, 0 to 1."""
-        n, a, b, aa, bb, ab = np.moveaxis(self._moments, -1, 0)
-        enough = n >= MIN_SITES
-        n, a, b, aa, bb, ab = (values[enough] for values in (n, a, b, aa, bb, ab))
-        spread = np.sqrt(np.maximum(aa - a * a / n, 0.0) * np.maximum(bb - b * b / n, 0.0))
-        varied = spread > 1e-6 * n
-        if not varied.any():
+        shares = []
+        for n, a, b, aa, bb, ab in self._moments.reshape(-1, 6).tolist():
+            if n >= MIN_SITES:
+                spread = math.sqrt(max(aa - a * a / n, 0.0) * max(bb - b * b / n, 0.0))
+                if spread > 1e-6 * n:
+                    shares.append((ab - a * b / n) / spread)
+        if not shares:
             return self._repeatability  # the classes are new ones: what was measured before
-        value = float(np.mean((ab - a * b / n)[varied] / spread[varied]))
+        value = sum(shares) / len(shares)
         return 0.0 if value < MIN_REPEATABILITY else min(value, 1.0)
 
     def single_frame(
         self,
-        log_likelihood: NDArray[np.float32],
-        sublattice: NDArray[np.int16],
+        posterior: NDArray[np.float32],
+        row: NDArray[np.int64],
         class_ids: NDArray[np.int16],
         roles: tuple[str, ...],
         log_prior: NDArray[np.floating] | None,
-    ) -> NDArray[np.float32]:
-        """Posteriors of one frame by itself.
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What one frame says by itself; the priors follow it.
+
+        Parameters
+        ----------
+        posterior : ndarray of shape (n, n_classes), float32
+            As observed.
+        row : ndarray of shape (n,), int64
+            Sublattice of each site + 1.
+        log_prior : ndarray of shape (n_classes,) or None
+            As observed.
 
         Returns
         -------
-        ndarray of shape (n, n_classes), float32
-            All zero for a site that the frame says nothing about.
+        value : ndarray of shape (n, n_states), float32
+            Log-likelihood of each state, the best of a site being 0; NaN where the frame says nothing.
+        evident : ndarray of shape (n,), bool
+            Probably a defect.
         """
-        row = sublattice.astype(np.int64) + 1
-        rows = int(row.max(initial=0)) + 1
-        posterior, total, possible = softmax(log_likelihood, row, rows)
         states = States.of(roles)
-        unknown = states.of_column == states.n - 1
+        rows = int(row.max(initial=0)) + 1
+        value, total, evident = _reading.add_up(posterior, row, states.of_column, rows, states.n)
+        possible = total > 0
+        unknown = states.member[:, -1] > 0
         afresh = not (
             states.same(self._states)
             and np.array_equal(class_ids, self._class_ids)  # type: ignore[arg-type]
@@ -119,104 +134,96 @@ class Evidence:
             self._prior = self._normalised(np.where(unknown, self._frequency, known), unknown)
         self._class_ids = class_ids
         self._state_prior = states.priors(self._prior)
+        with np.errstate(divide="ignore"):
+            self._log_prior = np.log(self._state_prior)
         if afresh:
             self._moments = np.zeros((rows, states.n, 6))
             self._means = np.zeros((rows, states.n, states.n + 1))
         self._states = states
-        return posterior
+        _reading.weigh(value, row, self._log_prior)
+        return value, evident
 
     def prior(self, sublattice: int, state: int) -> float:
         """Prior of a state on a sublattice."""
         return float(self._state_prior[sublattice + 1, state])
 
-    def expected_defects(self, sublattice: NDArray[np.int16]) -> float:
-        """How many defects the priors let expect on these sites."""
-        sites = np.bincount(sublattice.astype(np.int64) + 1, minlength=len(self._state_prior))
+    def expected_defects(self, row: NDArray[np.int64]) -> float:
+        """How many defects the priors let expect on sites of these sublattices + 1."""
+        sites = np.bincount(row, minlength=len(self._state_prior))
         return float(sites @ self._state_prior[:, 1:-1].sum(axis=1))
 
     def fold(
         self,
         tracks: TrackMap,
         index: NDArray[np.int64],
-        log_likelihood: NDArray[np.float32],
-        alone: NDArray[np.float32],
-        sublattice: NDArray[np.int16],
-        gap: NDArray[np.int64],
+        value: NDArray[np.float32],
+        posterior: NDArray[np.float32],
+        row: NDArray[np.int64],
+        now: int,
     ) -> None:
         """Take in a frame: what is known of its sites is known of their tracks afterwards.
 
         Parameters
         ----------
         index : ndarray of shape (n,), int64
-            Track of each site, as a row of the map.
-        log_likelihood : ndarray of shape (n, n_classes), float32
-            log p(moments | class) + log prior.
-        alone : ndarray of shape (n, n_classes), float32
-            Posterior by this frame alone.
-        gap : ndarray of shape (n,), int64
-            Frames since the site was last seen, at least 1.
+            Track of each site, as a row of the map; -1 for none.
+        value : ndarray of shape (n, n_states), float32
+            Of `single_frame`.
+        posterior : ndarray of shape (n, n_classes), float32
+            As observed.
+        row : ndarray of shape (n,), int64
+            Sublattice of each site + 1.
+        now : int
+            Time of the frame, later than those at which the tracks were last seen.
         """
         assert self._prior is not None
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(self._state_prior)
-        row = sublattice.astype(np.int64) + 1
-        value = _segments.evidence_of(log_likelihood, row, self.states.of_column, log_prior)
+        log_prior = self._log_prior
         self._moments *= FADE
         self._means *= FADE
         _segments.gather(
             value,
             row,
             index,
-            gap,
+            now,
+            tracks.last_seen,
             log_prior,
             self._repeatability,
-            tracks.base,
-            tracks.run,
+            tracks.known,
             tracks.run_frames,
-            tracks.last,
             self._moments,
             self._means,
         )
-        count, repeated = self._means[..., -1:], self.repeatability
-        self._repeatability = repeated
-        _segments.step(
+        self._repeatability = repeated = self.repeatability
+        count = self._means[..., -1:]
+        typical = np.where(count < MIN_SITES, np.nan, self._means[..., :-1] / np.maximum(count, 1e-9))
+        belief = _segments.step(
             value,
-            alone,
             row,
             index,
-            gap,
-            self.states.of_column,
-            self._prior,
+            now,
+            tracks.last_seen,
             log_prior,
-            self._means[..., :-1] / np.maximum(count, 1e-9),
-            count[..., 0] >= MIN_SITES,
+            typical,
             self.change,
             repeated,
             self._window(repeated),
-            tracks.posterior,
-            tracks.base,
-            tracks.run,
+            tracks.known,
             tracks.run_frames,
-            tracks.recent,
-            tracks.excess,
             tracks.recent_frames,
-            tracks.last,
         )
+        share_out(belief, posterior, row, index, self.states.of_column, self._prior, tracks.posterior)
 
     def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
         """Take a change of one track for certain: from here on it is what the last frames said."""
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(self._state_prior[tracks.sublattice[row] + 1])
+        sublattice_row = int(tracks.sublattice[row]) + 1
         _segments.begin(
             row,
             state,
-            log_prior,
+            self._log_prior,
+            sublattice_row,
             self._repeatability,
-            tracks.base,
-            tracks.run,
+            tracks.known,
             tracks.run_frames,
-            tracks.recent,
-            tracks.excess,
             tracks.recent_frames,
         )
         belief = np.full(self.states.n, (1 - certainty) / (self.states.n - 1))

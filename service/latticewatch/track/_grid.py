@@ -9,6 +9,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+# Share of the radius within which a nearest point is looked for first.
+FIRST_LOOK = 0.3
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grid:
@@ -33,37 +36,36 @@ class Grid:
         """Sort points into cells."""
         return cls(point, sublattice, cell, *_sort(point, cell))
 
-    def nearest(
-        self, position: NDArray[np.float64], sublattice: NDArray[np.int16], radius: float
-    ) -> NDArray[np.int64]:
-        """Index of the nearest point of the same sublattice; -1 where there is none within a radius.
+    @property
+    def arrays(self) -> tuple:
+        """What kernels need to search: the last arguments of `nearest_to` but one."""
+        return self.point, self.sublattice, self.cell, self.start, self.order
+
+    def link(
+        self,
+        position: NDArray[np.float64],
+        shift: NDArray[np.float64],
+        sublattice: NDArray[np.int16],
+        radius: float,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Nearest point of the same sublattice, all positions less a shift.
 
         Parameters
         ----------
         position : ndarray of shape (m, 2), float64
+        shift : ndarray of shape (2,), float64
         sublattice : ndarray of shape (m,), int16
         radius : float
             [px]
-        """
-        return _nearest(
-            position, sublattice, self.point, self.sublattice, self.cell, self.start, self.order, radius
-        )
-
-    def link(
-        self, position: NDArray[np.float64], sublattice: NDArray[np.int16], radius: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The same, each point given to one position only, the nearest.
 
         Returns
         -------
+        near : ndarray of shape (m,), int64
+            Index of the point; -1 where there is none within the radius.
         index : ndarray of shape (m,), int64
-            -1 where there is no point, or where another position is nearer to it.
-        crowded : ndarray of shape (m,), bool
-            Which positions lost their point to another one.
+            The same, each point given to one position only, the nearest; -1 for the others.
         """
-        near = self.nearest(position, sublattice, radius)
-        index = _settle(near, position, self.point)
-        return index, (near >= 0) & (index < 0)
+        return _link(position, shift, sublattice, *self.arrays, radius)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -95,44 +97,47 @@ def _sort(point, cell):
 
 
 @njit(cache=True, nogil=True)
-def _nearest(position, sublattice, point, point_sublattice, cell, start, order, radius):
-    index = np.full(len(position), -1, np.int64)
-    mask = len(start) - 2
-    for q in range(len(position)):
-        row, col = position[q, 0], position[q, 1]
-        best = radius * radius
-        i0, i1 = np.int64(np.floor((row - radius) / cell)), np.int64(np.floor((row + radius) / cell))
-        j0, j1 = np.int64(np.floor((col - radius) / cell)), np.int64(np.floor((col + radius) / cell))
+def nearest_to(row, col, kind, point, sublattice, cell, start, order, radius):
+    """Index of the nearest point of a sublattice, -1 where there is none within a radius."""
+    mask, found = len(start) - 2, -1
+    # Mostly there is one quite near, which takes a look at one cell or two.
+    for reach in (FIRST_LOOK * radius, radius):
+        best = reach * reach
+        i0, i1 = np.int64(np.floor((row - reach) / cell)), np.int64(np.floor((row + reach) / cell))
+        j0, j1 = np.int64(np.floor((col - reach) / cell)), np.int64(np.floor((col + reach) / cell))
         for i in range(i0, i1 + 1):
             for j in range(j0, j1 + 1):
                 slot = _slot(i, j, mask)
                 for o in range(start[slot], start[slot + 1]):
                     p = order[o]
-                    if point_sublattice[p] != sublattice[q]:
+                    if sublattice[p] != kind:
                         continue
                     distance = (point[p, 0] - row) ** 2 + (point[p, 1] - col) ** 2
                     if distance < best:
-                        best = distance
-                        index[q] = p
-    return index
+                        best, found = distance, p
+        if found >= 0:
+            break
+    return found
 
 
 @njit(cache=True, nogil=True)
-def _settle(near, position, point):
-    """Leave each point to the nearest of the positions that want it."""
+def _link(position, shift, sublattice, point, point_sublattice, cell, start, order, radius):
+    """Nearest point of each position less a shift, and -1 or the only position that it is left to: the nearest."""
+    near = np.empty(len(position), np.int64)
+    index = np.empty(len(position), np.int64)
     owner = np.full(len(point), -1, np.int64)
-    index = near.copy()
-    for q in range(len(near)):
-        p = near[q]
+    nearest = np.empty(len(point))
+    for q in range(len(position)):
+        row, col = position[q, 0] - shift[0], position[q, 1] - shift[1]
+        p = nearest_to(row, col, sublattice[q], point, point_sublattice, cell, start, order, radius)
+        near[q] = index[q] = p
         if p < 0:
             continue
-        other = owner[p]
-        if other >= 0:
-            mine = (point[p, 0] - position[q, 0]) ** 2 + (point[p, 1] - position[q, 1]) ** 2
-            theirs = (point[p, 0] - position[other, 0]) ** 2 + (point[p, 1] - position[other, 1]) ** 2
-            if mine >= theirs:
+        distance = (point[p, 0] - row) ** 2 + (point[p, 1] - col) ** 2
+        if owner[p] >= 0:
+            if distance >= nearest[p]:
                 index[q] = -1
                 continue
-            index[other] = -1
-        owner[p] = q
-    return index
+            index[owner[p]] = -1
+        owner[p], nearest[p] = q, distance
+    return near, index

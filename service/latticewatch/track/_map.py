@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.track._grid import Grid
+from latticewatch.track._segments import BASE, EXCESS, RECENT
 from latticewatch.track._states import States
 
 # A site is not averaged over more than this many frames, so that it follows slow distortion of the scan.
 POSITION_FRAMES = 10
+# Columns grow by one in so many rows, so that a few new tracks in every frame do not copy all others.
+SPARE = 4
 
 
 class TrackMap:
@@ -46,17 +50,12 @@ class TrackMap:
     track : ndarray of shape (n,), int32
     posterior : ndarray of shape (n, n_classes), float32
         All zero where nothing is known.
-    base, run : ndarray of shape (n, n_states), float32
-        Log prior of each state, and mean log-likelihood of the frames since the site last changed; ``base`` is NaN
-        where the prior is that of the sublattice.
-    run_frames : ndarray of shape (n,), int64
-        How many these are, up to a limit; 0 where there is none.
-    recent, excess : ndarray of shape (n, n_states), float32
-        Sum of log-likelihoods of the last few frames, which speak for a change, and by how much they do [nats].
-    recent_frames : ndarray of shape (n,), int64
-        How many these are.
-    last : ndarray of shape (n, n_states), float32
-        Log-likelihood of the frame that had the site last.
+    known : ndarray of shape (n, 5, n_states), float32
+        For each state: log prior, NaN where it is that of the sublattice (BASE); mean log-likelihood of the frames
+        since the site last changed (RUN); sum of log-likelihoods of the last few frames, which speak for a change
+        (RECENT), and by how much they do [nats] (EXCESS); log-likelihood of the frame that had the site last (LAST).
+    run_frames, recent_frames : ndarray of shape (n,), int64
+        How many frames are in RUN, up to a limit, and in RECENT.
     evident : ndarray of shape (n,), bool
         Known to be a defect or the neighbour of one.
     announced : ndarray of shape (n,), int32
@@ -70,26 +69,19 @@ class TrackMap:
         Successive frames that should have had the site and did not.
     """
 
-    COLUMNS = (
-        "position",
-        "sublattice",
-        "track",
-        "posterior",
-        "base",
-        "run",
-        "run_frames",
-        "recent",
-        "excess",
-        "recent_frames",
-        "last",
-        "evident",
-        "announced",
-        "frames",
-        "last_seen",
-        "settled",
-        "held_since",
-        "missed",
-    )
+    # What is said of a new track; its position, sublattice, number and times are given.
+    NEW: ClassVar[dict[str, float]] = {
+        "posterior": 0.0,
+        "known": 0.0,
+        "run_frames": 0,
+        "recent_frames": 0,
+        "evident": False,
+        "announced": -1,
+        "frames": 0,
+        "held_since": -1,
+        "missed": 0,
+    }
+    COLUMNS = ("position", "sublattice", "track", "last_seen", "settled", *NEW)
 
     def __init__(
         self,
@@ -118,7 +110,7 @@ class TrackMap:
         self.sublattice = np.zeros(0, np.int16)
         self.track = np.zeros(0, np.int32)
         self.posterior = np.zeros((0, len(class_ids)), np.float32)
-        self.base, self.run, self.recent, self.excess, self.last = np.zeros((5, 0, states.n), np.float32)
+        self.known = np.zeros((0, 5, states.n), np.float32)
         self.run_frames = np.zeros(0, np.int64)
         self.recent_frames = np.zeros(0, np.int64)
         self.evident = np.zeros(0, bool)
@@ -128,6 +120,8 @@ class TrackMap:
         self.settled = np.zeros(0, np.int64)
         self.held_since = np.zeros(0, np.int64)
         self.missed = np.zeros(0, np.int64)
+        # Arrays with room for more tracks, of which the columns are the first rows.
+        self._room: dict[str, NDArray] = {}
 
     def __len__(self) -> int:
         return len(self.position)
@@ -139,8 +133,9 @@ class TrackMap:
     def keep(self, which: NDArray[np.bool_]) -> None:
         """Drop all other tracks."""
         if not which.all():
+            kept = np.flatnonzero(which)
             for name in self.COLUMNS:
-                setattr(self, name, getattr(self, name)[which])
+                setattr(self, name, getattr(self, name).take(kept, axis=0))
 
     def append(
         self,
@@ -150,41 +145,49 @@ class TrackMap:
         now: int,
     ) -> None:
         """Add tracks of which nothing is known yet."""
-        n = len(position)
-        if not n:
+        if not len(position):
             return
-        states = len(self.state_ids)
-        new = {
+        given = {
             "position": position,
             "sublattice": sublattice,
             "track": track,
-            "posterior": np.zeros((n, len(self.class_ids)), np.float32),
-            "base": np.full((n, states), np.nan, np.float32),
-            **dict.fromkeys(("run", "recent", "excess", "last"), np.zeros((n, states), np.float32)),
-            "run_frames": np.zeros(n, np.int64),
-            "recent_frames": np.zeros(n, np.int64),
-            "evident": np.zeros(n, bool),
-            "announced": np.full(n, -1, np.int32),
-            "frames": np.zeros(n, np.int64),
-            "last_seen": np.full(n, now - 1, np.int64),
-            "settled": np.full(n, now - 1, np.int64),
-            "held_since": np.full(n, -1, np.int64),
-            "missed": np.zeros(n, np.int64),
+            "last_seen": now - 1,
+            "settled": now - 1,
         }
-        for name in self.COLUMNS:
-            setattr(self, name, np.concatenate([getattr(self, name), new[name]]))
+        before, n = len(self), len(self) + len(position)
+        for name, value in (given | self.NEW).items():
+            column, room = getattr(self, name), self._room.get(name)
+            if room is None or column.base is not room or len(room) < n:
+                room = self._room[name] = np.empty((n + n // SPARE, *column.shape[1:]), column.dtype)
+                room[:before] = column
+            room[before:n] = value
+            setattr(self, name, room[:n])
+        self.known[before:, BASE] = np.nan
 
     def see(self, index: NDArray[np.int64], position: NDArray[np.float64], now: int) -> None:
-        """Take in where tracks are in the newest frame, averaging over the last few.
+        """Take in where tracks are in the newest frame, averaging over the last few, and which are evident now.
 
         Parameters
         ----------
         index : ndarray of shape (m,), int64
-            Tracks, each at most once.
+            Track of each site, each at most once; -1 for none.
         position : ndarray of shape (m, 2), float64
-            On the specimen [px].
+            In the frame [px].
         """
-        _see(index, position, now, self.position, self.frames, self.last_seen, self.missed)
+        assert self.states is not None
+        _see(
+            index,
+            position,
+            self.drift,
+            now,
+            self.posterior,
+            self.states.defects,
+            self.position,
+            self.frames,
+            self.last_seen,
+            self.missed,
+            self.evident,
+        )
 
     def miss(self, low: NDArray[np.float64], high: NDArray[np.float64], now: int) -> None:
         """Count a frame that should have had some tracks, and did not: those inside a box of the frame [px]."""
@@ -215,12 +218,10 @@ class TrackMap:
 
     def _restate(self, sources: list[list[int]], state_ids: list[int]) -> None:
         """Make each state of what the likeliest of some former ones was."""
-        for name in ("base", "run", "last"):
-            value = getattr(self, name)
-            setattr(self, name, np.stack([value[:, which].max(axis=1) for which in sources], axis=1))
+        self.known = np.stack([self.known[..., which].max(axis=-1) for which in sources], axis=-1)
+        self.known[:, [RECENT, EXCESS]] = 0.0
+        self.recent_frames[:] = 0
         self.state_ids = state_ids
-        self.recent, self.excess = np.zeros((2, len(self), len(state_ids)), np.float32)
-        self.recent_frames = np.zeros(len(self), np.int64)
 
     def relabel(self, mapping: Mapping[int, int]) -> None:
         """Rename or merge classes, announced ones included."""
@@ -244,20 +245,28 @@ class TrackMap:
 
 
 @njit(cache=True, nogil=True)
-def _see(index, seen, now, position, frames, last_seen, missed):
+def _see(
+    index, seen, drift, now, posterior, defects, position, frames, last_seen, missed, evident
+):  # pragma: no cover - compiled
     for i in range(len(index)):
         t = index[i]
+        if t < 0:
+            continue
         frames[t] += 1
         weight = 1.0 / min(frames[t], POSITION_FRAMES)
         for axis in range(2):
-            position[t, axis] += weight * (seen[i, axis] - position[t, axis])
+            position[t, axis] += weight * (seen[i, axis] - drift[axis] - position[t, axis])
         last_seen[t] = now
         missed[t] = 0
+        defect = np.float32(0.0)
+        for k in defects:
+            defect += posterior[t, k]
+        evident[t] = defect > 0.5
 
 
 @njit(cache=True, nogil=True)
 def _miss(low, high, now, position, last_seen, missed):
     for t in range(len(position)):
-        row, col = position[t]
+        row, col = position[t, 0], position[t, 1]
         if last_seen[t] < now and low[0] < row < high[0] and low[1] < col < high[1]:
             missed[t] += 1

@@ -29,9 +29,9 @@ class Observation:
         Row and column of every site [px].
     sublattice : ndarray of shape (n,), int16
         -1 for a peak that belongs to no site.
-    log_likelihood : ndarray of shape (n, n_classes), float32
-        log p(moments | class) + log prior, up to a constant for each site. -inf where a class is not of the site's
-        sublattice; a row without a finite number says nothing.
+    posterior : ndarray of shape (n, n_classes), float32
+        Probability of each class by this frame alone, C-contiguous; each row sums to one. 0 where a class is not of the
+        site's sublattice; a row of zeros, or one with a NaN, says nothing.
     class_ids : ndarray of shape (n_classes,), int16
         Class of each column; the last one is -1, unknown.
     roles : tuple of str
@@ -39,7 +39,7 @@ class Observation:
     stage_px : tuple of float or None
         Where the centre of the frame is on the specimen, row and column [px], as the stage says.
     log_prior : ndarray of shape (n_classes,), float or None
-        The log prior that ``log_likelihood`` holds, which must count once and not once a frame. ``None``: taken to be
+        The log prior that ``posterior`` holds, which must count once and not once a frame. ``None``: taken to be
         the frequency of the classes.
     time_s : float or None
         When the frame was acquired [s]; the rate of false events refers to it.
@@ -53,7 +53,7 @@ class Observation:
     vectors: NDArray[np.float64] | None
     position: NDArray[np.float64]
     sublattice: NDArray[np.int16]
-    log_likelihood: NDArray[np.float32]
+    posterior: NDArray[np.float32]
     class_ids: NDArray[np.int16]
     roles: tuple[str, ...]
     stage_px: tuple[float, float] | None = None

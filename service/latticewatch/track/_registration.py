@@ -17,7 +17,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.track._correlation import displacement
-from latticewatch.track._grid import Grid
+from latticewatch.track._grid import Grid, nearest_to
 from latticewatch.track._map import TrackMap
 
 # Farthest that a site may be from its track after registration, in lattice constants.
@@ -47,8 +47,8 @@ class Points:
     position : ndarray of shape (n, 2), float64
         In the frame [px].
     sublattice : ndarray of shape (n,), int16
-    evident : ndarray of shape (n,), bool
-        Probably a defect or the neighbour of one, by this frame alone.
+    defects : ndarray of shape (m,), int64
+        Sites that are probably a defect, by this frame alone.
     vectors : ndarray of shape (2, 2), float64, or None
         Lattice vectors as rows [px].
     low, high : ndarray of shape (2,), float64
@@ -57,7 +57,7 @@ class Points:
 
     position: NDArray[np.float64]
     sublattice: NDArray[np.int16]
-    evident: NDArray[np.bool_]
+    defects: NDArray[np.int64]
     vectors: NDArray[np.float64] | None
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -71,7 +71,8 @@ class Points:
         vectors: NDArray[np.float64] | None,
     ) -> Self:
         """Sites, at least one, and the box around them."""
-        return cls(position, sublattice, evident, vectors, position.min(axis=0), position.max(axis=0))
+        low, high = _box(position)
+        return cls(position, sublattice, np.flatnonzero(evident), vectors, low, high)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +129,7 @@ def register(points: Points, tracks: TrackMap, grid: Grid, expected: NDArray[np.
     if phase is None:
         return None
     smallest = _score(points, tracks, grid, expected + phase)
-    most = min(np.count_nonzero(points.evident), np.count_nonzero(tracks.evident))
+    most = min(len(points.defects), np.count_nonzero(tracks.evident))
     if smallest.score + CLEAR_MARGIN >= most * _weights(points, tracks)[0]:
         return smallest  # no other move can be clearly better
     others = [
@@ -170,7 +171,7 @@ def register_image(
         candidates.append(tracks.drift + shrink * displacement(tracks.thumbnail, thumbnail))
     radius = LINK_RADIUS * tracks.spacing
     linked = [
-        (grid.nearest(points.position - drift, points.sublattice, radius) >= 0).mean() for drift in candidates
+        (grid.link(points.position, drift, points.sublattice, radius)[0] >= 0).mean() for drift in candidates
     ]
     # The expected drift comes first, and so wins where both are as good.
     best = int(np.argmax(linked))
@@ -191,15 +192,13 @@ def lattice_phase(
         Zero where frame and map do not overlap; ``None`` where the two have no common phase.
     """
     assert points.vectors is not None
-    crystal = np.flatnonzero(points.sublattice >= 0)
-    crystal = crystal[:: max(1, len(crystal) // PHASE_SITES)]
-    position = points.position[crystal] - expected
-    near = grid.nearest(position, points.sublattice[crystal], spacing)
-    found = near >= 0
-    if found.sum() < 10:
+    crystal = max(1, int(np.count_nonzero(points.sublattice >= 0)) // PHASE_SITES)
+    found, *parts = _phase(
+        points.position, points.sublattice, crystal, expected, points.vectors, *grid.arrays, spacing
+    )
+    if found < 10:
         return np.zeros(2)
-    cells = (position[found] - grid.point[near[found]]) @ np.linalg.inv(points.vectors)
-    mean = np.exp(2j * np.pi * cells).mean(axis=0)
+    mean = np.array([complex(*parts[:2]), complex(*parts[2:])]) / found
     if np.abs(mean).min() < MIN_COHERENCE:
         return None
     wrapped = np.angle(mean) / (2 * np.pi)
@@ -211,20 +210,27 @@ def lattice_phase(
 def _score(points: Points, tracks: TrackMap, grid: Grid, drift: NDArray[np.float64]) -> Fit:
     """How the defects of a frame meet those of a map at a drift."""
     margin = LINK_RADIUS * tracks.spacing
-    near = grid.nearest(points.position[points.evident] - drift, points.sublattice[points.evident], margin)
-    near = near[near >= 0]
-    matched = int(tracks.evident[near].sum())
-    expected = tracks.position[tracks.evident] + drift
     low, high = points.low + margin, points.high - margin
-    on_map = max(int(((expected > low) & (expected < high)).all(axis=1).sum()), matched)
+    in_frame, matched, on_map = _meet(
+        points.position,
+        points.sublattice,
+        points.defects,
+        drift,
+        tracks.evident,
+        low,
+        high,
+        *grid.arrays,
+        margin,
+    )
+    on_map = max(on_map, matched)
     match, absent, surplus = _weights(points, tracks)
-    score = matched * match + (on_map - matched) * absent + (len(near) - matched) * surplus
-    return Fit(drift, score, matched, len(near), on_map)
+    score = matched * match + (on_map - matched) * absent + (in_frame - matched) * surplus
+    return Fit(drift, score, matched, in_frame, on_map)
 
 
 def _weights(points: Points, tracks: TrackMap) -> tuple[float, float, float]:
     """What a defect that meets one, one of the map alone and one of the frame alone add to the score."""
-    base = min((np.count_nonzero(points.evident) + 1) / (len(points.position) + 2), 0.4)
+    base = min((len(points.defects) + 1) / (len(points.position) + 2), 0.4)
     hit, pure = (max(CAUTION * rate, 2 * base, 0.02) for rate in (tracks.hit_rate, tracks.purity))
     return math.log(hit / base), math.log((1 - hit) / (1 - base)), math.log((1 - pure) / (1 - base))
 
@@ -235,8 +241,9 @@ def _moves_voted_for(points: Points, tracks: TrackMap, smallest: Fit) -> NDArray
     Those that could not score above the smallest move, all their votes being matches, are left out.
     """
     assert points.vectors is not None
-    thin = [np.count_nonzero(which) // VOTERS + 1 for which in (points.evident, tracks.evident)]
-    frame, chart = np.flatnonzero(points.evident)[:: thin[0]], np.flatnonzero(tracks.evident)[:: thin[1]]
+    both = points.defects, np.flatnonzero(tracks.evident)
+    thin = [len(which) // VOTERS + 1 for which in both]
+    frame, chart = (which[::step] for which, step in zip(both, thin, strict=True))
     to_cells = np.linalg.inv(points.vectors)
     reach = min(MAX_CELLS, int(1.5 * (points.high - points.low).max() / tracks.spacing) + 1)
     votes = _count_votes(
@@ -251,6 +258,68 @@ def _moves_voted_for(points: Points, tracks: TrackMap, smallest: Fit) -> NDArray
     popular = np.flatnonzero(votes.ravel() > max(enough, 1.0))
     popular = popular[np.argsort(-votes.ravel()[popular], kind="stable")[:CANDIDATES]]
     return (np.stack(np.unravel_index(popular, votes.shape), axis=1) - reach).astype(np.float64)
+
+
+@njit(cache=True, nogil=True)
+def _box(position):  # pragma: no cover - compiled
+    """Least and greatest row and column."""
+    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    for i in range(len(position)):
+        for axis in range(2):
+            low[axis], high[axis] = min(low[axis], position[i, axis]), max(high[axis], position[i, axis])
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def _phase(
+    position, sublattice, every, expected, vectors, point, kinds, cell, start, order, radius
+):  # pragma: no cover - compiled
+    """How many of every so many sites of the lattice are near a track, and cosines and sines of how far, summed up.
+
+    Distances are in cells, along either lattice direction.
+    """
+    found, cos0, sin0, cos1, sin1 = 0, 0.0, 0.0, 0.0, 0.0
+    cell_area = vectors[0, 0] * vectors[1, 1] - vectors[0, 1] * vectors[1, 0]
+    left = 0
+    for i in range(len(position)):
+        if sublattice[i] < 0:
+            continue
+        left -= 1
+        if left >= 0:
+            continue
+        left = every - 1
+        row, col = position[i, 0] - expected[0], position[i, 1] - expected[1]
+        p = nearest_to(row, col, sublattice[i], point, kinds, cell, start, order, radius)
+        if p < 0:
+            continue
+        row, col = 2 * np.pi * (row - point[p, 0]), 2 * np.pi * (col - point[p, 1])
+        along0 = (row * vectors[1, 1] - col * vectors[1, 0]) / cell_area
+        along1 = (col * vectors[0, 0] - row * vectors[0, 1]) / cell_area
+        found += 1
+        cos0 += np.cos(along0)
+        sin0 += np.sin(along0)
+        cos1 += np.cos(along1)
+        sin1 += np.sin(along1)
+    return found, cos0, sin0, cos1, sin1
+
+
+@njit(cache=True, nogil=True)
+def _meet(
+    position, sublattice, defects, drift, evident, low, high, point, kinds, cell, start, order, radius
+):  # pragma: no cover - compiled
+    """How many defects of a frame are on the map, how many of these meet one, and how many of the map are in a box."""
+    in_frame, matched, on_map = 0, 0, 0
+    for i in defects:
+        row, col = position[i, 0] - drift[0], position[i, 1] - drift[1]
+        p = nearest_to(row, col, sublattice[i], point, kinds, cell, start, order, radius)
+        if p >= 0:
+            in_frame += 1
+            matched += evident[p]
+    for p in range(len(point)):
+        if evident[p]:
+            row, col = point[p, 0] + drift[0], point[p, 1] + drift[1]
+            on_map += low[0] < row < high[0] and low[1] < col < high[1]
+    return in_frame, matched, on_map
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.messages import Role
@@ -34,26 +33,33 @@ class States:
         Number of states.
     host : ndarray of shape (n_classes,), bool
         Classes whose prior is that of *no defect*: those of neighbours are already in it.
+    member : ndarray of shape (n_classes, n_states), float64
+        1 where a class belongs to a state, else 0.
+    defects, unknown : ndarray, int64
+        Columns of the classes of these roles; those of defects in the order of their states.
     """
 
     of_column: NDArray[np.int64]
     n: int
     host: NDArray[np.bool_]
+    member: NDArray[np.float64]
+    defects: NDArray[np.int64]
+    unknown: NDArray[np.int64]
 
     @classmethod
     @lru_cache(maxsize=8)
     def of(cls, roles: tuple[Role, ...] | tuple[str, ...]) -> Self:
         """The states of classes with these roles."""
-        defects = [k for k, role in enumerate(roles) if role == "defect"]
-        column = np.zeros(len(roles), np.int64)
-        column[defects] = 1 + np.arange(len(defects))
-        column[[role == "unknown" for role in roles]] = len(defects) + 1
-        return cls(column, len(defects) + 2, np.array([role == "host" for role in roles]))
+        defects, unknown, host = (
+            np.array([role == wanted for role in roles]) for wanted in ("defect", "unknown", "host")
+        )
+        n = int(defects.sum()) + 2
+        column = np.where(defects, np.cumsum(defects), np.where(unknown, n - 1, NO_DEFECT))
+        return cls(column, n, host, np.eye(n)[column], np.flatnonzero(defects), np.flatnonzero(unknown))
 
     def ids(self, class_ids: NDArray[np.int16]) -> list[int]:
         """Class of each state of role defect; -2 for no defect, -1 for unknown."""
-        inner = range(1, self.n - 1)
-        return [-2, *(int(class_ids[int((self.of_column == state).argmax())]) for state in inner), -1]
+        return [-2, *class_ids[self.defects].tolist(), -1]
 
     def same(self, other: States | None) -> bool:
         """Whether classes have the same roles there."""
@@ -67,45 +73,7 @@ class States:
         prior : ndarray of shape (n_rows, n_classes)
             Of the classes; 0 where a sublattice cannot have one.
         """
-        out = np.zeros((len(prior), self.n))
-        for state in range(self.n):
-            columns = self.of_column == state
-            hosts = prior[:, columns & self.host].sum(axis=1)
-            total = prior[:, columns].sum(axis=1)
-            out[:, state] = np.where(hosts > 0, hosts, total) if state == NO_DEFECT else total
+        out = prior @ self.member
+        hosts = prior @ self.host
+        out[:, NO_DEFECT] = np.where(hosts > 0, hosts, out[:, NO_DEFECT])
         return out / np.maximum(out.sum(axis=1, keepdims=True), 1e-30)
-
-    def masses(self, posterior: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Sum of posteriors of classes over each state, shape (n, n_states)."""
-        out = np.zeros((len(posterior), self.n))
-        for column, state in enumerate(self.of_column):
-            out[:, state] += posterior[:, column]
-        return out
-
-
-@njit(cache=True, nogil=True)
-def softmax(log_likelihood, row, n_rows):
-    """Posterior of each site, its sum over each sublattice, and which classes are possible on any of its sites."""
-    n, classes = log_likelihood.shape
-    posterior = np.zeros((n, classes), np.float32)
-    total = np.zeros((n_rows, classes), np.float64)
-    possible = np.zeros((n_rows, classes), np.bool_)
-    for i in range(n):
-        peak = np.float32(-np.inf)
-        for k in range(classes):
-            if np.isfinite(log_likelihood[i, k]):
-                peak = max(peak, log_likelihood[i, k])
-        if not np.isfinite(peak):
-            continue
-        norm = np.float32(0.0)
-        for k in range(classes):
-            value = log_likelihood[i, k] - peak
-            if value > FLOOR:
-                possible[row[i], k] = True
-                if value > NEGLIGIBLE:
-                    posterior[i, k] = np.exp(value)
-                    norm += posterior[i, k]
-        for k in range(classes):
-            posterior[i, k] /= norm
-            total[row[i], k] += posterior[i, k]
-    return posterior, total, possible

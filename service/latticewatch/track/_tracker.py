@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
@@ -153,54 +154,30 @@ class Tracker:
         sublattice = np.ascontiguousarray(observation.sublattice, np.int16)
         if not len(position):
             return self._verdict(observation, np.zeros((0, len(observation.roles)), np.float32))
-        likelihood = np.ascontiguousarray(observation.log_likelihood, np.float32)
-        posterior = self._evidence.single_frame(
-            likelihood,
-            sublattice,
-            observation.class_ids,
-            observation.roles,
-            observation.log_prior,
+        posterior = np.ascontiguousarray(observation.posterior, np.float32)
+        row = sublattice.astype(np.int64) + 1
+        value, evident = self._evidence.single_frame(
+            posterior, row, observation.class_ids, observation.roles, observation.log_prior
         )
         if self._is_blind(observation):
             return self._verdict(observation, posterior)
-        role = np.array(observation.roles)
-        # A neighbour tells nothing that the defect beside it does not.
-        notable = (role == "defect").astype(np.float32)
-        points = Points.of(position, sublattice, posterior @ notable > 0.5, observation.vectors)
+        points = Points.of(position, sublattice, evident, observation.vectors)
         tracks, grid, jump = self._places.place(points, observation)
         index = self._link(points, tracks, grid)
-        followed = index >= 0
-        if followed.all():
-            followed = slice(None)  # nothing is copied then
-        rows = index[followed]
-        self._evidence.change = self._chance_of_change(observation, sublattice)
-        self._evidence.fold(
-            tracks,
-            rows,
-            likelihood[followed],
-            posterior[followed],
-            sublattice[followed],
-            self._now - tracks.last_seen[rows],
-        )
-        posterior[followed] = tracks.posterior[rows]
-        tracks.see(rows, position[followed] - tracks.drift, self._now)
-        tracks.evident[rows] = posterior[followed] @ notable > 0.5
+        self._evidence.change = self._chance_of_change(observation, row)
+        self._evidence.fold(tracks, index, value, posterior, row, self._now)
+        tracks.see(index, position, self._now)
         tracks.miss(points.low + tracks.spacing, points.high - tracks.spacing, self._now)
         transitions = ()
         if not tracks.provisional:
-            site = np.full(len(tracks), -1)
-            site[rows] = np.arange(len(position))[followed]
-            scene = Scene(self._now, site, position, role == "defect", role == "unknown", self._sigma_px)
+            scene = Scene.of(self._now, len(tracks), index, position, states, self._sigma_px)
             transitions = find_transitions(tracks, scene, self._rule, self._evidence)
-            posterior[followed] = tracks.posterior[rows]
             for transition in transitions:
                 if transition.type == "defect.disappeared":
                     # The track ends with the defect: another one that comes to this site will not be the same.
                     tracks.track[tracks.track == transition.track] = self._next_track
                     self._next_track += 1
-        number = np.full(len(position), -1, np.int32)
-        number[followed] = tracks.track[rows]
-        return self._verdict(observation, posterior, number, jump, transitions)
+        return self._verdict(observation, posterior, tracks, index, jump, transitions)
 
     def _is_blind(self, observation: Observation) -> bool:
         """Whether a frame is left out because its lattice was not found, though the specimen has one."""
@@ -213,33 +190,32 @@ class Tracker:
 
     def _link(self, points: Points, tracks: TrackMap, grid: Grid) -> NDArray[np.int64]:
         """Track of each site as a row of the map, new ones included; -1 where two sites want one track."""
-        position = points.position - tracks.drift
-        index, crowded = grid.link(position, points.sublattice, LINK_RADIUS * tracks.spacing)
-        found = index >= 0
-        linked = np.flatnonzero(found)
+        radius = LINK_RADIUS * tracks.spacing
+        near, index = grid.link(points.position, tracks.drift, points.sublattice, radius)
+        linked = np.flatnonzero(index >= 0)
         if len(linked) >= MIN_REFINING:
             some = linked[:: len(linked) // REFINING_SITES + 1]
-            residual = position[some] - tracks.position[index[some]]
-            shift = np.median(residual, axis=0)
+            residual = points.position[some] - tracks.drift - tracks.position[index[some]]
+            shift = np.array([_median(residual[:, axis]) for axis in range(2)])
             tracks.drift = tracks.drift + shift
-            position = position - shift
-            sigma = max(1.4826 * float(np.median(np.abs(residual - shift))), MIN_SIGMA_PX)
+            sigma = max(1.4826 * _median(np.abs(residual - shift).ravel()), MIN_SIGMA_PX)
             self._sigma_px += GAIN * (sigma - self._sigma_px)
-        new = ~found & ~crowded
-        index[new] = len(tracks) + np.arange(new.sum())
-        numbers = np.arange(self._next_track, self._next_track + new.sum(), dtype=np.int32)
-        self._next_track += int(new.sum())
-        tracks.append(position[new], points.sublattice[new], numbers, self._now)
+        new = np.flatnonzero(near < 0)
+        if len(new):
+            index[new] = len(tracks) + np.arange(len(new))
+            numbers = np.arange(self._next_track, self._next_track + len(new), dtype=np.int32)
+            self._next_track += len(new)
+            tracks.append(points.position[new] - tracks.drift, points.sublattice[new], numbers, self._now)
         return index
 
-    def _chance_of_change(self, observation: Observation, sublattice: NDArray[np.int16]) -> float:
+    def _chance_of_change(self, observation: Observation, row: NDArray[np.int64]) -> float:
         """Chance of a change between two frames that keeps the rate of false events."""
         now = observation.time_s
         if now is not None:
             if self._seen_at_s is not None and now > self._seen_at_s:
                 self._period_s += GAIN * (min(now - self._seen_at_s, LONGEST_PERIOD_S) - self._period_s)
             self._seen_at_s = now
-        defects = self._evidence.expected_defects(sublattice)
+        defects = self._evidence.expected_defects(row)
         false_per_frame = self._false_events_per_hour * self._period_s / 3600
         return false_alarm_change(false_per_frame, defects, self._rule.appear_above)
 
@@ -256,22 +232,50 @@ class Tracker:
         self,
         observation: Observation,
         posterior: NDArray[np.float32],
-        track: NDArray[np.int32] | None = None,
+        tracks: TrackMap | None = None,
+        index: NDArray[np.int64] | None = None,
         jump: bool = False,
         transitions: tuple[Transition, ...] = (),
     ) -> Tracked:
-        n, classes = posterior.shape
-        best = posterior.argmax(axis=1)
-        confidence = posterior[np.arange(n), best]
-        best[confidence == 0] = classes - 1  # nothing was ever said about the site: unknown
-        tracks = self._places.tracks
-        drift = np.zeros(2) if tracks is None else tracks.drift
-        return Tracked(
-            np.full(n, -1, np.int32) if track is None else track,
-            observation.class_ids[best].astype(np.int16),
-            np.array([ROLES.index(role) for role in observation.roles], np.uint8)[best],
-            confidence.astype(np.float32),
-            (float(drift[0]), float(drift[1])),
-            jump,
-            transitions,
-        )
+        """What is known of each site: by its track, or by this frame alone where it has none."""
+        current = self._places.tracks
+        if tracks is None or index is None:
+            index = np.full(len(posterior), -1)
+            known, number = posterior, np.zeros(0, np.int32)
+        else:
+            known, number = tracks.posterior, tracks.track
+        role = np.array([ROLES.index(role) for role in observation.roles], np.uint8)
+        told = _tell(index, posterior, known, number, observation.class_ids.astype(np.int16), role)
+        drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
+        return Tracked(*told, drift, jump, transitions)
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """The median, without what numpy does for arrays of any kind."""
+    middle = len(values) // 2
+    if len(values) % 2:
+        return float(np.partition(values, middle)[middle])
+    return float(np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1].mean())
+
+
+@njit(cache=True, nogil=True)
+def _tell(index, alone, known, number, class_ids, roles):  # pragma: no cover - compiled
+    """Number, most probable class, its role and its probability of each site."""
+    n, classes = alone.shape
+    track, class_id = np.full(n, -1, np.int32), np.empty(n, np.int16)
+    role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
+    half = np.float32(0.5)
+    for i in range(n):
+        t = index[i]
+        # nothing was ever said about the site: unknown
+        best, most = classes - 1, np.float32(0.0)
+        for k in range(classes):
+            share = known[t, k] if t >= 0 else alone[i, k]
+            if share > most:
+                best, most = k, share
+                if share > half:
+                    break
+        if t >= 0:
+            track[i] = number[t]
+        class_id[i], role[i], confidence[i] = class_ids[best], roles[best], most
+    return track, class_id, role, confidence

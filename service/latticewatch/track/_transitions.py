@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +11,12 @@ from numpy.typing import NDArray
 from latticewatch.track._evidence import Evidence
 from latticewatch.track._map import TrackMap
 from latticewatch.track._records import Transition, TransitionType
-from latticewatch.track._states import NO_DEFECT
+from latticewatch.track._restless import ABSENT_FRAMES, find_restless
+from latticewatch.track._segments import EXCESS
+from latticewatch.track._states import NO_DEFECT, States
 
 # A hop goes to a neighbouring site, this many lattice constants away at most.
 HOP_REACH = 1.2
-# After so many frames without it, a site of the lattice is taken to be gone: a hole, or a site that never was.
-ABSENT_FRAMES = 10
 MIN_ALTERNATIVE = 0.01
 # Sites that a hop may go to, and how sure one is that both ends speak for.
 HOP_SITES = 6
@@ -60,8 +61,8 @@ class Scene:
         Site of each track in the frame; -1 where the frame has none.
     position : ndarray of shape (n_sites, 2), float64
         Of the sites, in the frame [px].
-    defect, unknown : ndarray of shape (n_classes,), bool
-        Which columns have these roles.
+    states : States
+        Of the classes.
     sigma_px : float
         Standard deviation of a position along either axis.
     """
@@ -69,9 +70,23 @@ class Scene:
     now: int
     site: NDArray[np.int64]
     position: NDArray[np.float64]
-    defect: NDArray[np.bool_]
-    unknown: NDArray[np.bool_]
+    states: States
     sigma_px: float
+
+    @classmethod
+    def of(
+        cls,
+        now: int,
+        n_tracks: int,
+        index: NDArray[np.int64],
+        position: NDArray[np.float64],
+        states: States,
+        sigma_px: float,
+    ) -> Self:
+        """A frame, by the track of each of its sites; -1 where a site has none."""
+        site = np.full(n_tracks + 1, -1)
+        site[index] = np.arange(len(index))  # those without a track go to the last, which is left out
+        return cls(now, site[:-1], position, states, sigma_px)
 
 
 def find_transitions(
@@ -83,17 +98,27 @@ def find_transitions(
     defect. Each end of a hop looks for the other: if that one has gone most of the way (probability beyond one half),
     the move is reported; if it is undecided, the change waits, at most ``hold_frames``.
     """
-    if not scene.defect.any():
+    if not len(scene.states.defects):
         return ()
-    probability = tracks.posterior @ scene.defect.astype(np.float32)
-    announced = tracks.announced >= 0
-    # From the first frame that speaks for a change a site is no longer quiet, which is what latency counts from.
-    stirred = tracks.recent_frames > 0
-    quiet = ~announced & (scene.site >= 0) & (probability < rule.disappear_below) & ~stirred
-    tracks.settled[quiet] = scene.now
-    tracks.held_since[quiet] = -1
-    row = np.flatnonzero(~quiet & ((scene.site >= 0) | (announced & (tracks.missed > 0))))
-    return _Update(tracks, scene, rule, row, evidence).run()
+    row, busy = find_restless(
+        scene.now,
+        scene.site,
+        tracks.position,
+        tracks.sublattice,
+        tracks.posterior,
+        tracks.known,
+        tracks.class_ids,
+        scene.states.defects,
+        scene.states.unknown,
+        (tracks.run_frames, tracks.recent_frames, tracks.frames, tracks.missed),
+        tracks.announced,
+        tracks.settled,
+        tracks.held_since,
+        (rule.appear_above, rule.disappear_below, rule.reclassify_above, rule.miss_probability),
+        evidence.change,
+        HOP_REACH * tracks.spacing,
+    )
+    return _Update(tracks, scene, rule, row, evidence).run() if busy else ()
 
 
 class _Update:
@@ -108,13 +133,13 @@ class _Update:
         self._hop_together(evidence)
         self.posterior = tracks.posterior[self.row]
         self.announced = tracks.announced[self.row]
-        self.probability = self.posterior[:, scene.defect].sum(axis=1)
-        columns = np.flatnonzero(scene.defect)
+        columns = scene.states.defects
+        self.probability = self.posterior[:, columns].sum(axis=1)
         best = columns[self.posterior[:, columns].argmax(axis=1)]
         self.class_id = tracks.class_ids[best].astype(np.int32)
         self.class_probability = np.take_along_axis(self.posterior, best[:, None], axis=1)[:, 0]
         # What is unknown may be the defect, changed or covered: it is no evidence that it has gone.
-        self.presence = (self.probability + self.posterior[:, scene.unknown].sum(axis=1)) * self._found()
+        self.presence = (self.probability + self.posterior[:, scene.states.unknown].sum(axis=1)) * self._found()
         self.found: list[Transition] = []
 
     def _hop_together(self, evidence: Evidence) -> None:
@@ -124,14 +149,14 @@ class _Update:
         and b being what the frames say: that it hopped to one of six sites has the odds ε a b / 6 against that
         nothing happened, which is o o′ / (6 ε π), and o or o′ are those of one of the two alone.
         """
-        tracks, columns, change = self.tracks, evidence.states.of_column, evidence.change
+        tracks, columns, change = self.tracks, self.scene.states.of_column, evidence.change
         announced, seen = tracks.announced[self.row] >= 0, self.site >= 0
         posterior = tracks.posterior[self.row]
         # What a site was before must be known: the doubts of its first frames are no change.
         stirred = tracks.recent_frames[self.row] > 0
         changed = ~stirred & (tracks.run_frames[self.row] < tracks.frames[self.row])
         gone = _odds(posterior[:, columns == NO_DEFECT].sum(axis=1)) * changed
-        gone[stirred] = change * np.exp(tracks.excess[self.row[stirred], NO_DEFECT])
+        gone[stirred] = change * np.exp(tracks.known[self.row[stirred], EXCESS, NO_DEFECT])
         coming = np.flatnonzero(~announced & seen & (stirred | changed))
         for i in np.flatnonzero(announced & seen & (gone > change)).tolist():
             column = int((tracks.class_ids == tracks.announced[self.row[i]]).argmax())
@@ -143,7 +168,7 @@ class _Update:
             prior = evidence.prior(int(tracks.sublattice[self.row[i]]), state)
             come = np.where(
                 stirred[near],
-                change * prior * np.exp(tracks.excess[self.row[near], state]),
+                change * prior * np.exp(tracks.known[self.row[near], EXCESS, state]),
                 _odds(posterior[near, column]),
             )
             best = int(come.argmax())
@@ -246,8 +271,8 @@ class _Update:
 
     def _near(self, i: int, others: NDArray[np.intp]) -> NDArray[np.intp]:
         """Those of some rows that a hop from or to one row can reach, and that are not taken."""
-        position = self.tracks.position[self.row]
-        distance = np.hypot(*(position[others] - position[i]).T)
+        position = self.tracks.position
+        distance = np.hypot(*(position[self.row[others]] - position[self.row[i]]).T)
         return others[(distance < HOP_REACH * self.tracks.spacing) & ~self.used[others]]
 
     def _wait(self, i: int) -> bool:
