@@ -90,6 +90,8 @@ class Scene:
         value = value + np.log(PRIOR)
         other = (SUBLATTICE >= 0) & (self.sublattice[seen][:, None] != SUBLATTICE)
         value = np.where(other, -np.inf, value)
+        posterior = np.exp(value - value.max(axis=1, keepdims=True, initial=-1e3))
+        posterior /= posterior.sum(axis=1, keepdims=True)
         self.number += 1
         position = self.specimen[seen] + self.drift
         position = position + self.rng.normal(size=position.shape) * self.jitter_px
@@ -102,7 +104,7 @@ class Scene:
             VECTORS.copy(),
             position,
             self.sublattice[seen],
-            value.astype(np.float32),
+            posterior.astype(np.float32),
             CLASS_IDS,
             ROLES,
             self.stage,

@@ -18,7 +18,7 @@ from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
-from latticewatch.track import Observation, Tracked, Tracker
+from latticewatch.track import Observation, Tracker
 
 # Frames in a row that show another lattice than the one learnt, after which it is learnt anew.
 LOST_FRAMES = 8
@@ -266,7 +266,7 @@ class Learner:
             analysis.sites.position.astype(np.float32),
             analysis.sites.sublattice,
             tracked.class_id,
-            _roles(tracked, model),
+            tracked.role,
             tracked.confidence,
             tracked.track,
         )
@@ -348,14 +348,6 @@ def _blank_table(sites: Sites) -> SiteTable:
         np.zeros(n, np.float32),
         np.full(n, -1, np.int32),
     )
-
-
-def _roles(tracked: Tracked, model: Model) -> NDArray[np.uint8]:
-    """Role of each site from the catalogue as it is now."""
-    table = np.full(int(model.class_ids.max()) + 2, ROLES.index("unknown"), np.uint8)
-    for entry in model.classes:
-        table[entry.class_id] = ROLES.index(entry.role)
-    return table[tracked.class_id]
 
 
 def _observation(analysis: Analysis, model: Model) -> Observation:

@@ -9,15 +9,10 @@ from numpy.typing import NDArray
 
 from latticewatch.track import _reading, _segments
 from latticewatch.track._map import TrackMap
+from latticewatch.track._priors import follow_priors
 from latticewatch.track._shares import share_out
 from latticewatch.track._states import States
 
-# Weight of a new frame in the running estimates of priors and rates.
-GAIN = 0.2
-# A class that a site may have at all keeps this prior, so that it can come up.
-MIN_PRIOR = 1e-6
-# One site in so many is taken to be something unknown at least: what is a little odd in every frame is still known.
-MIN_UNKNOWN = 1e-3
 # Frames averaged at most: more would hold on to a slow distortion of the scan longer.
 WINDOW_FRAMES = 30
 # Repeatability and the typical look of a state are forgotten by this factor a frame, and known from so many sites.
@@ -55,8 +50,7 @@ class Evidence:
 
     def clear(self) -> None:
         """Forget the priors and the repeatability, as at a new series."""
-        self._prior: NDArray[np.float32] | None = None
-        self._frequency = np.zeros((0, 0), np.float32)
+        self._prior = self._frequency = np.zeros((0, 0))
         self._possible = np.zeros((0, 0), bool)
         self._class_ids: NDArray[np.int16] | None = None
         self._states: States | None = None
@@ -115,30 +109,22 @@ class Evidence:
         states = States.of(roles)
         rows = int(row.max(initial=0)) + 1
         value, total, evident = _reading.add_up(posterior, row, states.of_column, rows, states.n)
-        possible = total > 0
-        unknown = states.member[:, -1] > 0
-        afresh = not (
+        if not (
             states.same(self._states)
             and np.array_equal(class_ids, self._class_ids)  # type: ignore[arg-type]
-            and self._possible.shape == possible.shape
-        )
-        self._possible = possible if afresh else self._possible | possible
-        self._follow(self._normalised(total, unknown), afresh)
-        self._prior = self._frequency
-        if log_prior is not None:
-            # Unknown is no class and has no prior of its own: how often nothing fits is seen.
-            given = np.exp(np.asarray(log_prior, float) - np.max(log_prior))
-            known = np.where(self._possible & ~unknown, given, 0.0)
-            left = 1 - self._frequency[:, unknown].sum(axis=1, keepdims=True)
-            known *= left / np.maximum(known.sum(axis=1, keepdims=True), 1e-30)
-            self._prior = self._normalised(np.where(unknown, self._frequency, known), unknown)
-        self._class_ids = class_ids
+            and self._prior.shape == total.shape
+        ):
+            self._class_ids = class_ids
+            self._possible = np.zeros(total.shape, bool)
+            self._frequency, self._prior = np.zeros((2, *total.shape))
+            self._moments = np.zeros((rows, states.n, 6))
+            self._means = np.zeros((rows, states.n, states.n + 1))
+        given = np.zeros(0) if log_prior is None else np.exp(log_prior - np.max(log_prior)).astype(float)
+        unknown = states.of_column == states.n - 1
+        follow_priors(total, given, unknown, self._possible, self._frequency, self._prior)
         self._state_prior = states.priors(self._prior)
         with np.errstate(divide="ignore"):
             self._log_prior = np.log(self._state_prior)
-        if afresh:
-            self._moments = np.zeros((rows, states.n, 6))
-            self._means = np.zeros((rows, states.n, states.n + 1))
         self._states = states
         _reading.weigh(value, row, self._log_prior)
         return value, evident
@@ -176,7 +162,6 @@ class Evidence:
         now : int
             Time of the frame, later than those at which the tracks were last seen.
         """
-        assert self._prior is not None
         log_prior = self._log_prior
         self._moments *= FADE
         self._means *= FADE
@@ -239,21 +224,6 @@ class Evidence:
     @staticmethod
     def _window(repeated: float) -> int:
         return max(WINDOW_FRAMES, int(1 / repeated)) if repeated else WINDOW_FRAMES
-
-    def _follow(self, frequency: NDArray[np.float32], afresh: bool) -> None:
-        """Average the frequency of the classes over frames, where they are those of the frame before."""
-        old = self._frequency
-        if not afresh:
-            # Where a class was impossible till now there is nothing to average.
-            frequency = np.where((old > 0) == (frequency > 0), (1 - GAIN) * old + GAIN * frequency, frequency)
-        self._frequency = frequency.astype(np.float32)
-
-    def _normalised(self, weight: NDArray[np.floating], unknown: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Rows that sum to one, positive wherever a class is possible."""
-        weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)
-        least = np.where(unknown, MIN_UNKNOWN, MIN_PRIOR)
-        weight = np.where(self._possible, np.maximum(weight, least), 0.0)
-        return (weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-30)).astype(np.float32)
 
 
 def false_alarm_change(false_per_frame: float, defects: float, appear_above: float) -> float:

@@ -21,25 +21,25 @@ class Grid:
     ----------
     point : ndarray of shape (n, 2), float64
     sublattice : ndarray of shape (n,), int16
-    cell : float
-        Edge of a cell [px]; searches are quickest within a radius smaller than that.
+    per_px : float
+        Cells to a pixel, along either axis.
     """
 
     point: NDArray[np.float64]
     sublattice: NDArray[np.int16]
-    cell: float
+    per_px: float
     start: NDArray[np.int64]
     order: NDArray[np.int64]
 
     @classmethod
     def of(cls, point: NDArray[np.float64], sublattice: NDArray[np.int16], cell: float) -> Self:
-        """Sort points into cells."""
-        return cls(point, sublattice, cell, *_sort(point, cell))
+        """Sort points into cells of an edge [px]; searches are quickest within a radius smaller than that."""
+        return cls(point, sublattice, 1 / cell, *_sort(point, 1 / cell))
 
     @property
     def arrays(self) -> tuple:
         """What kernels need to search: the last arguments of `nearest_to` but one."""
-        return self.point, self.sublattice, self.cell, self.start, self.order
+        return self.point, self.sublattice, self.per_px, self.start, self.order
 
     def link(
         self,
@@ -74,7 +74,7 @@ def _slot(i, j, mask):
 
 
 @njit(cache=True, nogil=True)
-def _sort(point, cell):
+def _sort(point, per_px):
     """Start of each slot in the order, and the order."""
     size = 16
     while size < 2 * len(point):
@@ -83,7 +83,7 @@ def _sort(point, cell):
     start = np.zeros(size + 1, np.int64)
     for p in range(len(point)):
         slot[p] = _slot(
-            np.int64(np.floor(point[p, 0] / cell)), np.int64(np.floor(point[p, 1] / cell)), size - 1
+            np.int64(np.floor(point[p, 0] * per_px)), np.int64(np.floor(point[p, 1] * per_px)), size - 1
         )
         start[slot[p] + 1] += 1
     for s in range(size):
@@ -97,14 +97,14 @@ def _sort(point, cell):
 
 
 @njit(cache=True, nogil=True)
-def nearest_to(row, col, kind, point, sublattice, cell, start, order, radius):
+def nearest_to(row, col, kind, point, sublattice, per_px, start, order, radius):
     """Index of the nearest point of a sublattice, -1 where there is none within a radius."""
     mask, found = len(start) - 2, -1
     # Mostly there is one quite near, which takes a look at one cell or two.
     for reach in (FIRST_LOOK * radius, radius):
         best = reach * reach
-        i0, i1 = np.int64(np.floor((row - reach) / cell)), np.int64(np.floor((row + reach) / cell))
-        j0, j1 = np.int64(np.floor((col - reach) / cell)), np.int64(np.floor((col + reach) / cell))
+        i0, i1 = np.int64(np.floor((row - reach) * per_px)), np.int64(np.floor((row + reach) * per_px))
+        j0, j1 = np.int64(np.floor((col - reach) * per_px)), np.int64(np.floor((col + reach) * per_px))
         for i in range(i0, i1 + 1):
             for j in range(j0, j1 + 1):
                 slot = _slot(i, j, mask)
@@ -121,7 +121,7 @@ def nearest_to(row, col, kind, point, sublattice, cell, start, order, radius):
 
 
 @njit(cache=True, nogil=True)
-def _link(position, shift, sublattice, point, point_sublattice, cell, start, order, radius):
+def _link(position, shift, sublattice, point, point_sublattice, per_px, start, order, radius):
     """Nearest point of each position less a shift, and -1 or the only position that it is left to: the nearest."""
     near = np.empty(len(position), np.int64)
     index = np.empty(len(position), np.int64)
@@ -129,7 +129,7 @@ def _link(position, shift, sublattice, point, point_sublattice, cell, start, ord
     nearest = np.empty(len(point))
     for q in range(len(position)):
         row, col = position[q, 0] - shift[0], position[q, 1] - shift[1]
-        p = nearest_to(row, col, sublattice[q], point, point_sublattice, cell, start, order, radius)
+        p = nearest_to(row, col, sublattice[q], point, point_sublattice, per_px, start, order, radius)
         near[q] = index[q] = p
         if p < 0:
             continue

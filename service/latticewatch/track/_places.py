@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from latticewatch.track._correlation import shrink_of, thumbnail
-from latticewatch.track._evidence import GAIN
 from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
+from latticewatch.track._priors import GAIN
 from latticewatch.track._records import Observation
 from latticewatch.track._registration import CLEAR_MARGIN, Fit, Points, register, register_image
 from latticewatch.track._states import States

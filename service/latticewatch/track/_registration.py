@@ -8,6 +8,7 @@ clearly better, nothing is taken.
 
 from __future__ import annotations
 
+import cmath
 import math
 from dataclasses import dataclass
 from typing import Self
@@ -198,13 +199,14 @@ def lattice_phase(
     )
     if found < 10:
         return np.zeros(2)
-    mean = np.array([complex(*parts[:2]), complex(*parts[2:])]) / found
-    if np.abs(mean).min() < MIN_COHERENCE:
+    mean = [complex(*parts[:2]) / found, complex(*parts[2:]) / found]
+    if min(map(abs, mean)) < MIN_COHERENCE:
         return None
-    wrapped = np.angle(mean) / (2 * np.pi)
+    wrapped = [cmath.phase(value) / (2 * np.pi) for value in mean]
     # In an oblique cell the wrapped one is not always the shortest.
-    around = (wrapped + np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])) @ points.vectors
-    return around[np.hypot(*around.T).argmin()]
+    (a, b), (c, d) = points.vectors.tolist()
+    near = [(wrapped[0] + i, wrapped[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return np.array(min(((i * a + j * c, i * b + j * d) for i, j in near), key=lambda move: math.hypot(*move)))
 
 
 def _score(points: Points, tracks: TrackMap, grid: Grid, drift: NDArray[np.float64]) -> Fit:
@@ -272,7 +274,7 @@ def _box(position):  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _phase(
-    position, sublattice, every, expected, vectors, point, kinds, cell, start, order, radius
+    position, sublattice, every, expected, vectors, point, kinds, per_px, start, order, radius
 ):  # pragma: no cover - compiled
     """How many of every so many sites of the lattice are near a track, and cosines and sines of how far, summed up.
 
@@ -289,7 +291,7 @@ def _phase(
             continue
         left = every - 1
         row, col = position[i, 0] - expected[0], position[i, 1] - expected[1]
-        p = nearest_to(row, col, sublattice[i], point, kinds, cell, start, order, radius)
+        p = nearest_to(row, col, sublattice[i], point, kinds, per_px, start, order, radius)
         if p < 0:
             continue
         row, col = 2 * np.pi * (row - point[p, 0]), 2 * np.pi * (col - point[p, 1])
@@ -305,13 +307,13 @@ def _phase(
 
 @njit(cache=True, nogil=True)
 def _meet(
-    position, sublattice, defects, drift, evident, low, high, point, kinds, cell, start, order, radius
+    position, sublattice, defects, drift, evident, low, high, point, kinds, per_px, start, order, radius
 ):  # pragma: no cover - compiled
     """How many defects of a frame are on the map, how many of these meet one, and how many of the map are in a box."""
     in_frame, matched, on_map = 0, 0, 0
     for i in defects:
         row, col = position[i, 0] - drift[0], position[i, 1] - drift[1]
-        p = nearest_to(row, col, sublattice[i], point, kinds, cell, start, order, radius)
+        p = nearest_to(row, col, sublattice[i], point, kinds, per_px, start, order, radius)
         if p >= 0:
             in_frame += 1
             matched += evident[p]

@@ -17,13 +17,13 @@ HIGHEST = 80.0
 BASE, RUN, RECENT, EXCESS, LAST = range(5)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def independent_frames(frames, repeatability):
     """How many independent frames hold the evidence of some of which a share repeats."""
     return 1.0 / (repeatability + (1.0 - repeatability) / frames)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def gather(value, row, index, now, last_seen, log_prior, repeatability, known, run_frames, moments, means):
     """Sums from which it is learnt how sites of a state look, and how their noise repeats.
 
@@ -69,7 +69,7 @@ def gather(value, row, index, now, last_seen, log_prior, repeatability, known, r
             moments[r, s, 5] += new * old
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def step(
     value,
     row,
@@ -138,22 +138,44 @@ def step(
                 gained[s] = min(max(more, 0.0), HIGHEST)
                 if gained[s] > gained[best]:
                     best = s
-            doubtful = best != own and recent_frames[t] < window
-            if doubtful and known[t, EXCESS, best] == 0.0:
-                # What now seems to have come begins with this frame: those before it are of what was.
-                _absorb(t, window, known, run_frames, recent_frames)
-            recent_frames[t] += 1
-            for s in range(states):
-                known[t, RECENT, s] += value[i, s]
-                known[t, EXCESS, s] = gained[s] if doubtful else 0.0
-            if doubtful:
-                chance = change * (now - last_seen[t])
-                _doubt(
-                    t, r, own, frames, chance, repeatability, window, can, m, log_prior, known, run_frames, recent_frames, scratch, belief
-                )
-            else:
-                _absorb(t, window, known, run_frames, recent_frames)
+            if best == own and recent_frames[t] == 0:
+                # Nothing is new: the frame goes straight into the run.
+                run_frames[t] = min(run_frames[t] + 1, window)
+                weight = 1.0 / run_frames[t]
+                for s in range(states):
+                    known[t, RUN, s] += weight * (value[i, s] - known[t, RUN, s])
                 _believe(t, independent_frames(run_frames[t], repeatability), can, r, m, known, belief)
+            else:
+                doubtful = best != own and recent_frames[t] < window
+                if doubtful and known[t, EXCESS, best] == 0.0:
+                    # What now seems to have come begins with this frame: those before it are of what was.
+                    _absorb(t, window, known, run_frames, recent_frames)
+                recent_frames[t] += 1
+                for s in range(states):
+                    known[t, RECENT, s] += value[i, s]
+                    known[t, EXCESS, s] = gained[s] if doubtful else 0.0
+                if doubtful:
+                    chance = change * (now - last_seen[t])
+                    _doubt(
+                        t,
+                        r,
+                        own,
+                        frames,
+                        chance,
+                        repeatability,
+                        window,
+                        can,
+                        m,
+                        log_prior,
+                        known,
+                        run_frames,
+                        recent_frames,
+                        scratch,
+                        belief,
+                    )
+                else:
+                    _absorb(t, window, known, run_frames, recent_frames)
+                    _believe(t, independent_frames(run_frames[t], repeatability), can, r, m, known, belief)
         for s in range(states):
             known[t, LAST, s] = value[i, s]
         for j in range(m):
@@ -161,7 +183,7 @@ def step(
     return out
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _doubt(
     t,
     r,
@@ -220,7 +242,7 @@ def _doubt(
         belief[s] = (1.0 - changed) * mixed[s] + changed * later[s]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def begin(t, state, log_prior, r, repeatability, known, run_frames, recent_frames):
     """Forget what a track was before the last few frames: by these, and from now on by its prior, it is in a state."""
     if recent_frames[t] > 0:
@@ -237,7 +259,7 @@ def begin(t, state, log_prior, r, repeatability, known, run_frames, recent_frame
     known[t, BASE, state] += max(0.0, SURE - lead)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _absorb(t, window, known, run_frames, recent_frames):
     """Count the last few frames of a track to its run."""
     more = recent_frames[t]
@@ -252,7 +274,7 @@ def _absorb(t, window, known, run_frames, recent_frames):
     recent_frames[t] = 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _leader(t, frames, can, r, m, known):
     """The most probable state of a track by its run, and how far it is ahead [nats]."""
     best, second, own = -np.inf, -np.inf, 0
@@ -266,7 +288,7 @@ def _leader(t, frames, can, r, m, known):
     return own, best - second
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _believe(t, frames, can, r, m, known, belief):
     """Probability of each state of a track by its run."""
     for j in range(m):
@@ -275,7 +297,7 @@ def _believe(t, frames, can, r, m, known, belief):
     _normalise(belief, can, r, m)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _normalise(belief, can, r, m):
     """Probabilities in place of their logarithms, but for a constant; gives the most probable state."""
     best = can[r, 0]
@@ -298,7 +320,7 @@ def _normalise(belief, can, r, m):
     return best
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _possible(log_prior):
     """States that sites of each row of the priors can have, and how many these are."""
     rows, states = log_prior.shape

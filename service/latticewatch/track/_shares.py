@@ -27,7 +27,7 @@ def share_out(belief, alone, row, index, state, prior, posterior):
         Row of the priors, and track; -1 for none.
     state : ndarray of shape (n_classes,), int64
         State of each class.
-    prior : ndarray of shape (n_rows, n_classes), float32
+    prior : ndarray of shape (n_rows, n_classes), float64
         Of the classes; 0 where a sublattice cannot have one.
     posterior : ndarray of shape (n_tracks, n_classes), float32
         Probability of each class of each track, which is updated.
@@ -66,7 +66,7 @@ def share_out(belief, alone, row, index, state, prior, posterior):
             for k in range(classes):
                 before += member[r, s, k] * posterior[t, k]
                 now += member[r, s, k] * alone[i, k]
-                usual += member[r, s, k] * prior[r, k]
+                usual += member[r, s, k] * np.float32(prior[r, k])
             gain = SHARE_GAIN if before > zero else one
             old, new, rest = zero, zero, zero
             if now > MIN_SHARED:
@@ -77,7 +77,7 @@ def share_out(belief, alone, row, index, state, prior, posterior):
             else:
                 rest = belief[i, s] / usual
             for k in range(classes):
-                part = old * posterior[t, k] + new * alone[i, k] + rest * prior[r, k]
+                part = old * posterior[t, k] + new * alone[i, k] + rest * np.float32(prior[r, k])
                 fresh[k] += member[r, s, k] * part
         for k in range(classes):
             posterior[t, k] = fresh[k]

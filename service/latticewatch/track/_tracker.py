@@ -9,10 +9,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
-from latticewatch.track._evidence import GAIN, Evidence, false_alarm_change
+from latticewatch.track._evidence import Evidence, false_alarm_change
 from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
 from latticewatch.track._places import Places
+from latticewatch.track._priors import GAIN
 from latticewatch.track._records import ROLES, Observation, Tracked, Transition
 from latticewatch.track._registration import LINK_RADIUS, Points
 from latticewatch.track._states import States
