@@ -400,3 +400,95 @@ def shared_sums(posterior, rows, score, component, columns, merged):
                 share[i, k] = posterior[row, columns[k]]
         share[i, 0] = max(1 - posterior[row, -1] - share[i].sum(), 0)
     return np.stack([share.sum(0), score @ share, score**2 @ share])
+
+
+def likelihood_of_states(posterior, state, log_prior):
+    """Log-likelihood of each state of one site, from the posteriors of its classes; None where they say nothing."""
+    if not posterior.sum() > 0:
+        return None
+    mass = np.array([posterior[state == s].sum() for s in range(len(log_prior))])
+    value = np.where(log_prior > -np.inf, np.log(np.maximum(mass, 1e-30)) - log_prior, -np.inf)
+    return np.maximum(value - value.max(), -60.0)
+
+
+def priors_followed(totals, given, unknown, gain=0.2):
+    """Priors of the classes of one sublattice after some frames, from the sums of the posteriors of each of them."""
+
+    def floored(weight):
+        weight = weight / weight.sum()
+        weight = np.where(possible, np.maximum(weight, np.where(unknown, 1e-3, 1e-6)), 0.0)
+        return weight / weight.sum()
+
+    frequency = np.zeros(len(given))
+    possible = np.zeros(len(given), bool)
+    for total in totals:
+        possible |= total > 0
+        seen = floored(total)
+        frequency = np.where((frequency > 0) == (seen > 0), (1 - gain) * frequency + gain * seen, seen)
+    known = np.where(possible & ~unknown, given, 0.0)
+    known *= (1 - frequency[unknown].sum()) / max(known.sum(), 1e-30)
+    return floored(np.where(unknown, frequency, known))
+
+
+def shared_to_classes(belief, alone, posterior, prior, state, gain=0.2, least=1e-6):
+    """Probability of each class of one site: that of its state, shared as lately, or else by the prior."""
+    out = np.zeros(len(state))
+    for s, whole in enumerate(belief):
+        mine = (state == s) & (prior > 0)
+        before, now = posterior[mine].sum(), alone[mine].sum()
+        if before > 0:
+            share = posterior[mine] / before
+            share = share + gain * (alone[mine] / now - share) if now > least else share
+        elif now > least:
+            share = alone[mine] / now
+        else:
+            share = prior[mine] / prior[mine].sum() if mine.any() else 0.0
+        out[mine] = whole * share
+    return out
+
+
+class SiteEvidence:
+    """What the frames of one site say, all its states being possible and nothing repeating from frame to frame.
+
+    The frames themselves are kept: those of the run, and the last few that speak for a change.
+    """
+
+    def __init__(self, log_prior, change):
+        self.log_prior, self.change = np.asarray(log_prior), change
+        self.base, self.run, self.recent = self.log_prior.copy(), [], []
+        self.excess = np.zeros(len(self.base))
+
+    def __call__(self, value):
+        """Probability of each state after a frame with these log-likelihoods."""
+        if not self.run:
+            self.run = [value]
+            return _probability(self.base + value)
+        own = int((self.base + np.sum(self.run, axis=0)).argmax())
+        gained = np.maximum(self.excess + value - value[own], 0.0)
+        if not gained.any():
+            self.run, self.recent, self.excess = [*self.run, *self.recent, value], [], gained
+            return _probability(self.base + np.sum(self.run, axis=0))
+        if self.excess[gained.argmax()] == 0:
+            self.run, self.recent = self.run + self.recent, []
+        self.recent, self.excess = [*self.recent, value], gained
+        stayed = _probability(self.base + np.sum(self.run, axis=0)) @ np.exp(gained)
+        others = np.arange(len(value)) != own
+        odds = (self.change / stayed * np.exp(self.log_prior + gained))[others].sum()
+        later = np.where(others, self.log_prior + np.sum(self.recent, axis=0), -np.inf)
+        changed = odds / (1 + odds)
+        if changed > 0.999:
+            self.run, self.recent = self.recent, []
+            self.base, self.excess = self.log_prior.copy(), np.zeros(len(value))
+            whole = self.base + np.sum(self.run, axis=0)
+            best = int(later.argmax())
+            self.base[best] += max(0.0, 7.0 - (whole[best] - np.delete(whole, best).max()))
+            return _probability(later)
+        mixed = _probability(self.base + np.sum(self.run + self.recent, axis=0))
+        if changed < 0.5 and mixed.argmax() != own:
+            self.run, self.recent, self.excess = self.run + self.recent, [], np.zeros(len(value))
+        return (1 - changed) * mixed + changed * _probability(later)
+
+
+def _probability(log):
+    probability = np.where(log - log.max() > -16.0, np.exp(log - log.max()), 0.0)
+    return probability / probability.sum()

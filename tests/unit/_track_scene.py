@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,24 @@ SUBLATTICE = np.array([0, 1, 1, 1, 0, -1])
 PRIOR = np.array([0.97, 0.96, 0.02, 0.01, 0.02, 1e-3])
 SPACING = 24.0
 VECTORS = SPACING * np.array([[0.0, 1.0], [np.sqrt(3) / 2, 0.5]])
+
+
+def softmax(value):
+    """Probabilities in place of their logarithms, but for a constant."""
+    posterior = np.exp(value - value.max(axis=1, keepdims=True, initial=-1e3))
+    return (posterior / posterior.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def without(observation, columns):
+    """What an observation would be if its model had no other classes than those of some columns."""
+    posterior = observation.posterior[:, columns].astype(float)
+    return dataclasses.replace(
+        observation,
+        posterior=(posterior / posterior.sum(axis=1, keepdims=True)).astype(np.float32),
+        class_ids=observation.class_ids[columns],
+        roles=tuple(observation.roles[k] for k in columns),
+        log_prior=observation.log_prior[columns],
+    )
 
 
 @dataclass
@@ -90,8 +109,6 @@ class Scene:
         value = value + np.log(PRIOR)
         other = (SUBLATTICE >= 0) & (self.sublattice[seen][:, None] != SUBLATTICE)
         value = np.where(other, -np.inf, value)
-        posterior = np.exp(value - value.max(axis=1, keepdims=True, initial=-1e3))
-        posterior /= posterior.sum(axis=1, keepdims=True)
         self.number += 1
         position = self.specimen[seen] + self.drift
         position = position + self.rng.normal(size=position.shape) * self.jitter_px
@@ -104,7 +121,7 @@ class Scene:
             VECTORS.copy(),
             position,
             self.sublattice[seen],
-            posterior.astype(np.float32),
+            softmax(value),
             CLASS_IDS,
             ROLES,
             self.stage,

@@ -19,7 +19,7 @@ from latticewatch.errors import UnknownClassError
 from latticewatch.ingest import Frame
 from latticewatch.learn import Model
 from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
-from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower, _shared_sums
+from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower, add_up
 from latticewatch.pipeline._learner import LOST_FRAMES
 from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
@@ -624,12 +624,21 @@ def followed(analyses: Iterable[Analysis]) -> Model:
 
 def test_each_site_counts_for_a_component_by_its_probability(rng):
     posterior = rng.dirichlet(np.full(6, 0.3), 40).astype(np.float32)
-    rows, score = np.sort(rng.choice(40, 25, replace=False)), rng.normal(size=25)
-    component = rng.integers(-1, 4, 25).astype(np.int16)
-    columns, merged = np.array([0, 3, 3, 1]), np.array([False, True, True, False])
-    found = _shared_sums(posterior, rows, score, component, columns, merged)
-    expected = naive.shared_sums(posterior.astype(float), rows, score, component, columns, merged)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    sublattice, score = rng.integers(-1, 2, 40).astype(np.int16), rng.normal(size=40)
+    component = rng.integers(-1, 4, 40).astype(np.int16)
+    columns, merged = (
+        np.array([[0, 3, 3, 1], [4, 2, -1, -1]]),
+        np.array([[False, True, True, False], [False] * 4]),
+    )
+    sums, counts = add_up(posterior, score, component, sublattice, columns, merged)
+    for s, many in enumerate((4, 2)):
+        rows = np.flatnonzero(sublattice == s)
+        expected = naive.shared_sums(
+            posterior.astype(float), rows, score[rows], component[rows], columns[s, :many], merged[s, :many]
+        )
+        np.testing.assert_allclose(sums[s, :, :many], expected, atol=1e-5)
+        assert not sums[s, :, many:].any()
+    np.testing.assert_array_equal(counts, np.bincount(posterior.argmax(axis=1), minlength=6))
 
 
 def drifted(seen: Analysis, component: int, by: float) -> Analysis:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from _track_scene import CLASS_IDS, HOSTS, PAIR, ROLES, SPACING, UNKNOWN, VACANCY, VECTORS, Scene
+from _track_scene import CLASS_IDS, HOSTS, PAIR, SPACING, UNKNOWN, VACANCY, VECTORS, Scene, without
 
 from latticewatch.errors import ConfigurationError
 from latticewatch.track import ROLES as ROLE_NAMES
@@ -405,17 +405,10 @@ def test_merged_classes_stay_announced(rng):
     keep = [0, 1, 2, 4, 5]
     for _ in range(3):
         observation, follow.seen = scene.frame()
-        value = observation.log_likelihood[:, keep].copy()
-        value[:, 2] = np.logaddexp(value[:, 2], observation.log_likelihood[:, 3])
-        result = follow.take(
-            dataclasses.replace(
-                observation,
-                log_likelihood=value,
-                class_ids=CLASS_IDS[keep],
-                roles=tuple(ROLES[k] for k in keep),
-                log_prior=None,
-            )
-        )
+        merged = observation.posterior.copy()
+        merged[:, VACANCY] += merged[:, PAIR]
+        observation = without(dataclasses.replace(observation, posterior=merged), keep)
+        result = follow.take(dataclasses.replace(observation, log_prior=None))
     assert len(follow.events) == before
     assert (result.class_id == CLASS_IDS[VACANCY]).sum() == len(scene.defects())
 
@@ -426,15 +419,7 @@ def test_a_class_discovered_later_is_taken_up_by_sites_long_unknown(rng):
     keep = [0, 1, 2, 4, 5]
     for _ in range(50):
         observation, follow.seen = scene.frame()
-        follow.take(
-            dataclasses.replace(
-                observation,
-                log_likelihood=observation.log_likelihood[:, keep],
-                class_ids=CLASS_IDS[keep],
-                roles=tuple(ROLES[k] for k in keep),
-                log_prior=observation.log_prior[keep],
-            )
-        )
+        follow.take(without(observation, keep))
     for _ in range(3):
         result = follow()
     np.testing.assert_array_equal(result.class_id, CLASS_IDS[scene.state[follow.seen]])
@@ -472,11 +457,7 @@ def test_peaks_without_a_lattice_are_followed_by_the_image(rng):
             vectors=None,
             position=at[seen],
             sublattice=np.full(len(seen), -1, np.int16),
-            log_likelihood=np.where(CLASS_IDS == -1, 0.0, -np.inf)
-            .astype(np.float32)
-            .repeat(len(seen))
-            .reshape(6, -1)
-            .T,
+            posterior=np.tile((CLASS_IDS == -1).astype(np.float32), (len(seen), 1)),
         )
         result = tracker.update(observation)
         assert not result.jump
@@ -500,25 +481,25 @@ def test_state_is_bounded_on_an_endless_walk(rng):
 def test_the_same_frames_give_the_same_result(rng):
     scene = Scene(rng, separation=3.0)
     frames = [scene.frame()[0] for _ in range(5)]
-    copies = [observation.log_likelihood.copy() for observation in frames]
+    copies = [observation.posterior.copy() for observation in frames]
     one, other = Tracker(), Tracker()
     for observation, copy in zip(frames, copies, strict=True):
         first, second = one.update(observation), other.update(observation)
         np.testing.assert_array_equal(first.track, second.track)
         np.testing.assert_array_equal(first.confidence, second.confidence)
         assert first.transitions == second.transitions
-        np.testing.assert_array_equal(observation.log_likelihood, copy)
+        np.testing.assert_array_equal(observation.posterior, copy)
 
 
 def test_sites_that_nothing_is_said_about_are_unknown(rng):
     scene = Scene(rng, n_defects=4)
     observation, _ = scene.frame()
-    value = observation.log_likelihood.copy()
-    value[3], value[4] = -np.inf, np.nan
-    alone = dataclasses.replace(observation, log_likelihood=np.full_like(value, -np.inf))
+    posterior = observation.posterior.copy()
+    posterior[3], posterior[4] = 0.0, np.nan
+    alone = dataclasses.replace(observation, posterior=np.zeros_like(posterior))
     result = Tracker().update(alone)
     assert set(result.class_id) == {-1}
-    result = Tracker().update(dataclasses.replace(observation, log_likelihood=value))
+    result = Tracker().update(dataclasses.replace(observation, posterior=posterior))
     assert np.isfinite(result.confidence).all()
 
 

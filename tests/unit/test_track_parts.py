@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from _track_scene import softmax
 
 from latticewatch.track._correlation import displacement, shrink_of, thumbnail
 from latticewatch.track._evidence import Evidence, false_alarm_change
@@ -26,21 +27,27 @@ def nearest_naive(position, sublattice, point, point_sublattice, radius):
 def test_the_grid_finds_what_a_loop_over_all_points_finds(rng, radius):
     point, position = rng.normal(size=(400, 2)) * 80, rng.normal(size=(300, 2)) * 100 - 20
     kinds, wanted = rng.integers(-1, 2, 400).astype(np.int16), rng.integers(-1, 2, 300).astype(np.int16)
-    found = Grid.of(point, kinds, 10.0).nearest(position, wanted, radius)
-    np.testing.assert_array_equal(found, nearest_naive(position, wanted, point, kinds, radius))
+    shift = np.array([3.0, -5.0])
+    near, index = Grid.of(point, kinds, 10.0).link(position + shift, shift, wanted, radius)
+    np.testing.assert_array_equal(near, nearest_naive(position, wanted, point, kinds, radius))
+    distance = np.hypot(*(position - point[near]).T)
+    for p in set(near.tolist()) - {-1}:
+        want = np.flatnonzero(near == p)
+        assert np.flatnonzero(index == p).tolist() == [want[distance[want].argmin()]]
 
 
 def test_a_point_wanted_by_two_goes_to_the_nearer(rng):
     point, kinds = np.array([[0.0, 0.0], [10.0, 0.0]]), np.zeros(2, np.int16)
     position = np.array([[0.3, 0.0], [0.1, 0.0], [9.0, 0.0], [50.0, 0.0]])
-    index, crowded = Grid.of(point, kinds, 5.0).link(position, np.zeros(4, np.int16), 4.0)
+    near, index = Grid.of(point, kinds, 5.0).link(position, np.zeros(2), np.zeros(4, np.int16), 4.0)
     assert index.tolist() == [-1, 0, 1, -1]
-    assert crowded.tolist() == [True, False, False, False]
+    assert near.tolist() == [0, 0, 1, -1]
 
 
 def test_a_grid_without_points_finds_nothing():
     grid = Grid.of(np.zeros((0, 2)), np.zeros(0, np.int16), 5.0)
-    assert grid.nearest(np.zeros((2, 2)), np.zeros(2, np.int16), 4.0).tolist() == [-1, -1]
+    near, index = grid.link(np.zeros((2, 2)), np.zeros(2), np.zeros(2, np.int16), 4.0)
+    assert near.tolist() == index.tolist() == [-1, -1]
 
 
 IDS, ROLES = np.array([0, 1, 2, -1], np.int16), ("host", "defect", "defect", "unknown")
@@ -52,20 +59,20 @@ class Sites:
 
     def __init__(self, n, change=1e-4, prior=PRIOR):
         self.evidence, self.prior = Evidence(), prior
-        self.sublattice, self.index = np.zeros(n, np.int16), np.arange(n)
+        self.row, self.index = np.ones(n, np.int64), np.arange(n)
         states = States.of(ROLES)
         self.tracks = TrackMap(IDS, states, np.zeros(2), 24.0, (9, 9), crystalline=True, provisional=False)
-        self.tracks.append(np.zeros((n, 2)), self.sublattice, np.arange(n, dtype=np.int32), 0)
-        self.change = change
+        self.tracks.append(np.zeros((n, 2)), np.zeros(n, np.int16), np.arange(n, dtype=np.int32), 1)
+        self.change, self.now = change, 0
 
     def __call__(self, log_likelihood):
         """Posteriors after a frame with these log p(moments | class)."""
-        given = (log_likelihood + np.log(self.prior)).astype(np.float32)
-        alone = self.evidence.single_frame(given, self.sublattice, IDS, ROLES, np.log(self.prior))
+        posterior = softmax(log_likelihood + np.log(self.prior))
+        value, _ = self.evidence.single_frame(posterior, self.row, IDS, ROLES, np.log(self.prior))
         self.evidence.change = self.change
-        self.evidence.fold(
-            self.tracks, self.index, given, alone, self.sublattice, np.ones(len(given), np.int64)
-        )
+        self.now += 1
+        self.evidence.fold(self.tracks, self.index, value, posterior, self.row, self.now)
+        self.tracks.last_seen[:] = self.now
         return self.tracks.posterior
 
 
@@ -154,7 +161,10 @@ def test_neighbours_are_no_other_state_than_hosts():
     assert states.of_column.tolist() == [0, 1, 0, 2, 3, 3]
     prior = np.array([[0.9, 0.06, 0.2, 0.03, 0.005, 0.005]])
     np.testing.assert_allclose(states.priors(prior), [[0.9, 0.06, 0.03, 0.01]])
-    np.testing.assert_allclose(states.masses(prior.astype(np.float32)), [[1.1, 0.06, 0.03, 0.01]], rtol=1e-5)
+    np.testing.assert_allclose(prior @ states.member, [[1.1, 0.06, 0.03, 0.01]])
+    assert states.defects.tolist() == [1, 3]
+    assert states.unknown.tolist() == [4, 5]
+    assert states.ids(np.array([7, 8, 9, 10, 11, -1])) == [-2, 8, 10, -1]
 
 
 def test_the_rate_of_false_events_is_that_of_the_thresholds():
@@ -169,8 +179,8 @@ def test_priors_are_estimated_as_the_frequency_of_the_classes(rng):
     state = rng.random(4000) < prior[1]
     feature = rng.normal(size=4000) + 3.0 * state
     value = np.stack([np.zeros(4000), 3.0 * feature - 4.5, np.full(4000, -9.0)], axis=1) + np.log(prior)
-    evidence.single_frame(value.astype(np.float32), np.zeros(4000, np.int16), ids, roles, None)
-    assert evidence.expected_defects(np.zeros(1000, np.int16)) == pytest.approx(100, rel=0.1)
+    evidence.single_frame(softmax(value), np.ones(4000, np.int64), ids, roles, None)
+    assert evidence.expected_defects(np.ones(1000, np.int64)) == pytest.approx(100, rel=0.1)
 
 
 @pytest.mark.parametrize("repeated", [0.0, 0.3, 1.0])

@@ -135,7 +135,8 @@ def _columns(model: Model) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     columns = np.full((len(model.sublattices), most), -1)
     merged = np.zeros(columns.shape, bool)
     for s, known in enumerate(model.sublattices):
-        mine = [column[model.alias.get(class_id, class_id)] for class_id in known.class_ids.tolist()]
+        ids = map(int, known.class_ids)
+        mine = [column[model.alias.get(class_id, class_id)] for class_id in ids]
         columns[s, : len(mine)] = mine
         merged[s, : len(mine)] = [mine.count(c) > 1 for c in mine]
     return columns, merged

@@ -37,7 +37,9 @@ class Grid:
         return cls(point, sublattice, 1 / cell, *_sort(point, 1 / cell))
 
     @property
-    def arrays(self) -> tuple:
+    def arrays(
+        self,
+    ) -> tuple[NDArray[np.float64], NDArray[np.int16], float, NDArray[np.int64], NDArray[np.int64]]:
         """What kernels need to search: the last arguments of `nearest_to` but one."""
         return self.point, self.sublattice, self.per_px, self.start, self.order
 

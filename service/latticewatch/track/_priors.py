@@ -22,8 +22,8 @@ def follow_priors(total, given, unknown, possible, frequency, prior):  # pragma:
     total : ndarray of shape (n_rows, n_classes), float64
         Posteriors of a frame, summed over the sites of each sublattice; 0 where a class is impossible.
     given : ndarray of shape (n_classes,), float64
-        Priors, but for a factor; empty where the frequencies are the priors. Unknown is no class and has no prior of its
-        own: how often nothing fits is seen.
+        Priors, but for a factor; empty where the frequencies are the priors. Unknown is no class and has no prior of
+        its own: how often nothing fits is seen.
     unknown : ndarray of shape (n_classes,), bool
     possible : ndarray of shape (n_rows, n_classes), bool
         Classes that sites of a sublattice were seen to have; updated.

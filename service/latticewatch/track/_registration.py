@@ -206,7 +206,9 @@ def lattice_phase(
     # In an oblique cell the wrapped one is not always the shortest.
     (a, b), (c, d) = points.vectors.tolist()
     near = [(wrapped[0] + i, wrapped[1] + j) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-    return np.array(min(((i * a + j * c, i * b + j * d) for i, j in near), key=lambda move: math.hypot(*move)))
+    return np.array(
+        min(((i * a + j * c, i * b + j * d) for i, j in near), key=lambda move: math.hypot(*move))
+    )
 
 
 def _score(points: Points, tracks: TrackMap, grid: Grid, drift: NDArray[np.float64]) -> Fit:

@@ -139,7 +139,9 @@ class _Update:
         self.class_id = tracks.class_ids[best].astype(np.int32)
         self.class_probability = np.take_along_axis(self.posterior, best[:, None], axis=1)[:, 0]
         # What is unknown may be the defect, changed or covered: it is no evidence that it has gone.
-        self.presence = (self.probability + self.posterior[:, scene.states.unknown].sum(axis=1)) * self._found()
+        self.presence = (
+            self.probability + self.posterior[:, scene.states.unknown].sum(axis=1)
+        ) * self._found()
         self.found: list[Transition] = []
 
     def _hop_together(self, evidence: Evidence) -> None:
