@@ -463,7 +463,7 @@ class SiteEvidence:
         if not self.run:
             self.run = [value]
             return _probability(self.base + value)
-        own = int((self.base + np.sum(self.run, axis=0)).argmax())
+        own, frames = int((self.base + np.sum(self.run, axis=0)).argmax()), len(self.run)
         gained = np.maximum(self.excess + value - value[own], 0.0)
         if not gained.any():
             self.run, self.recent, self.excess = [*self.run, *self.recent, value], [], gained
@@ -471,7 +471,8 @@ class SiteEvidence:
         if self.excess[gained.argmax()] == 0:
             self.run, self.recent = self.run + self.recent, []
         self.recent, self.excess = [*self.recent, value], gained
-        stayed = _probability(self.base + np.sum(self.run, axis=0)) @ np.exp(gained)
+        # of the frames that have just come to the run, only the mean is taken here
+        stayed = _probability(self.base + frames * np.mean(self.run, axis=0)) @ np.exp(gained)
         others = np.arange(len(value)) != own
         odds = (self.change / stayed * np.exp(self.log_prior + gained))[others].sum()
         later = np.where(others, self.log_prior + np.sum(self.recent, axis=0), -np.inf)
