@@ -37,6 +37,8 @@ class Follower:
         self._sums: list[_Sums] = []
         self._frames = 0
         self._totals: dict[int, int] = {}
+        self._used: Model | None = None
+        self._columns = np.zeros((0, 0), np.int64), np.zeros((0, 0), bool)
 
     def update(self, model: Model, analysis: Analysis, next_class: int) -> tuple[Model, list[int]]:
         """Count a frame; every `FRAMES_TOGETHER` frames give the next version of the model.
@@ -64,10 +66,10 @@ class Follower:
         used = analysis.model
         assert used is not None
         ids = used.class_ids
-        component, merged = _columns(used)
-        new, counts = add_up(
-            verdict.posterior, verdict.score, verdict.component, analysis.sites.sublattice, component, merged
-        )
+        if used is not self._used:
+            self._used, self._columns = used, _columns(used)
+        sublattice = analysis.sites.sublattice
+        new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *self._columns)
         odd = np.flatnonzero(verdict.component < 0)
         for s, sums in enumerate(self._sums):
             n = len(sums.n)
@@ -76,7 +78,7 @@ class Follower:
             sums.n = fade * sums.n + new[s, 0, :n]
             sums.score = fade * sums.score + new[s, 1, :n]
             sums.square = fade * sums.square + new[s, 2, :n]
-            strange = odd[analysis.sites.sublattice[odd] == s]
+            strange = odd[sublattice[odd] == s]
             sums.strangers = np.concatenate([sums.strangers, verdict.score[strange]])[-STRANGERS_KEPT:]
         for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
             self._totals[class_id] = self._totals.get(class_id, 0) + n

@@ -70,7 +70,7 @@ class Grid:
         return _link(position, shift, sublattice, *self.arrays, radius)
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True, forceinline=True)
 def _slot(i, j, mask):
     return ((i * 73856093) ^ (j * 19349663)) & mask
 
@@ -98,7 +98,7 @@ def _sort(point, per_px):
     return start, order
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, forceinline=True)
 def nearest_to(row, col, kind, point, sublattice, per_px, start, order, radius):
     """Index of the nearest point of a sublattice, -1 where there is none within a radius."""
     mask, found = len(start) - 2, -1

@@ -19,7 +19,7 @@ def add_up(posterior, row, state, n_rows, n_states):  # pragma: no cover - compi
     Parameters
     ----------
     posterior : ndarray of shape (n, n_classes), float32
-        Rows sum to one; one of zeros, or with a NaN, says nothing.
+        Rows sum to one; one of zeros or NaN says nothing.
     row : ndarray of shape (n,), int64
         Row of the priors, one for each sublattice.
     state : ndarray of shape (n_classes,), int64
@@ -40,15 +40,10 @@ def add_up(posterior, row, state, n_rows, n_states):  # pragma: no cover - compi
     total = np.zeros((n_rows, classes))
     evident = np.zeros(n, np.bool_)
     for i in range(n):
-        whole = np.float32(0.0)
-        for k in range(classes):
-            whole += posterior[i, k]
-        if not whole > 0.0:
-            continue
         r = row[i]
         for k in range(classes):
             share = posterior[i, k]
-            if share > zero:
+            if share > zero:  # and no NaN
                 mass[i, state[k]] += share
                 if share > IMPOSSIBLE:
                     total[r, k] += share

@@ -31,7 +31,7 @@ class Observation:
         -1 for a peak that belongs to no site.
     posterior : ndarray of shape (n, n_classes), float32
         Probability of each class by this frame alone, C-contiguous; each row sums to one. 0 where a class is not of the
-        site's sublattice; a row of zeros, or one with a NaN, says nothing.
+        site's sublattice; a row of zeros or NaN says nothing.
     class_ids : ndarray of shape (n_classes,), int16
         Class of each column; the last one is -1, unknown.
     roles : tuple of str

@@ -73,7 +73,7 @@ class Points:
     ) -> Self:
         """Sites, at least one, and the box around them."""
         low, high = _box(position)
-        return cls(position, sublattice, np.flatnonzero(evident), vectors, low, high)
+        return cls(position, sublattice, np.flatnonzero(evident), vectors, np.array(low), np.array(high))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,11 +267,12 @@ def _moves_voted_for(points: Points, tracks: TrackMap, smallest: Fit) -> NDArray
 @njit(cache=True, nogil=True)
 def _box(position):  # pragma: no cover - compiled
     """Least and greatest row and column."""
-    low, high = np.full(2, np.inf), np.full(2, -np.inf)
+    top, left = position[0, 0], position[0, 1]
+    bottom, right = top, left
     for i in range(len(position)):
-        for axis in range(2):
-            low[axis], high[axis] = min(low[axis], position[i, axis]), max(high[axis], position[i, axis])
-    return low, high
+        top, bottom = min(top, position[i, 0]), max(bottom, position[i, 0])
+        left, right = min(left, position[i, 1]), max(right, position[i, 1])
+    return (top, left), (bottom, right)
 
 
 @njit(cache=True, nogil=True)

@@ -17,7 +17,7 @@ HIGHEST = 80.0
 BASE, RUN, RECENT, EXCESS, LAST = range(5)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def independent_frames(frames, repeatability):
     """How many independent frames hold the evidence of some of which a share repeats."""
     return 1.0 / (repeatability + (1.0 - repeatability) / frames)
@@ -111,14 +111,13 @@ def step(
         t, r = index[i], row[i]
         if t < 0 or np.isnan(value[i, 0]):
             continue
-        m = many[r]
+        m, doubtful = many[r], False
         if run_frames[t] == 0:
             for s in range(states):
                 known[t, RUN, s] = value[i, s]
                 if np.isnan(known[t, BASE, s]):
                     known[t, BASE, s] = log_prior[r, s]
             run_frames[t] = 1
-            _believe(t, 1.0, can, r, m, known, belief)
         else:
             frames = independent_frames(run_frames[t], repeatability)
             own, _ = _leader(t, frames, can, r, m, known)
@@ -144,7 +143,6 @@ def step(
                 weight = 1.0 / run_frames[t]
                 for s in range(states):
                     known[t, RUN, s] += weight * (value[i, s] - known[t, RUN, s])
-                _believe(t, independent_frames(run_frames[t], repeatability), can, r, m, known, belief)
             else:
                 doubtful = best != own and recent_frames[t] < window
                 if doubtful and known[t, EXCESS, best] == 0.0:
@@ -175,7 +173,8 @@ def step(
                     )
                 else:
                     _absorb(t, window, known, run_frames, recent_frames)
-                    _believe(t, independent_frames(run_frames[t], repeatability), can, r, m, known, belief)
+        if not doubtful:
+            _believe(t, independent_frames(run_frames[t], repeatability), can, r, m, known, belief)
         for s in range(states):
             known[t, LAST, s] = value[i, s]
         for j in range(m):
@@ -274,7 +273,7 @@ def _absorb(t, window, known, run_frames, recent_frames):
     recent_frames[t] = 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _leader(t, frames, can, r, m, known):
     """The most probable state of a track by its run, and how far it is ahead [nats]."""
     best, second, own = -np.inf, -np.inf, 0
@@ -288,7 +287,7 @@ def _leader(t, frames, can, r, m, known):
     return own, best - second
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _believe(t, frames, can, r, m, known, belief):
     """Probability of each state of a track by its run."""
     for j in range(m):
@@ -297,7 +296,7 @@ def _believe(t, frames, can, r, m, known, belief):
     _normalise(belief, can, r, m)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
 def _normalise(belief, can, r, m):
     """Probabilities in place of their logarithms, but for a constant; gives the most probable state."""
     best = can[r, 0]

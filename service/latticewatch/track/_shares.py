@@ -35,10 +35,10 @@ def share_out(belief, alone, row, index, state, prior, posterior):
     n, states = belief.shape
     rows, classes = prior.shape
     zero, one = np.float32(0.0), np.float32(1.0)
-    member, only = np.zeros((rows, states, classes), np.float32), np.full((rows, states), -1)
+    member, only = np.zeros((rows, states, classes), np.float32), np.empty((rows, states), np.int64)
     for r in range(rows):
         for s in range(states):
-            many = 0
+            only[r, s], many = -1, 0
             for k in range(classes):
                 if state[k] == s and prior[r, k] > zero:
                     member[r, s, k] = one

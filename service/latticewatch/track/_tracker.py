@@ -263,7 +263,7 @@ def _median(values: NDArray[np.float64]) -> float:
 def _tell(index, alone, known, number, class_ids, roles):  # pragma: no cover - compiled
     """Number, most probable class, its role and its probability of each site."""
     n, classes = alone.shape
-    track, class_id = np.full(n, -1, np.int32), np.empty(n, np.int16)
+    track, class_id = np.empty(n, np.int32), np.empty(n, np.int16)
     role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
     half = np.float32(0.5)
     for i in range(n):
@@ -276,7 +276,6 @@ def _tell(index, alone, known, number, class_ids, roles):  # pragma: no cover - 
                 best, most = k, share
                 if share > half:
                     break
-        if t >= 0:
-            track[i] = number[t]
+        track[i] = number[t] if t >= 0 else -1
         class_id[i], role[i], confidence[i] = class_ids[best], roles[best], most
     return track, class_id, role, confidence
