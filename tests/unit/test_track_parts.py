@@ -76,6 +76,25 @@ class Sites:
         return self.tracks.posterior
 
 
+def test_tracks_added_and_dropped_piece_by_piece_are_those_added_at_once(rng):
+    def empty():
+        return TrackMap(IDS, States.of(ROLES), np.zeros(2), 24.0, (9, 9), crystalline=True, provisional=False)
+
+    position, kinds, number = rng.normal(size=(90, 2)), np.zeros(90, np.int16), np.arange(90, dtype=np.int32)
+    whole, pieces = empty(), empty()
+    whole.append(position, kinds, number, 5)
+    for first, last in ((0, 40), (40, 41), (41, 41), (41, 80), (80, 90)):
+        pieces.append(position[first:last], kinds[first:last], number[first:last], 5)
+        pieces.posterior[:, 0] = pieces.track
+        if last >= 80:
+            pieces.keep(pieces.track >= 7)
+    whole.posterior[:, 0] = whole.track
+    whole.keep(whole.track >= 7)
+    for name in TrackMap.COLUMNS:
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+        assert getattr(pieces, name).dtype == getattr(empty(), name).dtype
+
+
 def frame_of(rng, state, separation, deviation=None, repeated=0.0):
     """Log-likelihoods of Gaussian classes, each defect on an axis of its own; unknown six nats behind the host."""
     feature = rng.normal(size=(len(state), 4)) * np.sqrt(1 - repeated)

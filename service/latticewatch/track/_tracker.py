@@ -193,7 +193,8 @@ class Tracker:
         """Track of each site as a row of the map, new ones included; -1 where two sites want one track."""
         radius = LINK_RADIUS * tracks.spacing
         near, index = grid.link(points.position, tracks.drift, points.sublattice, radius)
-        linked = np.flatnonzero(index >= 0)
+        complete = index.min() >= 0
+        linked = np.arange(len(index)) if complete else np.flatnonzero(index >= 0)
         if len(linked) >= MIN_REFINING:
             some = linked[:: len(linked) // REFINING_SITES + 1]
             residual = points.position[some] - tracks.drift - tracks.position[index[some]]
@@ -201,7 +202,7 @@ class Tracker:
             tracks.drift = tracks.drift + shift
             sigma = max(1.4826 * _median(np.abs(residual - shift).ravel()), MIN_SIGMA_PX)
             self._sigma_px += GAIN * (sigma - self._sigma_px)
-        new = np.flatnonzero(near < 0)
+        new = np.flatnonzero(near < 0) if not complete else linked[:0]
         if len(new):
             index[new] = len(tracks) + np.arange(len(new))
             numbers = np.arange(self._next_track, self._next_track + len(new), dtype=np.int32)
