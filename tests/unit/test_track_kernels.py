@@ -128,7 +128,10 @@ def test_sites_and_what_nothing_is_said_about_are_told_by_their_tracks(rng):
     alone[0] = known[index[1]] = 0.0
     ids, roles = np.array([5, 6, 9, -1], np.int16), np.array([0, 1, 2, 3], np.uint8)
     number = rng.integers(0, 1000, 40).astype(np.int32)
-    track, class_id, role, confidence = _tell(index, alone, known, number, ids, roles)
+    track, class_id, role, confidence = (
+        np.empty(30, kind) for kind in (np.int32, np.int16, np.uint8, np.float32)
+    )
+    _tell(index, alone, known, number, ids, roles, track, class_id, role, confidence)
     for i, t in enumerate(index):
         posterior = known[t] if t >= 0 else alone[i]
         best = posterior.argmax() if posterior.any() else 3

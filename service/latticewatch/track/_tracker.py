@@ -246,10 +246,14 @@ class Tracker:
             known, number = posterior, np.zeros(0, np.int32)
         else:
             known, number = tracks.posterior, tracks.track
-        role = np.array([ROLES.index(role) for role in observation.roles], np.uint8)
-        told = _tell(index, posterior, known, number, observation.class_ids.astype(np.int16), role)
+        roles = np.array([ROLES.index(role) for role in observation.roles], np.uint8)
+        class_ids = observation.class_ids.astype(np.int16)
+        n = len(index)
+        told, class_id = np.empty(n, np.int32), np.empty(n, np.int16)
+        role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
+        _tell(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
         drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
-        return Tracked(*told, drift, jump, transitions)
+        return Tracked(told, class_id, role, confidence, drift, jump, transitions)
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -261,11 +265,11 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _tell(index, alone, known, number, class_ids, roles):  # pragma: no cover - compiled
-    """Number, most probable class, its role and its probability of each site."""
+def _tell(
+    index, alone, known, number, class_ids, roles, track, class_id, role, confidence
+):  # pragma: no cover - compiled
+    """Number, most probable class, its role and its probability of each site, into the last four arguments."""
     n, classes = alone.shape
-    track, class_id = np.empty(n, np.int32), np.empty(n, np.int16)
-    role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
     half = np.float32(0.5)
     for i in range(n):
         t = index[i]
@@ -279,4 +283,3 @@ def _tell(index, alone, known, number, class_ids, roles):  # pragma: no cover - 
                     break
         track[i] = number[t] if t >= 0 else -1
         class_id[i], role[i], confidence[i] = class_ids[best], roles[best], most
-    return track, class_id, role, confidence
