@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from latticewatch.errors import UnknownClassError
 from latticewatch.lattice import Lattice
 from latticewatch.learn._catalogue import CatalogueEntry
-from latticewatch.learn._discovery import Patches, expected_height
-from latticewatch.learn._local import standardise
-from latticewatch.learn._projection import project
+from latticewatch.learn._discovery import Patches
+from latticewatch.learn._members import Members
 from latticewatch.learn._shares import share_components, share_neighbours
 from latticewatch.learn._sublattice import SublatticeModel
 
@@ -109,55 +108,30 @@ class Model:
 
         Twice over: first as they are, then without what the defects found around each add to it.
         """
+        members = [Members(patches, s, known) for s, known in enumerate(self.sublattices)]
         n = len(patches.moments)
-        amplitude = np.zeros(n)
-        host = np.ones(n, bool)
-        score = np.zeros(n)
-        members = [np.flatnonzero(patches.sublattice == s) for s in range(len(self.sublattices))]
-        projected = [
-            project(patches.moments, rows, known)
-            for rows, known in zip(members, self.sublattices, strict=True)
-        ]
-        places = [(patches.position[rows], patches.frame[rows]) for rows in members]
-        shared: list[NDArray[np.float64]] = []
-        for _ in range(2):
-            found = np.zeros(n)
-            shared = []
-            for rows, known, projection, place in zip(
-                members, self.sublattices, projected, places, strict=True
-            ):
-                value = projection.scores(amplitude, patches.index)
-                value = standardise(value, *place, host[rows], patches.shape)
-                posterior = known.mixture.posteriors(value)
-                found[rows] = expected_height(value, posterior, known.mixture, known.filter)
-                host[rows] = posterior[:, 0] > 0.5
-                score[rows] = value
-                shared.append(posterior)
-            amplitude = found
-        odd = [
-            known.oddities.posteriors_of(projection.residual, projection.squared)
-            for projection, known in zip(projected, self.sublattices, strict=True)
-        ]
-        posterior = self._catalogued(patches, members, shared, odd)
-        return Verdict(posterior, score, _components(n, members, shared))
+        amplitude, score = np.zeros(n), np.zeros(n)
+        for one in members:
+            amplitude[one.rows] = one.amplitude
+        component = np.full(n, -1, np.int16)
+        for one in members:
+            one.judge(amplitude)
+            score[one.rows] = one.score
+            best = one.posterior.argmax(1)
+            component[one.rows] = np.where(best == one.posterior.shape[1] - 1, -1, best)
+        return Verdict(self._catalogued(patches, members), score, component)
 
-    def _catalogued(
-        self,
-        patches: Patches,
-        members: list[NDArray[np.intp]],
-        shared: list[NDArray[np.float64]],
-        odd: list[NDArray[np.float64]],
-    ) -> NDArray[np.float32]:
+    def _catalogued(self, patches: Patches, members: list[Members]) -> NDArray[np.float32]:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
         columns = _columns(self)
-        for rows, place, posterior, oddity in zip(members, columns, shared, odd, strict=True):
-            share_components(out, rows, posterior, oddity, place.components, place.odd)
+        for one, place in zip(members, columns, strict=True):
+            share_components(out, one.rows, one.posterior, one.oddity, place.components, place.odd)
         out[patches.sublattice < 0, -1] = 1.0
         seen = out.copy()
-        for rows, place in zip(members, columns, strict=True):
+        for one, place in zip(members, columns, strict=True):
             if len(place.beside):
-                share_neighbours(out, seen, rows, patches.index, place.components[0], place.beside)
+                share_neighbours(out, seen, one.rows, patches.index, place.components[0], place.beside)
         return out
 
 
@@ -198,13 +172,3 @@ def _columns(model: Model) -> tuple[_Columns, ...]:
         )
         for known in model.sublattices
     )
-
-
-def _components(
-    n: int, members: list[NDArray[np.intp]], shared: list[NDArray[np.float64]]
-) -> NDArray[np.int16]:
-    component = np.full(n, -1, np.int16)
-    for rows, posterior in zip(members, shared, strict=True):
-        best = posterior.argmax(1)
-        component[rows] = np.where(best == posterior.shape[1] - 1, -1, best)
-    return component

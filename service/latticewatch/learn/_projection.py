@@ -68,16 +68,13 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
 
     Parameters
     ----------
-    moments : ndarray of shape (n, n_moments), float32
-        Of all patches of the frame.
+    moments : ndarray of shape (m, n_moments), float32
     rows : ndarray of shape (m,), intp
-        Those of the sublattice.
+        Which of the sites of the frame they are.
     known : SublatticeModel
     """
     onto = _projector(known)
-    # the sites of a sublattice follow one another: then nothing is copied
-    together = len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1
-    out = (moments[rows[0] : rows[-1] + 1] if together else moments[rows]) @ onto.axes
+    out = moments @ onto.axes
     n = len(onto.response) + 1
     squared = _less_offset(out, onto.offset, n)
     return Projection(rows, out[:, :n], out[:, n:], squared, onto.response, onto.gram)
