@@ -29,8 +29,8 @@ sampled at 0.012 nm/px, those of 512 px at 0.036 nm/px.
 ## Zernike moments
 
 66 moments (n ≤ 10) of patches around the sites of a frame of 1024 × 1024 px. *Ours* takes them from the frame in
-place, on whole pixels or bilinearly *interpolated* between them; the service has a frame on each thread, so *one
-thread* is what counts there. The *product* is one float32 matrix product with the whole basis, of patches that are
+place, on whole pixels or bilinearly *interpolated* between them, on all cores that are idle; on *one thread* where
+other frames keep the others busy. The *product* is one float32 matrix product with the whole basis, of patches that are
 already copied out; *motif-learn* is its extraction of patches and `ZPs(10, size).fit_transform`. Ours are within 4
 × 10⁻⁶ of float64 (Frobenius norm). [Why it is fast](../decisions/0012-moments-of-sixteen-patches-at-once.md).
 
@@ -38,8 +38,9 @@ already copied out; *motif-learn* is its extraction of patches and `ZPs(10, size
 
 ## Whole frames
 
-From decoded to classified and tracked, once the classes are learnt, one frame at a time on one thread. The *script*
-is what one would write with motif-learn and scikit-learn: local maxima, patches, moments, `IncrementalPCA`, nearest
+From decoded to classified and tracked, once the classes are learnt, one frame at a time; idle cores [help with
+it](../decisions/0015-idle-cores-help.md). The *script* is what one would write with motif-learn and scikit-learn:
+local maxima of the smoothed frame, patches, moments, `IncrementalPCA` (`partial_fit` and `transform`), nearest
 centroid, on all cores; it has no lattice, no vacancies, no noise whitening, no roles and no tracks.
 
 {frames}

@@ -24,16 +24,16 @@ def cores() -> int:
 
 
 @contextmanager
-def working() -> Iterator[None]:
-    """This thread is busy with a frame of its own till the end of the block."""
+def working(threads: int = 1) -> Iterator[None]:
+    """Till the end of the block this thread is busy with a frame of its own, or so many threads are."""
     global _working
     with _counting:
-        _working += 1
+        _working += threads
     try:
         yield
     finally:
         with _counting:
-            _working -= 1
+            _working -= threads
 
 
 def shares(most: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from latticewatch.bench import find_script, measure_zernike, this_machine
+from latticewatch.bench import find_script, measure_zernike
 from latticewatch.bench._zernike import MOTIF_LEARN, PRODUCT
 
 SIZES = (36, 128)
@@ -25,7 +25,7 @@ def main() -> None:
         sys.exit("motif-learn is not installed; install the extra 'bench'")
     sys.stdout.write(f"{'px':>5s} {'':34s}{'us':>8s}{'patches/s':>12s}{'x motif':>9s}{'x product':>10s}\n")
     for size in SIZES:
-        rows = measure_zernike(size, this_machine().cores, script, arguments.seconds)
+        rows = measure_zernike(size, script, arguments.seconds)
         median = {row.name: row.us_per_patch.median for row in rows}
         for row in rows:
             us = median[row.name]

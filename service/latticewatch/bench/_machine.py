@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from dataclasses import dataclass
 from importlib.metadata import version
+
+from latticewatch.parallel import cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,8 @@ def this_machine() -> Machine:
 
     features = binding.get_host_cpu_features()
     widest = next((name for key, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if features.get(key)), "")
-    affinity = getattr(os, "sched_getaffinity", None)
     return Machine(
-        cores=len(affinity(0)) if affinity else os.cpu_count() or 1,
+        cores=cores(),
         architecture=platform.machine(),
         vectors=widest or "128 bit",
         system=platform.system(),

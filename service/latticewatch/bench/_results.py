@@ -78,7 +78,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class FrameTimes:
-    """Whole frames of one size, from decoded to classified and tracked, one at a time on one thread.
+    """Whole frames of one size, from decoded to classified and tracked, one at a time.
 
     Attributes
     ----------

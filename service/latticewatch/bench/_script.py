@@ -28,9 +28,9 @@ def find_script() -> Script | None:
     """The script, where motif-learn is installed (extra ``bench``)."""
     if find_spec("mtflearn") is None:
         return None
-    from mtflearn.features import KeyPoints, ZPs  # pyright: ignore[reportMissingImports]
+    from mtflearn.features import KeyPoints, ZPs, local_max  # pyright: ignore[reportMissingImports]
 
-    return Script(KeyPoints, ZPs)
+    return Script(KeyPoints, ZPs, local_max)
 
 
 class Script:
@@ -40,11 +40,19 @@ class Script:
     ----------
     key_points, polynomials : type
         ``KeyPoints`` and ``ZPs`` of motif-learn.
+    local_max : callable
+        Of motif-learn, too.
     """
 
-    def __init__(self, key_points: Callable[..., Any], polynomials: Callable[..., Any]) -> None:
+    def __init__(
+        self,
+        key_points: Callable[..., Any],
+        polynomials: Callable[..., Any],
+        local_max: Callable[..., NDArray[np.integer]],
+    ) -> None:
         self._key_points = key_points
         self._polynomials = polynomials
+        self._local_max = local_max
         self._made: dict[int, Any] = {}
 
     def moments(
@@ -52,6 +60,12 @@ class Script:
     ) -> NDArray[np.floating]:
         """Moments of the patches around positions (row, col), extraction included."""
         return self._moments_of(self._patches(image, positions, patch_px), patch_px)
+
+    def peaks(self, image: NDArray[np.float32], spacing_px: float) -> NDArray[np.float64]:
+        """Local maxima (row, col) of the smoothed image, no nearer than about half the spacing."""
+        smooth = ndimage.gaussian_filter(image, 0.15 * spacing_px)
+        found = self._local_max(smooth, 0.45 * spacing_px, smooth.mean())
+        return np.asarray(found, np.float64)[:, ::-1]
 
     def learn(self, image: NDArray[np.float32], spacing_px: float, patch_px: int) -> Callable[..., dict]:
         """Learn from a frame.
@@ -61,7 +75,7 @@ class Script:
         callable
             Takes the next frame and returns the seconds of each stage.
         """
-        moments = self.moments(image, local_maxima(image, spacing_px), patch_px)
+        moments = self.moments(image, self.peaks(image, spacing_px), patch_px)
         pca = IncrementalPCA(COMPONENTS).fit(moments)
         scores = pca.transform(moments)
         centroids = NearestCentroid().fit(scores, KMeans(CLASSES, random_state=0).fit_predict(scores))
@@ -73,7 +87,7 @@ class Script:
                 marks.append(time.perf_counter())
                 return value
 
-            positions = lap(local_maxima(image, spacing_px))
+            positions = lap(self.peaks(image, spacing_px))
             patches = lap(self._patches(image, positions, patch_px))
             moments = lap(self._moments_of(patches, patch_px))
             scores = lap(pca.partial_fit(moments).transform(moments))
@@ -94,10 +108,3 @@ class Script:
             with warnings.catch_warnings(action="ignore", category=UserWarning):
                 self._made[patch_px] = self._polynomials(N_MAX, patch_px)
         return np.asarray(self._made[patch_px].fit_transform(patches).data)
-
-
-def local_maxima(image: NDArray[np.float32], spacing_px: float) -> NDArray[np.float64]:
-    """Local maxima (row, col) of the smoothed image, no nearer than about half the spacing."""
-    smooth = ndimage.gaussian_filter(image, 0.15 * spacing_px)
-    highest = ndimage.maximum_filter(smooth, size=2 * int(0.45 * spacing_px) + 1)
-    return np.argwhere((smooth == highest) & (smooth > smooth.mean())).astype(np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from latticewatch.bench._results import Spread, ZernikeTimes
 from latticewatch.bench._script import Script
 from latticewatch.bench._turns import in_turn
 from latticewatch.features import ZernikeMoments
+from latticewatch.parallel import cores, working
 
 FRAME_PX = 1024
 SITES = 3400
@@ -25,7 +25,7 @@ MOTIF_LEARN = "motif-learn, all cores"
 
 
 def measure_zernike(
-    patch_px: int, cores: int, script: Script | None, seconds: float, seed: int = 0
+    patch_px: int, script: Script | None, seconds: float, seed: int = 0
 ) -> list[ZernikeTimes]:
     """Times of every way to get the moments of the patches of a frame.
 
@@ -33,8 +33,6 @@ def measure_zernike(
     ----------
     patch_px : int
         Side of the patches.
-    cores : int
-        Threads of the ways that use all cores.
     script : Script or None
         Brings motif-learn, where it is installed.
     seconds : float
@@ -54,22 +52,20 @@ def measure_zernike(
     corners = centres.astype(np.int64) - patch_px // 2
     patches = np.stack([image[r : r + patch_px, c : c + patch_px] for r, c in corners]).reshape(len(grid), -1)
 
-    with ThreadPoolExecutor(cores) as pool:
+    def alone(positions: np.ndarray) -> object:
+        with working(cores()):
+            return zernike.at(image, positions)
 
-        def spread(positions: np.ndarray) -> Callable[[], object]:
-            parts = np.array_split(positions, cores)
-            return lambda: list(pool.map(lambda part: zernike.at(image, part), parts))
-
-        calls: dict[str, Callable[[], object]] = {
-            OURS: lambda: zernike.at(image, centres),
-            OURS_BETWEEN: lambda: zernike.at(image, between),
-            OURS_CORES: spread(centres),
-            OURS_BETWEEN_CORES: spread(between),
-            PRODUCT: lambda: patches @ weights,
-        }
-        if script is not None:
-            calls[MOTIF_LEARN] = lambda: script.moments(image, centres, patch_px)
-        taken = in_turn(calls, seconds)
+    calls: dict[str, Callable[[], object]] = {
+        OURS: lambda: alone(centres),
+        OURS_BETWEEN: lambda: alone(between),
+        OURS_CORES: lambda: zernike.at(image, centres),
+        OURS_BETWEEN_CORES: lambda: zernike.at(image, between),
+        PRODUCT: lambda: patches @ weights,
+    }
+    if script is not None:
+        calls[MOTIF_LEARN] = lambda: script.moments(image, centres, patch_px)
+    taken = in_turn(calls, seconds)
     return [
         ZernikeTimes(name, patch_px, one := Spread.of(times, 1e6 / len(grid)), 1e6 / one.median)
         for name, times in taken.items()

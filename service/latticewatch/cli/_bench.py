@@ -100,7 +100,7 @@ def _measure(
         script = find_script()
     for patch_px in patches:
         with screen.doing(f"Zernike moments of {patch_px} px patches"):
-            result.zernike += measure_zernike(patch_px, result.machine.cores, script, seconds)
+            result.zernike += measure_zernike(patch_px, script, seconds)
     screen.zernike(result)
     for side in sides:
         with screen.doing(f"frames of {side} x {side} px"):

@@ -89,7 +89,7 @@ class Screen:
     def frames(self, result: Benchmark) -> None:
         """Times of whole frames, and the share of each stage."""
         with_script = any(times.script_ms for times in result.frames)
-        table = _table("Frame, decoded → classified and tracked, one thread")
+        table = _table("Frame, decoded → classified and tracked, one at a time")
         for heading in self._headings("frame", "sites", "patch", "ms per frame", "p10 – p90", "frames/s"):
             table.add_column(heading, justify="right")
         if with_script:
@@ -112,7 +112,7 @@ class Screen:
         if with_script:
             self._print(
                 Text(
-                    "script: peaks, motif-learn's patches and moments, IncrementalPCA, nearest centroid; all cores",
+                    "script: motif-learn's peaks, patches and moments, IncrementalPCA, nearest centroid; all cores",
                     style="dim",
                 )
             )
