@@ -140,7 +140,7 @@ def _triples(n_max: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     """Outputs, terms and coefficients of `Tables`.
 
     A moment that is even in y is made of the even orders in y alone, and likewise in x: four symmetries,
-    which leave a quarter of the products.
+    which leave a quarter of the products. One of order n is made of orders up to i + j = n.
     """
     n, m = orders(n_max)
     j, i = np.array([(j, i) for j in range(n_max + 1) for i in range(n_max + 1 - j)]).T
@@ -150,8 +150,8 @@ def _triples(n_max: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     for odd_y in (0, 1):
         for odd_x in (0, 1):
             made = np.flatnonzero(((m < 0) == odd_y) & ((n - odd_y) % 2 == odd_x))
-            of = np.flatnonzero((j % 2 == odd_y) & (i % 2 == odd_x))
             for three in np.split(made, range(3, len(made), 3)) if len(made) else ():
+                of = np.flatnonzero((j % 2 == odd_y) & (i % 2 == odd_x) & (i + j <= n[three].max()))
                 gap = (0, 3 - len(three))
                 outputs.append(np.pad(three, gap, constant_values=len(n)))
                 terms.append(len(ORDERS) * place[j[of]] + place[i[of]])

@@ -94,7 +94,8 @@ def _fill(image, positions, window, window_read, masks, panels, along, outputs, 
     if panels[0, 2] != LANES and panels[0, 2] != WIDE_LANES:
         raise ValueError("the tables were made for another width of vectors; delete __pycache__")
     n_orders = moments.shape[1]
-    padded = (n_orders // LANES + 1) * LANES
+    whole = n_orders // LANES * LANES
+    padded = whole + LANES
     columns = np.zeros((LANES, N_ORDERS * size + WIDE_LANES), np.float32)
     turned = np.empty((N_ORDERS * size + LANES, LANES), np.float32)
     separable = np.empty((N_ORDERS * N_ORDERS, LANES), np.float32)
@@ -127,10 +128,12 @@ def _fill(image, positions, window, window_read, masks, panels, along, outputs, 
         _convert(separable, outputs, terms, coefficients, panel_moments)
         for k in range(0, padded, LANES):
             transpose(panel_moments, k, 0, rows, 0, k)
-        # Element by element: numba takes 5 s to compile an assignment of slices.
         for site in range(n):
-            for k in range(n_orders):
-                moments[order[begin + site], k] = rows[site, k]
+            place = order[begin + site]
+            for k in range(0, whole, LANES):
+                store(moments, place, k, load(zeros(), rows, site, k))
+            for k in range(whole, n_orders):
+                moments[place, k] = rows[site, k]
 
 
 @kernel
