@@ -23,6 +23,8 @@ from numba.extending import register_model
 LANES = 16 if binding.get_host_cpu_features().get("avx512f") else 8
 # As many as leave room for the sums: with AVX-512 there are 32 registers, otherwise 16.
 WIDE_LANES = 32 if LANES == 16 else 8
+# For the last few columns of a patch; masks come in bytes.
+NARROW_LANES = 8
 
 # A caller gives no typing context, which pyright cannot know.
 intrinsic: Any = typed_intrinsic
@@ -58,7 +60,7 @@ def _zeros(lanes: int) -> Any:
     return zeros
 
 
-zeros, wide_zeros = _zeros(LANES), _zeros(WIDE_LANES)
+zeros, wide_zeros, narrow_zeros = _zeros(LANES), _zeros(WIDE_LANES), _zeros(NARROW_LANES)
 
 
 def address(context: Any, builder: Any, array_type: Any, args: Any, kind: Any, down: int = 0) -> Any:

@@ -11,7 +11,7 @@ from numpy.polynomial import legendre
 from numpy.typing import NDArray
 
 from latticewatch.features._simd import ORDERS
-from latticewatch.vectors import LANES, WIDE_LANES
+from latticewatch.vectors import LANES, NARROW_LANES, WIDE_LANES
 
 # Legendre polynomials of x / REACH. Inside the disk, their products cancel least at this value: float32
 # sums of a 128 px patch with n_max = 10 are good to 2e-6, against 3e-5 at 1 (and 1e-4 with plain powers).
@@ -128,11 +128,10 @@ def tables(n_max: int, size: int) -> Tables:
 
 
 def _panels(size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First column and width of the panels, from right to left: wide ones, and a narrow one if that will do."""
+    """First column and width of the panels, from right to left: wide ones, and a narrower one if that will do."""
     starts = np.arange(0, size, WIDE_LANES)
     lanes = np.full(len(starts), WIDE_LANES)
-    if size - starts[-1] <= LANES:
-        lanes[-1] = LANES
+    lanes[-1] = next(n for n in (NARROW_LANES, LANES, WIDE_LANES) if n >= size - starts[-1])
     return starts[::-1], lanes[::-1]
 
 

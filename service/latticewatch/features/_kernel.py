@@ -22,11 +22,13 @@ from latticewatch.parallel import run, shares
 from latticewatch.vectors import (
     FAST_FLAGS,
     LANES,
+    NARROW_LANES,
     WIDE_LANES,
     add,
     between,
     load,
     multiply_add,
+    narrow_zeros,
     store,
     subtract,
     wide_zeros,
@@ -91,7 +93,7 @@ def _fill(image, positions, window, window_read, masks, panels, along, outputs, 
     """Fill `moments`; a patch that sticks out of the image is copied to `window`, which `window_read` looks at."""
     height, width = image.shape
     size, reach = len(masks), 8 * masks.shape[1]
-    if panels[0, 2] != LANES and panels[0, 2] != WIDE_LANES:
+    if panels[0, 2] != NARROW_LANES and panels[0, 2] != LANES and panels[0, 2] != WIDE_LANES:
         raise ValueError("the tables were made for another width of vectors; delete __pycache__")
     n_orders = moments.shape[1]
     whole = n_orders // LANES * LANES
@@ -181,17 +183,21 @@ def _sum_columns(image, row, col, down, right, masks, panels, along, columns, si
     """For every column of the patch, sum its pixels times each P_j(y), a panel of columns at a time."""
     for panel in range(len(panels)):
         x, first, lanes = panels[panel]
-        if down > 0 or right > 0:
-            if lanes == WIDE_LANES:
-                _sum_between(
-                    wide_zeros(), image, row, col, down, right, masks, x, first, along, columns, site
-                )
-            else:
-                _sum_between(zeros(), image, row, col, down, right, masks, x, first, along, columns, site)
-        elif lanes == WIDE_LANES:
-            _sum_whole(wide_zeros(), image, row, col, masks, x, first, along, columns, site)
+        if lanes == WIDE_LANES:
+            _sum(wide_zeros(), image, row, col, down, right, masks, x, first, along, columns, site)
+        elif lanes == LANES:
+            _sum(zeros(), image, row, col, down, right, masks, x, first, along, columns, site)
         else:
-            _sum_whole(zeros(), image, row, col, masks, x, first, along, columns, site)
+            _sum(narrow_zeros(), image, row, col, down, right, masks, x, first, along, columns, site)
+
+
+@kernel
+def _sum(zero, image, row, col, down, right, masks, x, first, along, columns, site):
+    """Sum a panel of columns as wide as `zero`."""
+    if down > 0 or right > 0:
+        _sum_between(zero, image, row, col, down, right, masks, x, first, along, columns, site)
+    else:
+        _sum_whole(zero, image, row, col, masks, x, first, along, columns, site)
 
 
 @kernel
