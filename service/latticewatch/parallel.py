@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -36,15 +36,15 @@ def working(threads: int = 1) -> Iterator[None]:
             _working -= threads
 
 
-def shares(most: int) -> int:
-    """Into how many parts to split work, at most as many as given: one for this thread and one for each idle core."""
-    return max(1, min(most, cores() - max(_working, 1) + 1))
+def idle() -> int:
+    """Cores that no frame keeps busy, this thread's own not counted."""
+    return max(cores() - max(_working, 1), 0)
 
 
 def run(*calls: Callable[[], Any]) -> list[Any]:
-    """Make all calls, the first one in this thread, the others on idle cores, if there are any.
+    """Make some calls, this thread and idle cores taking one after another.
 
-    What no other thread has begun with when the first call has returned is done in this thread too.
+    A core that something else keeps busy, or that wakes up late, takes fewer of them or none.
 
     Parameters
     ----------
@@ -56,13 +56,19 @@ def run(*calls: Callable[[], Any]) -> list[Any]:
     list
         What each returned.
     """
-    if shares(len(calls)) == 1:
-        return [call() for call in calls]
-    first, *others = calls
-    promised: list[Future[Any]] = [_helpers().submit(call) for call in others]
-    results = [first()]
-    for call, promise in zip(others, promised, strict=True):
-        results.append(call() if promise.cancel() else promise.result())
+    results: list[Any] = len(calls) * [None]
+    left = iter(enumerate(calls))
+
+    def work() -> None:
+        # the interpreter lets one thread at a time take the next
+        for k, call in left:
+            results[k] = call()
+
+    helping = [_helpers().submit(work) for _ in range(min(idle(), len(calls) - 1))]
+    work()
+    for promise in helping:
+        if not promise.cancel():
+            promise.result()
     return results
 
 

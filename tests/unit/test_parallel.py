@@ -33,6 +33,23 @@ def test_calls_are_made_at_once_and_their_results_come_in_order(four_cores):
     assert parallel.run(*(lambda k=k: call(k) for k in range(3))) == [0, 1, 2]
 
 
+def test_whoever_is_free_takes_the_next_call(four_cores):
+    others_done = threading.Event()
+    done = []
+
+    def first():
+        assert others_done.wait(TIMEOUT_S)
+
+    def other():
+        done.append(1)
+        if len(done) == 20:
+            others_done.set()
+
+    # the one that has taken the first call is busy till the rest is done
+    parallel.run(first, *20 * [other])
+    assert len(done) == 20
+
+
 def test_what_no_helper_has_begun_is_done_by_the_caller(four_cores):
     busy, go_on = threading.Semaphore(0), threading.Event()
 
@@ -50,19 +67,18 @@ def test_what_no_helper_has_begun_is_done_by_the_caller(four_cores):
 
 def test_an_error_of_a_part_reaches_the_caller(four_cores):
     with pytest.raises(ZeroDivisionError):
-        parallel.run(lambda: 1, lambda: 1 // 0)
+        parallel.run(*3 * [lambda: 1 // 0])
 
 
-def test_work_is_split_among_the_cores_that_no_frame_keeps_busy(four_cores):
-    assert parallel.shares(8) == 4
-    assert parallel.shares(3) == 3
+def test_cores_that_a_frame_keeps_busy_are_not_idle(four_cores):
+    assert parallel.idle() == 3
     with parallel.working():
-        assert parallel.shares(8) == 4
-        with parallel.working(), parallel.working():
-            assert parallel.shares(8) == 2
-            with parallel.working(), parallel.working():
-                assert parallel.shares(8) == 1
-    assert parallel.shares(8) == 4
+        assert parallel.idle() == 3
+        with parallel.working(2):
+            assert parallel.idle() == 1
+            with parallel.working(5):
+                assert parallel.idle() == 0
+    assert parallel.idle() == 3
 
 
 def test_how_many_cores_help_does_not_change_a_bit(rng, four_cores):
@@ -71,8 +87,8 @@ def test_how_many_cores_help_does_not_change_a_bit(rng, four_cores):
     zernike = ZernikeMoments(patch_size=21)
     demodulate = demodulator((203, 181), np.array([[0.1, 0.01], [0.02, 0.09]]), 3)
     moments, (waves, means) = zernike.at(image, positions), demodulate(image)
-    with parallel.working(), parallel.working(), parallel.working(), parallel.working():
-        assert parallel.shares(2) == 1
+    with parallel.working(4):
+        assert not parallel.idle()
         np.testing.assert_array_equal(zernike.at(image, positions), moments)
         alone, means_alone = demodulate(image)
     np.testing.assert_array_equal(waves, alone)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from latticewatch.features._basis import Tables
 from latticewatch.features._simd import ORDERS, accumulate, keep, no_low_sums, no_sums, store_sums, transpose
-from latticewatch.parallel import run, shares
+from latticewatch.parallel import idle, run
 from latticewatch.vectors import (
     FAST_FLAGS,
     LANES,
@@ -37,8 +37,8 @@ from latticewatch.vectors import (
 
 kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 N_ORDERS = len(ORDERS)
-# Fewer sites are not worth the way to another thread.
-SITES_APART = 200
+# Sites that are taken at a time where other cores help: few, so that all end together, yet enough to be worth the way.
+SITES_APART = 800
 
 
 def moments_around(
@@ -64,7 +64,7 @@ def moments_around(
     moments = np.empty((len(positions), n_orders), np.float32)
     # Frames from a socket are read-only, others are not; numba would compile the kernel for each.
     image, positions = _read_only(image), _read_only(positions)
-    n_parts = shares(max(len(positions) // SITES_APART, 1))
+    n_parts = max(len(positions) // SITES_APART, 1) if idle() else 1
     ends = np.linspace(0, len(positions), n_parts + 1).astype(int).tolist()
     run(
         *(
