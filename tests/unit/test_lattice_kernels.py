@@ -86,7 +86,7 @@ def test_waves_are_windowed_sums_over_blocks(rng, shape, constant):
         constant_gives = naive.demodulated(np.ones(shape), down, across, frequencies)
         mass = np.maximum(constant_gives[0].real, 1e-3 * constant_gives[0].real.max())
         expected = (sums[1:] - sums[0].real / mass * constant_gives[1:]) / mass
-        waves, means = demodulate(image)
+        waves, means = demodulate(image, pedestal)
         np.testing.assert_allclose(waves, expected, atol=1e-7 * pedestal + 1e-4)
         np.testing.assert_allclose(means, naive.mean_of_blocks(image, demodulate.block), rtol=1e-6)
 

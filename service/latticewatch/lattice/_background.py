@@ -95,13 +95,14 @@ def flatten(
         `PhaseField.means`, where the field is that of this very frame; else they are taken again.
     """
     peak = float(cell.height[0]) if len(cell.height) else float(np.ptp(cell.mean))
-    block = block_side(field.lattice_constant)
+    constant = field.lattice_constant
+    block = block_side(constant)
     means = block_means(image, block) if means is None else means
     cells = [cell, *others]
     perfect = _perfect(field, cells, (means.shape[0], means.shape[1]), block)
     # blocks that share an offset
-    group = max(round(OFFSET_CELLS * field.lattice_constant / block), 1)
-    window = gaussian_window(WINDOW_CELLS * field.lattice_constant / (group * block))
+    group = max(round(OFFSET_CELLS * constant / block), 1)
+    window = gaussian_window(WINDOW_CELLS * constant / (group * block))
     sums = _blocks(means, perfect, np.zeros((2, 2)), np.float32(0.0), np.float32(np.inf), group)
     gain = _gain(sums)
     offset = _smooth_offset(sums, gain, window)

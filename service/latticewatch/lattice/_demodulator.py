@@ -102,8 +102,16 @@ class Demodulator:
     leak: NDArray[np.complex128]
     parts: tuple[Part, ...]
 
-    def __call__(self, image: NDArray[np.float32]) -> tuple[NDArray[np.complex128], NDArray[np.float32]]:
+    def __call__(
+        self, image: NDArray[np.float32], pedestal: float = 0.0
+    ) -> tuple[NDArray[np.complex128], NDArray[np.float32]]:
         """Demodulate a frame.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width), float32
+        pedestal : float, optional
+            About its mean: without most of what is constant, single precision is enough.
 
         Returns
         -------
@@ -112,14 +120,13 @@ class Demodulator:
         means : ndarray of shape (height // block, width // block), float32
             Means of the frame over blocks.
         """
-        # without most of what is constant, single precision is enough
-        pedestal = np.float32(thinned(image).mean())
+        base = np.float32(pedestal)
         width = image.shape[1]
         if width < WIDE_LANES:
-            image = np.pad(image, ((0, 0), (0, WIDE_LANES - width)), constant_values=pedestal)
+            image = np.pad(image, ((0, 0), (0, WIDE_LANES - width)), constant_values=base)
         parts = run(
             *(
-                partial(to_nodes, image[p.rows], pedestal, self.block, p.down, self.across, p.over_rows)
+                partial(to_nodes, image[p.rows], base, self.block, p.down, self.across, p.over_rows)
                 for p in self.parts
             )
         )

@@ -163,7 +163,8 @@ def _kept_demodulator(shape: tuple[int, int], basis: tuple[float, ...]) -> Demod
 
 def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
     """The field that the waves of a frame show."""
-    waves, means = demodulate(image)
+    sample = np.ascontiguousarray(thinned(image))
+    waves, means = demodulate(image, float(sample.mean()))
     amplitude = np.sqrt((waves.real**2 + waves.imag**2).sum(0))
     inner = demodulate.mass > 0.3 * demodulate.mass.max()
     # the lattice may cover a small part of the frame only
@@ -180,7 +181,7 @@ def _follow(image: NDArray[np.float32], demodulate: Demodulator) -> PhaseField:
         float(demodulate.rows[1] - demodulate.rows[0]),
         coherence,
         float((amplitude[inner] > MIN_COVER).mean()) if inner.any() else 0.0,
-        usual / max(float(thinned(image).std()), float(np.finfo(float).tiny)),
+        usual / max(float(sample.std()), float(np.finfo(float).tiny)),
         means=means,
     )
 

@@ -54,8 +54,8 @@ def predict_sites(
         Sites nearer than this to the edge of the frame are left out [px].
     """
     height, width = shape
-    corners = np.array([(r, c) for r in np.linspace(0, height - 1, 9) for c in np.linspace(0, width - 1, 9)])
-    at = field.cell_coordinates(corners)
+    rows, cols = np.meshgrid(np.linspace(0, height - 1, 9), np.linspace(0, width - 1, 9), indexing="ij")
+    at = field.cell_coordinates(np.stack([rows.ravel(), cols.ravel()], 1))
     position, sublattice, cell = _predict(
         np.ascontiguousarray(columns, float).reshape(-1, 2),
         np.floor(at.min(0)).astype(np.int64) - 2,
