@@ -103,7 +103,8 @@ def flatten(
     # blocks that share an offset
     group = max(round(OFFSET_CELLS * constant / block), 1)
     window = gaussian_window(WINDOW_CELLS * constant / (group * block))
-    sums = _blocks(means, perfect, np.zeros((2, 2)), np.float32(0.0), np.float32(np.inf), group)
+    nothing = np.zeros([-(-n // group) for n in means.shape])
+    sums = _blocks(means, perfect, nothing, np.float32(0.0), np.float32(np.inf), group)
     gain = _gain(sums)
     offset = _smooth_offset(sums, gain, window)
     spread = max(_spread(means, perfect, offset, gain, group), MODEL_ERROR * gain * peak)
@@ -208,30 +209,41 @@ def _clipped_variance(residual: NDArray[np.float32]) -> float:
 
 @njit(cache=True, nogil=True)
 def _blocks(image, perfect, offset, gain, limit, block):  # pragma: no cover - compiled
-    """Sums of 1, I, P, IP and P² over the pixels of each block whose residual is within a limit."""
+    """Sums of 1, I, P, IP and P² over the pixels of each block whose residual is within a limit.
+
+    image and perfect (height, width) float32; offset: of each block. Returns (5, rows, cols) float64.
+    """
     height, width = image.shape
-    sums = np.zeros((5, (height + block - 1) // block, (width + block - 1) // block))
-    bounded = np.isfinite(limit)
+    sums = np.zeros((5, offset.shape[0], offset.shape[1]))
+    known = np.empty(width, np.float32)
+    n, i, p = np.empty(width, np.float32), np.empty(width, np.float32), np.empty(width, np.float32)
+    ip, pp = np.empty(width, np.float32), np.empty(width, np.float32)
     for a in range(sums.shape[1]):
+        for c in range(width):
+            known[c] = offset[a, c // block]
+            n[c] = i[c] = p[c] = ip[c] = pp[c] = 0.0
         for r in range(a * block, min((a + 1) * block, height)):
-            for b in range(sums.shape[2]):
-                known = np.float32(offset[a, b]) if bounded else np.float32(0.0)
-                n = 0
-                si = sp = sip = spp = np.float32(0.0)
-                for c in range(b * block, min((b + 1) * block, width)):
-                    value, model = image[r, c], perfect[r, c]
-                    if not bounded or abs(value - known - gain * model) <= limit:
-                        n += 1
-                        si += value
-                        sp += model
-                        sip += value * model
-                        spp += model * model
-                sums[0, a, b] += n
-                sums[1, a, b] += si
-                sums[2, a, b] += sp
-                sums[3, a, b] += sip
-                sums[4, a, b] += spp
+            _add_within(image[r], perfect[r], known, gain, limit, n, i, p, ip, pp)
+        for c in range(width):
+            b = c // block
+            sums[0, a, b] += n[c]
+            sums[1, a, b] += i[c]
+            sums[2, a, b] += p[c]
+            sums[3, a, b] += ip[c]
+            sums[4, a, b] += pp[c]
     return sums
+
+
+@njit(cache=True, nogil=True, fastmath=FAST)
+def _add_within(image, perfect, known, gain, limit, n, i, p, ip, pp):  # pragma: no cover - compiled
+    for c in range(len(image)):
+        value, model = image[c], perfect[c]
+        kept = np.float32(1.0) if abs(value - known[c] - gain * model) <= limit else np.float32(0.0)
+        n[c] += kept
+        i[c] += kept * value
+        p[c] += kept * model
+        ip[c] += kept * value * model
+        pp[c] += kept * model * model
 
 
 def _subtract(
