@@ -381,6 +381,21 @@ def standardised(values, position, host, shape, together=120, clip=2.5, kept=0.9
     return out / np.sqrt(np.maximum(1 + (slope / y.mean() if certain else 0.0) * blur, 0.3))
 
 
+def contaminated_posteriors(points, centroids, prior, contamination, spread):
+    """Posterior of each class, whose members scatter with variance one, and of those that scatter more widely."""
+    out = []
+    for point in points:
+        squared = [float(((point - centroid) ** 2).sum()) for centroid in centroids]
+        near = [p * math.exp(-d / 2) for p, d in zip(prior, squared, strict=True)]
+        far = [
+            p * math.exp(-d / (2 * spread**2)) / spread ** len(point)
+            for p, d in zip(prior, squared, strict=True)
+        ]
+        row = np.array([*((1 - contamination) * n for n in near), contamination * sum(far)])
+        out.append(row / row.sum())
+    return np.array(out)
+
+
 def without_blur(moments, position, sublattice, slopes):
     """Moments less what the blur of interpolation adds to them beyond its mean."""
     out = np.array(moments, float)

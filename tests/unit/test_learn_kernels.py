@@ -11,6 +11,7 @@ import naive
 from latticewatch.learn._local import _apply, _bin, standardise
 from latticewatch.learn._mixture import Mixture
 from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
+from latticewatch.learn._posteriors import shares, squared_distances
 from latticewatch.learn._projection import scores_alone
 from latticewatch.learn._shares import share_components, share_neighbours
 
@@ -76,6 +77,27 @@ def test_densities_are_normal_with_a_tail_beside_the_host(seed, classes):
     found = Mixture(mean, deviation, weight, background=0.01, span=30.0).densities(values)
     expected = naive.weighted_densities(values, mean, deviation, weight, 0.01, 30.0)
     np.testing.assert_allclose(found, expected, atol=1e-40)
+
+
+@given(seed=seeds, classes=st.integers(1, 4), contamination=st.sampled_from([0.0, 1e-6, 0.2]))
+@few
+def test_shares_are_the_posteriors_of_a_contaminated_normal(seed, classes, contamination):
+    rng = np.random.default_rng(seed)
+    points, centroids = 9 * rng.normal(size=(7, 3)), 5 * rng.normal(size=(classes, 3))
+    prior = rng.dirichlet(np.ones(classes))
+    squared = squared_distances(points, centroids)
+    np.testing.assert_allclose(squared, ((points[:, None] - centroids) ** 2).sum(2))
+    found = shares(squared, np.log(prior), contamination, 10.0, 3)
+    np.testing.assert_allclose(
+        found, naive.contaminated_posteriors(points, centroids, prior, contamination, 10.0), atol=1e-12
+    )
+
+
+def test_shares_far_from_every_class_do_not_underflow():
+    found = shares(np.array([[1e6, 1.1e6]]), np.log([0.9, 0.1]), 0.0, 10.0, 3)
+    np.testing.assert_allclose(found, [[1.0, 0.0, 0.0]])
+    found = shares(np.array([[1e6, 1.1e6]]), np.log([0.9, 0.1]), 1e-6, 10.0, 3)
+    np.testing.assert_allclose(found, [[0.0, 0.0, 1.0]])
 
 
 @given(seed=seeds)

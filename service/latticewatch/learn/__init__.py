@@ -9,6 +9,7 @@ from latticewatch.learn._discovery import Patches, discover, gather_patches
 from latticewatch.learn._mixture import Mixture, grow_mixture
 from latticewatch.learn._model import Model, Verdict
 from latticewatch.learn._novelty import new_class
+from latticewatch.learn._oddities import warm_oddities
 
 if TYPE_CHECKING:
     from latticewatch.learn._centroid import NearestCentroid
@@ -33,6 +34,7 @@ __all__ = [
     "grow_mixture",
     "learn_model",
     "new_class",
+    "warm_oddities",
 ]
 
 # They bring scikit-learn, which takes a second to import: frames are analysed without it, classes discovered with it.

@@ -7,10 +7,12 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
-from scipy.special import gammainccinv, logsumexp
+from scipy.special import gammainccinv
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
+
+from latticewatch.learn._posteriors import shares
 
 UNKNOWN = -1
 
@@ -251,15 +253,15 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
             Rows sum to one. The last column, if there is one more, is unknown.
         """
         squared, _ = self._distances(X)
-        log_priors = np.log(self.priors_)
-        joint = log_priors - squared / 2
-        if self.contamination:
-            n_coordinates = self._whiten(self.centroids_[:1]).shape[1]
-            wide = log_priors - squared / (2 * self.spread**2) - n_coordinates * np.log(self.spread)
-            unknown = np.log(self.contamination) + logsumexp(wide, axis=1)
-            joint = np.column_stack([np.log1p(-self.contamination) + joint, unknown])
-        total: Any = logsumexp(joint, axis=1, keepdims=True)
-        return np.exp(joint - total)
+        n_coordinates = self._whiten(self.centroids_[:1]).shape[1]
+        out = shares(
+            np.asarray(squared, np.float64),
+            np.log(self.priors_),
+            float(self.contamination),
+            float(self.spread),
+            n_coordinates,
+        )
+        return out if self.contamination else out[:, :-1]
 
     def _learn(self, X: ArrayLike, y: ArrayLike) -> Self:
         first = not hasattr(self, "classes_")

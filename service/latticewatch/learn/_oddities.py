@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.learn._mixture import MIN_SEPARATION
+from latticewatch.learn._posteriors import shares, squared_distances
 
 if TYPE_CHECKING:
     from latticewatch.learn._centroid import NearestCentroid
@@ -83,7 +84,15 @@ class Oddities:
         share = odd / (usual + odd)
         if self.classifier is None:
             return np.stack([1 - share, share], 1)
-        of_class = self.classifier.predict_proba(residual @ self.axes)
+        classifier = self.classifier
+        apart = squared_distances(np.asarray(residual @ self.axes, np.float64), classifier.centroids_)
+        of_class = shares(
+            apart,
+            np.log(classifier.priors_),
+            classifier.contamination,
+            classifier.spread,
+            self.axes.shape[1],
+        )
         # a class may be found where χ² over all axes alone would say nothing
         known = of_class[:, 1:-1]
         host = of_class[:, 0] * (1 - share)
@@ -157,6 +166,17 @@ def find_oddities(
         contamination=ODD_PRIOR,
     )
     return Oddities(mean, projection, level, spread, axes, classifier)
+
+
+def warm_oddities() -> None:
+    """Import, and compile or load, what is asked for only where there are classes of odd sites."""
+    from sklearn.cluster import HDBSCAN  # noqa: F401
+
+    from latticewatch.learn._centroid import NearestCentroid
+
+    one = np.ones((1, 1))
+    classifier = NearestCentroid.from_centroids([[0.0], [9.0]], [9, 1], contamination=ODD_PRIOR)
+    Oddities(np.zeros(1), one, 0.0, 1.0, one, classifier).posteriors(one)
 
 
 def _clusters(

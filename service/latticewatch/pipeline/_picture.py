@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -37,7 +39,7 @@ def counts_and_picture(image: NDArray[np.generic]) -> tuple[NDArray[np.float32],
     return counts, picture
 
 
-def _filled(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def _filled(image: NDArray[Any]) -> NDArray[Any]:
     gaps = ~np.isfinite(image)
     if not gaps.any():
         return image

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import time
 
 import numpy as np
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
+from latticewatch.learn import warm_oddities
 from latticewatch.pipeline._analyse import analyse
 from latticewatch.pipeline._learner import Learner
 
@@ -38,9 +38,8 @@ def warm(settings: AnalysisSettings | None = None) -> float:
     learner = Learner(settings)
     for frame in _frames(2):
         learner.fold(analyse(frame, learner.model, settings))
-    # What is asked for where there are odd sites alone, which these frames have none of.
-    for module in ("sklearn.cluster", "latticewatch.learn._centroid"):
-        importlib.import_module(module)
+    # these frames have no odd sites
+    warm_oddities()
     return time.perf_counter() - start
 
 
