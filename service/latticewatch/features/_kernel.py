@@ -37,8 +37,8 @@ from latticewatch.vectors import (
 
 kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 N_ORDERS = len(ORDERS)
-# Sites that are taken at a time where other cores help: few, so that all end together, yet enough to be worth the way.
-SITES_APART = 800
+# Sites that are taken at a time where other cores help, at least: fewer are not worth the way.
+FEWEST_SITES = 150
 
 
 def moments_around(
@@ -64,8 +64,11 @@ def moments_around(
     moments = np.empty((len(positions), n_orders), np.float32)
     # Frames from a socket are read-only, others are not; numba would compile the kernel for each.
     image, positions = _read_only(image), _read_only(positions)
-    n_parts = max(len(positions) // SITES_APART, 1) if idle() else 1
-    ends = np.linspace(0, len(positions), n_parts + 1).astype(int).tolist()
+    ends = [0]
+    while ends[-1] < len(positions):
+        left = len(positions) - ends[-1]
+        # less and less, so that all cores end together
+        ends.append(ends[-1] + (min(max(left // (idle() + 2), FEWEST_SITES), left) if idle() else left))
     run(
         *(
             partial(_fill_part, image, positions[start:stop], table, moments[start:stop])
