@@ -69,7 +69,7 @@ def test_phases_that_do_not_jump_need_no_unwrapping(seed):
     np.testing.assert_array_equal(naive.unwrapped(gentle, quality, (1, 2)), gentle)
 
 
-@pytest.mark.parametrize("shape", [(37, 45), (64, 40)])
+@pytest.mark.parametrize("shape", [(37, 45), (64, 40), (21, 27)])
 @pytest.mark.parametrize("constant", [7.0, 11.0, 18.0, 36.0])
 def test_waves_are_windowed_sums_over_blocks(rng, shape, constant):
     basis = np.linalg.inv(constant * np.array([[0.1, 1.0], [0.9, 0.4]])).T

@@ -172,7 +172,7 @@ def demodulator(shape: tuple[int, int], basis: NDArray[np.float64], harmonics: i
     for axis, length in enumerate(shape):
         at = np.arange(-step, length + step, step)
         # a row holds a vector at least
-        room = max(length, WIDE_LANES)
+        room = max(length, WIDE_LANES) if axis else length
         centre = np.arange(0, room, block) + (block - 1) / 2
         distance = (centre - at[:, None]) / sigma
         window = np.where(np.abs(distance) < REACH, np.exp(-0.5 * distance**2), 0.0)
