@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.bench._results import FrameTimes, Spread, Stage
 from latticewatch.bench._script import Script
-from latticewatch.bench._turns import MAX_REPEATS, MIN_REPEATS, SPIN_S
+from latticewatch.bench._turns import MAX_REPEATS, MIN_REPEATS, SPIN_S, WARM_UP_S
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import NoLatticeError
 from latticewatch.ingest import Frame
@@ -20,8 +20,8 @@ from latticewatch.pipeline import Learner, analyse
 
 # Frames that are analysed before it counts: the first one after learning makes tables and tracks.
 WARM_UP_FRAMES = 2
-# Frames in a turn, and how often the script does one in its own. The first of each, after another's turn, does not
-# count.
+# Frames that count in a turn, and how often the script does one in its own; what each does at first, after the other's
+# turn, does not count.
 FRAMES_TOGETHER = 8
 SCRIPT_TOGETHER = 2
 # What the stages do not say: the frame's result, and whatever lies between the stages.
@@ -77,7 +77,9 @@ def measure_frames(
     end = time.perf_counter() + seconds
     for repeat in range(MAX_REPEATS):
         with threadpool_limits(1, user_api="blas"):
-            _seconds_of(next(frames), learner, settings)
+            warm_at = time.perf_counter() + WARM_UP_S
+            while time.perf_counter() < warm_at:
+                _seconds_of(next(frames), learner, settings)
             for frame in itertools.islice(frames, FRAMES_TOGETHER):
                 stages, sites = _seconds_of(frame, learner, settings)
                 taken.append(stages)

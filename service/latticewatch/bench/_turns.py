@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 # The threads of OpenBLAS spin for some 30 ms after a product, on the core that the next call needs.
 SPIN_S = 0.05
-# A turn lasts this long: after a pause the clock of a core is low and its caches are another's, which no stream of
-# frames sees.
-TURN_S = 0.04
+# A turn lasts this long, and does not count at first: after a pause the clock of a core is low and its caches are
+# another's, which no stream of frames sees.
+TURN_S = 0.1
+WARM_UP_S = 0.05
 MIN_REPEATS = 3
 MAX_REPEATS = 1000
 
 
 def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
-    """Durations of each call [s]; the first round, and the first call of each turn, warm up and do not count.
+    """Durations of each call [s]; the first round, and the first calls of each turn, warm up and do not count.
 
     Parameters
     ----------
@@ -28,15 +29,15 @@ def in_turn(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str,
     for repeat in range(MAX_REPEATS):
         for name, call in calls.items():
             time.sleep(SPIN_S)
+            turn = time.perf_counter()
             call()
-            turn = time.perf_counter() + TURN_S
             while True:
                 start = time.perf_counter()
                 call()
                 now = time.perf_counter()
-                if repeat:
+                if repeat and (start > turn + WARM_UP_S or now > turn + TURN_S):
                     taken[name].append(now - start)
-                if now > turn:
+                if now > turn + TURN_S:
                     break
         if repeat >= MIN_REPEATS and time.perf_counter() > end:
             break
