@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _track_scene import softmax
+from _track_scene import Scene, softmax
 
 from latticewatch.track._correlation import displacement, shrink_of, thumbnail
 from latticewatch.track._evidence import Evidence, false_alarm_change
 from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
+from latticewatch.track._places import _Frame
+from latticewatch.track._registration import Points
 from latticewatch.track._states import States
 
 
@@ -74,6 +76,24 @@ class Sites:
         self.evidence.fold(self.tracks, self.index, value, posterior, self.row, self.now)
         self.tracks.last_seen[:] = self.now
         return self.tracks.posterior
+
+
+def test_a_map_that_is_dropped_leaves_its_grid_to_no_other(rng):
+    observation, _ = Scene(rng).frame()
+    points = Points.of(observation.position, observation.sublattice, np.zeros(0, bool), observation.vectors)
+    frame = _Frame(points, observation)
+
+    def empty():
+        return TrackMap(IDS, States.of(ROLES), np.zeros(2), 24.0, (9, 9), crystalline=True, provisional=True)
+
+    # a new map often gets the memory, and so the address, of the one dropped before it
+    for n in range(1, 30):
+        tracks = empty()
+        assert len(frame.grid(tracks).point) == 0
+        dropped = empty()
+        dropped.append(np.zeros((n, 2)), np.zeros(n, np.int16), np.arange(n, dtype=np.int32), 1)
+        assert len(frame.grid(dropped).point) == n
+        del dropped, tracks
 
 
 def test_tracks_added_and_dropped_piece_by_piece_are_those_added_at_once(rng):

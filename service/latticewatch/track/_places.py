@@ -119,13 +119,14 @@ class _Frame:
         self.stage = None if observation.stage_px is None else np.array(observation.stage_px, float)
         self.shrink = shrink_of(observation.shape)
         self.thumbnail = None if points.vectors is not None else thumbnail(observation.image, self.shrink)
-        self._grids: dict[int, Grid] = {}
+        # By the map itself: one that is dropped meanwhile could leave its address to a new one.
+        self._grids: dict[TrackMap, Grid] = {}
 
     def grid(self, tracks: TrackMap) -> Grid:
         """The tracks of a map, sorted once a frame."""
-        if id(tracks) not in self._grids:
-            self._grids[id(tracks)] = tracks.grid()
-        return self._grids[id(tracks)]
+        if tracks not in self._grids:
+            self._grids[tracks] = tracks.grid()
+        return self._grids[tracks]
 
     def expected(self, tracks: TrackMap) -> NDArray[np.float64]:
         """Drift by the stage alone: where it goes forward on the specimen, features go back in the frame."""
