@@ -289,8 +289,11 @@ def test_frames_are_taken_while_what_is_left_is_loaded_and_though_that_fails(tmp
     engine.start()
     until(engine, lambda: len(source.finished) == 3)
     assert not go.is_set()
+    # more of them may wait meanwhile
+    assert source.held == [True]
     go.set()
     engine.close()
+    assert source.held == [True, False]
     assert not [thread.name for thread in threading.enumerate() if thread.name == "prepare"]
 
 
@@ -303,9 +306,11 @@ def test_frames_may_wait_while_the_engine_warms_up_and_while_classes_are_discove
             return super().fold(analysis)
 
     engine, source = warm_engine(tmp_path, monkeypatch, lambda *_: (Noting(5), fake_analyse, lambda: None))
-    source.items = frames(8)
+    source.items = []
     engine.start()
     assert source.held[0]
+    until(engine, lambda: not source.held[-1])
+    source.items = frames(8)
     until(engine, lambda: len(source.finished) == 8)
     engine.relearn()
     source.items = frames(16)[8:]

@@ -135,6 +135,8 @@ class Engine:
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._stopping = threading.Event()
         self._preparing: threading.Thread | None = None
+        self._hold_lock = threading.Lock()
+        self._holding: frozenset[str] = frozenset()
         self._drain = False
         self._errors = 0
         self._dispatcher = threading.Thread(target=self._dispatch, name="dispatch", daemon=True)
@@ -149,7 +151,7 @@ class Engine:
         if self.ready:
             self._limit_blas()
         else:
-            self.receiver.hold(True)
+            self._hold("starting", True)
         self._folder.start()
         self._dispatcher.start()
 
@@ -321,7 +323,6 @@ class Engine:
             return
         self._say_starting(None)
         self._adopt(learner, analyse)
-        self.receiver.hold(False)
         self._preparing = threading.Thread(target=self._finish, args=[rest], name="prepare", daemon=True)
         self._preparing.start()
 
@@ -333,6 +334,15 @@ class Engine:
         except Exception:
             # Nothing is lost: it is done when it is asked for.
             self._logger.exception("loading ahead failed")
+        finally:
+            # Beside it frames are analysed at half the pace.
+            self._hold("starting", False)
+
+    def _hold(self, why: str, holding: bool) -> None:
+        """Let more frames wait than otherwise while there is a reason to."""
+        with self._hold_lock:
+            self._holding = self._holding | {why} if holding else self._holding - {why}
+            self.receiver.hold(bool(self._holding))
 
     def _say_starting(self, what: str | None) -> None:
         # The folding thread publishes nothing before the first item, and there is none yet.
@@ -416,12 +426,12 @@ class Engine:
         gathered = result.learning[0] if result is not None else 0
         if self._learner.model is not None or gathered + 1 < needed:
             return self._learner.fold(analysis)
-        self.receiver.hold(True)
+        self._hold("learning", True)
         self._show(replace(self.state, busy="discovering classes"))
         try:
             return self._learner.fold(analysis)
         finally:
-            self.receiver.hold(False)
+            self._hold("learning", False)
 
     def _remember(self, result: FrameResult, frame: Frame) -> None:
         if not result.classes:
