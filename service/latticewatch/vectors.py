@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils
 from numba.core.datamodel.models import PrimitiveModel
 from numba.extending import intrinsic as typed_intrinsic
@@ -31,6 +31,7 @@ intrinsic: Any = typed_intrinsic
 
 # "fast" without nnan and ninf: a NaN in a frame stays one.
 FAST_FLAGS = ("reassoc", "contract", "arcp", "nsz")
+kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 
 
 class Vector(types.Type):
@@ -99,34 +100,19 @@ def store(typingctx: Any, array: Any, row: Any, col: Any, value: Any) -> Any:
     return types.void(array, types.intp, types.intp, value), codegen
 
 
-@intrinsic
-def add(typingctx: Any, a: Any, b: Any) -> Any:
-    """Sum of two vectors."""
+def _lane_by_lane(instruction: str) -> Any:
+    @intrinsic
+    def combine(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, instruction)(*args, flags=FAST_FLAGS)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fadd(*args, flags=FAST_FLAGS)
+        return a(a, b), codegen
 
-    return a(a, b), codegen
-
-
-@intrinsic
-def subtract(typingctx: Any, a: Any, b: Any) -> Any:
-    """Difference of two vectors."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fsub(*args, flags=FAST_FLAGS)
-
-    return a(a, b), codegen
+    return combine
 
 
-@intrinsic
-def multiply(typingctx: Any, a: Any, b: Any) -> Any:
-    """Product of two vectors, lane by lane."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fmul(*args, flags=FAST_FLAGS)
-
-    return a(a, b), codegen
+# Sum, difference and product of two vectors, lane by lane.
+add, subtract, multiply = map(_lane_by_lane, ("fadd", "fsub", "fmul"))
 
 
 @intrinsic

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 
 import naive
 from latticewatch.learn._local import _apply, _bin, standardise
 from latticewatch.learn._mixture import Mixture
 from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
-from latticewatch.learn._posteriors import shares, squared_distances
+from latticewatch.learn._posteriors import shares
 from latticewatch.learn._projection import scores_alone
 from latticewatch.learn._shares import share_components, share_neighbours
 
@@ -85,7 +86,7 @@ def test_shares_are_the_posteriors_of_a_contaminated_normal(seed, classes, conta
     rng = np.random.default_rng(seed)
     points, centroids = 9 * rng.normal(size=(7, 3)), 5 * rng.normal(size=(classes, 3))
     prior = rng.dirichlet(np.ones(classes))
-    squared = squared_distances(points, centroids)
+    squared = cdist(points, centroids, "sqeuclidean")
     np.testing.assert_allclose(squared, ((points[:, None] - centroids) ** 2).sum(2))
     found = shares(squared, np.log(prior), contamination, 10.0, 3)
     np.testing.assert_allclose(

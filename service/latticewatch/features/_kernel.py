@@ -13,19 +13,18 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.features._basis import Tables
 from latticewatch.features._simd import ORDERS, accumulate, keep, no_low_sums, no_sums, store_sums, transpose
 from latticewatch.parallel import idle, run
 from latticewatch.vectors import (
-    FAST_FLAGS,
     LANES,
     NARROW_LANES,
     WIDE_LANES,
     add,
     between,
+    kernel,
     load,
     multiply_add,
     narrow_zeros,
@@ -35,7 +34,6 @@ from latticewatch.vectors import (
     zeros,
 )
 
-kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 N_ORDERS = len(ORDERS)
 # Sites that are taken at a time where other cores help, at least: fewer are not worth the way.
 FEWEST_SITES = 150
@@ -64,11 +62,11 @@ def moments_around(
     moments = np.empty((len(positions), n_orders), np.float32)
     # Frames from a socket are read-only, others are not; numba would compile the kernel for each.
     image, positions = _read_only(image), _read_only(positions)
-    ends = [0]
+    ends, helpers = [0], idle()
     while ends[-1] < len(positions):
         left = len(positions) - ends[-1]
         # less and less, so that all cores end together
-        ends.append(ends[-1] + (min(max(left // (idle() + 2), FEWEST_SITES), left) if idle() else left))
+        ends.append(ends[-1] + (min(max(left // (helpers + 2), FEWEST_SITES), left) if helpers else left))
     run(
         *(
             partial(_fill_part, image, positions[start:stop], table, moments[start:stop])

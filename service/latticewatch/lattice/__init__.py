@@ -8,13 +8,11 @@ from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
-from latticewatch.lattice._rows import FAST
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 
 __all__ = [
-    "FAST",
     "BraggPeaks",
     "ColumnProfile",
     "Flattened",

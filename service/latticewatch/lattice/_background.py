@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from latticewatch.lattice._cell import UnitCell, unfold_cell
 from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
-from latticewatch.lattice._rows import FAST, add_rows, pool
+from latticewatch.lattice._rows import add_rows, pool
 from latticewatch.lattice._smooth import convolved, gaussian_window, weighted_plane
+from latticewatch.vectors import kernel
 
 # Standard deviation of the window in which the background counts as constant, in lattice constants.
 WINDOW_CELLS = 2.5
@@ -234,7 +235,7 @@ def _blocks(image, perfect, offset, gain, limit, block):  # pragma: no cover - c
     return sums
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _add_within(image, perfect, known, gain, limit, n, i, p, ip, pp):  # pragma: no cover - compiled
     for c in range(len(image)):
         value, model = image[c], perfect[c]
@@ -285,7 +286,7 @@ def _between(pixel, block, n):  # pragma: no cover - compiled
     return before, at - before
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _less(row, factor, above, below, share_above, share_below, out):  # pragma: no cover - compiled
     for c in range(len(out)):
         out[c] = factor * row[c] - (share_above * above[c] + share_below * below[c])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from latticewatch.vectors import FAST_FLAGS, WIDE_LANES, add, load, multiply_add, store, wide_zeros
-
-kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
+from latticewatch.vectors import WIDE_LANES, add, kernel, load, multiply_add, store, wide_zeros
 
 
 @njit(cache=True, nogil=True)

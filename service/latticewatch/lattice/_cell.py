@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.lattice._bilinear import bilinear, bilinear_pair
-from latticewatch.lattice._phase import MIN_COVER, PhaseField
-from latticewatch.lattice._rows import FAST
+from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField
+from latticewatch.vectors import kernel
 
 # A column must stand out of the average cell by this many standard deviations of its noise, and by this share of the
 # range of the cell, under which lie the ripples of the probe's tails and of the interpolation.
@@ -172,8 +172,8 @@ def fold_cells(image, basis, phase, origin, step, amplitude, least, n1, n2):  # 
             if bilinear(amplitude, i, j) <= least:
                 continue
             phase0, phase1 = bilinear_pair(phase, i, j)
-            u = basis[0, 0] * r + basis[0, 1] * c + phase0 / (2 * np.pi)
-            v = basis[1, 0] * r + basis[1, 1] * c + phase1 / (2 * np.pi)
+            u = basis[0, 0] * r + basis[0, 1] * c + phase0 / TURN
+            v = basis[1, 0] * r + basis[1, 1] * c + phase1 / TURN
             u = (u - np.floor(u)) * n1
             v = (v - np.floor(v)) * n2
             i0, j0 = int(u), int(v)
@@ -212,7 +212,7 @@ def unfold_cell(
     padded = np.pad(cell, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
     # coordinates in blocks, from the middle of the first one
     middle = (block - 1) / 2
-    turns = field.phase / (2 * np.pi) + field.basis.sum(1) * middle
+    turns = field.phase / TURN + field.basis.sum(1) * middle
     first, second = np.ascontiguousarray(turns[..., 0]), np.ascontiguousarray(turns[..., 1])
     origin, step = (field.origin - middle) / block, field.step / block
     return _unfold(padded, field.basis * block, first, second, origin, step, shape[0], shape[1])
@@ -268,7 +268,7 @@ def _widened(turns, slope, origin, step, width):  # pragma: no cover - compiled
     return out
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _read(cell, n1, n2, above1, below1, above2, below2, f, u0, v0, out):  # pragma: no cover - compiled
     """One row: the cell, flat and padded by a row and a column, where the cell coordinates point."""
     width = n2 + 1

@@ -14,16 +14,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.lattice._banded import add_windowed, bounds, padded
 from latticewatch.lattice._rows import pool
 from latticewatch.parallel import run
 from latticewatch.vectors import (
-    FAST_FLAGS,
     WIDE_LANES,
     add,
+    kernel,
     load,
     multiply,
     multiply_add,
@@ -31,8 +30,6 @@ from latticewatch.vectors import (
     subtract,
     wide_zeros,
 )
-
-kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 
 # Low-pass of the demodulated image, standard deviation in lattice constants: some thirty cells share their phase.
 SMOOTHING_CELLS = 1.5

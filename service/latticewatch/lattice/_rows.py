@@ -5,13 +5,10 @@ LLVM makes vectors of the loops of these small functions, not of the same loops 
 
 from __future__ import annotations
 
-from numba import njit
-
-# Fast, but a NaN or an infinity stays one.
-FAST = {"reassoc", "contract", "nsz"}
+from latticewatch.vectors import kernel
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def add_rows(rows, weights, out):  # pragma: no cover - compiled
     """Add ``weights @ rows`` to a row."""
     n = len(weights)
@@ -31,19 +28,19 @@ def add_rows(rows, weights, out):  # pragma: no cover - compiled
         _add_one(rows[r], weights[r], out)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _add_four(row0, row1, row2, row3, w0, w1, w2, w3, out):  # pragma: no cover - compiled
     for c in range(len(out)):
         out[c] += w0 * row0[c] + w1 * row1[c] + w2 * row2[c] + w3 * row3[c]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _add_one(row, weight, out):  # pragma: no cover - compiled
     for c in range(len(out)):
         out[c] += weight * row[c]
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def pool(line, spare, block, out):  # pragma: no cover - compiled
     """Sums of each block of a line; `block` is a power of two, `line` is overwritten, `spare` as long."""
     if block == 1:
@@ -59,7 +56,7 @@ def pool(line, spare, block, out):  # pragma: no cover - compiled
     _halve(line, out)
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _halve(line, out):  # pragma: no cover - compiled
     for c in range(len(out)):
         out[c] = line[2 * c] + line[2 * c + 1]

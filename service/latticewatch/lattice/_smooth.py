@@ -60,18 +60,6 @@ def plane_coefficients(values, weight):  # pragma: no cover - compiled
     return (x - b * down - c * across) / a, down, across
 
 
-def low_pass(grid: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """Gaussian low-pass of a small grid, which is zero beyond its edges.
-
-    Parameters
-    ----------
-    grid : ndarray of shape (rows, cols), float64
-    sigma : float
-        Standard deviation [nodes].
-    """
-    return convolved(grid, gaussian_window(sigma))
-
-
 def gaussian_window(sigma: float) -> NDArray[np.float64]:
     """Right half of a Gaussian of weight one, from its middle on, for `convolved`."""
     window = np.exp(-0.5 * (np.arange(int(REACH * sigma + 0.5) + 1) / sigma) ** 2)

@@ -7,7 +7,7 @@ from latticewatch.learn._build import Survey, learn_model
 from latticewatch.learn._catalogue import CatalogueEntry, average_patch
 from latticewatch.learn._discovery import Patches, discover, gather_patches
 from latticewatch.learn._mixture import Mixture, grow_mixture
-from latticewatch.learn._model import Model, Verdict
+from latticewatch.learn._model import Model, Verdict, columns_of
 from latticewatch.learn._novelty import new_class
 from latticewatch.learn._oddities import warm_oddities
 
@@ -29,6 +29,7 @@ __all__ = [
     "Survey",
     "Verdict",
     "average_patch",
+    "columns_of",
     "discover",
     "gather_patches",
     "grow_mixture",

@@ -11,10 +11,11 @@ from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
 from latticewatch.learn._pca import RunningCovariance, validated_rows
+from latticewatch.vectors import FAST_FLAGS
 
 # "fast" without nnan and ninf: a NaN stays one. Python's check for division by zero would keep the loop over
 # pairs from being vectorised, which makes it ten times slower.
-kernel = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"}, error_model="numpy")
+kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS), error_model="numpy")
 
 # Nodes up to which every pair is computed, since tiles are no faster, and nodes of a tile beyond that.
 EXACT_NODES = 4000

@@ -124,7 +124,7 @@ class Model:
     def _catalogued(self, patches: Patches, members: list[Members]) -> NDArray[np.float32]:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
-        columns = _columns(self)
+        columns = columns_of(self)
         for one, place in zip(members, columns, strict=True):
             share_components(out, one.rows, one.posterior, one.oddity, place.components, place.odd)
         out[patches.sublattice < 0, -1] = 1.0
@@ -135,7 +135,7 @@ class Model:
         return out
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """Columns of the catalogue that the posteriors of one sublattice go to.
 
     Attributes
@@ -154,11 +154,12 @@ class _Columns(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _columns(model: Model) -> tuple[_Columns, ...]:
+def columns_of(model: Model) -> tuple[Columns, ...]:
+    """Where the posteriors of each sublattice go; classes that a person merged into others go to theirs."""
     column = {entry.class_id: k for k, entry in enumerate(model.classes)}
     column |= {old: column[new] for old, new in model.alias.items() if new in column}
     return tuple(
-        _Columns(
+        Columns(
             np.array([column[int(class_id)] for class_id in known.class_ids], np.int64),
             np.array([column[int(class_id)] for class_id in known.odd_ids], np.int64),
             np.array(

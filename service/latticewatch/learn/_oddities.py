@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from latticewatch.learn._mixture import MIN_SEPARATION
-from latticewatch.learn._posteriors import shares, squared_distances
+from latticewatch.learn._posteriors import shares
 
 if TYPE_CHECKING:
     from latticewatch.learn._centroid import NearestCentroid
@@ -85,9 +86,9 @@ class Oddities:
         if self.classifier is None:
             return np.stack([1 - share, share], 1)
         classifier = self.classifier
-        apart = squared_distances(np.asarray(residual @ self.axes, np.float64), classifier.centroids_)
+        apart = cdist(residual @ self.axes, classifier.centroids_, "sqeuclidean")
         of_class = shares(
-            apart,
+            np.asarray(apart, np.float64),
             np.log(classifier.priors_),
             classifier.contamination,
             classifier.spread,

@@ -7,17 +7,6 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def squared_distances(points, centroids):  # pragma: no cover - compiled
-    """Squared distance of each point (n, d) from each centroid (k, d): (n, k) float64."""
-    out = np.zeros((len(points), len(centroids)))
-    for i in range(len(points)):
-        for k in range(len(centroids)):
-            for d in range(points.shape[1]):
-                out[i, k] += (points[i, d] - centroids[k, d]) ** 2
-    return out
-
-
-@njit(cache=True, nogil=True)
 def shares(squared, log_prior, contamination, spread, n_coordinates):  # pragma: no cover - compiled
     """Posterior of each class and, last, of none of them.
 

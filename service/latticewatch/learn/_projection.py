@@ -14,9 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.lattice import FAST
 from latticewatch.learn._neighbours import UNSEEN_SIGMA
 from latticewatch.learn._sublattice import SublatticeModel
+from latticewatch.vectors import kernel
 
 # Changes that the patch hardly shows are held back by this share of the one it shows best.
 RIDGE = 1e-6
@@ -91,7 +91,7 @@ def _less_offset(rows, offset, n):  # pragma: no cover - compiled
     return squared
 
 
-@njit(cache=True, nogil=True, fastmath=FAST)
+@kernel
 def _shifted(row, offset):  # pragma: no cover - compiled
     total = np.float32(0.0)
     for k in range(len(row)):

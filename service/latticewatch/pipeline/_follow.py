@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.learn import Mixture, Model, average_patch, new_class
+from latticewatch.learn import Mixture, Model, average_patch, columns_of, new_class
 from latticewatch.pipeline._analyse import Analysis
 
 # Frames after which an old one counts half.
@@ -37,8 +38,6 @@ class Follower:
         self._sums: list[_Sums] = []
         self._frames = 0
         self._totals: dict[int, int] = {}
-        self._used: Model | None = None
-        self._columns = np.zeros((0, 0), np.int64), np.zeros((0, 0), bool)
 
     def update(self, model: Model, analysis: Analysis, next_class: int) -> tuple[Model, list[int]]:
         """Count a frame; every `FRAMES_TOGETHER` frames give the next version of the model.
@@ -66,10 +65,8 @@ class Follower:
         used = analysis.model
         assert used is not None
         ids = used.class_ids
-        if used is not self._used:
-            self._used, self._columns = used, _columns(used)
         sublattice = analysis.sites.sublattice
-        new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *self._columns)
+        new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *_columns(used))
         odd = np.flatnonzero(verdict.component < 0)
         for s, sums in enumerate(self._sums):
             n = len(sums.n)
@@ -127,20 +124,18 @@ def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, in
     return patch
 
 
+@lru_cache(maxsize=8)
 def _columns(model: Model) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Column of each component of the mixtures in the posteriors, and whether a person merged it with others there.
 
     Both of shape (n_sublattices, most components of one); -1 where a mixture has no more components.
     """
-    column = {entry.class_id: k for k, entry in enumerate(model.classes)}
-    most = max(len(known.class_ids) for known in model.sublattices)
-    columns = np.full((len(model.sublattices), most), -1)
+    components = [place.components for place in columns_of(model)]
+    columns = np.full((len(components), max(map(len, components))), -1)
     merged = np.zeros(columns.shape, bool)
-    for s, known in enumerate(model.sublattices):
-        ids = map(int, known.class_ids)
-        mine = [column[model.alias.get(class_id, class_id)] for class_id in ids]
+    for s, mine in enumerate(components):
         columns[s, : len(mine)] = mine
-        merged[s, : len(mine)] = [mine.count(c) > 1 for c in mine]
+        merged[s, : len(mine)] = np.bincount(mine)[mine] > 1
     return columns, merged
 
 
