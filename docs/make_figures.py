@@ -23,9 +23,10 @@ from PIL import Image, ImageColor
 from scipy.spatial import KDTree
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.estimators import IncrementalPCA
 from latticewatch.features import ZernikeMoments
 from latticewatch.ingest import Frame, read_frames
-from latticewatch.learn import IncrementalPCA, Model
+from latticewatch.model import Model
 from latticewatch.offline import analyse_file
 from latticewatch.offline._averages import classes_figure
 from latticewatch.offline._overlay import LEGEND_GAP, LEGEND_WIDTH, overlay_figure

@@ -8,10 +8,12 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.discover import learn_model
 from latticewatch.errors import NoLatticeError
 from latticewatch.features import ZernikeMoments
+from latticewatch.identify import confirmed
 from latticewatch.lattice import find_lattice, follow_lattice
-from latticewatch.learn import gather_patches, learn_model
+from latticewatch.model import gather_patches
 from latticewatch.pipeline._analyse import patch_size, survey_frame
 
 HOST = "host"
@@ -187,7 +189,8 @@ def surveyed(scenes, settings=None):
 def learnt(scenes, **options):
     """A model of some frames."""
     lattice, zernike, surveys = surveyed(scenes)
-    return learn_model(surveys, lattice, zernike, **options)
+    model = learn_model(surveys, lattice, zernike, **options)
+    return replace(model, classes=confirmed(model, model.classes))
 
 
 @dataclass(frozen=True)

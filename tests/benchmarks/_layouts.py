@@ -16,9 +16,10 @@ from sklearn.metrics import adjusted_rand_score, silhouette_samples
 from threadpoolctl import threadpool_limits
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.discover._build import LAYOUT_COMPONENTS, LAYOUT_SITES, SUBLATTICES_APART
+from latticewatch.estimators import ForceRelaxedLayout, IncrementalPCA
 from latticewatch.ingest import Frame
-from latticewatch.learn import ForceRelaxedLayout, IncrementalPCA, Model
-from latticewatch.learn._build import LAYOUT_COMPONENTS, LAYOUT_SITES, SUBLATTICES_APART
+from latticewatch.model import Model
 from latticewatch.pipeline import analyse
 
 NEIGHBOURS = 15

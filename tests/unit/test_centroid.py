@@ -14,9 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import naive
-from latticewatch.learn._centroid import NearestCentroid
-from latticewatch.learn._pca import IncrementalPCA
-from latticewatch.learn._whitening import NoiseWhitening
+from latticewatch.estimators._centroid import NearestCentroid
+from latticewatch.estimators._pca import IncrementalPCA
+from latticewatch.estimators._whitening import NoiseWhitening
 
 
 # Other classifiers of scikit-learn are not asked for a verdict of -1, so they take labels that are strings.

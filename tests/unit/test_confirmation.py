@@ -12,14 +12,14 @@ from PIL import Image
 
 from _crystal import honeycomb, learnt, render, square
 from latticewatch.config import AnalysisSettings, load_settings
+from latticewatch.discover import new_class
 from latticewatch.elements import SYMBOLS, Column, parse_material
 from latticewatch.errors import ConfigurationError
+from latticewatch.identify._confirmation import MIN_SCORE, Confirmation, confirmed
+from latticewatch.identify._library import INDISTINCT, Library, library, perfect_patch, substitutions
+from latticewatch.identify._species import atomic_numbers, material_columns, signal_exponents
 from latticewatch.ingest import Frame, read_frames
-from latticewatch.learn import new_class
-from latticewatch.learn._confirmation import MIN_SCORE, Confirmation, confirmed
-from latticewatch.learn._library import INDISTINCT, Library, library, perfect_patch, substitutions
-from latticewatch.learn._neighbours import least_disturbed
-from latticewatch.learn._species import atomic_numbers, material_columns, signal_exponents
+from latticewatch.model._neighbours import least_disturbed
 from latticewatch.pipeline import Learner, analyse
 from latticewatch.serve._picture import patch_png, signed_png
 from latticewatch_simulator import Microscope, SimulatorSettings
@@ -245,6 +245,7 @@ def test_a_class_found_live_is_confirmed(ws2):
     average = changed_column(ws2, -0.75).average
     grown = new_class(ws2, 1, strangers, 70, lambda *_: average)
     assert grown is not None
+    grown = replace(grown, classes=confirmed(grown, grown.classes))
     assert grown.entry(70).template == "B −75 %"
     assert grown.entry(70).score > 0.99
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from _crystal import honeycomb, judged, learnt, nearest, render, square, surveyed
-from latticewatch.learn import discover, gather_patches
-from latticewatch.learn._templates import sublattice_templates
+from latticewatch.discover import discover
+from latticewatch.model import gather_patches
+from latticewatch.model._templates import sublattice_templates
 
 CRYSTAL = honeycomb(12.0).turned(7)
 DEFECTS = (("vacancy", 1, 0.02, 0.0), ("substitution", 0, 0.015, 0.6))

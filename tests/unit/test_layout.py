@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import naive
-from latticewatch.learn._layout import SOFTENING, ForceRelaxedLayout, _start, attraction, pack, repulsion
+from latticewatch.estimators._layout import SOFTENING, ForceRelaxedLayout, _start, attraction, pack, repulsion
 
 
 @parametrize_with_checks([ForceRelaxedLayout()])
@@ -120,7 +120,7 @@ def test_tiles_hold_every_node_once_and_about_equally_many(rng, n, tiles_a_side)
 
 
 def test_more_nodes_than_are_computed_exactly_separate_as_well(rng, monkeypatch):
-    monkeypatch.setattr("latticewatch.learn._layout.EXACT_NODES", 500)
+    monkeypatch.setattr("latticewatch.estimators._layout.EXACT_NODES", 500)
     rows, truth = gaussians(rng, [1000, 100, 100], separation=8)
     assert (purity(ForceRelaxedLayout().fit_transform(rows), truth) > 0.98).all()
 

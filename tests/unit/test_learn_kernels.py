@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 import naive
-from latticewatch.learn._local import _apply, _bin, standardise
-from latticewatch.learn._mixture import Mixture
-from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
-from latticewatch.learn._posteriors import shares
-from latticewatch.learn._projection import scores_alone
-from latticewatch.learn._shares import share_components, share_neighbours
+from latticewatch.estimators._posteriors import shares
+from latticewatch.model._local import _apply, _bin, standardise
+from latticewatch.model._mixture import Mixture
+from latticewatch.model._neighbours import neighbour_index, without_neighbours, without_unseen
+from latticewatch.model._projection import scores_alone
+from latticewatch.model._shares import share_components, share_neighbours
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None, derandomize=True)

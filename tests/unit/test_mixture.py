@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latticewatch.learn import Mixture, grow_mixture
-from latticewatch.learn._mixture import MIN_SEPARATION
+from latticewatch.discover import grow_mixture
+from latticewatch.model import Mixture
+from latticewatch.model._mixture import MIN_SEPARATION
 
 
 def values_of(rng, n, *classes):

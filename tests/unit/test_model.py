@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from _crystal import honeycomb, judged, learnt, render
+from latticewatch.discover import new_class
 from latticewatch.errors import UnknownClassError
-from latticewatch.learn import new_class
-from latticewatch.learn._neighbours import without_neighbours
-from latticewatch.learn._projection import project
+from latticewatch.model._neighbours import without_neighbours
+from latticewatch.model._projection import project
 
 CRYSTAL = honeycomb(12.0).turned(7)
 SHAPE = (288, 288)

@@ -9,7 +9,8 @@ import pytest
 from scipy.stats import chi2, norm
 
 from _crystal import add_columns, honeycomb, judged, learnt, nearest, render
-from latticewatch.learn._oddities import CANDIDATE, find_oddities, normal_score
+from latticewatch.discover._odd import CANDIDATE, find_oddities
+from latticewatch.model._oddities import normal_score
 
 CRYSTAL = honeycomb(12.0).turned(7)
 SHAPE = (320, 320)

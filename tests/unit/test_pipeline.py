@@ -17,7 +17,7 @@ import naive
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import UnknownClassError
 from latticewatch.ingest import Frame
-from latticewatch.learn import Model
+from latticewatch.model import Model
 from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
 from latticewatch.pipeline._follow import FRAMES_TOGETHER, STRANGERS_KEPT, Follower, add_up
 from latticewatch.pipeline._learner import LOST_FRAMES

@@ -73,7 +73,7 @@ def test_at_the_second_start_nothing_is_compiled(second_start):
 
 
 def test_what_discovery_needs_is_imported_before_it_is_asked_for(second_start):
-    assert {"sklearn.cluster", "latticewatch.learn._centroid"} <= set(second_start["in the end"])
+    assert {"sklearn.cluster", "latticewatch.estimators._centroid"} <= set(second_start["in the end"])
 
 
 def test_where_no_kernel_is_compiled_the_rest_is_left_for_later(monkeypatch):

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 import naive
 from _crystal import honeycomb, judged, learnt, render, surveyed
-from latticewatch.learn._local import standardise
-from latticewatch.learn._resampling import resampling_slopes, without_blur
+from latticewatch.discover._resampling import resampling_slopes
+from latticewatch.model._local import standardise
+from latticewatch.model._resampling import without_blur
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(0, 40), p=st.integers(1, 7))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from _crystal import honeycomb, judged, learnt, nearest, render, surveyed
-from latticewatch.learn import gather_patches
-from latticewatch.learn._mixture import Mixture, rescaled
-from latticewatch.learn._templates import sublattice_templates
-from latticewatch.learn._together import average_sites
+from latticewatch.discover._averages import average_sites
+from latticewatch.model import gather_patches
+from latticewatch.model._mixture import Mixture, rescaled
+from latticewatch.model._templates import sublattice_templates
 
 SHAPE = (320, 320)
 CRYSTAL = honeycomb(16.0).turned(9)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from latticewatch.learn._whitening import NoiseWhitening
+from latticewatch.estimators._whitening import NoiseWhitening
 
 
 @parametrize_with_checks([NoiseWhitening()])

@@ -4,7 +4,7 @@
 state and is called in frame order.
 """
 
-from latticewatch.learn import CatalogueEntry
+from latticewatch.model import CatalogueEntry
 from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable

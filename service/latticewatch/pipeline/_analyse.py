@@ -22,7 +22,7 @@ from latticewatch.lattice import (
     follow_lattice,
     grain_sites,
 )
-from latticewatch.learn import Model, Patches, Survey, Verdict, gather_patches
+from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.parallel import working
 from latticewatch.pipeline._picture import counts_and_picture
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from latticewatch.ingest import Frame
-from latticewatch.learn import Model
 from latticewatch.messages import ClassEventData, DefectEventData, ModelEventData, Nanometres, Pixel
+from latticewatch.model import Model
 from latticewatch.pipeline._results import EventDraft
 from latticewatch.track import Transition
 

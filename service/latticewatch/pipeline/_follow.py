@@ -10,7 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.learn import Mixture, Model, average_patch, columns_of, new_class
+from latticewatch.discover import new_class
+from latticewatch.identify import Confirmation
+from latticewatch.model import Mixture, Model, average_patch, columns_of
 from latticewatch.pipeline._analyse import Analysis
 
 # Frames after which an old one counts half.
@@ -106,9 +108,16 @@ class Follower:
         for s, sums in enumerate(self._sums):
             grown = new_class(model, s, sums.strangers, next_class + len(found), _patch_of(analysis, s))
             if grown is not None:
-                model = grown
+                model = _confirmed(grown)
                 found.append(next_class + len(found))
         return model, found
+
+
+def _confirmed(model: Model) -> Model:
+    """The model, its newest class beside the simulated one that it looks like."""
+    newest = model.classes[-1]
+    host = next((entry for entry in model.classes if entry.class_id == newest.host_class), None)
+    return replace(model, classes=(*model.classes[:-1], Confirmation(model)(newest, host)))
 
 
 def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, int], NDArray[np.float32]]:

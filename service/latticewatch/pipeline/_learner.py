@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.discover import learn_model
 from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeDisk
+from latticewatch.identify import confirmed
 from latticewatch.lattice import Lattice, Sites, follow_lattice
-from latticewatch.learn import CatalogueEntry, Model, Survey, learn_model
 from latticewatch.messages import ClassEventData, Role
+from latticewatch.model import CatalogueEntry, Model, Survey
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
@@ -188,6 +190,7 @@ class Learner:
             first_class=self._next_class,
             seed=self.settings.seed,
         )
+        model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
         self._follower = Follower()
         first = used[0].frame

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.learn import CatalogueEntry
 from latticewatch.messages import ROLES, ClassEventData, DefectEventData, EventType, ModelEventData
+from latticewatch.model import CatalogueEntry
 
 __all__ = ["ROLES", "EventDraft", "FrameResult", "SiteTable"]
 

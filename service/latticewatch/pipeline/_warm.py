@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.discover import warm_oddities
 from latticewatch.ingest import Frame
-from latticewatch.learn import warm_oddities
 from latticewatch.pipeline._analyse import analyse
 from latticewatch.pipeline._learner import Learner
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.lattice import Lattice
-from latticewatch.learn._catalogue import arrow
-from latticewatch.learn._templates import SublatticeTemplates
+from latticewatch.model import SublatticeTemplates, arrow
 
 # Changes of height for which there is no simpler reading, as shares of the host's. Whatever lies between two steps is
 # explained by the nearer one to nine parts in ten.

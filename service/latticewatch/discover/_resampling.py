@@ -1,17 +1,12 @@
-"""What resampling between pixels does to the moments, measured on the hosts and taken off.
-
-Bilinear interpolation at the fraction f of a pixel blurs a patch as much as a kernel of variance ``f (1 - f)`` px²
-along that axis. Where columns are only a few pixels wide, hosts differ by that more than by their noise.
-"""
+"""How much resampling between pixels changes the moments of the hosts, measured on them."""
 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-# Mean and variance of f (1 - f) where all fractions are as likely.
-MEAN_BLUR = 1 / 6
+from latticewatch.model import excess_blur
+
 BLUR_VARIANCE = 1 / 180
 # Sites farther from the fit than nine in ten (defects, their neighbours) do not enter it.
 KEPT = 0.9
@@ -50,28 +45,3 @@ def resampling_slopes(moments: NDArray[np.float32], position: NDArray[np.float64
     slopes = inverse @ design.T @ target
     error = np.sqrt(np.outer(np.diag(inverse), (target - design @ slopes).var(0)))
     return np.where(np.abs(slopes) > MIN_SIGNIFICANCE * error, slopes, 0.0)
-
-
-@njit(cache=True, nogil=True)
-def excess_blur(coordinate):  # pragma: no cover - compiled
-    """Variance that interpolation at a coordinate adds along its axis, less its mean over all fractions [px²]."""
-    fraction = coordinate - np.floor(coordinate)
-    return fraction * (1 - fraction) - MEAN_BLUR
-
-
-@njit(cache=True, nogil=True)
-def without_blur(moments, position, sublattice, slopes):  # pragma: no cover - compiled
-    """Moments as they would be at the mean blur.
-
-    moments (n, p) float32; position (n, 2) [px]; sublattice (n,), -1 for sites of none; slopes (n_sublattices, 2, p).
-    Returns (n, p) float32.
-    """
-    out = moments.copy()
-    for i in range(len(moments)):
-        s = sublattice[i]
-        if s < 0:
-            continue
-        a, b = np.float32(excess_blur(position[i, 0])), np.float32(excess_blur(position[i, 1]))
-        for p in range(moments.shape[1]):
-            out[i, p] -= a * slopes[s, 0, p] + b * slopes[s, 1, p]
-    return out

@@ -3,61 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.features import ZernikeDisk
-from latticewatch.lattice import Flattened, Lattice, Sites
-from latticewatch.learn._catalogue import (
-    PATCHES_AVERAGED,
-    CatalogueEntry,
-    average_patch,
-    defect_name,
-    letter,
-    neighbour_name,
-    unique,
-)
-from latticewatch.learn._confirmation import confirmed
-from latticewatch.learn._discovery import (
+from latticewatch.discover._averages import Together, average_sites
+from latticewatch.discover._resampling import resampling_slopes
+from latticewatch.discover._rounds import (
     Discovery,
-    Patches,
     discover,
-    gather_patches,
     in_single_frames,
     sublattice_models,
     visible_neighbours,
 )
-from latticewatch.learn._model import Model, Verdict
-from latticewatch.learn._neighbours import least_disturbed
-from latticewatch.learn._resampling import resampling_slopes
-from latticewatch.learn._sublattice import SublatticeModel
-from latticewatch.learn._templates import SublatticeTemplates, sublattice_templates
-from latticewatch.learn._together import Together, average_sites
+from latticewatch.features import ZernikeDisk
+from latticewatch.lattice import Lattice
 from latticewatch.messages import Role
+from latticewatch.model import (
+    PATCHES_AVERAGED,
+    CatalogueEntry,
+    Model,
+    Patches,
+    SublatticeModel,
+    SublatticeTemplates,
+    Survey,
+    Verdict,
+    average_patch,
+    defect_name,
+    gather_patches,
+    least_disturbed,
+    letter,
+    neighbour_name,
+    sublattice_templates,
+    unique,
+)
 
 # Sites in the picture of the force-relaxed layout: all that are not host, and hosts up to this many.
 LAYOUT_SITES = 1500
 LAYOUT_COMPONENTS = 8
 SUBLATTICES_APART = 25.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Survey:
-    """The sites of one frame and their moments, before anything is known of their classes.
-
-    Attributes
-    ----------
-    flat : Flattened
-    sites : Sites
-        Those whose patch lies within the frame.
-    moments : ndarray of shape (n, n_moments), float32
-    """
-
-    flat: Flattened
-    sites: Sites
-    moments: NDArray[np.float32]
 
 
 def learn_model(
@@ -123,8 +108,7 @@ def learn_model(
     verdict = model.classify(patches)
     if together is not None and averaged is not None:
         verdict = _with_averages(verdict, model, averaged, together)
-    described = _described(model, verdict, surveys, patches, rng)
-    model = replace(model, classes=confirmed(model, described))
+    model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
 
@@ -289,8 +273,7 @@ def _laid_out(
     model: Model, patches: Patches, verdict: Verdict, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int16]]:
     """Force-relaxed layout of the whitened components of the sites: the published picture of the classes."""
-    from latticewatch.learn._layout import ForceRelaxedLayout
-    from latticewatch.learn._pca import IncrementalPCA
+    from latticewatch.estimators import ForceRelaxedLayout, IncrementalPCA
 
     ids = model.class_ids[verdict.posterior.argmax(1)]
     hosts = {entry.class_id for entry in model.classes if entry.role == "host"}

@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from latticewatch.learn._discovery import Patches
-from latticewatch.learn._local import standardise
-from latticewatch.learn._sublattice import matched_filter
-from latticewatch.learn._templates import SublatticeTemplates
+from latticewatch.discover._filter import matched_filter
+from latticewatch.model import Patches, SublatticeTemplates, standardise
 
 # Scores beyond this many standard deviations count as much as these: no single site decides.
 CLIP = 4.0

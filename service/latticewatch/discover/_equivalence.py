@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.features import mirror_moments, rotate_moments
-from latticewatch.learn._templates import SublatticeTemplates
+from latticewatch.model import SublatticeTemplates
 
 # Two hosts are the same when an operation of the lattice brings their patches closer than this [sigma of one patch]:
 # then no single patch can tell them apart. Of two grains of one crystal, which the scan lines cut in other directions,

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from latticewatch.errors import UnknownClassError
 from latticewatch.lattice import Lattice
-from latticewatch.learn._catalogue import CatalogueEntry
-from latticewatch.learn._discovery import Patches
-from latticewatch.learn._members import Members
-from latticewatch.learn._shares import share_components, share_neighbours
-from latticewatch.learn._sublattice import SublatticeModel
+from latticewatch.model._catalogue import CatalogueEntry
+from latticewatch.model._members import Members
+from latticewatch.model._patches import Patches
+from latticewatch.model._shares import share_components, share_neighbours
+from latticewatch.model._sublattice import SublatticeModel
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from latticewatch.learn._posteriors import shares
+from latticewatch.estimators._posteriors import shares
 
 UNKNOWN = -1
 

@@ -1,73 +1,11 @@
-"""What is known of one sublattice: its host, the noise around it, and the classes found beside it."""
+"""The filter that sees a change of the central column best, and the noise of the host it rests on."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.learn._mixture import Mixture
-from latticewatch.learn._oddities import Oddities
-from latticewatch.learn._templates import SublatticeTemplates
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MatchedFilter:
-    """Change of the height of the column at the centre of a patch, with the least noise.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_moments,), float64
-        Moments of the host.
-    weights : ndarray of shape (n_moments,), float64
-        ``(moments - mean) @ weights`` is the change of height in standard deviations of the host.
-    height_of_sigma : float
-        Height, in units of the flattened frame, that one standard deviation stands for.
-    """
-
-    mean: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    height_of_sigma: float
-
-    def __call__(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Change of height of each patch [sigma]."""
-        return (moments - self.mean) @ self.weights
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SublatticeModel:
-    """One sublattice of a learnt model.
-
-    Attributes
-    ----------
-    templates : SublatticeTemplates
-    filter : MatchedFilter
-    whitening : ndarray of shape (n_moments, rank), float64
-        Host patches, multiplied by it, have unit covariance.
-    mixture : Mixture
-        Of the filter's output, host first.
-    class_ids : ndarray of shape (n_classes,), int16
-        Class of each component of the mixture.
-    oddities : Oddities
-        What changes of occupancy do not explain.
-    odd_ids : ndarray of shape (n_odd_classes,), int16
-        Class of each kind of oddity.
-    group : int
-        First sublattice that symmetry maps onto this one.
-    neighbour_class : dict
-        ``(direction, class of the neighbour) -> class``: host columns whose neighbour in that direction is a defect.
-    """
-
-    templates: SublatticeTemplates
-    filter: MatchedFilter
-    whitening: NDArray[np.float64]
-    mixture: Mixture
-    class_ids: NDArray[np.int16]
-    neighbour_class: dict[tuple[int, int], int]
-    oddities: Oddities
-    odd_ids: NDArray[np.int16]
-    group: int = 0
+from latticewatch.model import MatchedFilter, SublatticeTemplates
 
 
 def matched_filter(
@@ -88,7 +26,7 @@ def matched_filter(
     mean : ndarray of shape (n_moments,), float64
         Moments of the host.
     """
-    from latticewatch.learn._whitening import NoiseWhitening  # here: frames are analysed without it
+    from latticewatch.estimators import NoiseWhitening  # here: frames are analysed without it
 
     to_noise = NoiseWhitening.from_covariance(templates.noise).matrix_
     signal = templates.moments @ to_noise

@@ -11,7 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from latticewatch.learn._pca import (
+from latticewatch.estimators._pca import (
     ROUNDING,
     RunningCovariance,
     checked_columns,

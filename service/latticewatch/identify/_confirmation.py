@@ -11,10 +11,9 @@ from scipy.ndimage import correlate1d
 
 from latticewatch.elements import Column
 from latticewatch.features import ZernikeDisk
-from latticewatch.learn._catalogue import CatalogueEntry, letter
-from latticewatch.learn._library import Library, columns_at, library, perfect_patch, substitutions
-from latticewatch.learn._model import Model
-from latticewatch.learn._species import EXPONENT_RANGE, atomic_numbers, material_columns, signal_exponents
+from latticewatch.identify._library import Library, columns_at, library, perfect_patch, substitutions
+from latticewatch.identify._species import EXPONENT_RANGE, atomic_numbers, material_columns, signal_exponents
+from latticewatch.model import CatalogueEntry, Model, letter
 
 # A template that explains less than this share of a class is no match: more would be left over than explained.
 MIN_SCORE = 0.5

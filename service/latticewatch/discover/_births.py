@@ -8,10 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.learn._catalogue import CatalogueEntry, defect_name, unique
-from latticewatch.learn._confirmation import Confirmation
-from latticewatch.learn._mixture import MIN_SEPARATION, RELATIVE_SPREAD
-from latticewatch.learn._model import Model
+from latticewatch.discover._grow import RELATIVE_SPREAD
+from latticewatch.model import MIN_SEPARATION, CatalogueEntry, Model, defect_name, unique
 
 # Strangers within two standard deviations of one place that make a class.
 STRANGERS_NEEDED = 8
@@ -85,6 +83,4 @@ def new_class(
         else other
         for s, other in enumerate(model.sublattices)
     )
-    host = next((e for e in model.classes if e.class_id == entry.host_class), None)
-    entry = Confirmation(model)(entry, host)
     return replace(model, version=model.version + 1, sublattices=sublattices, classes=(*model.classes, entry))

@@ -10,78 +10,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.learn._equivalence import equivalent_sublattices
-from latticewatch.learn._local import standardise
-from latticewatch.learn._mixture import MIN_SEPARATION, Mixture, grow_mixture, rescaled
-from latticewatch.learn._neighbours import neighbour_index, without_neighbours, without_unseen
-from latticewatch.learn._oddities import find_oddities
-from latticewatch.learn._resampling import without_blur
-from latticewatch.learn._sublattice import MatchedFilter, SublatticeModel, matched_filter
-from latticewatch.learn._templates import SublatticeTemplates
+from latticewatch.discover._equivalence import equivalent_sublattices
+from latticewatch.discover._filter import matched_filter
+from latticewatch.discover._grow import grow_mixture
+from latticewatch.discover._odd import find_oddities
+from latticewatch.model import (
+    MIN_SEPARATION,
+    MatchedFilter,
+    Mixture,
+    Patches,
+    SublatticeModel,
+    SublatticeTemplates,
+    expected_height,
+    rescaled,
+    standardise,
+    without_neighbours,
+    without_unseen,
+)
 
 N_ROUNDS = 4
 # A class of neighbours is kept apart from the host when this many of it were seen.
 MIN_NEIGHBOURS = 3
 # Columns whose height differs by less than this share are alike, however little noise there is.
 MIN_CHANGE = 0.06
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Patches:
-    """Patches of one or several frames, ready for learning or classification.
-
-    Attributes
-    ----------
-    moments : ndarray of shape (n, n_moments), float32
-    position : ndarray of shape (n, 2), float64
-        Row and column [px].
-    sublattice : ndarray of shape (n,), int16
-    frame : ndarray of shape (n,), int32
-        Frame that each was seen in, from 0.
-    cell : ndarray of shape (n, 2), int32
-        Unit cell that each belongs to.
-    index : ndarray of shape (n, k), int32
-        Their neighbours, see `neighbour_index`.
-    shape : tuple of int
-        Rows and columns of the frames.
-    """
-
-    moments: NDArray[np.float32]
-    position: NDArray[np.float64]
-    sublattice: NDArray[np.int16]
-    frame: NDArray[np.int32]
-    cell: NDArray[np.int32]
-    index: NDArray[np.int32]
-    shape: tuple[int, int]
-
-
-def gather_patches(
-    frames: list[tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16], NDArray[np.int32]]],
-    templates: tuple[SublatticeTemplates, ...],
-    shape: tuple[int, int],
-) -> Patches:
-    """Join the patches of several frames, each given as moments, positions, sublattices and cells.
-
-    Where the templates know what resampling does to the moments, it is taken off.
-    """
-    tables = tuple(t.neighbour for t in templates)
-    start, parts, index = 0, [], []
-    for number, (moments, position, sublattice, cell) in enumerate(frames):
-        local = neighbour_index(sublattice, cell, tables)
-        index.append(np.where(local >= 0, local + start, -1) if start else local)
-        parts.append((moments, position, sublattice, np.full(len(moments), number, np.int32), cell))
-        start += len(moments)
-    moments, position, sublattice, frame, cells = (
-        p[0] if len(p) == 1 else np.concatenate(p) for p in zip(*parts, strict=True)
-    )
-    index = np.concatenate(index).astype(np.int32)
-    slopes = [t.resampling for t in templates if t.resampling is not None]
-    if len(slopes) == len(templates):
-        moments = without_blur(moments, position, sublattice, np.array(slopes, np.float32))
-    return Patches(moments, position, sublattice, frame, cells, index, shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,27 +228,6 @@ def _grown_together(rounds: list[_Round], group: list[int]) -> list[Mixture]:
         alike = [r for r, g in zip(rounds, group, strict=True) if g == first]
         grown[first] = grow_mixture(np.concatenate([r.score for r in alike]), max(r.least for r in alike))
     return [grown[first] for first in group]
-
-
-def expected_height(
-    score: NDArray[np.float64], posterior: NDArray[np.float64], mixture: Mixture, matched: MatchedFilter
-) -> NDArray[np.float64]:
-    """Expected change of height of the column at each site; a stranger's is what was measured."""
-    change = (mixture.mean - mixture.mean[0]) * matched.height_of_sigma
-    return _expected(score, posterior, change, float(matched.height_of_sigma))
-
-
-@njit(cache=True, nogil=True)
-def _expected(score, posterior, change, height_of_sigma):  # pragma: no cover - compiled
-    n, last = len(score), posterior.shape[1] - 1
-    out = np.zeros(n)
-    for i in range(n):
-        if posterior[i, 0] > 0.5:
-            continue
-        for k in range(1, last):
-            out[i] += posterior[i, k] * change[k]
-        out[i] += posterior[i, last] * score[i] * height_of_sigma
-    return out
 
 
 def neighbour_effect(model: SublatticeModel, direction: int, height: float) -> float:

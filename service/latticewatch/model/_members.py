@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.learn._discovery import Patches, expected_height
-from latticewatch.learn._local import standardise
-from latticewatch.learn._projection import project
-from latticewatch.learn._sublattice import SublatticeModel
+from latticewatch.model._heights import expected_height
+from latticewatch.model._local import standardise
+from latticewatch.model._patches import Patches
+from latticewatch.model._projection import project
+from latticewatch.model._sublattice import SublatticeModel
 
 
 class Members:

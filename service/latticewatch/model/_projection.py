@@ -14,8 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.learn._neighbours import UNSEEN_SIGMA
-from latticewatch.learn._sublattice import SublatticeModel
+from latticewatch.model._neighbours import UNSEEN_SIGMA
+from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.vectors import kernel
 
 # Changes that the patch hardly shows are held back by this share of the one it shows best.

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.lattice import bilinear_pair, convolved, gaussian_window
-from latticewatch.learn._resampling import excess_blur
+from latticewatch.model._resampling import excess_blur
 
 # Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
 SITES_TOGETHER = 120

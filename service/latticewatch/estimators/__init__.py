@@ -1,0 +1,28 @@
+"""Rows of numbers in; whitening, components, classes and a layout out: scikit-learn estimators that know no frames."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from latticewatch.estimators._posteriors import shares
+
+if TYPE_CHECKING:
+    from latticewatch.estimators._centroid import NearestCentroid
+    from latticewatch.estimators._layout import ForceRelaxedLayout
+    from latticewatch.estimators._pca import IncrementalPCA
+    from latticewatch.estimators._whitening import NoiseWhitening
+
+__all__ = ["ForceRelaxedLayout", "IncrementalPCA", "NearestCentroid", "NoiseWhitening", "shares"]
+
+# They bring scikit-learn, which takes a second to import: frames are analysed without it, classes discovered with it.
+LATER = {
+    "ForceRelaxedLayout": "_layout",
+    "IncrementalPCA": "_pca",
+    "NearestCentroid": "_centroid",
+    "NoiseWhitening": "_whitening",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in LATER:
+        return getattr(importlib.import_module(f"{__name__}.{LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,64 @@
+"""A learnt model: an immutable snapshot; the moments of a frame in, the class probabilities of its sites out."""
+
+from latticewatch.model._catalogue import (
+    PATCHES_AVERAGED,
+    CatalogueEntry,
+    arrow,
+    average_patch,
+    defect_name,
+    letter,
+    neighbour_name,
+    unique,
+)
+from latticewatch.model._heights import expected_height
+from latticewatch.model._local import standardise
+from latticewatch.model._mixture import MIN_SEPARATION, Mixture, rescaled
+from latticewatch.model._model import Columns, Model, Verdict, columns_of
+from latticewatch.model._neighbours import (
+    least_disturbed,
+    neighbour_index,
+    without_neighbours,
+    without_unseen,
+)
+from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
+from latticewatch.model._patches import Patches, gather_patches
+from latticewatch.model._resampling import excess_blur, without_blur
+from latticewatch.model._sublattice import MatchedFilter, SublatticeModel
+from latticewatch.model._survey import Survey
+from latticewatch.model._templates import SublatticeTemplates, sublattice_templates
+
+__all__ = [
+    "MIN_SEPARATION",
+    "PATCHES_AVERAGED",
+    "CatalogueEntry",
+    "Columns",
+    "MatchedFilter",
+    "Mixture",
+    "Model",
+    "Oddities",
+    "Patches",
+    "SublatticeModel",
+    "SublatticeTemplates",
+    "Survey",
+    "Verdict",
+    "arrow",
+    "average_patch",
+    "columns_of",
+    "defect_name",
+    "excess_blur",
+    "expected_height",
+    "gather_patches",
+    "least_disturbed",
+    "letter",
+    "neighbour_index",
+    "neighbour_name",
+    "normal_score",
+    "rescaled",
+    "squared_lengths",
+    "standardise",
+    "sublattice_templates",
+    "unique",
+    "without_blur",
+    "without_neighbours",
+    "without_unseen",
+]

@@ -1,0 +1,31 @@
+"""What height of column is to be expected at a site, from what is thought of it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from latticewatch.model._mixture import Mixture
+from latticewatch.model._sublattice import MatchedFilter
+
+
+def expected_height(
+    score: NDArray[np.float64], posterior: NDArray[np.float64], mixture: Mixture, matched: MatchedFilter
+) -> NDArray[np.float64]:
+    """Expected change of height of the column at each site; a stranger's is what was measured."""
+    change = (mixture.mean - mixture.mean[0]) * matched.height_of_sigma
+    return _expected(score, posterior, change, float(matched.height_of_sigma))
+
+
+@njit(cache=True, nogil=True)
+def _expected(score, posterior, change, height_of_sigma):  # pragma: no cover - compiled
+    n, last = len(score), posterior.shape[1] - 1
+    out = np.zeros(n)
+    for i in range(n):
+        if posterior[i, 0] > 0.5:
+            continue
+        for k in range(1, last):
+            out[i] += posterior[i, k] * change[k]
+        out[i] += posterior[i, last] * score[i] * height_of_sigma
+    return out
