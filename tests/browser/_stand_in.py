@@ -21,6 +21,7 @@ from latticewatch.messages import (
     DefectEventData,
     ModelEventData,
     Nanometres,
+    Note,
     Pixel,
     Role,
     encode_frame,
@@ -95,9 +96,16 @@ def _rendered(position: NDArray[Any], intensity: NDArray[Any], size: int) -> NDA
 class ScriptedLearner:
     """Classes that are known beforehand, after a learning phase of a few frames."""
 
-    def __init__(self, specimen: Specimen, learning_frames: int = 0, lattice_found: bool = True) -> None:
+    def __init__(
+        self,
+        specimen: Specimen,
+        learning_frames: int = 0,
+        lattice_found: bool = True,
+        notes: tuple[Note, ...] = (),
+    ) -> None:
         self.specimen = specimen
         self.lattice_found = lattice_found
+        self.notes = notes
         self.model: Any = None
         self._learning_frames = learning_frames
         self._folded = 0
@@ -180,6 +188,7 @@ class ScriptedLearner:
                 embedding=self._embedding if learnt else np.zeros((0, 2), np.float32),
                 embedding_class=self._class_id if learnt else np.zeros(0, np.int16),
                 events=events,
+                notes=self.notes,
             )
         ]
 

@@ -7,6 +7,8 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from latticewatch.messages import Note
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 LOST = ("ERR_CONNECTION_REFUSED", "WebSocket connection to")
@@ -52,6 +54,15 @@ def test_a_frame_without_a_lattice_is_said_to_have_none(make_rig, open_tab):
     page = open_tab(rig.url).page
     expect(page.locator("#no-lattice")).to_contain_text("No lattice found")
     expect(page.locator("#health-lattice")).to_have_text("no lattice found")
+
+
+def test_what_the_service_doubts_is_said_over_the_picture_with_what_to_do(make_rig, open_tab):
+    note = Note(code="few-cells", text="Only 18 <b>sites</b>.", remedy="Widen the field of view.")
+    rig = make_rig(notes=(note,))
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    expect(page.locator("#notes li")).to_have_text(["Only 18 <b>sites</b>. Widen the field of view."])
+    expect(page.locator("#no-lattice")).to_be_hidden()
 
 
 def test_a_stalled_stream_is_said_to_be_stalled_until_it_resumes(make_rig, open_tab):

@@ -365,7 +365,10 @@ def test_an_image_without_a_lattice_is_a_result_that_says_so(analyse, rng, tmp_p
     assert "no lattice found" in said
     told = summary_of(tmp_path / "out")
     assert (told["lattice_found"], told["classes"], told["lattice_constant_px"]) == (False, 0, None)
-    assert "no lattice found" in told["note"]
+    (note,) = told["notes"]
+    assert (note["code"], note["since_frame"], note["frames"]) == ("no-lattice", 0, 1)
+    assert "no lattice found" in note["text"]
+    assert note["remedy"] in said
     assert classes_of(tmp_path / "out") == []
     assert events_of(tmp_path / "out") == []
     assert len(rows_of(tmp_path / "out")) == told["sites"]

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from latticewatch.errors import NotLearntError
-from latticewatch.messages import ROLES, DefectEventData, Pixel, colour_of
+from latticewatch.messages import ROLES, DefectEventData, Note, Pixel, colour_of
 from latticewatch.offline._figures import (
     classes_figure,
     counts_figure,
@@ -191,7 +191,9 @@ def test_rings_shrink_with_the_lattice(rng):
 
 def test_a_frame_without_lattice_says_so(rng):
     image, result = frame(rng, classes=(), lattice_found=False)
-    figure = overlay_figure(image, replace(result, note="too few reflections above the noise"))
+    figure = overlay_figure(
+        image, replace(result, notes=(Note(code="few", text="too few reflections above the noise"),))
+    )
     words = words_of(figure)
     assert f"no lattice found: {len(result.sites)} peaks" in words
     assert "too few reflections above the noise" in words

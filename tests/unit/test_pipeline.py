@@ -102,7 +102,7 @@ def places(events: Sequence[EventDraft]) -> np.ndarray:
 
 
 def same(one: Analysis, other: Analysis) -> bool:
-    equal = np.array_equal(one.sites.position, other.sites.position) and one.note == other.note
+    equal = np.array_equal(one.sites.position, other.sites.position) and one.notes == other.notes
     equal &= np.array_equal(one.picture, other.picture)
     if one.survey is not None and other.survey is not None:
         equal &= np.array_equal(one.survey.moments, other.survey.moments)
@@ -235,8 +235,8 @@ def test_gaps_in_a_frame_leave_the_sites_elsewhere_alone(frames, model, rng, gap
 )
 def test_a_frame_without_a_lattice_says_so(model, image, learnt):
     analysis = analyse(frame_of(image, 0), model if learnt else None, SETTINGS)
-    assert analysis.note is not None
-    assert "no lattice" in analysis.note
+    assert [note.code for note in analysis.notes] == ["no-lattice"]
+    assert "no lattice" in analysis.notes[0].text
     assert analysis.lattice is analysis.where is analysis.verdict is analysis.survey is None
     assert len(analysis.sites) == 0
     assert analysis.picture.shape == image.shape
@@ -244,7 +244,7 @@ def test_a_frame_without_a_lattice_says_so(model, image, learnt):
 
 def test_noise_is_not_a_lattice(rng):
     analysis = analyse(frame_of(rng.poisson(100, (400, 400)).astype(np.uint16), 0), None, SETTINGS)
-    assert analysis.note is not None
+    assert [note.code for note in analysis.notes] == ["no-lattice"]
     assert analysis.lattice is None
 
 
@@ -262,8 +262,8 @@ def test_a_frame_into_which_no_patch_fits_says_so(images, model, learnt):
     settings = AnalysisSettings(patch_size=239)
     known = replace(model, patch_px=239) if learnt else None
     analysis = analyse(frame_of(images[3][:SIDE, :SIDE], 0), known, settings)
-    assert analysis.note is not None
-    assert "no patch of 239 px lies within 240 x 240 px" in analysis.note
+    (note,) = analysis.notes
+    assert "no patch of 239 px lies within 240 x 240 px" in note.text.lower()
     assert analysis.lattice is analysis.verdict is analysis.survey is None
 
 
@@ -401,7 +401,7 @@ def test_a_frame_without_a_lattice_between_others_is_survived(learner, images):
     results = fold(learner, [np.zeros_like(images[0]), *images[4:6]], 4)
     dark, *after = [r[0] for r in results]
     assert not dark.lattice_found
-    assert dark.note
+    assert [(note.code, note.since_frame) for note in dark.notes] == [("no-lattice", 4)]
     assert len(dark.sites) == 0
     assert learner.model is before
     for result in after:
@@ -432,7 +432,7 @@ def test_another_lattice_is_learnt_after_a_while(learner, model):
     other = microscope(material="MoSe2", rotation_deg=17.0, pixel_size_nm=0.018, seed=5)
     images = [other.acquire().image for _ in range(3)]
     results = fold(learner, [images[0]] * LOST_FRAMES, 2)
-    assert all(not r[0].lattice_found and r[0].note for r in results)
+    assert all(not r[0].lattice_found and r[0].notes for r in results)
     assert learner.model is None
     (forgotten,) = learner.take_events()
     assert forgotten.type == "model.updated"

@@ -82,7 +82,7 @@ def said(numbers: dict) -> str:
     rows, cols = numbers["shape_px"]
     head = f"{numbers['file']}: {numbers['frames']} x {rows} x {cols} px, {numbers['seconds']:.1f} s"
     if not numbers["lattice_found"]:
-        return f"{head}\n  no lattice found ({numbers['note']}); {numbers['sites']} peaks"
+        return f"{head}\n  no lattice found; {numbers['sites']} peaks{_notes(numbers)}"
     constant = f"{numbers['lattice_constant_px']:.2f} px"
     if numbers["lattice_constant_nm"] is not None:
         constant = f"{numbers['lattice_constant_nm']:.4f} nm ({constant})"
@@ -90,5 +90,14 @@ def said(numbers: dict) -> str:
     roles = ", ".join(f"{by_role[role]} {role}" for role in ("defect", "neighbour", "unknown"))
     return (
         f"{head}\n  lattice constant {constant}, {numbers['sites']} sites: {by_role['host']} host, {roles}\n"
-        f"  {numbers['classes']} classes, {numbers['events']} events"
+        f"  {numbers['classes']} classes, {numbers['events']} events{_notes(numbers)}"
     )
+
+
+def _notes(numbers: dict) -> str:
+    """What the run has to say about its own doubt, a line each."""
+    lines = []
+    for note in numbers["notes"]:
+        which = f" (in {note['frames']} of {numbers['frames']} frames)" if numbers["frames"] > 1 else ""
+        lines.append(f"\n  note: {note['text']}{which} {note['remedy']}".rstrip())
+    return "".join(lines)

@@ -225,7 +225,8 @@ def _compare(console: Console, service: Service, simulator: SimulatorProcess) ->
     if result is None or truth is None:
         return "no frame was analysed" if result is None else f"frame {result.number}: its truth is not known"
     if not state.catalogue:
-        return f"frame {result.number}: {result.note or 'still learning'}; nothing to compare with the truth"
+        why = " ".join(note.text for note in result.notes) or "still learning"
+        return f"frame {result.number}: {why}; nothing to compare with the truth"
     comparison = compare(result, state.catalogue, truth)
     print_summary(console, comparison)
     return not_found(comparison)

@@ -52,6 +52,7 @@ def status_of(engine: Engine, state: LiveState) -> Status:
         lattice_constant_nm=a_px * pixel_size_nm if a_px is not None and pixel_size_nm is not None else None,
         first_seq=engine.log.first_seq,
         last_seq=engine.log.last_seq,
+        notes=result.notes if result else (),
     )
 
 

@@ -17,6 +17,7 @@ from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mea
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
+from latticewatch.messages import Note
 
 # A lattice that changed by less than this from one frame to the next is the same one, drifted or distorted.
 MAX_STRAIN = 0.06
@@ -59,6 +60,8 @@ class Lattice:
         Shortest distance between columns [px].
     others : tuple of Lattice
         The other grains of a frame that shows several.
+    notes : tuple of Note
+        What may be wrong with it.
     """
 
     field: PhaseField
@@ -66,6 +69,7 @@ class Lattice:
     profile: ColumnProfile
     nearest_neighbour_px: float
     others: tuple[Lattice, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def constant_px(self) -> float:

@@ -46,6 +46,7 @@ from latticewatch.messages._history import (
     Rate,
 )
 from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pack_live, unpack_live
+from latticewatch.messages._notes import Note
 from latticewatch.messages._palette import colour_of
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "LiveSection",
     "ModelEventData",
     "Nanometres",
+    "Note",
     "Pixel",
     "Rate",
     "Role",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from latticewatch.messages._base import Read, Written
 from latticewatch.messages._events import Event, Nanometres, Pixel, Role
+from latticewatch.messages._notes import Note
 
 Phase = Literal["starting", "waiting", "learning", "live", "stalled"]
 
@@ -56,6 +57,9 @@ class Status(Written):
     lattice_constant_px: float | None = None
     first_seq: int = 1
     last_seq: int = 0
+    notes: tuple[Note, ...] = Field(
+        default=(), description="What may be wrong with the newest frame or with how it was understood."
+    )
 
 
 class CountsByClass(Written):
@@ -211,7 +215,7 @@ class FrameInfo(Written):
     n_sites: int
     model_version: int
     timings_ms: dict[str, float]
-    note: str | None = None
+    notes: tuple[Note, ...] = ()
 
 
 class Health(Written):

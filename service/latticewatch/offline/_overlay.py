@@ -95,7 +95,7 @@ def overlay_figure(image: NDArray[Any], result: FrameResult) -> Figure:
     layers = _layers(result)
 
     page = Page(2 * MARGIN + width + LEGEND_GAP + LEGEND_WIDTH)
-    top = page.title(_title(result), _details(result), result.note)
+    top = page.title(_title(result), _details(result), " ".join(note.text for note in result.notes))
     groups = _groups(layers)
     legend = Legend(page, MARGIN + width + LEGEND_GAP, top, LEGEND_WIDTH, groups, on_dark=True)
     page.set_height(max(top + height, legend.bottom) + MARGIN)

@@ -166,13 +166,13 @@ class Page:
             rest = rest[end:].lstrip()
         return lines
 
-    def title(self, title: str, details: str = "", note: str | None = None) -> float:
+    def title(self, title: str, details: str = "", notes: str = "") -> float:
         """Write the head of the page; returns where the figure may begin [inch]."""
         top = MARGIN * 0.7
         for text, size, weight, colour in (
             (title, TITLE, "bold", INK),
             (details, TEXT, "normal", QUIET),
-            (note or "", TEXT, "normal", QUIET),
+            (notes, TEXT, "normal", QUIET),
         ):
             if text:
                 lines = self.wrapped(text, self.width - 2 * MARGIN, size, weight, max_lines=4)

@@ -17,7 +17,7 @@ from latticewatch import __version__
 from latticewatch.errors import FileError
 from latticewatch.offline._run import AnalysedFile
 from latticewatch.offline._statistics import statistics_summary
-from latticewatch.pipeline import ROLES, CatalogueEntry, FrameResult
+from latticewatch.pipeline import ROLES, CatalogueEntry, FrameResult, said_in_all
 
 COLUMNS = (
     "frame",
@@ -109,7 +109,10 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "events": len(analysed.events),
         "statistics": statistics_summary(analysed.results) if len(analysed.results) > 1 else None,
         "seconds": round(analysed.seconds, 3),
-        "note": last.note,
+        "notes": [
+            note.model_dump() | {"frames": frames}
+            for note, frames in said_in_all((result.number, result.notes) for result in analysed.results)
+        ],
         "file_notes": list(series.notes),
     }
 

@@ -7,6 +7,7 @@ state and is called in frame order.
 from latticewatch.model import CatalogueEntry
 from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
+from latticewatch.pipeline._notes import NoteBook, said_in_all
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._warm import warm, warm_for_learning
 
@@ -17,8 +18,10 @@ __all__ = [
     "EventDraft",
     "FrameResult",
     "Learner",
+    "NoteBook",
     "SiteTable",
     "analyse",
+    "said_in_all",
     "warm",
     "warm_for_learning",
 ]

@@ -22,8 +22,10 @@ from latticewatch.lattice import (
     follow_lattice,
     grain_sites,
 )
+from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.parallel import working
+from latticewatch.pipeline._notes import no_lattice
 from latticewatch.pipeline._picture import counts_and_picture
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
@@ -58,8 +60,8 @@ class Analysis:
         None without a model or without its lattice.
     sites : Sites
         Sites of the lattice, or peaks where there is none.
-    note : str or None
-        Why no lattice was found.
+    notes : tuple of Note
+        What may be wrong with the frame or with how it was understood.
     timings_ms : dict
         Wall time of each stage [ms].
     """
@@ -74,7 +76,7 @@ class Analysis:
     patches: Patches | None
     verdict: Verdict | None
     sites: Sites
-    note: str | None = None
+    notes: tuple[Note, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
@@ -113,10 +115,12 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
     clock = _Clock()
     image, picture = counts_and_picture(frame.image)
     clock.lap("picture")
-    lattice = found = survey = patches = verdict = note = None
+    lattice = found = survey = patches = verdict = None
+    notes: list[Note] = []
     try:
         if model is None:
             lattice = find_lattice(image)
+            notes += lattice.notes
             found = lattice.field
             size = patch_size(lattice, settings)
             sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
@@ -124,6 +128,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             clock.lap("lattice")
         else:
             found = follow_lattice(image, model.lattice)
+            notes += model.lattice.notes
             clock.lap("lattice")
             survey = survey_frame(
                 image, model.lattice, found, ZernikeDisk(model.n_max, model.patch_px), clock
@@ -138,11 +143,23 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             verdict = model.classify(patches)
             clock.lap("classes")
     except NoLatticeError as error:
-        note, lattice, found, survey, verdict = str(error), None, None, None, None
+        lattice = found = survey = patches = verdict = None
+        notes.append(no_lattice(str(error)))
         sites = find_peaks(image)
         clock.lap("peaks")
     return Analysis(
-        frame, image, picture, model, lattice, found, survey, patches, verdict, sites, note, clock.laps
+        frame,
+        image,
+        picture,
+        model,
+        lattice,
+        found,
+        survey,
+        patches,
+        verdict,
+        sites,
+        tuple(notes),
+        clock.laps,
     )
 
 

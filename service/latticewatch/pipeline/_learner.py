@@ -19,6 +19,7 @@ from latticewatch.model import CatalogueEntry, Model, Survey
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
+from latticewatch.pipeline._notes import NoteBook
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.track import Observation, Tracker
 
@@ -52,6 +53,7 @@ class Learner:
         self._next_class = 0
         self._lost = 0
         self._events: list[EventDraft] = []
+        self._notes = NoteBook()
 
     def fold(self, analysis: Analysis) -> list[FrameResult]:
         """Take in one frame.
@@ -315,7 +317,7 @@ class Learner:
             embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
             events=tuple(events),
             timings_ms=dict(analysis.timings_ms),
-            note=analysis.note,
+            notes=self._notes.taken(analysis.notes, frame.series_id, frame.number),
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.messages import ROLES, ClassEventData, DefectEventData, EventType, ModelEventData
+from latticewatch.messages import ROLES, ClassEventData, DefectEventData, EventType, ModelEventData, Note
 from latticewatch.model import CatalogueEntry
 
 __all__ = ["ROLES", "EventDraft", "FrameResult", "SiteTable"]
@@ -66,6 +66,8 @@ class FrameResult:
         Transitions that this frame brought, in order.
     learning : tuple of int
         Frames gathered and frames needed; equal once the model is learnt.
+    notes : tuple of Note
+        What may be wrong with this frame or with how it was understood.
     """
 
     series_id: str
@@ -88,4 +90,4 @@ class FrameResult:
     embedding_class: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
     events: tuple[EventDraft, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
-    note: str | None = None
+    notes: tuple[Note, ...] = ()

@@ -46,7 +46,7 @@ async def latest(hub: TheHub) -> Response:
         n_sites=len(result.sites),
         model_version=result.model_version,
         timings_ms=result.timings_ms,
-        note=result.note,
+        notes=result.notes,
     )
     return reply(info)
 

@@ -13,7 +13,8 @@
  *   fps: number | null, latency_ms: {p50: number | null, p99: number | null},
  *   last_frame: number | null, last_frame_age_s: number | null, model_version: number, n_sites: number | null,
  *   pixel_size_nm: number | null, lattice_constant_nm: number | null, lattice_constant_px: number | null,
- *   first_seq: number, last_seq: number, sources?: string[]}} Status
+ *   first_seq: number, last_seq: number, sources?: string[],
+ *   notes?: {code: string, text: string, remedy: string, since_frame: number | null}[]}} Status
  * @typedef {{ordinal: number, series_id: string | null, frame: number | null, shape: [number, number] | null,
  *   image_scale: number, pixel_size_nm: number | null, t_received: number | null, age_s: number | null,
  *   drift_nm: [number, number] | null, status: Status,

@@ -27,7 +27,28 @@ export function showNotices(situation) {
     byId("learning-bar").max = Math.max(1, needed);
     byId("learning-bar").value = discovering ? needed : gathered;
   }
-  byId("no-lattice").hidden = !(drawn !== null && status?.lattice_found === false);
+  showNotes(drawn === null ? null : status);
+}
+
+/**
+ * What the service says about its own doubt in the newest frame, and what to do about it.
+ * @param {Status | null} status
+ */
+function showNotes(status) {
+  const lost = status?.lattice_found === false;
+  const notes = status?.notes ?? [];
+  byId("no-lattice").hidden = !lost;
+  byId("notes-box").hidden = !lost && notes.length === 0;
+  const lines = notes.map(({ code, text, remedy }) => (code === "no-lattice" ? text : `${text} ${remedy}`.trim()));
+  const list = byId("notes");
+  // a frame that says the same again does not disturb who reads it, or a screen reader
+  if (lines.join("\n") === list.dataset.said) return;
+  list.dataset.said = lines.join("\n");
+  list.replaceChildren(...lines.map((line) => {
+    const item = document.createElement("li");
+    item.textContent = line;
+    return item;
+  }));
 }
 
 /** @param {Situation} situation */
