@@ -508,3 +508,12 @@ class SiteEvidence:
 def _probability(log):
     probability = np.where(log - log.max() > -16.0, np.exp(log - log.max()), 0.0)
     return probability / probability.sum()
+
+
+def doubt(amplitude, rows, index, each):
+    """Standard deviation of scores, that of noise being 1, for what is not known of the changes around."""
+    out = []
+    for i in rows:
+        known = [(amplitude[j] * e) ** 2 for j, e in zip(index[i], each[1:], strict=False) if j >= 0]
+        out.append(np.sqrt(1 + sum(known)))
+    return np.array(out)

@@ -61,13 +61,26 @@ def test_two_classes_on_top_of_each_other_are_one(rng):
     assert mixture.mean[1] == pytest.approx(9.4, abs=0.5)
 
 
-def test_a_stranger_is_of_no_class(rng):
+def test_one_that_chance_does_not_bring_is_a_class_of_its_own(rng):
     values = values_of(rng, 3000, (6.0, 30))
     mixture = grow_mixture(np.append(values, 40.0))
-    assert len(mixture.mean) == 2
+    assert len(mixture.mean) == 3
     posterior = mixture.posteriors(np.array([0.0, 6.0, 40.0, -30.0]))
-    np.testing.assert_array_equal(posterior.argmax(1), [0, 1, 2, 2])
+    np.testing.assert_array_equal(posterior.argmax(1), [0, 1, 2, 3])
     assert (posterior.max(1) > 0.99).all()
+
+
+@pytest.mark.parametrize(("places", "classes"), [([-40.0, -39.0], 2), ([-40.0, 25.0], 3), ([4.6], 1)])
+def test_alike_ones_join_and_what_chance_may_bring_is_none(rng, places, classes):
+    assert len(grow_mixture(np.append(values_of(rng, 3000), places)).mean) == classes
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_two_populations_of_like_size_are_told_apart(rng, share):
+    n = round(3000 * share)
+    mixture = grow_mixture(np.concatenate([rng.normal(0, 1, 3000 - n), rng.normal(25, 1, n)]))
+    assert len(mixture.mean) == 2
+    assert abs(mixture.mean[1] - mixture.mean[0]) == pytest.approx(25, abs=0.2)
 
 
 def test_a_member_four_deviations_out_still_belongs(rng):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from latticewatch.discover._averages import Together, average_sites
 from latticewatch.discover._resampling import resampling_slopes
 from latticewatch.discover._rounds import (
+    HOST_SHARE,
     Discovery,
     discover,
     in_single_frames,
@@ -32,6 +33,7 @@ from latticewatch.model import (
     average_patch,
     defect_name,
     gather_patches,
+    host_name,
     least_disturbed,
     letter,
     neighbour_name,
@@ -178,9 +180,10 @@ def _number(
         for k in range(1, len(mixture.mean)):
             distance = mixture.mean[k] - mixture.mean[0]
             change = distance * model.filter.height_of_sigma / model.templates.height
+            common = mixture.weight[k] >= HOST_SHARE
             ids[s][k] = add(
-                defect_name(s, change),
-                "defect",
+                host_name(s, change) if common else defect_name(s, change),
+                "host" if common else "defect",
                 s,
                 int(ids[s][0]),
                 abs(float(distance)),

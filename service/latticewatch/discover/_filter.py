@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.model import MatchedFilter, SublatticeTemplates
+from latticewatch.model import MatchedFilter, SublatticeTemplates, normal_score
+
+# Share of the sites that say what hosts are like, and how often they are chosen anew.
+CORE = 0.75
+CORE_STEPS = 3
+# Sites beyond so many standard deviations do not count: one in a thousand of Gaussian ones.
+TRIM_SIGMA = 3.0
 
 
 def matched_filter(
@@ -36,8 +42,7 @@ def matched_filter(
         whitening = to_noise
         spread = float(np.linalg.norm(direction))
     else:
-        covariance = _trimmed_covariance((host - mean) @ to_noise)
-        covariance = spiked_covariance(covariance, len(host))
+        covariance = host_covariance((host - mean) @ to_noise)
         direction = np.linalg.solve(covariance, signal[0])
         power, vectors = np.linalg.eigh(covariance)
         whitening = to_noise @ (vectors / np.sqrt(power))
@@ -47,10 +52,30 @@ def matched_filter(
     return MatchedFilter(mean, weights, spread / gain), whitening
 
 
-def _trimmed_covariance(whitened: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Covariance without the two in a hundred sites that lie farthest out."""
+def host_covariance(whitened: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Covariance of what hosts have in common, without the sites that have something of their own.
+
+    What a few sites in a hundred share (a column that is displaced, say) must not become part of the noise: so three
+    quarters of the sites, those nearest to the centre, say what is near, until they agree (the concentration steps of
+    the minimum covariance determinant, Rousseeuw & Van Driessen 1999, doi:10.1080/00401706.1999.10485670). Then all
+    count that are not farther out than noise carries hosts.
+
+    Parameters
+    ----------
+    whitened : ndarray of shape (n, n_moments), float64
+        In units of the pixel noise.
+    """
     distance = (whitened**2).sum(1)
-    return np.cov(whitened[distance <= np.quantile(distance, 0.98)].T)
+    kept = distance <= np.quantile(distance, CORE)
+    for _ in range(CORE_STEPS):
+        covariance = spiked_covariance(np.cov(whitened[kept].T), int(kept.sum()))
+        distance = np.einsum("ij,ij->i", whitened @ np.linalg.inv(covariance), whitened)
+        kept = distance <= np.quantile(distance, CORE)
+    score = normal_score(distance * (whitened.shape[1] / np.median(distance)), whitened.shape[1])
+    level = np.median(score)
+    spread = 1.4826 * np.median(np.abs(score - level))
+    kept = score <= level + TRIM_SIGMA * spread
+    return spiked_covariance(np.cov(whitened[kept].T), int(kept.sum()))
 
 
 def spiked_covariance(covariance: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from latticewatch.model import MIN_SEPARATION, Mixture
+from latticewatch.model._local import densest
 
 # Spread of a class beside the noise, as a share of its distance from the host: gain, probe and neighbours differ.
 RELATIVE_SPREAD = 0.04
@@ -22,6 +24,11 @@ STRANGERS = 0.01
 # Fewer sites alike than this are not a class yet.
 MIN_MEMBERS = 2.5
 N_ITERATIONS = 60
+# Chance that a whole sample of hosts brings one value so far out that it becomes a class.
+LONE_CHANCE = 1e-3
+# Share of the hosts whose distance tells whether their tails are those of a Gaussian, and what it is for one.
+TAIL_QUANTILE = 0.99
+TAIL_SIGMA = 2.576
 BIN_SIGMA = 0.05
 
 
@@ -60,6 +67,8 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
     least = max(least, MIN_SEPARATION)
     centre = float(np.median(values))
     deviation = 1.4826 * float(np.median(np.abs(values - centre))) or 1.0
+    # of two populations of like size neither is the median
+    centre, deviation = densest(values, centre, deviation)
     span = float(np.ptp(values)) + 6 * deviation
     background = STRANGERS / max(len(values), 2)
     sample = _binned(values, BIN_SIGMA * deviation)
@@ -84,7 +93,40 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
         if gain <= 1.5 * np.log(sample.n) or members < MIN_MEMBERS:
             break
         best, best_likelihood = candidates[winner], likelihoods[winner]
-    return _ordered(_without_twins(sample, best, least))
+    return _ordered(_with_lone(values, _without_twins(sample, best, least), least))
+
+
+def _with_lone(values: NDArray[np.float64], mixture: Mixture, least: float) -> Mixture:
+    """The mixture with a class for each site, or group of alike ones, that chance does not bring in all these values.
+
+    One is enough where the evidence is: the chance that the host brings any value as far out is that of one, times
+    their number (Bonferroni).
+    """
+    host, width = float(mixture.mean[0]), float(mixture.deviation[0])
+    mine = values[mixture.posteriors(values)[:, 0] > 0.5]
+    # where hosts have longer tails than a Gaussian, more is needed
+    tail = max(1.0, float(np.quantile(np.abs(mine - host), TAIL_QUANTILE)) / (TAIL_SIGMA * width))
+    needed = max(least, tail**2 * float(norm.isf(LONE_CHANCE / max(len(values), 2) / 2)))
+    strange = np.sort(values[mixture.posteriors(values)[:, -1] > 0.5])
+    strange = strange[np.abs(strange - host) > needed * width]
+    while len(strange) and len(mixture.mean) < MAX_CLASSES:
+        reach = 2 * np.hypot(width, RELATIVE_SPREAD * (strange - host))
+        alike = np.searchsorted(strange, strange + reach) - np.searchsorted(strange, strange - reach)
+        best = int(np.argmax(alike))
+        members = np.abs(strange - strange[best]) <= reach[best]
+        mean, weight = float(strange[members].mean()), float(members.sum()) / len(values)
+        deviation = max(
+            float(strange[members].std()), float(np.hypot(width, RELATIVE_SPREAD * (mean - host)))
+        )
+        mixture = Mixture(
+            np.append(mixture.mean, mean),
+            np.append(mixture.deviation, deviation),
+            np.append(mixture.weight * (1 - weight), weight * (1 - mixture.background)),
+            mixture.background,
+            mixture.span,
+        )
+        strange = strange[~members]
+    return mixture
 
 
 def _at_bound(mixture: Mixture, least: float) -> bool:

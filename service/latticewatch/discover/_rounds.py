@@ -29,12 +29,16 @@ from latticewatch.model import (
     without_neighbours,
     without_unseen,
 )
+from latticewatch.model._projection import doubt, doubts
 
 N_ROUNDS = 4
 # A class of neighbours is kept apart from the host when this many of it were seen.
 MIN_NEIGHBOURS = 3
-# Columns whose height differs by less than this share are alike, however little noise there is.
-MIN_CHANGE = 0.06
+# A population with at least this share of its sublattice is a host too, as in an alloy: what is rare is a defect.
+HOST_SHARE = 0.2
+# Where hosts differ by more than the noise of the pixels, they need not do so like a Gaussian: by so many standard
+# deviations more a class must be away from them where all that they differ by is their own.
+OWN_MARGIN = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,9 +220,15 @@ def _measured(
     matched, whitening = matched_filter(None if first else moments[host[rows]], known, mean)
     moments = without_unseen(moments, mean, whitening, known.moments, patches.index[rows])
     score = standardise(
-        matched(moments), patches.position[rows], patches.frame[rows], host[rows], patches.shape
+        matched(moments) / doubt(amplitude, rows, patches.index, doubts(known, whitening)),
+        patches.position[rows],
+        patches.frame[rows],
+        host[rows],
+        patches.shape,
+        crowded=first,
     )
-    return _Round(matched, whitening, score, MIN_CHANGE * known.height / matched.height_of_sigma)
+    noise = min(float(matched.weights @ known.noise @ matched.weights), 1.0)
+    return _Round(matched, whitening, score, MIN_SEPARATION + OWN_MARGIN * (1 - noise))
 
 
 def _grown_together(rounds: list[_Round], group: list[int]) -> list[Mixture]:
@@ -258,6 +268,8 @@ def visible_neighbours(
             beside = np.where(at >= 0, verdict[at], 0)
             for component in range(1, len(models[other].mixture.mean)):
                 defect = models[other]
+                if defect.mixture.weight[component] >= HOST_SHARE:
+                    continue
                 height = (
                     defect.mixture.mean[component] - defect.mixture.mean[0]
                 ) * defect.filter.height_of_sigma

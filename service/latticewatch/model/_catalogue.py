@@ -82,6 +82,11 @@ def defect_name(sublattice: int, change: float) -> str:
     return f"{letter(sublattice)} {100 * change:+.0f} %".replace("-", "−")
 
 
+def host_name(sublattice: int, change: float) -> str:
+    """Name of a second population of a sublattice, as in an alloy, from the change of its columns' height."""
+    return f"{letter(sublattice)} host {100 * change:+.0f} %".replace("-", "−")
+
+
 def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | None) -> str:
     """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart."""
     if offset is None:

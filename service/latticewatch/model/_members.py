@@ -11,6 +11,9 @@ from latticewatch.model._patches import Patches
 from latticewatch.model._projection import project
 from latticewatch.model._sublattice import SublatticeModel
 
+# A host with less than this share of its sublattice is one of several populations.
+CROWDED_HOST = 0.75
+
 
 class Members:
     """Patches of one sublattice, projected, and what is thought of them.
@@ -60,7 +63,12 @@ class Members:
         patches, known, piece = self._patches, self._known, self._piece
         alone = self._projection.scores(amplitude, patches.index)
         self.score = standardise(
-            alone, patches.position[piece], patches.frame[piece], self._host, patches.shape
+            alone,
+            patches.position[piece],
+            patches.frame[piece],
+            self._host,
+            patches.shape,
+            crowded=known.mixture.weight[0] < CROWDED_HOST,
         )
         self.posterior = known.mixture.posteriors(self.score)
         self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from latticewatch.model._neighbours import UNSEEN_SIGMA
 from latticewatch.model._sublattice import SublatticeModel
+from latticewatch.model._templates import SublatticeTemplates
 from latticewatch.vectors import kernel
 
 # Changes that the patch hardly shows are held back by this share of the one it shows best.
@@ -40,6 +41,8 @@ class Projection:
         Output of the filter for each template [sigma].
     gram : ndarray of shape (k + 1, k + 1), float64
         Scalar products of the whitened templates.
+    doubt : ndarray of shape (k + 1,), float64
+        Standard deviation of what a change of height 1 at each neighbour adds, see `doubts`.
     """
 
     rows: NDArray[np.intp]
@@ -48,6 +51,7 @@ class Projection:
     squared: NDArray[np.float64]
     response: NDArray[np.float64]
     gram: NDArray[np.float64]
+    doubt: NDArray[np.float64]
 
     def scores(self, amplitude: NDArray[np.float64], index: NDArray[np.int32]) -> NDArray[np.float64]:
         """Output of the filter without what the neighbours add [sigma].
@@ -60,7 +64,8 @@ class Projection:
             Neighbours of every site of the frame; -1 where there is no site. Their change is estimated along with that
             of the centre, as in `without_unseen`.
         """
-        return scores_alone(self.height, amplitude, self.rows, index, self.response, self.gram)
+        alone = scores_alone(self.height, amplitude, self.rows, index, self.response, self.gram)
+        return alone / doubt(amplitude, self.rows, index, self.doubt)
 
 
 def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: SublatticeModel) -> Projection:
@@ -77,7 +82,7 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
     out = moments @ onto.axes
     n = len(onto.response) + 1
     squared = _less_offset(out, onto.offset, n)
-    return Projection(rows, out[:, :n], out[:, n:], squared, onto.response, onto.gram)
+    return Projection(rows, out[:, :n], out[:, n:], squared, onto.response, onto.gram, onto.doubt)
 
 
 @njit(cache=True, nogil=True)
@@ -112,12 +117,14 @@ class _Projector(NamedTuple):
         What the host gives.
     response : ndarray of shape (k + 1,), float64
     gram : ndarray of shape (k + 1, k + 1), float64
+    doubt : ndarray of shape (k + 1,), float64
     """
 
     axes: NDArray[np.float32]
     offset: NDArray[np.float32]
     response: NDArray[np.float64]
     gram: NDArray[np.float64]
+    doubt: NDArray[np.float64]
 
 
 @lru_cache(maxsize=32)
@@ -132,7 +139,16 @@ def _projector(known: SublatticeModel) -> _Projector:
         offset.astype(np.float32),
         templates @ known.filter.weights,
         signal @ signal.T,
+        doubts(known.templates, known.whitening),
     )
+
+
+def doubts(templates: SublatticeTemplates, whitening: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How well is known what a change of height 1 at each neighbour adds to a patch, shape (k + 1,) [sigma].
+
+    The profile of one column stands for that of another no better than for its own.
+    """
+    return templates.profile_error * np.linalg.norm(templates.moments @ whitening, axis=1)
 
 
 @njit(cache=True, nogil=True)
@@ -168,6 +184,24 @@ def scores_alone(height, amplitude, rows, index, response, gram):  # pragma: no 
                 change += inverse[t, u] * projected[u]
             if abs(change) > UNSEEN_SIGMA * np.sqrt(inverse[t, t]):
                 out[m] -= change * response[wanted[t]]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def doubt(amplitude, rows, index, each):  # pragma: no cover - compiled
+    """Standard deviation of scores, that of noise being 1, for what is not known of the changes around.
+
+    amplitude (n,): change of height at every site; rows (m,): sites of one sublattice; index (n, at least k): their
+    neighbours; each (k + 1,): see `doubts`. Returns (m,).
+    """
+    out = np.empty(len(rows))
+    for m in range(len(rows)):
+        total = 0.0
+        for q in range(len(each) - 1):
+            j = index[rows[m], q]
+            if j >= 0 and amplitude[j] != 0.0:
+                total += (amplitude[j] * each[q + 1]) ** 2
+        out[m] = np.sqrt(1.0 + total)
     return out
 
 

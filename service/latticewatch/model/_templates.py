@@ -18,6 +18,8 @@ from latticewatch.lattice import Lattice, PixelNoise
 # A neighbour counts while its centre is in the patch, or at most so many widths of the column profile out of it: it
 # shines in.
 REACH_WIDTHS = 2.5
+# What the profile leaves over in the average cell, times this, is how wrong it may be for a column of another kind.
+PROFILE_TRUST = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +40,8 @@ class SublatticeTemplates:
         Of the patch [px].
     height : float
         Height of the host column, in units of the flattened frame.
+    profile_error : float
+        Share of a column's height by which the profile may be wrong.
     grain : int
         Which grain of the frame the sublattice belongs to.
     directions_deg : tuple of float
@@ -52,6 +56,7 @@ class SublatticeTemplates:
     noise: NDArray[np.float64]
     radius: float
     height: float
+    profile_error: float = 0.0
     grain: int = 0
     directions_deg: tuple[float, float] = (0.0, 90.0)
     resampling: NDArray[np.float64] | None = None
@@ -114,6 +119,7 @@ def _of_grain(
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
                 height=float(profile.height[index]) / scale,
+                profile_error=PROFILE_TRUST * profile.residual,
                 directions_deg=(first_deg, second_deg),
             )
         )
