@@ -23,6 +23,8 @@ WIDE_REACH = 4.0
 # Rough distances that planted defects keep from one another, in lattice constants: the first that leaves room is taken.
 CLEARANCES = (2.5, 2.0, 1.6, 1.3, 1.0)
 LINE_MEMORY = 0.3
+# What the brightest pixel may expect: below 65535 by its noise and the offset.
+FULL_COUNTS = 50_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class Detector:
     read: float = 12.0
     offset: float = 600.0
     jitter_px: float = 0.15
+
+    def unsaturated(self, brightest: float) -> Detector:
+        """With a smaller gain where pixels that expect so many electrons would not fit into 16 bit."""
+        scale = min(1.0, FULL_COUNTS / (self.counts * brightest))
+        return replace(self, counts=scale * self.counts, read=scale * self.read)
 
     def variance(self, electrons: NDArray[np.float64]) -> NDArray[np.float64]:
         """Variance of a pixel that expects so many electrons [electrons²]."""

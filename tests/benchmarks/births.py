@@ -97,7 +97,7 @@ def made(arguments: argparse.Namespace, material: str, kinds: tuple[str, ...], s
     after = planted(after, wanted, rng, margin)
     scenes = {False: before.image(), True: after.image()}
     electrons = arguments.counts / float(scenes[False].max())
-    detector = Detector()
+    detector = Detector().unsaturated(electrons * max(float(scene.max()) for scene in scenes.values()))
     stream = ((scenes[n >= arguments.born], electrons) for n in range(arguments.frames))
     settings = AnalysisSettings(learning_frames=5, seed=seed)
     learner, results, shifts, spent = Learner(settings), {}, [], 0.0
