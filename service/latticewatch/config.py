@@ -49,6 +49,11 @@ class IngestSettings(Section):
     max_frame_mib: int = Field(default=256, ge=1, le=4096)
     stall_after_s: float = Field(default=5.0, gt=0, le=3600)
     pixel_size_nm: float | None = Field(default=None, gt=0, description="Used where the header gives none.")
+    rotation_deg: float = Field(
+        default=0.0, ge=-360, le=360, description="Rotation of the scan, used where the header gives none."
+    )
+    flip_x: bool = Field(default=False, description="Columns count up against the stage's x axis.")
+    flip_y: bool = Field(default=False, description="Rows count up against the stage's y axis.")
     dose_e_per_a2: float | None = Field(
         default=None, gt=0, description="Dose of a frame, used where the header gives none [electrons/Å²]."
     )

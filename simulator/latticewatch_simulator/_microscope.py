@@ -122,7 +122,8 @@ class Microscope:
         return {
             "pixel_size_nm": settings.pixel_size_nm,
             "fov_nm": settings.fov_nm[1],
-            "rotation_deg": settings.rotation_deg,
+            # the scan lies along the stage; what the setting of that name turns is the crystal
+            "rotation_deg": 0.0,
             "dwell_us": settings.dwell,
             "detector": "HAADF",
             "stage_nm": list(frame.truth.stage_nm),

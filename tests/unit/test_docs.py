@@ -81,11 +81,9 @@ def test_the_example_configuration_holds_every_setting_at_its_default(
 ) -> None:
     for name in [name for name in os.environ if name.startswith("LATTICEWATCH_")]:
         monkeypatch.delenv(name)
+    # copied as it is, it changes nothing: a pixel size in it would calibrate frames that have none
     loaded = load_settings(project / "docs/reference/latticewatch.toml").model_dump()
-    assert loaded["ingest"].pop("pixel_size_nm") == 0.0106
-    defaults = Settings().model_dump()
-    assert defaults["ingest"].pop("pixel_size_nm") is None
-    assert loaded == defaults
+    assert loaded == Settings().model_dump()
     text = (project / "docs/reference/latticewatch.toml").read_text(encoding="utf-8")
     for section, field in Settings.model_fields.items():
         assert isinstance(field.default, Section)

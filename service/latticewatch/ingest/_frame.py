@@ -7,6 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from latticewatch.messages import Calibration
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
@@ -30,6 +32,12 @@ class Frame:
         From the header (or field of view and width), else from the configuration.
     stage_nm : tuple of float or None
         Stage position x, y.
+    rotation_deg : float or None
+        Rotation of the scan against the stage; from the header, else from the configuration.
+    flip_x, flip_y : bool
+        Columns or rows count up against the stage's axis; from the header, else from the configuration.
+    calibration_id : str or None
+        What the sender calls its calibration.
     dose_e_per_a2 : float or None
         Electrons per square angstrom that this frame cost the specimen; from the header, else from the configuration.
     """
@@ -46,3 +54,20 @@ class Frame:
     dwell_us: float | None = None
     detector: str | None = None
     dose_e_per_a2: float | None = None
+    flip_x: bool = False
+    flip_y: bool = False
+    calibration_id: str | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How pixels lie on the stage; None without a pixel size."""
+        if self.pixel_size_nm is None:
+            return None
+        return Calibration(
+            pixel_size_nm=self.pixel_size_nm,
+            rotation_deg=self.rotation_deg or 0.0,
+            flip_x=self.flip_x,
+            flip_y=self.flip_y,
+            stage_nm=self.stage_nm,
+            id=self.calibration_id,
+        )

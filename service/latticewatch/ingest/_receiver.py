@@ -61,7 +61,13 @@ class Receiver:
         self._context = context
         self._owned: zmq.Context | None = None
         self._ledger = FrameLedger()
-        self._tracker = SeriesTracker(settings.pixel_size_nm, settings.dose_e_per_a2)
+        self._tracker = SeriesTracker(
+            settings.pixel_size_nm,
+            settings.dose_e_per_a2,
+            settings.rotation_deg,
+            settings.flip_x,
+            settings.flip_y,
+        )
         self._changed = threading.Condition()
         self._queue: deque[Item] = deque()
         self._frames_waiting = 0

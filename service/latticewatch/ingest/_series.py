@@ -65,6 +65,8 @@ class SeriesTracker:
         Used for frames whose header gives neither a pixel size nor a field of view [nm].
     dose_e_per_a2 : float, optional
         Used for frames whose header gives no dose [electrons per square angstrom and frame].
+    rotation_deg, flip_x, flip_y
+        Used for frames whose header does not say how the scan lies on the stage.
 
     Notes
     -----
@@ -72,9 +74,18 @@ class SeriesTracker:
     that carry no frame are counted by the latter too. State is bounded however many series a peer invents.
     """
 
-    def __init__(self, pixel_size_nm: float | None = None, dose_e_per_a2: float | None = None) -> None:
+    def __init__(
+        self,
+        pixel_size_nm: float | None = None,
+        dose_e_per_a2: float | None = None,
+        rotation_deg: float = 0.0,
+        flip_x: bool = False,
+        flip_y: bool = False,
+    ) -> None:
         self._pixel_size_nm = pixel_size_nm
         self._dose_e_per_a2 = dose_e_per_a2
+        self._rotation_deg = rotation_deg
+        self._flip_x, self._flip_y = flip_x, flip_y
         self._open: dict[int, OrderedDict[str, _Run]] = {}
         self._names: OrderedDict[str, None] = OrderedDict()
         # Sources on which series were seen to alternate, so that a new one does not end the others; and the
@@ -174,7 +185,10 @@ class SeriesTracker:
             t_acquired=header.timestamp,
             pixel_size_nm=pixel_size_nm,
             stage_nm=header.stage_nm,
-            rotation_deg=header.rotation_deg,
+            rotation_deg=self._rotation_deg if header.rotation_deg is None else header.rotation_deg,
+            flip_x=self._flip_x if header.flip_x is None else header.flip_x,
+            flip_y=self._flip_y if header.flip_y is None else header.flip_y,
+            calibration_id=header.calibration_id,
             dwell_us=header.dwell_us,
             detector=header.detector,
             dose_e_per_a2=header.dose_e_per_a2 or self._dose_e_per_a2,

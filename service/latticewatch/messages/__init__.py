@@ -21,6 +21,7 @@ from latticewatch.messages._api import (
     Tracks,
     TrackState,
 )
+from latticewatch.messages._calibration import Calibration
 from latticewatch.messages._control import ControlReply, ControlRequest, StageState
 from latticewatch.messages._events import (
     EVENT_TYPES,
@@ -53,6 +54,7 @@ __all__ = [
     "EVENT_TYPES",
     "ROLES",
     "Authenticate",
+    "Calibration",
     "ClassCourse",
     "ClassDetail",
     "ClassEventData",

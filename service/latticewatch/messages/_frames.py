@@ -51,7 +51,12 @@ class FrameHeader(Read):
     encoding: str = Field(default="", validation_alias=AliasChoices("encoding", "compression"), max_length=32)
     pixel_size_nm: FiniteFloat | None = Field(default=None, gt=0)
     fov_nm: FiniteFloat | None = Field(default=None, gt=0)
-    rotation_deg: FiniteFloat | None = None
+    rotation_deg: FiniteFloat | None = Field(
+        default=None, description="Rotation of the scan, see `Calibration`."
+    )
+    flip_x: bool | None = Field(default=None, description="Columns count up against x of the stage.")
+    flip_y: bool | None = Field(default=None, description="Rows count up against y of the stage.")
+    calibration_id: str | None = Field(default=None, max_length=128)
     dwell_us: FiniteFloat | None = Field(default=None, gt=0)
     detector: str | None = Field(default=None, max_length=256)
     stage_nm: tuple[FiniteFloat, FiniteFloat] | None = Field(default=None, description="Stage position x, y.")

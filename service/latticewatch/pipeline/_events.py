@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 from latticewatch.ingest import Frame
 from latticewatch.messages import ClassEventData, DefectEventData, ModelEventData, Nanometres, Pixel
@@ -30,19 +31,14 @@ def defect_events(
 
 def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, float]) -> DefectEventData:
     names = {entry.class_id: entry.name for entry in model.classes}
-    pixel, (row, col) = frame.pixel_size_nm, t.position
+    (row, col), calibration = t.position, frame.calibration
     height, width = frame.image.shape[-2:]
     place = on_specimen = drift = edge = None
-    if pixel is not None:
-        place = Nanometres(x=col * pixel, y=row * pixel)
-        drift = Nanometres(x=drift_px[1] * pixel, y=drift_px[0] * pixel)
-        edge = min(row, col, height - 1 - row, width - 1 - col) * pixel
-        if frame.stage_nm is not None:
-            # the stage position is the specimen coordinate of the centre of the frame
-            on_specimen = Nanometres(
-                x=frame.stage_nm[0] + (col - (width - 1) / 2) * pixel,
-                y=frame.stage_nm[1] + (row - (height - 1) / 2) * pixel,
-            )
+    if calibration is not None:
+        place = _nanometres(calibration.to_nm(row, col))
+        drift = _nanometres(calibration.to_nm(*drift_px))
+        edge = min(row, col, height - 1 - row, width - 1 - col) * calibration.pixel_size_nm
+        on_specimen = _nanometres(calibration.to_stage(row, col, (height, width)))
     return DefectEventData(
         series_id=frame.series_id,
         frame=frame.number,
@@ -68,6 +64,14 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         edge_distance_nm=edge,
         latency_frames=t.latency_frames,
     )
+
+
+@overload
+def _nanometres(point: tuple[float, float]) -> Nanometres: ...
+@overload
+def _nanometres(point: None) -> None: ...
+def _nanometres(point: tuple[float, float] | None) -> Nanometres | None:
+    return None if point is None else Nanometres(x=point[0], y=point[1])
 
 
 def model_event(model: Model, frame: int | None, reason: str) -> EventDraft:

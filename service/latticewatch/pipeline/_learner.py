@@ -361,9 +361,8 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
     assert survey is not None
     assert where is not None
     assert analysis.model is not None
-    stage = None
-    if frame.stage_nm is not None and frame.pixel_size_nm:
-        stage = (frame.stage_nm[1] / frame.pixel_size_nm, frame.stage_nm[0] / frame.pixel_size_nm)
+    calibration = frame.calibration
+    stage = None if calibration is None else calibration.stage_px()
     # columns of the model that classified the frame, with the roles of today
     roles = {entry.class_id: entry.role for entry in model.classes}
     classes = analysis.model.classes
