@@ -22,6 +22,8 @@ A message names the value, the limit and the remedy.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "ConfigurationError",
     "ControlError",
@@ -62,6 +64,8 @@ class WireError(LatticewatchError):
     def __init__(self, message: str, reason: str = "header") -> None:
         super().__init__(message)
         self.reason = reason
+        # What the header said, where that could be read: it tells which frame was lost.
+        self.fields: dict[str, Any] = {}
 
 
 class FrameTooLargeError(WireError):

@@ -8,38 +8,31 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
-import lz4.block
-import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from latticewatch.errors import FrameTooLargeError, WireError
-from latticewatch.messages import FrameHeader, SeriesEnd, SeriesStart
+from latticewatch.errors import WireError
+from latticewatch.ingest._encodings import image_of, short
+from latticewatch.messages import FrameHeader, Note, SeriesEnd, SeriesStart
 
 MAX_HEADER_BYTES = 64 * 1024
-MAX_SIDE_PX = 65536
 MIN_PIXEL_NM, MAX_PIXEL_NM = 1e-6, 1e6
-# Bitshuffle's default block, the smallest that its authors recommend, and one that LZ4 can count in an int.
-DEFAULT_BLOCK_BYTES = 8192
-MIN_BLOCK_ELEMENTS = 128
-MAX_BLOCK_BYTES = 2**26
+# Pixel size and field of view are said to disagree above this; (width - 1) instead of width is far below.
+SIZES_AGREE = 0.02
 # EPICS counts seconds from 1990; a number below this (November 2023 in UNIX time) was counted from there.
 EPICS_EPOCH_S = 631_152_000
 EPICS_BEFORE_S = 1_700_000_000
 
 Model = TypeVar("Model", bound=BaseModel)
-Header = TypeVar("Header", SeriesStart, FrameHeader, SeriesEnd)
 
-_KINDS = {"u": (1, 2, 4, 8), "i": (1, 2, 4, 8), "f": (2, 4, 8)}
-_DTYPES = {"bool": np.dtype("u1"), "b1": np.dtype("u1")}
-for _kind, _sizes in _KINDS.items():
-    for _size in _sizes:
-        _dtype = np.dtype(f"{_kind}{_size}")
-        _DTYPES |= {_dtype.name: _dtype, f"{_kind}{_size}": _dtype}
+# Without these there is no image; every other field that cannot be read is left out.
+_NEEDED = {"type", "dtype", "shape", "encoding", "compression", "htype"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,16 +47,23 @@ class WireFrame:
         Read-only; a view of the received buffer where that was not compressed.
     pixel_size_nm : float or None
         From the header's pixel size, else from its field of view along a row.
+    ignored : tuple of str
+        Fields of the header that could not be read.
+    notes : tuple of Note
+        What in the header cannot all be right.
     """
 
     header: FrameHeader
     image: NDArray[Any]
     pixel_size_nm: float | None
+    ignored: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
 
-def decode(
-    parts: Sequence[bytes | memoryview], *, max_frame_mib: int = 256
-) -> WireFrame | SeriesStart | SeriesEnd:
+Message = WireFrame | SeriesStart | SeriesEnd
+
+
+def decode(parts: Sequence[bytes | memoryview], *, max_frame_mib: int = 256) -> Message:
     """Read one message.
 
     Parameters
@@ -81,216 +81,158 @@ def decode(
     ------
     WireError
         Whatever is wrong; ``reason`` is one of ``parts``, ``header``, ``htype``, ``dtype``, ``shape``,
-        ``size``, ``encoding`` and ``compressed``.
+        ``size``, ``encoding`` and ``compressed``, and ``fields`` holds what the header said, if it could be read.
 
     Notes
     -----
-    EPICS areaDetector's ``NDPluginZMQ`` is recognised by its field ``ndattr``: it sends ``htype`` as a list,
-    its shape with the fastest axis first, and counts time from 1990.
+    EPICS areaDetector's ``NDPluginZMQ`` is recognised by its field ``ndattr``; it counts time from 1990. Before its
+    release 1.4 (December 2022) it sent ``htype`` as a list and its shape with the fastest axis first; since then
+    ``htype`` is a string and the shape has the slowest axis first, as everybody else's.
     """
     if not 1 <= len(parts) <= 2:
         raise WireError(f"message of {len(parts)} parts, expected a header and a buffer", "parts")
-    fields = _read_json(parts[0])
+    fields, ignored = _read_json(parts[0])
+    try:
+        return _decode(fields, ignored, parts, max_frame_mib)
+    except WireError as error:
+        error.fields = fields
+        raise
+
+
+def _decode(
+    fields: dict[str, Any], ignored: list[str], parts: Sequence[bytes | memoryview], max_frame_mib: int
+) -> Message:
     htype = fields.get("htype", "array-1.0")
-    if isinstance(htype, list) and len(htype) == 1:
+    listed = isinstance(htype, list) and len(htype) == 1
+    if listed:
         htype = htype[0]
     if htype in ("header", "series_start", "series_end"):
         if len(parts) == 2 and memoryview(parts[1]).nbytes:
             raise WireError(f"htype {htype!r} with a buffer, expected the header alone", "parts")
         fields["htype"] = htype
-        if htype == "series_end":
-            return _printable(_validate(SeriesEnd, fields))
-        return _printable(_validate(SeriesStart, fields))
+        return _validate(SeriesEnd if htype == "series_end" else SeriesStart, fields, ignored)
     if htype != "array-1.0":
-        raise WireError(f"htype {_short(htype)}, expected 'array-1.0', 'header' or 'series_end'", "htype")
+        raise WireError(f"htype {short(htype)}, expected 'array-1.0', 'header' or 'series_end'", "htype")
     if len(parts) != 2:
         raise WireError("frame header without a buffer, expected two parts", "parts")
     fields["htype"] = htype
     if "ndattr" in fields:
-        _from_areadetector(fields)
-    header = _printable(_validate(FrameHeader, fields))
-    return _decode_frame(header, memoryview(parts[1]).cast("B"), max_frame_mib)
+        _from_areadetector(fields, before_1_4=listed)
+    _in_the_forms_of_others(fields)
+    header = _validate(FrameHeader, fields, ignored)
+    buffer = memoryview(parts[1]).cast("B")
+    image = image_of(buffer, header.dtype, header.shape, header.encoding, max_frame_mib)
+    header = header.model_copy(update={"shape": image.shape})
+    size_nm, notes = _pixel_size_nm(header, ignored)
+    return WireFrame(header, image, size_nm, tuple(ignored), notes)
 
 
-def _read_json(part: bytes | memoryview) -> dict[str, Any]:
+def _read_json(part: bytes | memoryview) -> tuple[dict[str, Any], list[str]]:
+    """The header, and what of it was left out because it is no JSON."""
     raw = memoryview(part)
     if raw.nbytes > MAX_HEADER_BYTES:
         raise WireError(f"header of {raw.nbytes} bytes, limit {MAX_HEADER_BYTES}", "header")
+    ignored: list[str] = []
     try:
-        fields = json.loads(str(raw, "utf-8"), parse_constant=_no_constant)
+        text = str(raw, "utf-8")
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            # areaDetector prints attributes as C++ does, nan and undefined ones included, and prints them last.
+            before = re.match(r'(.*?),\s*"ndattr"\s*:\s*\{', text, re.DOTALL)
+            if before is None:
+                raise
+            fields = json.loads(before[1] + ', "ndattr": {}}')
+            ignored.append("ndattr")
     except (ValueError, RecursionError) as error:
-        raise WireError(f"header is not JSON: {_short(error)}", "header") from error
+        raise WireError(f"header is not JSON: {short(error)}", "header") from error
     if not isinstance(fields, dict):
         raise WireError(f"header is a JSON {type(fields).__name__}, expected an object", "header")
-    return fields
+    return fields, ignored
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _from_areadetector(fields: dict[str, Any]) -> None:
-    if isinstance(shape := fields.get("shape"), list):
+def _from_areadetector(fields: dict[str, Any], before_1_4: bool) -> None:
+    if before_1_4 and isinstance(shape := fields.get("shape"), list):
         fields["shape"] = shape[::-1]
     stamp = fields.get("timeStamp")
     if isinstance(stamp, int | float) and 0 < stamp < EPICS_BEFORE_S:
         fields["timeStamp"] = stamp + EPICS_EPOCH_S
 
 
-def _validate(model: type[Model], fields: dict[str, Any]) -> Model:
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        name = str(first["loc"][0]) if first["loc"] else "header"
-        reason = {"type": "dtype", "dtype": "dtype", "shape": "shape"}.get(name, "header")
+def _in_the_forms_of_others(fields: dict[str, Any]) -> None:
+    """Values in another form than ours: a date as text, a number as a name, a size for each axis."""
+    for name in ("timeStamp", "timestamp"):
+        if isinstance(stamp := fields.get(name), str) and not stamp.strip().replace(".", "").isdigit():
+            try:
+                date = datetime.fromisoformat(stamp)
+            except ValueError:
+                continue
+            if date.tzinfo is not None:  # without a zone it may be hours off
+                fields[name] = date.timestamp()
+    for name in ("pixel_size_nm", "fov_nm"):
+        if isinstance(sizes := fields.get(name), list) and sizes and all(size == sizes[0] for size in sizes):
+            rows, cols = fields.get("shape", (0, 1))[-2:] if isinstance(fields.get("shape"), list) else (0, 1)
+            if name == "pixel_size_nm" or rows == cols:
+                fields[name] = sizes[0]
+    if isinstance(number := fields.get("series_id"), int) and not isinstance(number, bool):
+        fields["series_id"] = str(number)[:256]
+
+
+def _validate(model: type[Model], fields: dict[str, Any], ignored: list[str]) -> Model:
+    """The header; a field that cannot be read is left out and named, unless there is no image without it."""
+    left = {name: value for name, value in fields.items() if not _unprintable(name, value, ignored)}
+    while True:
+        try:
+            return model.model_validate(left)
+        except ValidationError as error:
+            for wrong in error.errors(include_url=False, include_context=False):
+                _leave_out(wrong, left, ignored, error)
+        except ValueError as error:  # a lone surrogate cannot be encoded, so pydantic cannot say where it is
+            raise WireError(f"header holds text that is not Unicode: {short(error)}", "header") from error
+
+
+def _leave_out(wrong: Any, left: dict[str, Any], ignored: list[str], error: ValidationError) -> None:
+    name, *inside = wrong["loc"] or ("header",)
+    if name == "scalars" and inside and isinstance(left.get(name), dict):
+        left[name] = {key: value for key, value in left[name].items() if key != inside[0]}
+        name = f"scalars.{short(inside[0])}"
+    elif name in _NEEDED or (name not in left and name not in ignored):
+        reason = {"type": "dtype", "dtype": "dtype", "shape": "shape"}.get(str(name), "header")
         raise WireError(
-            f"header field {_short(name)}: {first['msg']} (got {_short(first['input'])})", reason
+            f"header field {short(name)}: {wrong['msg']} (got {short(wrong['input'])})", reason
         ) from error
-    except ValueError as error:  # a lone surrogate cannot be encoded, so pydantic cannot say where it is
-        raise WireError(f"header holds text that is not Unicode: {_short(error)}", "header") from error
+    else:
+        left.pop(name, None)
+    if name not in ignored:
+        ignored.append(name)
 
 
-def _printable(header: Header) -> Header:
-    # The identifier goes into logs, events and file names.
-    if not header.series_id.isprintable():
-        raise WireError(f"series_id {_short(header.series_id)} holds control characters", "header")
-    return header
+def _unprintable(name: str, value: object, ignored: list[str]) -> bool:
+    # These go into logs, events and file names.
+    if (
+        name in ("series_id", "detector", "calibration_id")
+        and isinstance(value, str)
+        and not value.isprintable()
+    ):
+        ignored.append(name)
+        return True
+    return False
 
 
-def _decode_frame(header: FrameHeader, buffer: memoryview, max_frame_mib: int) -> WireFrame:
-    dtype = _numeric(header.dtype)
-    shape = header.shape[1:] if len(header.shape) == 3 and header.shape[0] == 1 else header.shape
-    if len(shape) != 2:
-        raise WireError(f"shape {_short(list(header.shape))}, expected (rows, columns)", "shape")
-    if max(shape) > MAX_SIDE_PX:
-        raise WireError(f"shape {_short(list(shape))}, limit {MAX_SIDE_PX} pixels a side", "shape")
-    nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes > max_frame_mib * 2**20:
-        raise FrameTooLargeError(
-            f"frame of {nbytes / 2**20:.1f} MiB, limit {max_frame_mib}; raise ingest.max_frame_mib"
-        )
-    unpack = _ENCODINGS.get(header.encoding.lower())
-    if unpack is None:
-        raise WireError(
-            f"encoding {_short(header.encoding)}, expected one of {sorted(_ENCODINGS)}", "encoding"
-        )
-    image = np.frombuffer(unpack(buffer, nbytes, dtype), dtype).reshape(shape)
-    if not image.flags.aligned:  # ZeroMQ packs small messages back to back
-        image = image.copy()
-    image.flags.writeable = False
-    return WireFrame(header.model_copy(update={"shape": shape}), image, _pixel_size_nm(header, shape[1]))
-
-
-def _pixel_size_nm(header: FrameHeader, width: int) -> float | None:
-    size = header.pixel_size_nm
-    if size is None and header.fov_nm is not None:
-        size = header.fov_nm / width
-    if size is not None and not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:
-        raise WireError(f"pixel size {size:g} nm, expected {MIN_PIXEL_NM:g} to {MAX_PIXEL_NM:g}", "header")
-    return size
-
-
-def _numeric(name: str) -> np.dtype[Any]:
-    """The dtype of that name; anything but plain numbers is refused, objects above all."""
-    order = name[:1] if name[:1] in ("<", ">", "=", "|") else ""
-    dtype = _DTYPES.get(name[len(order) :].lower())
-    if dtype is None:
-        raise WireError(f"dtype {_short(name)}, expected integers of 8-64 or floats of 16-64 bits", "dtype")
-    if order == ">":
-        return dtype.newbyteorder(">")
-    return dtype.newbyteorder("<") if order == "<" else dtype
-
-
-def _raw(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> memoryview:
-    if buffer.nbytes != nbytes:
-        raise WireError(f"buffer of {buffer.nbytes} bytes, shape and dtype need {nbytes}", "size")
-    return buffer
-
-
-def _lz4(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> bytes:
-    """One LZ4 block, or one behind its size (u32, little endian) as python-lz4 writes it by default."""
-    try:
-        return _lz4_block(buffer, nbytes)
-    except WireError:
-        if int.from_bytes(buffer[:4], "little") != nbytes:
-            raise
-    return _lz4_block(buffer[4:], nbytes)
-
-
-def _lz4_block(block: memoryview, nbytes: int) -> bytes:
-    # LZ4 cannot expand by more than 255, so a short block cannot ask for a large allocation.
-    if block.nbytes * 255 < nbytes:
-        raise WireError(f"LZ4 block of {block.nbytes} bytes cannot hold {nbytes}", "compressed")
-    try:
-        unpacked = lz4.block.decompress(block, uncompressed_size=nbytes)
-    except (lz4.block.LZ4BlockError, ValueError, OverflowError) as error:
-        raise WireError(f"LZ4 block of {block.nbytes} bytes: {_short(error)}", "compressed") from error
-    if len(unpacked) != nbytes:
-        raise WireError(f"LZ4 block holds {len(unpacked)} bytes, expected {nbytes}", "compressed")
-    return unpacked
-
-
-def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
-    """Bitshuffled LZ4 blocks, each behind its length (u32, big endian).
-
-    HDF5 and Dectris put the total size (u64) and the size of a block (u32) in front, areaDetector does not.
-    The two cannot be confused: without them the first number is the length of a block, which is not zero.
-    """
-    try:
-        import bitshuffle
-    except ModuleNotFoundError as error:
-        # it is published for some platforms and versions of Python only
-        raise WireError(
-            "bslz4 needs the package bitshuffle, which is not installed here", "encoding"
-        ) from error
-    size = dtype.itemsize
-    n_elements = nbytes // size
-    shuffled = n_elements // 8 * 8  # what is left over is not compressed
-    start, block = 0, DEFAULT_BLOCK_BYTES // size
-    stated = int.from_bytes(buffer[:8], "big") if buffer.nbytes >= 12 else None
-    if stated == nbytes and (shuffled or buffer.nbytes > nbytes):
-        start, block = 12, int.from_bytes(buffer[8:12], "big") // size or block
-        if block % 8 or not MIN_BLOCK_ELEMENTS <= block <= MAX_BLOCK_BYTES // size:
-            raise WireError(
-                f"bslz4 blocks of {block} elements, expected {MIN_BLOCK_ELEMENTS} to {MAX_BLOCK_BYTES // size}",
-                "compressed",
-            )
-    if (buffer.nbytes - start) * 255 < nbytes:
-        raise WireError(f"{buffer.nbytes} bytes of bslz4 cannot hold {nbytes}", "compressed")
-    end = _end_of_blocks(buffer, start, shuffled, block, size) + (n_elements - shuffled) * size
-    # areaDetector sends the whole of its buffer, so there may be padding up to the size of the raw frame.
-    if buffer.nbytes != end and not end < buffer.nbytes == nbytes:
-        raise WireError(f"bslz4 of {buffer.nbytes} bytes, its blocks end after {end}", "compressed")
-    try:
-        # Whole numbers of the same size: the shuffle moves bits and knows neither floats nor byte order.
-        packed = np.frombuffer(buffer[start:end], np.uint8)
-        return bitshuffle.decompress_lz4(packed, (n_elements,), np.dtype(f"u{size}"), block).data
-    except (RuntimeError, ValueError) as error:
-        raise WireError(f"bslz4 of {buffer.nbytes} bytes: {_short(error)}", "compressed") from error
-
-
-def _end_of_blocks(buffer: memoryview, start: int, shuffled: int, block: int, size: int) -> int:
-    """Where the last block ends; bitshuffle trusts the lengths of the blocks, so they are checked here."""
-    for first in range(0, shuffled, block):
-        unpacked = min(block, shuffled - first) * size
-        length = int.from_bytes(buffer[start : start + 4], "big")
-        start += 4
-        if length > min(buffer.nbytes - start, unpacked + unpacked // 255 + 16):
-            left = max(buffer.nbytes - start, 0)
-            raise WireError(f"bslz4 block of {length} bytes for {unpacked}, {left} are left", "compressed")
-        start += length
-    return start
-
-
-_ENCODINGS: dict[str, Callable[[memoryview, int, np.dtype[Any]], bytes | memoryview]] = {
-    "": _raw,
-    "none": _raw,
-    "lz4": _lz4,
-    "bslz4": _bslz4,
-}
-
-
-def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, Exception) else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _pixel_size_nm(header: FrameHeader, ignored: list[str]) -> tuple[float | None, tuple[Note, ...]]:
+    sizes = {"pixel_size_nm": header.pixel_size_nm}
+    sizes["fov_nm"] = None if header.fov_nm is None else header.fov_nm / header.shape[1]
+    for name, size in sizes.items():
+        if size is not None and not MIN_PIXEL_NM <= size <= MAX_PIXEL_NM:
+            ignored.append(name)
+            sizes[name] = None
+    stated, derived = sizes.values()
+    if stated is None or derived is None or math.isclose(stated, derived, rel_tol=SIZES_AGREE):
+        return stated or derived, ()
+    note = Note(
+        code="pixel-size-disagrees",
+        text=f"The header gives a pixel size of {stated:.4g} nm, and a field of view of {header.fov_nm:.4g} nm that "
+        f"makes it {derived:.4g} nm. The former is used.",
+        remedy="Correct the sender; leave one of pixel_size_nm and fov_nm out if it is not known.",
+    )
+    return stated, (note,)

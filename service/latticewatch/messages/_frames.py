@@ -6,6 +6,7 @@ The names are those of EPICS areaDetector's ``array-1.0``, so an ``NDPluginZMQ``
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -63,6 +64,14 @@ class FrameHeader(Read):
     dose_e_per_a2: FiniteFloat | None = Field(
         default=None, gt=0, description="Electrons per square angstrom that this frame costs the specimen."
     )
+    partial: bool = Field(default=False, description="Still being scanned: shown, and not analysed.")
+    scalars: dict[
+        Annotated[str, Field(max_length=64)], FiniteFloat | Annotated[str, Field(max_length=256)]
+    ] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="What else was measured or set while this frame was taken, such as ``temperature_K``, by name.",
+    )
 
 
 class SeriesEnd(Read):
@@ -92,7 +101,7 @@ def encode_frame(
         Number of the frame and of the message in the series.
     series_id : str
         Identifier of the series.
-    encoding : {"", "lz4"}
+    encoding : {"", "zlib", "lz4"}
         ``lz4`` compresses with the LZ4 block format that areaDetector uses (needs ``lz4``).
     **fields
         Further fields of `FrameHeader` such as ``pixel_size_nm``, or of your own.
@@ -113,6 +122,8 @@ def encode_frame(
         import lz4.block
 
         buffer = lz4.block.compress(buffer, store_size=False)
+    elif encoding == "zlib":
+        buffer = zlib.compress(buffer, 1)
     elif encoding not in ("", "none"):
-        raise ValueError(f"encoding {encoding!r}: expected '' or 'lz4'")
+        raise ValueError(f"encoding {encoding!r}: expected '', 'zlib' or 'lz4'")
     return [json.dumps(header, separators=(",", ":"), allow_nan=False).encode(), buffer]
