@@ -49,6 +49,10 @@ class Sender:
             self._socket.send_multipart(parts)
             self._next += 1
 
+    def message(self, parts: list) -> None:
+        """Anything else."""
+        self._socket.send_multipart(parts)
+
     def end(self, series_id: str = "series A") -> None:
         self._socket.send(encode_json(SeriesEnd(series_id=series_id, frames=self._next)))
 

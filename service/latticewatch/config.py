@@ -49,6 +49,12 @@ class IngestSettings(Section):
     max_frame_mib: int = Field(default=256, ge=1, le=4096)
     stall_after_s: float = Field(default=5.0, gt=0, le=3600)
     pixel_size_nm: float | None = Field(default=None, gt=0, description="Used where the header gives none.")
+    detector: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=256,
+        description="Analyse the frames of this detector; without it, those of the first one of each series.",
+    )
     rotation_deg: float = Field(
         default=0.0, ge=-360, le=360, description="Rotation of the scan, used where the header gives none."
     )

@@ -15,7 +15,7 @@ from _fake_learner import HOST, VACANCY, FakeLearner, fake_analyse, grid_image
 from _running import PATIENCE_S, running, settings_of
 from latticewatch.errors import ConfigurationError
 from latticewatch.execute import Engine
-from latticewatch.messages import Counts, EventPage, FrameInfo, Status, Tracks
+from latticewatch.messages import Counts, EventPage, FrameInfo, Status, Tracks, encode_frame
 from latticewatch.serve import Service, run_service
 from latticewatch_client import Client
 
@@ -207,6 +207,49 @@ def test_a_stream_that_falls_silent_is_stalled_until_a_frame_comes(tmp_path):
         assert live.http.get("/readyz").status_code == 503
         live.sender.send(grid_image())
         assert next(events).type == "stream.resumed"
+
+
+def test_a_series_after_a_stall_resumes_the_stream(tmp_path):
+    with running(tmp_path, ingest={"stall_after_s": 0.2}) as live, Client(live.url) as client:
+        live.sender.send(grid_image(), n=3)
+        events = client.events(types=["stream.*"])
+        assert next(events).type == "stream.stalled"
+        live.sender.end()
+        live.sender.send(grid_image(), series_id="series B")
+        resumed = next(events)
+        assert (resumed.type, resumed.data["series_id"]) == ("stream.resumed", "series B")
+
+
+def test_a_frame_that_is_still_being_scanned_is_shown_and_not_counted(live):
+    live.sender.send(grid_image(), n=3)
+    live.analysed(3)
+    before = live.http.get("/v1/frames/latest.png").content
+    half = grid_image()
+    half[64:] = 0
+    parts = encode_frame(half, frame=3, series_id="series A", msg_number=4, partial=True)
+    live.sender.message(parts)
+    live.until(lambda: live.engine.state.partials == 1)
+    assert live.http.get("/v1/frames/latest.png").content != before
+    live.sender.send(grid_image())
+    live.analysed(4)
+    assert live.http.get("/v1/frames/latest.png").content == before
+    counts = live.engine.receiver.counts()
+    assert (counts.received, counts.analysed, counts.lost_upstream, counts.dropped) == (4, 4, 0, {})
+
+
+def test_a_frame_that_comes_late_is_taken_back_from_the_lost_ones(live):
+    live.sender.send(grid_image(), n=3)
+    live.sender.send(grid_image(), skip=2)
+    live.analysed(4)
+    late = encode_frame(grid_image(), frame=4, series_id="series A", msg_number=5, pixel_size_nm=0.02)
+    live.sender.message(late)
+    live.until(lambda: live.engine.receiver.counts().dropped)
+    live.until(lambda: live.engine.receiver.counts().lost_upstream == 1)
+    with Client(live.url) as client:
+        told = client.events(types=["frames.*"])
+        events = [next(told), next(told)]
+    assert [(event.type, event.data["n"]) for event in events] == [("frames.lost", 2), ("frames.found", 1)]
+    assert events[1].data["first_frame"] == 4
 
 
 def test_a_series_that_has_ended_does_not_stall(tmp_path):

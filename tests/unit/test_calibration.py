@@ -96,7 +96,13 @@ def test_without_a_stage_or_a_pixel_size_nothing_is_invented() -> None:
 
 def test_an_event_gives_the_place_on_the_stage_of_a_turned_and_mirrored_scan() -> None:
     frame = Frame(
-        np.zeros(SHAPE), pixel_size_nm=0.1, rotation_deg=90.0, flip_x=True, stage_nm=(100.0, -50.0), number=3
+        np.zeros(SHAPE),
+        pixel_size_nm=0.1,
+        rotation_deg=90.0,
+        flip_x=True,
+        stage_nm=(100.0, -50.0),
+        number=3,
+        scalars={"temperature_K": 573.0},
     )
     model = cast("Any", SimpleNamespace(classes=(), version=1))
     transition = Transition("defect.appeared", 0, 7, 1, None, 0.9, {}, (28.5, 41.5), 0.1, 0)
@@ -104,5 +110,6 @@ def test_an_event_gives_the_place_on_the_stage_of_a_turned_and_mirrored_scan() -
     assert isinstance(draft.data, DefectEventData)
     assert draft.data.stage_nm is not None
     assert (draft.data.stage_nm.x, draft.data.stage_nm.y) == pytest.approx((99.5, -51.0))
+    assert draft.data.scalars == {"temperature_K": 573.0}
     assert draft.data.nm is not None
     assert (draft.data.nm.x, draft.data.nm.y) == pytest.approx((4.15, 2.85))

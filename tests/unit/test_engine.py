@@ -242,6 +242,19 @@ def test_an_open_series_without_frames_stalls_once():
     assert kind == "stream.resumed"
 
 
+def test_a_stall_ends_with_the_first_frame_even_of_the_next_series():
+    series = OpenSeries(stall_after_s=5.0)
+    series.frame("a", 3, now=1000.0)
+    assert [kind for kind, _ in series.check(None, now=1006.0)] == ["stream.stalled"]
+    series.end(SeriesEnded("a", 4, "aborted"))
+    assert series.check(None, now=1020.0) == []
+    series.start(SeriesStarted("b", "announced"), now=1030.0)
+    assert series.check(None, now=1040.0) == []
+    ((kind, data),) = series.frame("b", 0, now=1041.0)
+    assert (kind, data.series_id, data.frame) == ("stream.resumed", "b", 0)
+    assert series.frame("b", 1, now=1042.0) == []
+
+
 def test_frames_that_wait_to_be_analysed_are_no_stall():
     series = OpenSeries(stall_after_s=5.0)
     series.frame("a", 0, now=1000.0)

@@ -39,6 +39,9 @@ def serve(
     patch_size: Annotated[
         str | None, typer.Option(metavar="PX|auto", help="Diameter of the patches, in pixels.")
     ] = None,
+    detector: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Detector to analyse, where a stream carries several.")
+    ] = None,
     invariant: Annotated[
         bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
     ] = None,
@@ -57,6 +60,7 @@ def serve(
             "bind": bind_source,
             "mode": _either(lossless, "lossless", "latest"),
             "pixel_size_nm": pixel_size,
+            "detector": detector,
         },
         analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant},
         serve={"http": http},

@@ -26,6 +26,8 @@ class OpenSeries:
         self._stall_after_s = stall_after_s
         self._heard_at = 0.0
         self._newest_frame: dict[str, int | None] = {}
+        # A stall that was told stays open until its end is told, over the end of its series.
+        self._told = False
         self.stalled = False
 
     @property
@@ -33,7 +35,7 @@ class OpenSeries:
         return next(reversed(self._newest_frame), None)
 
     def start(self, item: SeriesStarted, now: float) -> list[StreamDraft]:
-        """A series has started; a stall of the one before it is over."""
+        """A series has started; a stall of the one before it is over when its first frame comes."""
         self._heard(item.series_id, None, now)
         self.stalled = False
         return [("series.started", StreamEventData(series_id=item.series_id, reason=item.reason))]
@@ -41,9 +43,9 @@ class OpenSeries:
     def frame(self, series_id: str, number: int, now: float) -> list[StreamDraft]:
         """A frame has come; a stalled stream has resumed."""
         self._heard(series_id, number, now)
-        if not self.stalled:
+        if not self._told:
             return []
-        self.stalled = False
+        self._told = self.stalled = False
         return [("stream.resumed", StreamEventData(series_id=series_id, frame=number))]
 
     def _heard(self, series_id: str, number: int | None, now: float) -> None:
@@ -88,6 +90,9 @@ class OpenSeries:
         if age_s <= self._stall_after_s:
             return []
         self.stalled = True
+        if self._told:
+            return []  # still the same stall, though another series was announced meanwhile
+        self._told = True
         data = StreamEventData(
             series_id=series_id, frame=self._newest_frame[series_id], last_frame_age_s=round(age_s, 3)
         )

@@ -32,6 +32,8 @@ class LiveState:
         The open series; ``None`` between series.
     stalled : bool
         Whether the open series has given no frame for too long.
+    partials : int
+        Pictures of frames that were still being scanned, so far; each takes the place of the newest frame's.
     starting : str or None
         What is done before frames can be analysed; ``None`` once they are.
     busy : str or None
@@ -49,6 +51,7 @@ class LiveState:
     as_of_seq: int = 0
     series_id: str | None = None
     stalled: bool = False
+    partials: int = 0
     starting: str | None = None
     busy: str | None = None
     class_counts: dict[int, int] = field(default_factory=dict)

@@ -2,15 +2,17 @@
 
 from latticewatch.ingest._files import FileSeries, read_frames
 from latticewatch.ingest._frame import Frame
-from latticewatch.ingest._items import Gap, Item, SeriesEnded, SeriesStarted
+from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, SeriesStarted
 from latticewatch.ingest._receiver import Receiver
 from latticewatch.ingest._replay import Replayer
 
 __all__ = [
     "FileSeries",
+    "Found",
     "Frame",
     "Gap",
     "Item",
+    "Partial",
     "Receiver",
     "Replayer",
     "SeriesEnded",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
-from latticewatch.messages import Calibration
+from latticewatch.messages import Calibration, Note
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +39,10 @@ class Frame:
         Columns or rows count up against the stage's axis; from the header, else from the configuration.
     calibration_id : str or None
         What the sender calls its calibration.
+    scalars : mapping of str to float or str
+        What else was measured or set while the frame was taken.
+    notes : tuple of Note
+        What in the frame's header cannot all be right.
     dose_e_per_a2 : float or None
         Electrons per square angstrom that this frame cost the specimen; from the header, else from the configuration.
     """
@@ -57,6 +62,8 @@ class Frame:
     flip_x: bool = False
     flip_y: bool = False
     calibration_id: str | None = None
+    scalars: Mapping[str, float | str] = field(default_factory=dict)
+    notes: tuple[Note, ...] = ()
 
     @property
     def calibration(self) -> Calibration | None:

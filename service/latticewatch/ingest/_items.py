@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
 
 from latticewatch.ingest._frame import Frame
 
@@ -16,7 +19,8 @@ class SeriesStarted:
     series_id : str
         Unique since this process started: ``~2``, ``~3`` … is added where a sender uses one again.
     reason : str
-        ``announced``, ``first frame``, ``counter restarted``, ``shape changed`` or ``pixel size changed``.
+        ``announced``, ``first frame``, ``another detector``, ``counter restarted``, ``shape changed``,
+        ``pixel size changed`` or ``scan rotation changed``.
     """
 
     series_id: str
@@ -44,16 +48,32 @@ class SeriesEnded:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Frames ``first`` to ``last``, both included, were numbered by the sender and have not arrived."""
+    """Of the frames ``first`` to ``last``, both included, which the sender numbered, ``n`` have not arrived.
+
+    All of them, but for those whose messages arrived and were refused.
+    """
 
     series_id: str
     first: int
     last: int
-
-    @property
-    def n(self) -> int:
-        """Number of frames lost."""
-        return self.last - self.first + 1
+    n: int
 
 
-Item = Frame | SeriesStarted | SeriesEnded | Gap
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A frame that was told lost was not: it came late, or was refused."""
+
+    series_id: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partial:
+    """A frame that is still being scanned: it is shown, and neither counted nor analysed."""
+
+    image: NDArray[Any]
+    series_id: str
+    number: int
+
+
+Item = Frame | SeriesStarted | SeriesEnded | Gap | Found | Partial

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterable
 
 from latticewatch.messages import FrameCounts
+
+# Names of fields that are counted apart.
+MAX_IGNORED = 64
 
 
 class FrameLedger:
@@ -22,6 +26,7 @@ class FrameLedger:
         self._handed_out: set[int] = set()
         self._dropped: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
+        self._ignored: Counter[str] = Counter()
         self._lost_upstream = 0
 
     def receive(self) -> None:
@@ -66,6 +71,15 @@ class FrameLedger:
             self._rejected[reason] += 1
             return self._rejected[reason]
 
+    def ignore(self, fields: Iterable[str]) -> int:
+        """Fields of a header were left out; returns how many headers lacked one of these, at least."""
+        with self._lock:
+            for name in fields:
+                # A peer that invents names fills no memory.
+                known = name in self._ignored or len(self._ignored) < MAX_IGNORED
+                self._ignored[name if known else "other"] += 1
+            return max((self._ignored[name] for name in fields), default=0)
+
     def lose(self, n: int) -> None:
         """Frames that the sender numbered did not arrive; negative when some turn up after all."""
         with self._lock:
@@ -81,4 +95,5 @@ class FrameLedger:
                 in_flight=self._waiting + len(self._handed_out),
                 lost_upstream=self._lost_upstream,
                 rejected=dict(self._rejected),
+                ignored=dict(self._ignored),
             )

@@ -15,16 +15,19 @@ from threadpoolctl import threadpool_limits
 from latticewatch.config import IngestSettings
 from latticewatch.errors import ConfigurationError, WireError
 from latticewatch.ingest._frame import Frame
-from latticewatch.ingest._items import Gap, Item, SeriesEnded, SeriesStarted
+from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, SeriesStarted
 from latticewatch.ingest._ledger import FrameLedger
 from latticewatch.ingest._series import Discarded, SeriesTracker
-from latticewatch.ingest._wire import MAX_HEADER_BYTES, decode
+from latticewatch.ingest._wire import MAX_HEADER_BYTES, WireFrame, decode
 from latticewatch.messages import FrameCounts
 
 # Starts, ends and gaps that may wait. They are never dropped; when so many wait, reception pauses.
 MAX_MARKERS = 256
 # Messages that ZeroMQ may hold for us while we are busy with another one, in the mode that drops.
 LATEST_HWM = 32
+# A frame whose numbers leap waits for the next one: at least so long [s], and so many of the usual intervals.
+HOLD_S = 0.5
+HOLD_INTERVALS = 3
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +70,10 @@ class Receiver:
             settings.rotation_deg,
             settings.flip_x,
             settings.flip_y,
+            settings.detector,
         )
+        # When the last message of each source came, and the usual time between two [s].
+        self._pace: dict[int, tuple[float, float]] = {}
         self._changed = threading.Condition()
         self._queue: deque[Item] = deque()
         self._frames_waiting = 0
@@ -237,7 +243,7 @@ class Receiver:
         for socket in sources:
             poller.register(socket, zmq.POLLIN)
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(self._patience_ms(len(sources))))
             for number, socket in enumerate(sources):
                 if socket in ready:
                     if not self._wait_for_space():
@@ -245,6 +251,22 @@ class Receiver:
                     self._take(number, socket)
             if woken in ready:
                 return
+            for number in range(len(sources)):
+                if self._patience_s(number) == 0:
+                    for item in list(self._tracker.release(number)):
+                        self._put(number, item)
+
+    def _patience_s(self, source: int) -> float | None:
+        """For how long a frame that is held still waits for the next one; None where none is held."""
+        if not self._tracker.holding(source):
+            return None
+        last, interval = self._pace[source]
+        wait = min(max(HOLD_S, HOLD_INTERVALS * interval), max(HOLD_S, self.settings.stall_after_s))
+        return max(0.0, last + wait - time.monotonic())
+
+    def _patience_ms(self, n_sources: int) -> int | None:
+        waits = [wait for n in range(n_sources) if (wait := self._patience_s(n)) is not None]
+        return int(1000 * min(waits)) + 1 if waits else None
 
     def _wait_for_space(self) -> bool:
         """Wait until the queue may take what one message brings; false when the receiver is being closed."""
@@ -266,28 +288,38 @@ class Receiver:
         except zmq.Again:
             return
         now = time.time()
+        self._keep_pace(source)
         try:
             message = decode([part.buffer for part in parts], max_frame_mib=self.settings.max_frame_mib)
             # All of it before any of it is queued, so that a fault of ours leaves no half message behind.
             items = list(self._tracker.accept(source, message, now))
         except WireError as error:
-            self._note(
-                self._ledger.reject(error.reason), "message rejected", source, error.reason, str(error)
-            )
+            count = self._ledger.reject(error.reason)
+            self._note(count, "message rejected", source, error.reason, str(error))
+            for item in list(self._tracker.refuse(source, error.fields)):
+                self._put(source, item)
             return
         except Exception:
             self._ledger.reject("internal")
+            for item in list(self._tracker.refuse(source, {})):
+                self._put(source, item)
             log.exception("message rejected", source=self.settings.sources[source], reason="internal")
             return
+        if isinstance(message, WireFrame) and message.ignored:
+            count = self._ledger.ignore(message.ignored)
+            self._note(count, "header fields ignored", source, "unreadable", ", ".join(message.ignored))
         for item in items:
             self._put(source, item)
+
+    def _keep_pace(self, source: int) -> None:
+        now = time.monotonic()
+        last, interval = self._pace.get(source, (now, 0.0))
+        self._pace[source] = now, interval + 0.2 * (now - last - interval)
 
     def _put(self, source: int, item: Item | Discarded) -> None:
         match item:
             case Discarded():
                 self._ledger.receive()
-                if item.found:
-                    self._ledger.lose(-1)
                 count = self._ledger.drop_waiting(item.reason)
                 self._note(
                     count, "frame discarded", source, item.reason, f"{item.series_id} frame {item.number}"
@@ -296,6 +328,9 @@ class Receiver:
             case Gap():
                 self._ledger.lose(item.n)
                 log.debug("frames lost", series=item.series_id, first=item.first, last=item.last)
+            case Found():
+                self._ledger.lose(-1)
+                log.debug("frame found", series=item.series_id, frame=item.number)
             case SeriesStarted():
                 log.info("series started", series=item.series_id, reason=item.reason)
             case SeriesEnded():
@@ -304,6 +339,10 @@ class Receiver:
                 self._last_frame = time.monotonic()
                 self._ledger.receive()
         with self._changed:
+            if isinstance(item, Partial):
+                # Only the newest one is worth a look.
+                for older in [waiting for waiting in self._queue if isinstance(waiting, Partial)]:
+                    self._queue.remove(older)
             if isinstance(item, Frame):
                 if self._holding:
                     fitting = self.settings.backlog_mib * 2**20 // item.image.nbytes

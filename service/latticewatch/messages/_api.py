@@ -21,7 +21,13 @@ class FrameCounts(Written):
     dropped: dict[str, int] = Field(default_factory=dict)
     in_flight: int = 0
     lost_upstream: int = Field(default=0, description="Numbered by the sender, never received.")
-    rejected: dict[str, int] = Field(default_factory=dict, description="Messages that could not be read.")
+    rejected: dict[str, int] = Field(
+        default_factory=dict, description="Messages that could not be read; not counted as lost."
+    )
+    ignored: dict[str, int] = Field(
+        default_factory=dict,
+        description="Fields of headers that could not be read and were left out, by name.",
+    )
 
 
 class LatencyMs(Written):

@@ -21,6 +21,7 @@ EventType = Literal[
     "class.renamed",
     "model.updated",
     "frames.lost",
+    "frames.found",
     "series.started",
     "series.ended",
     "stream.stalled",
@@ -72,6 +73,10 @@ class DefectEventData(Written):
         default=None, description="Drift since the first frame of the series."
     )
     edge_distance_nm: float | None = None
+    scalars: dict[str, float | str] = Field(
+        default_factory=dict,
+        description="What else was measured or set while the frame was taken, from its header.",
+    )
     latency_frames: int | None = Field(
         default=None, ge=0, description="Frames between the first one that spoke for the change and this one."
     )
@@ -99,7 +104,7 @@ class ModelEventData(Written):
 
 
 class FramesLostData(Written):
-    """Frames that the sender numbered but that never arrived."""
+    """Frames that the sender numbered but that did not arrive; or, with ``frames.found``, that did after all."""
 
     series_id: str
     first_frame: int

@@ -8,6 +8,7 @@ from latticewatch.model import CatalogueEntry
 from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._notes import NoteBook, said_in_all
+from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._warm import warm, warm_for_learning
 
@@ -21,6 +22,7 @@ __all__ = [
     "NoteBook",
     "SiteTable",
     "analyse",
+    "counts_and_picture",
     "said_in_all",
     "warm",
     "warm_for_learning",

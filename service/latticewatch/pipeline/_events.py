@@ -62,6 +62,7 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         stage_nm=on_specimen,
         drift_nm=drift,
         edge_distance_nm=edge,
+        scalars=dict(frame.scalars),
         latency_frames=t.latency_frames,
     )
 

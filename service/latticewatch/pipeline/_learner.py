@@ -317,7 +317,7 @@ class Learner:
             embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
             events=tuple(events),
             timings_ms=dict(analysis.timings_ms),
-            notes=self._notes.taken(analysis.notes, frame.series_id, frame.number),
+            notes=self._notes.taken((*frame.notes, *analysis.notes), frame.series_id, frame.number),
         )
 
 

@@ -63,6 +63,6 @@ def latest_png(
     state = hub.engine.state
     result = _newest(state)
     # An edit changes the rings without a new frame, so they are kept by the number of the state.
-    key = (state.number if overlay else -result.ordinal - 1, max_size, overlay)
+    key = (state.number if overlay else -result.ordinal - 1, state.partials, max_size, overlay)
     png = hub.encoded.get(key, lambda: frame_png(state, max_size, overlay))
     return Response(png, media_type="image/png", headers={"X-Frame": str(result.number)})

@@ -64,7 +64,7 @@ def _message(hub: Hub, state: LiveState, max_size: int, with_model: bool) -> byt
     )
     arrays: dict[str, NDArray[Any]] = {}
     if result is not None:
-        key = (result.ordinal, max_size)
+        key = (result.ordinal, state.partials, max_size)
         arrays["image"], factor = hub.pictures.get(key, lambda: binned(result.picture, max_size))
         header = header.model_copy(update={"image_scale": float(factor)})
         arrays |= _sites(state)
