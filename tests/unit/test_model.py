@@ -11,7 +11,7 @@ from _crystal import honeycomb, judged, learnt, render
 from latticewatch.discover import new_class
 from latticewatch.errors import UnknownClassError
 from latticewatch.model._neighbours import without_neighbours
-from latticewatch.model._projection import doubts, project
+from latticewatch.model._projection import doubt, doubts, project
 from naive import doubt as naive_doubt
 
 CRYSTAL = honeycomb(12.0).turned(7)
@@ -128,10 +128,11 @@ def test_projections_are_those_of_the_moments(model, scene, rng):
         # no change of occupancy shows in what is left
         np.testing.assert_allclose(found.residual, moved.oddities.residual(alone), atol=0.02)
         seen = (index[rows, : len(known.templates.neighbour)] >= 0).all(1)
-        certain = known.filter(alone) / naive_doubt(
-            amplitude, rows, index, doubts(known.templates, known.whitening)
-        )
-        np.testing.assert_allclose(found.scores(amplitude, index)[seen], certain[seen], atol=0.01)
+        np.testing.assert_allclose(found.scores(amplitude, index)[seen], known.filter(alone)[seen], atol=0.01)
+        each = doubts(known.templates, known.whitening)
+        np.testing.assert_allclose(found.doubt, each)
+        slow = naive_doubt(amplitude, rows, index, each)
+        np.testing.assert_allclose(doubt(amplitude, rows, index, each), slow)
 
 
 def test_classifying_changes_neither_model_nor_moments(model, scene):

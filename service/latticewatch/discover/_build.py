@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from latticewatch.discover._rounds import (
     HOST_SHARE,
     Discovery,
     discover,
+    displacement_filters,
     in_single_frames,
     sublattice_models,
     visible_neighbours,
@@ -26,12 +27,14 @@ from latticewatch.model import (
     CatalogueEntry,
     Model,
     Patches,
+    ShiftKinds,
     SublatticeModel,
     SublatticeTemplates,
     Survey,
     Verdict,
     average_patch,
     defect_name,
+    displaced_name,
     gather_patches,
     host_name,
     least_disturbed,
@@ -54,6 +57,7 @@ def learn_model(
     *,
     invariant: bool = False,
     material: str | None = None,
+    pixel_size_nm: float | None = None,
     version: int = 1,
     first_class: int = 0,
     seed: int = 0,
@@ -71,6 +75,8 @@ def learn_model(
         Orientations and mirror images of a motif are one class.
     material : str, optional
         Formula or columns, for the names of simulated classes; see `latticewatch.elements.parse_material`.
+    pixel_size_nm : float, optional
+        For names that say how far columns are displaced.
     version, first_class : int, optional
         Version of the model, and number of its first class.
     seed : int, optional
@@ -86,16 +92,16 @@ def learn_model(
         flat.image.shape,  # type: ignore[arg-type]
     )
     orders = np.stack([zernike.n_, zernike.m_])
-    together, averaged = average_sites(patches, templates), None
+    together, averaged, quiet = average_sites(patches, templates), None, templates
     if together is None:
         found = discover(patches, templates, orders)
     else:
         quiet = tuple(replace(t, noise=t.noise / together.n_frames) for t in templates)
         averaged = discover(together.patches, quiet, orders)
         found = in_single_frames(averaged, together.site, patches, templates)
-    numbered, drafts = _number(
-        sublattice_models(found, patches, templates, seed), patches, first_class, invariant
-    )
+    times_seen = 1 if together is None else together.n_frames
+    sublattices = sublattice_models(found, patches, templates, seed, times_seen)
+    numbered, drafts = _number(sublattices, patches, first_class, invariant, pixel_size_nm)
     model = Model(
         version,
         lattice,
@@ -109,7 +115,7 @@ def learn_model(
     )
     verdict = model.classify(patches)
     if together is not None and averaged is not None:
-        verdict = _with_averages(verdict, model, averaged, together)
+        verdict = _with_averages(verdict, model, averaged, together, quiet)
     model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
@@ -129,19 +135,39 @@ def _with_resampling(
     )
 
 
-def _with_averages(verdict: Verdict, model: Model, averaged: Discovery, together: Together) -> Verdict:
+def _with_averages(
+    verdict: Verdict,
+    model: Model,
+    averaged: Discovery,
+    together: Together,
+    templates: tuple[SublatticeTemplates, ...],
+) -> Verdict:
     """A verdict on single frames, with that on the averages wherever there is one."""
     of_averages = tuple(
-        replace(known, filter=one.filter, whitening=one.whitening, mixture=one.mixture)
-        for known, one in zip(model.sublattices, averaged.sublattices, strict=True)
+        replace(
+            known,
+            filter=one.filter,
+            whitening=one.whitening,
+            mixture=one.mixture,
+            displacement=displacement,
+            gate=gate,
+        )
+        for known, one, (displacement, gate) in zip(
+            model.sublattices,
+            averaged.sublattices,
+            displacement_filters(averaged, together.patches, templates),
+            strict=True,
+        )
     )
     of_site = replace(model, sublattices=of_averages).classify(together.patches)
     rows = np.flatnonzero(together.site >= 0)
     posterior, score, component = verdict.posterior.copy(), verdict.score.copy(), verdict.component.copy()
+    shift = verdict.shift.copy()
+    shift[rows] = of_site.shift[together.site[rows]]
     posterior[rows] = of_site.posterior[together.site[rows]]
     score[rows] = of_site.score[together.site[rows]]
     component[rows] = of_site.component[together.site[rows]]
-    return Verdict(posterior, score, component)
+    return Verdict(posterior, score, component, shift)
 
 
 def _number(
@@ -149,6 +175,7 @@ def _number(
     patches: Patches,
     first_class: int,
     invariant: bool,
+    pixel_size_nm: float | None = None,
 ) -> tuple[tuple[SublatticeModel, ...], tuple[CatalogueEntry, ...]]:
     """Give every class its number, name and role: hosts first, then defects, then neighbours."""
     blank = np.zeros((0, 0), np.float32)
@@ -199,8 +226,12 @@ def _number(
     for s, model in enumerate(models):
         host = int(ids[s][0])
         name = f"{letter(twin.get(s, s))} odd"
-        odd = [add(name, "neighbour", s, host, None, 0.0) for _ in range(model.oddities.n_classes)]
-        models[s] = replace(model, odd_ids=np.array(odd, np.int16))
+        odd = [add(name, "defect", s, host, None, 0.0) for _ in range(model.oddities.n_classes)]
+        models[s] = replace(
+            model,
+            odd_ids=np.array(odd, np.int16),
+            shifts=_numbered_shifts(model, s, add, host, pixel_size_nm, invariant=invariant),
+        )
     names = {entry.class_id: entry.name for entry in entries}
     grouped: dict[tuple[int, int], int] = {}
     for s, direction, other, component in visible_neighbours(found, patches, verdict):
@@ -215,6 +246,28 @@ def _number(
         )
         models[s].neighbour_class[direction, defect] = grouped[kind] = number
     return tuple(models), tuple(entries)
+
+
+def _numbered_shifts(
+    model: SublatticeModel,
+    s: int,
+    add: Callable[..., int],
+    host: int,
+    pixel_size_nm: float | None,
+    *,
+    invariant: bool,
+) -> ShiftKinds:
+    """The kinds of displacement of a sublattice, with their classes."""
+    kinds = model.shifts
+    ids: list[int] = []
+    for k in range(len(kinds)):
+        if invariant and ids:
+            ids.append(ids[0])
+            continue
+        separation = float(np.hypot(*model.displacement.of(kinds.centroid[k : k + 1])[0]))
+        name = displaced_name(s, kinds.centroid[k], pixel_size_nm, directed=not invariant)
+        ids.append(add(name, "defect", s, host, separation, float(kinds.weight[k])))
+    return replace(kinds, class_ids=np.array(ids, np.int16))
 
 
 def _components(models: Sequence[SublatticeModel], patches: Patches) -> NDArray[np.int16]:

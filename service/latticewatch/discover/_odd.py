@@ -31,6 +31,9 @@ def find_oddities(
     whitening: NDArray[np.float64],
     templates: NDArray[np.float64],
     seed: int,
+    *,
+    unsure: NDArray[np.float64] | None = None,
+    times_seen: int = 1,
 ) -> Oddities:
     """Measure how odd hosts usually are, and find the classes of those that are odder.
 
@@ -44,14 +47,20 @@ def find_oddities(
         Moments of the host.
     whitening : ndarray of shape (n_moments, rank), float64
     templates : ndarray of shape (k, n_moments), float64
-        What changes of occupancy add.
+        What changes of occupancy add, and displacements of the column itself.
     seed : int
+    unsure : ndarray of shape (n,), float64, optional
+        Standard deviation of what is measured at each, that of noise being 1.
+    times_seen : int, optional
+        Frames that show each site: one that is odd in all of them is still one.
     """
     explained, _ = np.linalg.qr((templates @ whitening).T)
     # an orthonormal basis of what is left
     left = np.linalg.svd(explained, full_matrices=True)[0][:, explained.shape[1] :]
     projection = whitening @ left
     residual = (moments - mean) @ projection
+    if unsure is not None:
+        residual /= unsure[:, None]
     score = normal_score(squared_lengths(residual), left.shape[1])
     level = float(np.median(score[host]))
     spread = 1.4826 * float(np.median(np.abs(score[host] - level))) or 1.0
@@ -60,9 +69,10 @@ def find_oddities(
         # small patches of few pixels: changes of occupancy explain them whole
         return plain
     odd = np.flatnonzero(host & (plain.oddness(residual) > CANDIDATE))
-    if len(odd) < MIN_CLUSTER:
+    least = MIN_CLUSTER * times_seen
+    if len(odd) < least:
         return plain
-    centroids, counts = _clusters(residual, odd, np.flatnonzero(host), np.random.default_rng(seed))
+    centroids, counts = _clusters(residual, odd, np.flatnonzero(host), least, np.random.default_rng(seed))
     if not len(centroids):
         return plain
     from latticewatch.estimators import NearestCentroid
@@ -92,6 +102,7 @@ def _clusters(
     residual: NDArray[np.float64],
     odd: NDArray[np.intp],
     hosts: NDArray[np.intp],
+    least: int,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means and sizes of the clusters of odd sites in the force-relaxed layout, hosts beside them."""
@@ -107,12 +118,12 @@ def _clusters(
         components = IncrementalPCA(n_components=2).fit(residual[odd]).transform(residual[rows])
     layout = ForceRelaxedLayout(n_neighbors=min(15, len(rows) - 1), seed=int(rng.integers(2**31)))
     picture = layout.fit_transform(components)
-    labels = HDBSCAN(min_cluster_size=MIN_CLUSTER, copy=True).fit_predict(picture)  # type: ignore[arg-type]
+    labels = HDBSCAN(min_cluster_size=least, copy=True).fit_predict(picture)  # type: ignore[arg-type]
     found, sizes = [], []
     for label in range(int(labels.max()) + 1):
         members = np.flatnonzero(labels == label)
         mine = members[members < len(odd)]
-        if len(mine) < max(MIN_CLUSTER, 0.8 * len(members)):
+        if len(mine) < max(least, 0.8 * len(members)):
             continue
         if _seen_in_either_half(residual[odd[mine]]):
             found.append(residual[odd[mine]].mean(0))

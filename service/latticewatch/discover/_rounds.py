@@ -12,24 +12,31 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.discover._displaced import displacement_gate, shift_kinds
 from latticewatch.discover._equivalence import equivalent_sublattices
 from latticewatch.discover._filter import matched_filter
 from latticewatch.discover._grow import grow_mixture
 from latticewatch.discover._odd import find_oddities
 from latticewatch.model import (
     MIN_SEPARATION,
+    DisplacementFilter,
     MatchedFilter,
     Mixture,
     Patches,
+    Readings,
     SublatticeModel,
     SublatticeTemplates,
+    displacement_filter,
     expected_height,
     rescaled,
+    settle_shifts,
     standardise,
     without_neighbours,
+    without_shifts,
     without_unseen,
 )
 from latticewatch.model._projection import doubt, doubts
+from latticewatch.model._shifts import ECHO_ERROR
 
 N_ROUNDS = 4
 # A class of neighbours is kept apart from the host when this many of it were seen.
@@ -72,12 +79,15 @@ class Discovery:
     amplitude : ndarray of shape (n,), float64
         Change of height of the column at every site that is not host, 0 elsewhere.
     host : ndarray of shape (n,), bool
-        Sites whose column is the host's.
+        Sites whose column is the host's, in its place.
+    shift : ndarray of shape (n, 2), float64
+        Displacement (row, column) of the columns that are displaced [px], 0 elsewhere.
     """
 
     sublattices: tuple[Finding, ...]
     amplitude: NDArray[np.float64]
     host: NDArray[np.bool_]
+    shift: NDArray[np.float64]
 
 
 def discover(
@@ -97,25 +107,33 @@ def discover(
     members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
     amplitude = np.zeros(len(patches.moments))
     host = np.ones(len(patches.moments), bool)
+    shift = np.zeros((len(host), 2))
     group = list(range(len(templates)))
     results: list[_Round] = []
     mixtures: list[Mixture] = []
     for round_number in range(N_ROUNDS):
+        still = without_shifts(patches, templates, shift)
         results = [
-            _measured(patches, rows, known, amplitude, host, first=round_number == 0)
+            _measured(patches, still, rows, known, amplitude, host, first=round_number == 0)
             for rows, known in zip(members, templates, strict=True)
         ]
+        if round_number > 0:
+            shift = _displaced(patches, results, members, templates, amplitude, host)
+            host &= ~shift.any(1)
         if orders is not None:
             group = equivalent_sublattices(
                 [r.matched.mean for r in results], [r.whitening for r in results], orders, templates
             )
-        mixtures = _grown_together(results, group)
+        in_place = [np.asarray(~shift[rows].any(1)) for rows in members]
+        mixtures = _grown_together(results, in_place, group)
         next_amplitude = np.zeros_like(amplitude)
         next_host = host.copy()
         for rows, result, mixture in zip(members, results, mixtures, strict=True):
             posterior = mixture.posteriors(result.score)
             next_host[rows] = posterior[:, 0] > 0.5
             next_amplitude[rows] = expected_height(result.score, posterior, mixture, result.matched)
+        next_host &= ~shift.any(1)
+        next_amplitude[shift.any(1)] = 0.0
         settled = bool((next_host == host).all()) and round_number > 1
         amplitude, host = next_amplitude, next_host
         if settled:
@@ -124,7 +142,7 @@ def discover(
         Finding(r.matched, r.whitening, mixture, g)
         for r, mixture, g in zip(results, mixtures, group, strict=True)
     )
-    return Discovery(found, amplitude, host)
+    return Discovery(found, amplitude, host, shift)
 
 
 def in_single_frames(
@@ -148,18 +166,24 @@ def in_single_frames(
     seen = site >= 0
     amplitude = np.where(seen, found.amplitude[site], 0.0)
     host = seen & found.host[site]
+    shift = np.where(seen[:, None], found.shift[site], 0.0)
+    still = without_shifts(patches, templates, shift)
     alone = []
     for s, (known, averaged) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
-        result = _measured(patches, rows, known, amplitude, host)
+        result = _measured(patches, still, rows, known, amplitude, host)
         ratio = averaged.filter.height_of_sigma / result.matched.height_of_sigma
         mixture = rescaled(averaged.mixture, ratio, result.score)
         alone.append(Finding(result.matched, result.whitening, mixture, averaged.group))
-    return Discovery(tuple(alone), amplitude, host)
+    return Discovery(tuple(alone), amplitude, host, shift)
 
 
 def sublattice_models(
-    found: Discovery, patches: Patches, templates: tuple[SublatticeTemplates, ...], seed: int = 0
+    found: Discovery,
+    patches: Patches,
+    templates: tuple[SublatticeTemplates, ...],
+    seed: int = 0,
+    times_seen: int = 1,
 ) -> tuple[SublatticeModel, ...]:
     """Everything that is known of the sublattices in the end, the classes of odd sites among it.
 
@@ -171,6 +195,8 @@ def sublattice_models(
     templates : tuple of SublatticeTemplates
     seed : int, optional
         For the layout of odd sites.
+    times_seen : int, optional
+        Frames that show each site.
 
     Returns
     -------
@@ -179,20 +205,72 @@ def sublattice_models(
         sublattice.
     """
     models = []
+    still = without_shifts(patches, templates, found.shift)
+    displacements = displacement_filters(found, patches, templates)
     for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
-        moments = without_neighbours(patches.moments, found.amplitude, rows, patches.index, known.moments)
+        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.moments)
         mean = one.filter.mean
         moments = without_unseen(moments, mean, one.whitening, known.moments, patches.index[rows])
-        oddities = find_oddities(moments, found.host[rows], mean, one.whitening, known.moments, seed)
+        spanned = np.concatenate([known.moments[: known.n_columns + 1], known.moved[0, :2]])
+        unsure = _unsure(patches, still, rows, known, found.amplitude, one.whitening)
+        oddities = find_oddities(
+            moments,
+            found.host[rows],
+            mean,
+            one.whitening,
+            spanned,
+            seed,
+            unsure=unsure,
+            times_seen=times_seen,
+        )
+        displacement, gate = displacements[s]
+        mine = found.shift[rows][found.shift[rows].any(1)]
+        kinds = shift_kinds(mine, displacement.sigma_px, len(rows))
         ids = np.arange(len(one.mixture.mean), dtype=np.int16)
         odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
         models.append(
             SublatticeModel(
-                known, one.filter, one.whitening, one.mixture, ids, {}, oddities, odd_ids, one.group
+                known,
+                one.filter,
+                one.whitening,
+                one.mixture,
+                ids,
+                {},
+                oddities,
+                odd_ids,
+                displacement,
+                gate,
+                kinds,
+                one.group,
             )
         )
     return tuple(models)
+
+
+def displacement_filters(
+    found: Discovery, patches: Patches, templates: tuple[SublatticeTemplates, ...]
+) -> list[tuple[DisplacementFilter, float]]:
+    """For each sublattice the filter of the displacement, and the squared length that chance does not bring.
+
+    Parameters
+    ----------
+    found : Discovery
+        In these patches.
+    patches : Patches
+    templates : tuple of SublatticeTemplates
+    """
+    still = without_shifts(patches, templates, found.shift)
+    out = []
+    for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
+        rows = np.flatnonzero(patches.sublattice == s)
+        own = displacement_filter(known, one.whitening, one.filter)
+        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.moments)
+        raw = (moments - one.filter.mean) @ own.weights
+        unsure = _unsure(patches, still, rows, known, found.amplitude, one.whitening)
+        z = _standardised(raw / unsure[:, None], patches, rows, found.host)
+        out.append((own, displacement_gate(z[found.host[rows]])))
+    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -207,6 +285,7 @@ class _Round:
 
 def _measured(
     patches: Patches,
+    moments: NDArray[np.float32],
     rows: NDArray[np.intp],
     known: SublatticeTemplates,
     amplitude: NDArray[np.float64],
@@ -215,12 +294,13 @@ def _measured(
     first: bool = False,
 ) -> _Round:
     """The filter of one sublattice and what it says, given what is known of the sites; first: nothing is."""
-    moments = without_neighbours(patches.moments, amplitude, rows, patches.index, known.moments)
-    mean = np.median(moments[host[rows]], axis=0)
-    matched, whitening = matched_filter(None if first else moments[host[rows]], known, mean)
-    moments = without_unseen(moments, mean, whitening, known.moments, patches.index[rows])
+    own = without_neighbours(moments, amplitude, rows, patches.index, known.moments)
+    mean = np.median(own[host[rows]], axis=0)
+    matched, whitening = matched_filter(None if first else own[host[rows]], known, mean)
+    own = without_unseen(own, mean, whitening, known.moments, patches.index[rows])
+    unsure = _unsure(patches, moments, rows, known, amplitude, whitening)
     score = standardise(
-        matched(moments) / doubt(amplitude, rows, patches.index, doubts(known, whitening)),
+        matched(own) / unsure,
         patches.position[rows],
         patches.frame[rows],
         host[rows],
@@ -231,12 +311,65 @@ def _measured(
     return _Round(matched, whitening, score, MIN_SEPARATION + OWN_MARGIN * (1 - noise))
 
 
-def _grown_together(rounds: list[_Round], group: list[int]) -> list[Mixture]:
+def _displaced(
+    patches: Patches,
+    results: list[_Round],
+    members: list[NDArray[np.intp]],
+    templates: tuple[SublatticeTemplates, ...],
+    amplitude: NDArray[np.float64],
+    host: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Displacement of every column that stands beside its place [px], as one round sees it."""
+    z, score = np.zeros((len(host), 2)), np.zeros(len(host))
+    filters, gates = [], []
+    for rows, result, known in zip(members, results, templates, strict=True):
+        found = displacement_filter(known, result.whitening, result.matched)
+        moments = without_neighbours(patches.moments, amplitude, rows, patches.index, known.moments)
+        raw = (moments - result.matched.mean) @ found.weights
+        unsure = _unsure(patches, patches.moments, rows, known, amplitude, result.whitening)
+        z[rows] = _standardised(raw / unsure[:, None], patches, rows, host)
+        score[rows] = result.score
+        filters.append(found)
+        gates.append(displacement_gate(z[rows][host[rows]]))
+    return settle_shifts(Readings(z, score, patches.sublattice, patches.index), filters, gates)
+
+
+def _unsure(
+    patches: Patches,
+    still: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    known: SublatticeTemplates,
+    amplitude: NDArray[np.float64],
+    whitening: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Standard deviation of what is measured, that of noise being 1, for what is not known of the changes around."""
+    unsure = doubt(amplitude, rows, patches.index, doubts(known, whitening))
+    if still is patches.moments:
+        return unsure
+    taken = (patches.moments[rows] - still[rows]) @ whitening
+    return np.hypot(unsure, ECHO_ERROR * np.linalg.norm(taken, axis=1))
+
+
+def _standardised(
+    raw: NDArray[np.float64],
+    patches: Patches,
+    rows: NDArray[np.intp],
+    host: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """Displacements in units of the local spread of the hosts, shape (m, 2)."""
+    place = patches.position[rows], patches.frame[rows], host[rows], patches.shape
+    return np.stack([standardise(np.ascontiguousarray(raw[:, axis]), *place) for axis in range(2)], 1)
+
+
+def _grown_together(
+    rounds: list[_Round], in_place: list[NDArray[np.bool_]], group: list[int]
+) -> list[Mixture]:
     """A mixture for each sublattice, the same one for those that are equivalent."""
     grown = {}
     for first in set(group):
-        alike = [r for r, g in zip(rounds, group, strict=True) if g == first]
-        grown[first] = grow_mixture(np.concatenate([r.score for r in alike]), max(r.least for r in alike))
+        alike = [(r, kept) for r, kept, g in zip(rounds, in_place, group, strict=True) if g == first]
+        values = np.concatenate([r.score[kept] for r, kept in alike])
+        grown[first] = grow_mixture(values, max(r.least for r, _ in alike))
     return [grown[first] for first in group]
 
 

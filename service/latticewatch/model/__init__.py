@@ -6,13 +6,16 @@ from latticewatch.model._catalogue import (
     arrow,
     average_patch,
     defect_name,
+    displaced_name,
     host_name,
     letter,
     neighbour_name,
     unique,
 )
+from latticewatch.model._displacement import DisplacementFilter, displacement_filter
 from latticewatch.model._heights import expected_height
 from latticewatch.model._local import standardise
+from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import MIN_SEPARATION, Mixture, rescaled
 from latticewatch.model._model import Columns, Model, Verdict, columns_of
 from latticewatch.model._neighbours import (
@@ -24,7 +27,8 @@ from latticewatch.model._neighbours import (
 from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
 from latticewatch.model._patches import Patches, gather_patches
 from latticewatch.model._resampling import excess_blur, without_blur
-from latticewatch.model._sublattice import MatchedFilter, SublatticeModel
+from latticewatch.model._shifts import Readings, ShiftKinds, settle_shifts, without_shifts
+from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._survey import Survey
 from latticewatch.model._templates import SublatticeTemplates, sublattice_templates
 
@@ -33,11 +37,14 @@ __all__ = [
     "PATCHES_AVERAGED",
     "CatalogueEntry",
     "Columns",
+    "DisplacementFilter",
     "MatchedFilter",
     "Mixture",
     "Model",
     "Oddities",
     "Patches",
+    "Readings",
+    "ShiftKinds",
     "SublatticeModel",
     "SublatticeTemplates",
     "Survey",
@@ -46,6 +53,8 @@ __all__ = [
     "average_patch",
     "columns_of",
     "defect_name",
+    "displaced_name",
+    "displacement_filter",
     "excess_blur",
     "expected_height",
     "gather_patches",
@@ -56,11 +65,13 @@ __all__ = [
     "neighbour_name",
     "normal_score",
     "rescaled",
+    "settle_shifts",
     "squared_lengths",
     "standardise",
     "sublattice_templates",
     "unique",
     "without_blur",
     "without_neighbours",
+    "without_shifts",
     "without_unseen",
 ]

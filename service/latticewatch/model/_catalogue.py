@@ -87,6 +87,19 @@ def host_name(sublattice: int, change: float) -> str:
     return f"{letter(sublattice)} host {100 * change:+.0f} %".replace("-", "−")
 
 
+def displaced_name(
+    sublattice: int, shift: NDArray[np.float64], pixel_size_nm: float | None, *, directed: bool = True
+) -> str:
+    """Name of displaced columns, from how far (row, column) [px] they are from their places."""
+    length = float(np.hypot(*shift))
+    far = f"{length:.1f} px" if pixel_size_nm is None else f"{1000 * length * pixel_size_nm:.0f} pm"
+    return (
+        f"{letter(sublattice)} displaced {arrow(shift)} {far}"
+        if directed
+        else f"{letter(sublattice)} displaced {far}"
+    )
+
+
 def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | None) -> str:
     """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart."""
     if offset is None:

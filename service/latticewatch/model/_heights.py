@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import Mixture
-from latticewatch.model._sublattice import MatchedFilter
 
 
 def expected_height(

@@ -8,11 +8,14 @@ from numpy.typing import NDArray
 from latticewatch.model._heights import expected_height
 from latticewatch.model._local import standardise
 from latticewatch.model._patches import Patches
-from latticewatch.model._projection import project
+from latticewatch.model._projection import doubt, project
+from latticewatch.model._shifts import ECHO_ERROR, shift_posteriors
 from latticewatch.model._sublattice import SublatticeModel
 
 # A host with less than this share of its sublattice is one of several populations.
 CROWDED_HOST = 0.75
+# Where what is measured is less certain by more than this, oddness is measured anew.
+SURE = 1.05
 
 
 class Members:
@@ -37,6 +40,8 @@ class Members:
         Probability of each component of the mixture, host first, and of none of them.
     amplitude : ndarray of shape (m,), float64
         Change of height to be expected from that, 0 for a host.
+    z : ndarray of shape (m, 2), float64
+        Displacement of the central column [sigma].
     """
 
     def __init__(self, patches: Patches, sublattice: int, known: SublatticeModel) -> None:
@@ -48,8 +53,10 @@ class Members:
         self._projection = project(patches.moments[self._piece], self.rows, known)
         self.oddity = known.oddities.posteriors_of(self._projection.residual, self._projection.squared)
         self._host = np.ones(len(self.rows), bool)
+        self._echo = np.zeros(len(self.rows))
         self.score = self.amplitude = np.zeros(0)
         self.posterior = np.zeros((0, 0))
+        self.z = np.zeros((0, 2))
         self.judge(np.zeros(len(patches.moments)))
 
     def judge(self, amplitude: NDArray[np.float64]) -> None:
@@ -60,16 +67,67 @@ class Members:
         amplitude : ndarray of shape (n,), float64
             Change of height at every site of the frame.
         """
-        patches, known, piece = self._patches, self._known, self._piece
-        alone = self._projection.scores(amplitude, patches.index)
-        self.score = standardise(
-            alone,
-            patches.position[piece],
-            patches.frame[piece],
-            self._host,
-            patches.shape,
-            crowded=known.mixture.weight[0] < CROWDED_HOST,
-        )
+        patches, known = self._patches, self._known
+        unsure = self._unsure(amplitude)
+        alone = self._projection.scores(amplitude, patches.index) / unsure
+        self.score = self._standardised(alone, crowded=known.mixture.weight[0] < CROWDED_HOST)
         self.posterior = known.mixture.posteriors(self.score)
         self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)
         self._host = self.posterior[:, 0] > 0.5
+
+    def displace(self, amplitude: NDArray[np.float64]) -> None:
+        """Measure how far the columns are from their places, and how odd they are beside what is known of the others.
+
+        Parameters
+        ----------
+        amplitude : ndarray of shape (n,), float64
+            Change of height at every site of the frame.
+        """
+        known = self._known
+        unsure = self._unsure(amplitude)
+        raw = np.asarray(self._projection.shift, np.float64)
+        self.z = np.stack([self._standardised(raw[:, axis] / unsure) for axis in range(2)], 1)
+        some = np.flatnonzero(unsure > SURE)
+        if len(some):
+            residual, by = self._projection.residual[some], unsure[some]
+            squared = self._projection.squared[some] / by**2
+            self.oddity[some] = known.oddities.posteriors_of(residual / by[:, None], squared)
+
+    def correct(self, change: NDArray[np.float64], which: NDArray[np.intp]) -> None:
+        """Take something off the moments of some of the sites, those that see a displaced column.
+
+        Parameters
+        ----------
+        change : ndarray of shape (q, n_moments), float64
+        which : ndarray of shape (q,), intp
+            Rows among the members.
+        """
+        moments = (self._patches.moments[self.rows[which]] - change).astype(np.float32)
+        self._echo[which] = ECHO_ERROR * np.linalg.norm(change @ self._known.whitening, axis=1)
+        other = project(moments, self.rows[which], self._known)
+        mine = self._projection
+        for name in ("height", "shift", "residual", "squared"):
+            getattr(mine, name)[which] = getattr(other, name)
+        self.oddity[which] = self._known.oddities.posteriors_of(other.residual, other.squared)
+
+    def _unsure(self, amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard deviation of what is measured, that of noise being 1: the changes around are known only so well."""
+        return np.hypot(doubt(amplitude, self.rows, self._patches.index, self._projection.doubt), self._echo)
+
+    def shifted(self, which: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Probability of each kind of displacement of some members, and of one of their own: (q, n_kinds + 1)."""
+        known = self._known
+        return shift_posteriors(
+            self.z[which],
+            self.score[which],
+            known.mixture.densities(self.score[which]),
+            known.mixture.mean,
+            known.displacement,
+            known.shifts,
+        )
+
+    def _standardised(self, values: NDArray[np.float64], *, crowded: bool = False) -> NDArray[np.float64]:
+        patches, piece = self._patches, self._piece
+        return standardise(
+            values, patches.position[piece], patches.frame[piece], self._host, patches.shape, crowded=crowded
+        )

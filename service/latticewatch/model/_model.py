@@ -15,7 +15,11 @@ from latticewatch.model._catalogue import CatalogueEntry
 from latticewatch.model._members import Members
 from latticewatch.model._patches import Patches
 from latticewatch.model._shares import share_components, share_neighbours
+from latticewatch.model._shifts import Readings, seen_shifts, settle_shifts
 from latticewatch.model._sublattice import SublatticeModel
+
+# What stands for the component of a displaced column, whose height says nothing of the classes of heights.
+DISPLACED = -2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +33,15 @@ class Verdict:
     score : ndarray of shape (n,), float64
         Change of the height of the central column [sigma].
     component : ndarray of shape (n,), int16
-        Most probable component of the sublattice's mixture; 0 host, -1 none.
+        Most probable component of the sublattice's mixture; 0 host, -1 none, -2 a displaced column.
+    shift : ndarray of shape (n, 2), float64
+        Displacement (row, column) of the columns that are displaced [px]; zero for all others.
     """
 
     posterior: NDArray[np.float32]
     score: NDArray[np.float64]
     component: NDArray[np.int16]
+    shift: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,7 +113,8 @@ class Model:
     def classify(self, patches: Patches) -> Verdict:
         """Class probabilities of the patches of one frame.
 
-        Twice over: first as they are, then without what the defects found around each add to it.
+        Twice over: first as they are, then without what the defects found around each add to it. Where columns are
+        displaced, a third time without what that does to the patches around.
         """
         members = [Members(patches, s, known) for s, known in enumerate(self.sublattices)]
         n = len(patches.moments)
@@ -117,17 +125,58 @@ class Model:
         for one in members:
             one.judge(amplitude)
             score[one.rows] = one.score
+        shift = self._displaced(patches, members, score)
+        for one in members:
+            score[one.rows] = one.score
             best = one.posterior.argmax(1)
             component[one.rows] = np.where(best == one.posterior.shape[1] - 1, -1, best)
-        return Verdict(self._catalogued(patches, members), score, component)
+        component[shift.any(1)] = DISPLACED
+        posterior = self._catalogued(patches, members, shift)
+        return Verdict(posterior, score, component, shift)
 
-    def _catalogued(self, patches: Patches, members: list[Members]) -> NDArray[np.float32]:
+    def _displaced(
+        self, patches: Patches, members: list[Members], score: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Displacements of all columns [px], what they do to other patches taken off there."""
+        amplitude = np.zeros(len(score))
+        for one in members:
+            amplitude[one.rows] = one.amplitude
+        z = np.zeros((len(score), 2))
+        for one in members:
+            one.displace(amplitude)
+            z[one.rows] = one.z
+        filters = [known.displacement for known in self.sublattices]
+        gates = [known.gate for known in self.sublattices]
+        readings = Readings(z, score, patches.sublattice, patches.index)
+        shift = settle_shifts(readings, filters, gates)
+        moved = np.asarray(shift.any(1))
+        if not moved.any():
+            return shift
+        amplitude[moved] = 0.0
+        for one, known in zip(members, self.sublattices, strict=True):
+            which, change = seen_shifts(patches, one.rows, known.templates, shift)
+            if len(which):
+                one.correct(change, which)
+            one.judge(amplitude)
+            one.displace(amplitude)
+        return shift
+
+    def _catalogued(
+        self, patches: Patches, members: list[Members], shift: NDArray[np.float64]
+    ) -> NDArray[np.float32]:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
         columns = columns_of(self)
         for one, place in zip(members, columns, strict=True):
             share_components(out, one.rows, one.posterior, one.oddity, place.components, place.odd)
         out[patches.sublattice < 0, -1] = 1.0
+        for one, place in zip(members, columns, strict=True):
+            which = np.flatnonzero(shift[one.rows].any(1))
+            if len(which):
+                share = one.shifted(which)
+                out[one.rows[which]] *= 1 - share.sum(1, keepdims=True)
+                for k, column in enumerate(place.shifts):
+                    out[one.rows[which], column] += share[:, k]
         seen = out.copy()
         for one, place in zip(members, columns, strict=True):
             if len(place.beside):
@@ -144,12 +193,15 @@ class Columns(NamedTuple):
         Of each component of the mixture, host first.
     odd : ndarray of shape (k_odd,), int64
         Of each kind of oddity.
+    shifts : ndarray of shape (n_kinds + 1,), int64
+        Of each kind of displacement, and of one of its own.
     beside : ndarray of shape (m, 3), int64
         Direction, column of the defect in that direction, column of the class of hosts beside it.
     """
 
     components: NDArray[np.int64]
     odd: NDArray[np.int64]
+    shifts: NDArray[np.int64]
     beside: NDArray[np.int64]
 
 
@@ -162,6 +214,9 @@ def columns_of(model: Model) -> tuple[Columns, ...]:
         Columns(
             np.array([column[int(class_id)] for class_id in known.class_ids], np.int64),
             np.array([column[int(class_id)] for class_id in known.odd_ids], np.int64),
+            np.array(
+                [column.get(int(i), -1) for i in (*known.shifts.class_ids, known.shifts.loose_id)], np.int64
+            ),
             np.array(
                 [
                     (direction, column[defect], column[beside])

@@ -33,6 +33,8 @@ class Projection:
         Which of the sites of the frame they are.
     height : ndarray of shape (m, k + 2), float32
         Output of the matched filter [sigma], then the scalar product with each whitened template.
+    shift : ndarray of shape (m, 2), float32
+        Output of the filters of the displacement [sigma].
     residual : ndarray of shape (m, n_axes), float32
         What changes of occupancy leave unexplained [sigma].
     squared : ndarray of shape (m,), float64
@@ -47,6 +49,7 @@ class Projection:
 
     rows: NDArray[np.intp]
     height: NDArray[np.float32]
+    shift: NDArray[np.float32]
     residual: NDArray[np.float32]
     squared: NDArray[np.float64]
     response: NDArray[np.float64]
@@ -64,8 +67,7 @@ class Projection:
             Neighbours of every site of the frame; -1 where there is no site. Their change is estimated along with that
             of the centre, as in `without_unseen`.
         """
-        alone = scores_alone(self.height, amplitude, self.rows, index, self.response, self.gram)
-        return alone / doubt(amplitude, self.rows, index, self.doubt)
+        return scores_alone(self.height, amplitude, self.rows, index, self.response, self.gram)
 
 
 def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: SublatticeModel) -> Projection:
@@ -81,8 +83,10 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
     onto = _projector(known)
     out = moments @ onto.axes
     n = len(onto.response) + 1
-    squared = _less_offset(out, onto.offset, n)
-    return Projection(rows, out[:, :n], out[:, n:], squared, onto.response, onto.gram, onto.doubt)
+    squared = _less_offset(out, onto.offset, n + 2)
+    return Projection(
+        rows, out[:, :n], out[:, n : n + 2], out[:, n + 2 :], squared, onto.response, onto.gram, onto.doubt
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -111,9 +115,9 @@ class _Projector(NamedTuple):
 
     Attributes
     ----------
-    axes : ndarray of shape (n_moments, k + 2 + n_axes), float32
-        Filter, whitened templates and what changes of occupancy leave unexplained, side by side.
-    offset : ndarray of shape (k + 2 + n_axes,), float32
+    axes : ndarray of shape (n_moments, k + 4 + n_axes), float32
+        Filter, whitened templates, filters of the displacement and what these leave unexplained, side by side.
+    offset : ndarray of shape (k + 4 + n_axes,), float32
         What the host gives.
     response : ndarray of shape (k + 1,), float64
     gram : ndarray of shape (k + 1, k + 1), float64
@@ -131,7 +135,7 @@ class _Projector(NamedTuple):
 def _projector(known: SublatticeModel) -> _Projector:
     templates, signal = known.templates.moments, known.templates.moments @ known.whitening
     odd = known.oddities
-    height = np.column_stack([known.filter.weights, known.whitening @ signal.T])
+    height = np.column_stack([known.filter.weights, known.whitening @ signal.T, known.displacement.weights])
     # what is odd may have been learnt from other frames than the filter
     offset = np.concatenate([known.filter.mean @ height, odd.mean @ odd.projection])
     return _Projector(

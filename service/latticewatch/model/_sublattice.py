@@ -7,32 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.model._displacement import DisplacementFilter
+from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import Mixture
 from latticewatch.model._oddities import Oddities
+from latticewatch.model._shifts import ShiftKinds
 from latticewatch.model._templates import SublatticeTemplates
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MatchedFilter:
-    """Change of the height of the column at the centre of a patch, with the least noise.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_moments,), float64
-        Moments of the host.
-    weights : ndarray of shape (n_moments,), float64
-        ``(moments - mean) @ weights`` is the change of height in standard deviations of the host.
-    height_of_sigma : float
-        Height, in units of the flattened frame, that one standard deviation stands for.
-    """
-
-    mean: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    height_of_sigma: float
-
-    def __call__(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Change of height of each patch [sigma]."""
-        return (moments - self.mean) @ self.weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +33,11 @@ class SublatticeModel:
         What changes of occupancy do not explain.
     odd_ids : ndarray of shape (n_odd_classes,), int16
         Class of each kind of oddity.
+    displacement : DisplacementFilter
+    gate : float
+        Squared length of a displacement that chance does not bring in a frame [sigma²].
+    shifts : ShiftKinds
+        Kinds of displaced columns.
     group : int
         First sublattice that symmetry maps onto this one.
     neighbour_class : dict
@@ -67,4 +52,7 @@ class SublatticeModel:
     neighbour_class: dict[tuple[int, int], int]
     oddities: Oddities
     odd_ids: NDArray[np.int16]
+    displacement: DisplacementFilter
+    gate: float
+    shifts: ShiftKinds
     group: int = 0

@@ -13,13 +13,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.features import ZernikeDisk
-from latticewatch.lattice import Lattice, PixelNoise
+from latticewatch.lattice import ColumnProfile, Lattice, PixelNoise
 
 # A neighbour counts while its centre is in the patch, or at most so many widths of the column profile out of it: it
 # shines in.
 REACH_WIDTHS = 2.5
 # What the profile leaves over in the average cell, times this, is how wrong it may be for a column of another kind.
 PROFILE_TRUST = 2.0
+# A column farther from its place than this share of the shortest distance between columns is another column.
+FARTHEST = 0.35
+# Distances and directions at which it is looked at, and the order up to which what it adds is written as a polynomial.
+RINGS, DIRECTIONS = 5, 12
+ORDER = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +39,13 @@ class SublatticeTemplates:
         Where it is, relative to the site (row, column) [px].
     moments : ndarray of shape (k + 1, n_moments), float64
         Moments of a column profile of height 1 at the site itself, then at each neighbour.
+    moved : ndarray of shape (k + 1, n_terms, n_moments), float64
+        What the host column at the site itself, then at each neighbour, adds when it is displaced: the factors of
+        `shift_terms`.
+    farthest_px : float
+        Displacements up to which that holds [px].
+    n_columns : int
+        Neighbours that are columns of the crystal; those behind them are places between the columns.
     noise : ndarray of shape (n_moments, n_moments), float64
         Covariance of the moments from independent pixel noise.
     radius : float
@@ -53,6 +65,9 @@ class SublatticeTemplates:
     neighbour: NDArray[np.int32]
     offset: NDArray[np.float64]
     moments: NDArray[np.float64]
+    moved: NDArray[np.float64]
+    farthest_px: float
+    n_columns: int
     noise: NDArray[np.float64]
     radius: float
     height: float
@@ -96,6 +111,8 @@ def _of_grain(
     perfect = (cell.mean - cell.mean.min()) / scale
     first_deg, second_deg = np.degrees(np.arctan2(-field.vectors[:, 0], field.vectors[:, 1])).tolist()
 
+    farthest = FARTHEST * lattice.nearest_neighbour_px
+
     found = []
     for index, column in enumerate(cell.columns):
         neighbours = []
@@ -108,14 +125,24 @@ def _of_grain(
         neighbours.sort()
         around = np.array(neighbours, float).reshape(-1, 6)
         centres = np.concatenate([np.zeros((1, 2)), around[:, 4:6]])
-        shapes = np.stack([profile.at(((grid - centre) ** 2).sum(-1)) for centre in centres])
+        heights = profile.height[[index, *(around[:, 1].astype(int) - first)]] / scale
+        shapes = _shapes(profile, grid, centres)
+        trials = trial_shifts(farthest)
+        inverse = np.linalg.pinv(shift_terms(trials, farthest))
+        moved = [
+            inverse @ _moments(zernike, h * (_shapes(profile, grid, centre + trials) - shape))
+            for h, centre, shape in zip(heights, centres, shapes, strict=True)
+        ]
         at = (column + grid @ to_cell) * cell.mean.shape
         expected = ndimage.map_coordinates(perfect, np.moveaxis(at, -1, 0), order=1, mode="grid-wrap")
         found.append(
             SublatticeTemplates(
                 neighbour=around[:, 1:4].astype(np.int32),
                 offset=around[:, 4:6],
-                moments=zernike.of(shapes.astype(np.float32)).astype(np.float64),
+                moments=_moments(zernike, shapes),
+                moved=np.stack(moved),
+                farthest_px=farthest,
+                n_columns=len(around),
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
                 height=float(profile.height[index]) / scale,
@@ -124,3 +151,36 @@ def _of_grain(
             )
         )
     return found
+
+
+def trial_shifts(farthest_px: float) -> NDArray[np.float64]:
+    """Displacements (row, column) at which a column is looked at, shape (n, 2) [px]."""
+    radius = farthest_px * np.arange(1, RINGS + 1) / RINGS
+    angle = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
+    r, a = (x.ravel() for x in np.meshgrid(radius, angle, indexing="ij"))
+    return np.stack([r * np.sin(a), r * np.cos(a)], 1)
+
+
+def shift_terms(shift: NDArray[np.float64], farthest_px: float) -> NDArray[np.float64]:
+    """The products of a displacement's two parts up to the fifth order, shape (n, 20).
+
+    Parameters
+    ----------
+    shift : ndarray of shape (n, 2), float64
+        Row and column [px].
+    farthest_px : float
+        Length that counts as one.
+    """
+    a, b = shift[:, 0] / farthest_px, shift[:, 1] / farthest_px
+    return np.stack([a**i * b ** (n - i) for n in range(1, ORDER + 1) for i in range(n, -1, -1)], 1)
+
+
+def _shapes(
+    profile: ColumnProfile, grid: NDArray[np.float64], centres: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Columns of height 1 at some places of a patch, shape (n, size, size)."""
+    return np.stack([profile.at(((grid - centre) ** 2).sum(-1)) for centre in centres])
+
+
+def _moments(zernike: ZernikeDisk, patches: NDArray[np.float64]) -> NDArray[np.float64]:
+    return zernike.of(patches.astype(np.float32)).astype(np.float64)

@@ -19,6 +19,8 @@ from latticewatch.pipeline._analyse import Analysis
 HALF_LIFE_FRAMES = 60.0
 # A new version of the model after this many frames, so that frames in flight share one.
 FRAMES_TOGETHER = 10
+# Classes nearer to their host than this many standard deviations keep their place and, within a factor, their weight.
+SAFE_SIGMA = 4.0
 # Strangers remembered on each sublattice.
 STRANGERS_KEPT = 512
 
@@ -69,7 +71,7 @@ class Follower:
         ids = used.class_ids
         sublattice = analysis.sites.sublattice
         new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *_columns(used))
-        odd = np.flatnonzero(verdict.component < 0)
+        odd = np.flatnonzero(verdict.component == -1)
         for s, sums in enumerate(self._sums):
             n = len(sums.n)
             if len(used.sublattices[s].class_ids) != n:
@@ -173,7 +175,7 @@ def add_up(posterior, score, component, sublattice, columns, merged):  # pragma:
                 break
         counts[best] += 1
         s = sublattice[i]
-        if s < 0:
+        if s < 0 or component[i] < -1:
             continue
         left = 1.0 - posterior[i, classes - 1]
         for k in range(1, most):
@@ -206,10 +208,15 @@ def _followed(mixture: Mixture, sums: _Sums) -> Mixture:
     n = np.maximum(sums.n, 1e-9)
     mean = sums.score / n
     deviation = np.sqrt(np.maximum(sums.square / n - mean**2, 0.0))
-    known = sums.n > 1.0
+    # a class near its host would take up what noise carries out of it: it keeps its place
+    apart = np.abs(mixture.mean - mixture.mean[0]) > SAFE_SIGMA * mixture.deviation[0]
+    apart[0] = True
+    known = (sums.n > 1.0) & apart
     mean = np.where(known, mean, mixture.mean)
     deviation = np.where(known, np.maximum(deviation, deviation[0]), mixture.deviation)
     # a class that is not in view now is still possible
     weight = np.maximum(sums.n / max(float(sums.n.sum()), 1e-9), 1e-5)
+    weight = np.where(apart, weight, np.clip(weight, 0.5 * mixture.weight, 2 * mixture.weight))
+    weight[0] = max(1 - weight[1:].sum(), 0.5)
     weight *= (1 - mixture.background) / weight.sum()
     return replace(mixture, mean=mean, deviation=deviation, weight=weight)

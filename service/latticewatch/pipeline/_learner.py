@@ -188,6 +188,7 @@ class Learner:
             zernike,
             invariant=self.settings.invariant,
             material=self.settings.material,
+            pixel_size_nm=used[0].frame.pixel_size_nm,
             version=self._version + 1,
             first_class=self._next_class,
             seed=self.settings.seed,

@@ -1,0 +1,273 @@
+"""Which columns are displaced: the strongest first, and what each does to its neighbours taken off before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.model._displacement import DisplacementFilter
+from latticewatch.model._patches import Patches
+from latticewatch.model._templates import SublatticeTemplates, shift_terms
+
+# A displaced column keeps its height: within this many standard deviations, or this share of what the displacement
+# itself does to the filters, which is known only so well.
+HEIGHT_SIGMA = 4.0
+SHARE = 0.3
+# The same share, once what displaced neighbours do is taken off.
+DIP_ERROR, SHIFT_ERROR = 0.15, 0.05
+# Share of what a displaced column does to a patch beside it that may be wrong.
+ECHO_ERROR = 0.1
+# A column whose neighbours are displaced by this share of its own displacement, in its direction, follows a strain.
+STRAIN_SHARE = 0.5
+# Candidates looked at in a frame at most, the strongest ones: more than that are no single displaced columns.
+MAX_CANDIDATES = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """What the filters say of the sites of a frame.
+
+    Attributes
+    ----------
+    z : ndarray of shape (n, 2), float64
+        Displacement, standardised [sigma].
+    score : ndarray of shape (n,), float64
+        Change of height, standardised [sigma].
+    sublattice : ndarray of shape (n,), int
+    index : ndarray of shape (n, k), int32
+        Neighbours of every site; negative where there is none.
+    """
+
+    z: NDArray[np.float64]
+    score: NDArray[np.float64]
+    sublattice: NDArray[np.int16]
+    index: NDArray[np.int32]
+
+
+def settle_shifts(
+    readings: Readings, filters: Sequence[DisplacementFilter], gates: Sequence[float]
+) -> NDArray[np.float64]:
+    """Displacement of every column that stands beside its place.
+
+    Parameters
+    ----------
+    readings : Readings
+    filters : sequence of DisplacementFilter
+        Of each sublattice.
+    gates : sequence of float
+        Of each sublattice, the squared length [sigma²] that chance does not bring.
+
+    Returns
+    -------
+    ndarray of shape (n, 2), float64
+        Row and column [px]; zero where a column is in its place.
+    """
+    shift = np.zeros_like(readings.z)
+    gate = np.array([*gates, np.inf])[readings.sublattice]
+    square = (readings.z**2).sum(1)
+    candidates = np.flatnonzero(square > gate)
+    if not len(candidates):
+        return shift
+    candidates = candidates[np.argsort(-square[candidates], kind="stable")][:MAX_CANDIDATES]
+    left, score = readings.z.copy(), readings.score.copy()
+    echo = np.zeros(len(left))
+    for i in candidates.tolist():
+        if float(left[i] @ left[i]) <= gate[i] * (1 + (ECHO_ERROR * echo[i]) ** 2):
+            continue
+        own = filters[int(readings.sublattice[i])]
+        moved = own.shift(left[i : i + 1])[0]
+        dip = float(own.height_of(moved[None])[0])
+        length = float(np.hypot(*left[i]))
+        if abs(score[i] - dip) > max(HEIGHT_SIGMA, SHARE * abs(dip), SHARE * length):
+            continue
+        shift[i] = moved
+        for j, q in _seen_by(i, readings.index):
+            other = filters[int(readings.sublattice[j])]
+            heard = other.of(moved[None], q + 1)[0]
+            left[j] -= heard
+            echo[j] += float(np.hypot(*heard))
+            score[j] -= other.height_of(moved[None], q + 1)[0]
+    for i in np.flatnonzero(shift.any(1)).tolist():
+        if _is_strain(i, shift, left, readings, filters):
+            shift[i] = 0.0
+    return shift
+
+
+def _seen_by(i: int, index: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Sites that have a site in their patches, and as which of their neighbours."""
+    found = []
+    for j in index[i].tolist():
+        if j >= 0:
+            found += [(j, int(q)) for q in np.flatnonzero(index[j] == i)]
+    return found
+
+
+def _is_strain(
+    i: int,
+    shift: NDArray[np.float64],
+    left: NDArray[np.float64],
+    readings: Readings,
+    filters: Sequence[DisplacementFilter],
+) -> bool:
+    around = [j for j in readings.index[i].tolist() if j >= 0]
+    if not around:
+        return False
+    moved = np.stack(
+        [
+            left[j] @ filters[int(readings.sublattice[j])].px_of_sigma if not shift[j].any() else shift[j]
+            for j in around
+        ]
+    ).mean(0)
+    length = float(np.hypot(*shift[i]))
+    return float(moved @ shift[i]) / length > STRAIN_SHARE * length
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShiftKinds:
+    """The kinds of displaced columns of one sublattice.
+
+    Attributes
+    ----------
+    centroid : ndarray of shape (m, 2), float64
+        Displacement (row, column) of each kind [px].
+    spread : ndarray of shape (m,), float64
+        Standard deviation within a kind along either axis, beside the noise [px].
+    weight : ndarray of shape (m,), float64
+        Share of the sublattice's sites.
+    class_ids : ndarray of shape (m,), int16
+    loose_id : int
+        Class of those that are displaced in a way of their own; -1 where there is none yet.
+    """
+
+    centroid: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    weight: NDArray[np.float64]
+    class_ids: NDArray[np.int16]
+    loose_id: int = -1
+
+    @classmethod
+    def none(cls) -> ShiftKinds:
+        """No kind is known."""
+        return cls(np.zeros((0, 2)), np.zeros(0), np.zeros(0), np.zeros(0, np.int16))
+
+    def __len__(self) -> int:
+        return len(self.centroid)
+
+
+# Share of the sites that are displaced in a way of their own, a priori.
+LOOSE_WEIGHT = 1e-4
+# Heights of changed columns leave this share of their change in the filter of the displacement.
+MISMATCH = 0.15
+
+
+def shift_posteriors(
+    z: NDArray[np.float64],
+    score: NDArray[np.float64],
+    components: NDArray[np.float64],
+    means: NDArray[np.float64],
+    own: DisplacementFilter,
+    kinds: ShiftKinds,
+) -> NDArray[np.float64]:
+    """Probability of each kind of displacement of some sites, and of one of their own.
+
+    Parameters
+    ----------
+    z : ndarray of shape (m, 2), float64
+        Displacement [sigma].
+    score : ndarray of shape (m,), float64
+        Change of height [sigma].
+    components : ndarray of shape (m, n_classes + 1), float64
+        Weighted density of each class of heights and of none of them, at the score.
+    means : ndarray of shape (n_classes,), float64
+        Their means [sigma], the host first.
+    own : DisplacementFilter
+    kinds : ShiftKinds
+
+    Returns
+    -------
+    ndarray of shape (m, n_kinds + 1), float64
+    """
+    shift = own.shift(z)
+    dip = own.height_of(shift)
+    square = (z**2).sum(1)
+    far = np.hypot(*own.of(own.farthest_px * np.eye(2)).T).mean()
+    # changed columns, whose profile differs a little, leave something in these filters as well
+    wide = 1 + (MISMATCH * np.append(means - means[0], score.max(initial=0.0))) ** 2
+    wide = np.broadcast_to(wide, components.shape).copy()
+    wide[:, -1] = 1 + (MISMATCH * score) ** 2
+    in_place = (
+        np.log(np.maximum(components, 1e-300)) - square[:, None] / (2 * wide) - np.log(2 * np.pi * wide)
+    )
+    width = np.sqrt(1 + (DIP_ERROR * dip) ** 2 + SHIFT_ERROR**2 * square)
+    level = -0.5 * ((score - dip) / width) ** 2 - np.log(width * np.sqrt(2 * np.pi))
+    displaced = np.empty((len(z), len(kinds) + 1))
+    for k in range(len(kinds)):
+        centre = own.of(kinds.centroid[k : k + 1])[0]
+        variance = 1 + (kinds.spread[k] / own.sigma_px) ** 2
+        apart = ((z - centre) ** 2).sum(1)
+        displaced[:, k] = (
+            np.log(max(kinds.weight[k], 1e-6)) + level - apart / (2 * variance) - np.log(2 * np.pi * variance)
+        )
+    displaced[:, -1] = np.log(LOOSE_WEIGHT) + level - np.log(np.pi * far**2)
+    top = np.maximum(in_place.max(1), displaced.max(1))[:, None]
+    in_place, displaced = np.exp(in_place - top), np.exp(displaced - top)
+    return displaced / (in_place.sum(1) + displaced.sum(1))[:, None]
+
+
+def seen_shifts(
+    patches: Patches, rows: NDArray[np.intp], known: SublatticeTemplates, shift: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """What displaced columns add to the patches around.
+
+    Parameters
+    ----------
+    patches : Patches
+    rows : ndarray of shape (m,), intp
+        Patches of one sublattice.
+    known : SublatticeTemplates
+        Of that sublattice.
+    shift : ndarray of shape (n, 2), float64
+        Displacement (row, column) of every column [px].
+
+    Returns
+    -------
+    which : ndarray of shape (q,), intp
+        Rows among those given that see any.
+    change : ndarray of shape (q, n_moments), float64
+        What it adds to their moments.
+    """
+    at = patches.index[rows, : len(known.neighbour)]
+    moved = np.asarray(shift.any(1))
+    seen = (at >= 0) & moved[at]
+    which = np.flatnonzero(seen.any(1))
+    change = np.zeros((len(which), known.moved.shape[2]))
+    for q in np.flatnonzero(seen.any(0)).tolist():
+        mine = np.flatnonzero(seen[which, q])
+        terms = shift_terms(shift[at[which[mine], q]], known.farthest_px)
+        change[mine] += terms @ known.moved[q + 1]
+    return which, change
+
+
+def without_shifts(
+    patches: Patches, templates: tuple[SublatticeTemplates, ...], shift: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Moments of all patches, less what displaced columns around add to them.
+
+    Parameters
+    ----------
+    patches : Patches
+    templates : tuple of SublatticeTemplates
+    shift : ndarray of shape (n, 2), float64
+        Displacement (row, column) of every column [px].
+    """
+    if not shift.any():
+        return patches.moments
+    out = patches.moments.copy()
+    for s, known in enumerate(templates):
+        rows = np.flatnonzero(patches.sublattice == s)
+        which, change = seen_shifts(patches, rows, known, shift)
+        out[rows[which]] -= change
+    return out
