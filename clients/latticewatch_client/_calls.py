@@ -23,9 +23,11 @@ from latticewatch.messages import (
     ClassSummary,
     Counts,
     CursorGone,
+    EmbeddingState,
     EventPage,
     FrameInfo,
     History,
+    ModelState,
     Role,
     Status,
     Tracks,
@@ -128,6 +130,14 @@ def counts() -> Call[Counts]:
 
 def classes() -> Call[list[ClassSummary]]:
     return Call("GET", "/v1/classes", _classes.validate_json)
+
+
+def model() -> Call[ModelState]:
+    return Call("GET", "/v1/model", ModelState.model_validate_json)
+
+
+def embedding() -> Call[EmbeddingState]:
+    return Call("GET", "/v1/embedding", EmbeddingState.model_validate_json)
 
 
 def one_class(class_id: int) -> Call[ClassDetail]:

@@ -13,10 +13,12 @@ from latticewatch.messages import (
     ClassDetail,
     ClassSummary,
     Counts,
+    EmbeddingState,
     Event,
     EventPage,
     FrameInfo,
     History,
+    ModelState,
     Role,
     Status,
     Tracks,
@@ -169,6 +171,14 @@ class Client:
     def class_(self, class_id: int) -> ClassDetail:
         """One class with its average patch."""
         return self._send(_calls.one_class(class_id))
+
+    def model(self) -> ModelState:
+        """What the classifier works with: variances of the hosts, and centroids with their counts and drift."""
+        return self._send(_calls.model())
+
+    def embedding(self) -> EmbeddingState:
+        """Sites of the newest frame in the plane, among a pool laid out by forces."""
+        return self._send(_calls.embedding())
 
     def rename(self, class_id: int, name: str) -> ClassSummary:
         """Give a class a name; needs the control scope."""

@@ -8,10 +8,20 @@ from latticewatch.estimators._posteriors import shares
 if TYPE_CHECKING:
     from latticewatch.estimators._centroid import NearestCentroid
     from latticewatch.estimators._layout import ForceRelaxedLayout
-    from latticewatch.estimators._pca import IncrementalPCA
+    from latticewatch.estimators._pca import IncrementalPCA, RunningCovariance, noise_edge
+    from latticewatch.estimators._steady import SteadyLayout
     from latticewatch.estimators._whitening import NoiseWhitening
 
-__all__ = ["ForceRelaxedLayout", "IncrementalPCA", "NearestCentroid", "NoiseWhitening", "shares"]
+__all__ = [
+    "ForceRelaxedLayout",
+    "IncrementalPCA",
+    "NearestCentroid",
+    "NoiseWhitening",
+    "RunningCovariance",
+    "SteadyLayout",
+    "noise_edge",
+    "shares",
+]
 
 # They bring scikit-learn, which takes a second to import: frames are analysed without it, classes discovered with it.
 LATER = {
@@ -19,6 +29,9 @@ LATER = {
     "IncrementalPCA": "_pca",
     "NearestCentroid": "_centroid",
     "NoiseWhitening": "_whitening",
+    "RunningCovariance": "_pca",
+    "SteadyLayout": "_steady",
+    "noise_edge": "_pca",
 }
 
 

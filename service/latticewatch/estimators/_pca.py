@@ -124,6 +124,36 @@ def principal_directions(
     return np.maximum(variances[::-1], 0.0), directions
 
 
+def noise_edge(n_features: int, rows: float, whitened_by: float = np.inf) -> float:
+    """Variance that pure noise of variance one reaches by chance in the direction in which it is largest.
+
+    Parameters
+    ----------
+    n_features : int
+    rows : float
+        That the covariance comes from.
+    whitened_by : float, optional
+        Rows that the whitening was learnt from; of a whitening that is known exactly, infinite.
+
+    Returns
+    -------
+    float
+        Infinite where the whitening came from no more rows than there are features.
+
+    Notes
+    -----
+    The edge of Wachter (1980), "The limiting empirical measure of multiple discriminant ratios",
+    doi:10.1214/aos/1176345134: with ``y = p / rows``, ``z = p / whitened_by`` and ``h² = y + z - y z`` it is
+    ``((1 + h) / (1 - z))²``. An exact whitening, z = 0, gives the edge of Marchenko and Pastur,
+    ``(1 + sqrt(p / rows))²``.
+    """
+    y, z = n_features / rows, n_features / whitened_by
+    if z >= 1:
+        return float("inf")
+    # h² is below y + z, and only of use for more rows than features
+    return float(((1 + np.sqrt(max(y + z - y * z, 0.0))) / (1 - z)) ** 2)
+
+
 def validated_rows(estimator: Any, X: Any, *, reset: bool, **limits: Any) -> NDArray[Any]:
     """Rows as float64, or as float32 if they are, checked and counted as scikit-learn does it."""
     return cast(
@@ -303,7 +333,7 @@ class IncrementalPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if isinstance(self.n_components, str):
             # The mean has used up one row. A single row has no variance, so nothing is above any edge.
             samples = max(statistics.effective_count - 1, 1.0)
-            edge = self.noise_variance_ * (1 + np.sqrt(len(statistics.mean) / samples)) ** 2
+            edge = self.noise_variance_ * noise_edge(len(statistics.mean), samples)
             return int(np.count_nonzero(variances > edge))
         return min(self.n_components, self._n_available)
 

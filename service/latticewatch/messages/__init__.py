@@ -47,6 +47,7 @@ from latticewatch.messages._history import (
     Rate,
 )
 from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pack_live, unpack_live
+from latticewatch.messages._model import ClassSpace, EmbeddingState, ModelState, SublatticeSpace
 from latticewatch.messages._notes import Note
 from latticewatch.messages._palette import colour_of
 
@@ -59,6 +60,7 @@ __all__ = [
     "ClassDetail",
     "ClassEventData",
     "ClassPatch",
+    "ClassSpace",
     "ClassSummary",
     "ControlReply",
     "ControlRequest",
@@ -68,6 +70,7 @@ __all__ = [
     "CursorGone",
     "DefectEventData",
     "DistanceSummary",
+    "EmbeddingState",
     "Event",
     "EventPage",
     "EventType",
@@ -83,6 +86,7 @@ __all__ = [
     "LiveRequest",
     "LiveSection",
     "ModelEventData",
+    "ModelState",
     "Nanometres",
     "Note",
     "Pixel",
@@ -93,6 +97,7 @@ __all__ = [
     "StageState",
     "Status",
     "StreamEventData",
+    "SublatticeSpace",
     "Subscribe",
     "TrackState",
     "Tracks",

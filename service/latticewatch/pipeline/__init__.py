@@ -9,18 +9,25 @@ from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._notes import NoteBook, said_in_all
 from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._plane import PlaneView
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
+from latticewatch.pipeline._space import CentroidView, LiveSpace, SpaceView, SublatticeView
 from latticewatch.pipeline._warm import warm, warm_for_learning
 
 __all__ = [
     "ROLES",
     "Analysis",
     "CatalogueEntry",
+    "CentroidView",
     "EventDraft",
     "FrameResult",
     "Learner",
+    "LiveSpace",
     "NoteBook",
+    "PlaneView",
     "SiteTable",
+    "SpaceView",
+    "SublatticeView",
     "analyse",
     "counts_and_picture",
     "said_in_all",

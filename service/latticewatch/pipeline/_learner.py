@@ -21,6 +21,7 @@ from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
 from latticewatch.pipeline._notes import NoteBook
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
+from latticewatch.pipeline._space import LiveSpace
 from latticewatch.track import Observation, Tracker
 
 # Frames in a row that show another lattice than the one learnt, after which it is learnt anew.
@@ -48,6 +49,7 @@ class Learner:
         self._gathered: list[Analysis] = []
         self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
         self._follower = Follower()
+        self._space: LiveSpace | None = None
         self._series: str | None = None
         self._version = 0
         self._next_class = 0
@@ -196,6 +198,7 @@ class Learner:
         model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
         self._follower = Follower()
+        self._space = LiveSpace(model, self.settings.seed)
         first = used[0].frame
         self._events.append(model_event(model, first.number, f"learnt from {len(surveys)} frames"))
         self._events += [discovered(model, entry.class_id) for entry in model.classes]
@@ -278,6 +281,8 @@ class Learner:
         )
         events, self._events = self._events, []
         events += defect_events(tracked.transitions, frame, model, tracked.drift_px)
+        if self._space is not None and analysis.patches is not None:
+            self._space.take(model, analysis.patches, tracked.class_id, frame.number)
         followed, found = self._follower.update(model, analysis, self._next_class)
         if followed is not model:
             self._adopt(followed)
@@ -318,6 +323,7 @@ class Learner:
             embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
             events=tuple(events),
             timings_ms=dict(analysis.timings_ms),
+            space=None if model is None else self._space,
             notes=self._notes.taken((*frame.notes, *analysis.notes), frame.series_id, frame.number),
         )
 

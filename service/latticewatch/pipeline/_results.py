@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from latticewatch.messages import ROLES, ClassEventData, DefectEventData, EventType, ModelEventData, Note
 from latticewatch.model import CatalogueEntry
+from latticewatch.pipeline._space import LiveSpace
 
 __all__ = ["ROLES", "EventDraft", "FrameResult", "SiteTable"]
 
@@ -62,6 +63,8 @@ class FrameResult:
         The frame for display, stretched from the 0.5th to the 99.8th percentile.
     drift_px : tuple of float
         Row, column: how far the specimen has moved since the series started.
+    space : LiveSpace or None
+        Follows what the model works with, frames after this one included; None while nothing is learnt.
     events : tuple of EventDraft
         Transitions that this frame brought, in order.
     learning : tuple of int
@@ -88,6 +91,7 @@ class FrameResult:
     classes: tuple[CatalogueEntry, ...] = ()
     embedding: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
     embedding_class: NDArray[np.int16] = field(default_factory=lambda: np.zeros(0, np.int16))
+    space: LiveSpace | None = None
     events: tuple[EventDraft, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()

@@ -25,6 +25,7 @@ from latticewatch.serve import (
     _history,
     _live,
     _metrics,
+    _model,
     _status,
     _tracks,
 )
@@ -32,7 +33,19 @@ from latticewatch.serve._access import Access
 from latticewatch.serve._guard import Guard
 from latticewatch.serve._hub import Hub
 
-RESOURCES = (_events, _events_socket, _live, _status, _tracks, _history, _frames, _classes, _metrics, _docs)
+RESOURCES = (
+    _events,
+    _events_socket,
+    _live,
+    _status,
+    _tracks,
+    _history,
+    _frames,
+    _classes,
+    _model,
+    _metrics,
+    _docs,
+)
 
 
 def create_app(engine: Engine, settings: Settings) -> FastAPI:
