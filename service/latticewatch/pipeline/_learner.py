@@ -20,6 +20,7 @@ from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
 from latticewatch.pipeline._notes import NoteBook
+from latticewatch.pipeline._plausible import lattice_notes
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._space import LiveSpace
 from latticewatch.track import Observation, Tracker
@@ -302,6 +303,9 @@ class Learner:
     ) -> FrameResult:
         frame, model = analysis.frame, self.model
         needed = self.settings.learning_frames
+        notes = [*frame.notes, *analysis.notes]
+        if analysis.where is not None:
+            notes += lattice_notes(analysis.where.vectors, frame.pixel_size_nm, self.settings.material)
         return FrameResult(
             series_id=frame.series_id,
             number=frame.number,
@@ -324,7 +328,7 @@ class Learner:
             events=tuple(events),
             timings_ms=dict(analysis.timings_ms),
             space=None if model is None else self._space,
-            notes=self._notes.taken((*frame.notes, *analysis.notes), frame.series_id, frame.number),
+            notes=self._notes.taken(notes, frame.series_id, frame.number),
         )
 
 
