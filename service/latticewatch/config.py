@@ -30,11 +30,27 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class VirtualDetector(Section):
+    """A ring on a pixelated detector that makes a picture of the scan out of diffraction frames."""
+
+    scan: tuple[Annotated[int, Field(ge=2, le=16384)], Annotated[int, Field(ge=2, le=16384)]] = Field(
+        description="Rows and columns of the scan."
+    )
+    centre: tuple[float, float] | None = Field(
+        default=None,
+        description="Row and column of the direct beam [px]; the middle of the detector by default.",
+    )
+    inner_px: float = Field(default=0.0, ge=0, description="Inner radius of the ring.")
+    outer_px: float | None = Field(default=None, gt=0, description="Outer radius; by default to the corners.")
+
+
 class IngestSettings(Section):
     """Where frames come from and what happens when they come too fast."""
 
     sources: tuple[str, ...] = Field(default=("tcp://127.0.0.1:5555",), min_length=1, max_length=16)
-    socket: Literal["sub", "pull"] = "sub"
+    socket: Literal["sub", "pull", "req"] = Field(
+        default="sub", description="``req`` asks a karabo bridge for each train."
+    )
     bind: bool = Field(default=False, description="Bind the socket instead of connecting it.")
     mode: Literal["latest", "lossless"] = Field(
         default="latest", description="Drop the oldest waiting frame when full, or hold the sender back."
@@ -49,6 +65,18 @@ class IngestSettings(Section):
     max_frame_mib: int = Field(default=256, ge=1, le=4096)
     stall_after_s: float = Field(default=5.0, gt=0, le=3600)
     pixel_size_nm: float | None = Field(default=None, gt=0, description="Used where the header gives none.")
+    virtual_detector: VirtualDetector | None = Field(
+        default=None,
+        description="For pixelated detectors, which send a diffraction frame for each place of the scan.",
+    )
+    images_are_frames: bool = Field(
+        default=False, description="Images of a pixelated detector are frames of a lattice, no diffraction."
+    )
+    karabo_path: str | None = Field(
+        default=None,
+        max_length=256,
+        description="The image in a karabo train, SOURCE or SOURCE[KEY]; by default the only one.",
+    )
     detector: str | None = Field(
         default=None,
         min_length=1,

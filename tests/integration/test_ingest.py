@@ -13,7 +13,7 @@ import zmq
 
 from latticewatch.config import IngestSettings
 from latticewatch.errors import ConfigurationError
-from latticewatch.ingest import Frame, Gap, Item, Receiver, SeriesEnded, SeriesStarted, _receiver
+from latticewatch.ingest import Frame, Gap, Item, Receiver, SeriesEnded, SeriesStarted, _formats, _receiver
 from latticewatch.messages import SeriesEnd, SeriesStart, encode_frame, encode_json
 
 TIMEOUT = 20
@@ -258,14 +258,14 @@ def test_a_bad_message_is_counted_and_the_next_one_is_read(context: zmq.Context)
 
 
 def test_a_fault_of_our_own_is_counted_and_the_next_message_is_read(context, monkeypatch) -> None:
-    real = _receiver.decode
+    real = _formats.decode
 
     def faulty(message, **limits):
         if b"poison" in bytes(message[0]):
             raise ZeroDivisionError
         return real(message, **limits)
 
-    monkeypatch.setattr(_receiver, "decode", faulty)
+    monkeypatch.setattr(_formats, "decode", faulty)
     with receiver() as source:
         socket = push(context, source.endpoints[0])
         socket.send_multipart(parts(0, "poison"))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from latticewatch import __version__
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import Counts, CountsByClass, Status
+from latticewatch.messages import Counts, CountsByClass, Note, Status
 
 if TYPE_CHECKING:
     from latticewatch.execute._engine import Engine
@@ -28,6 +28,11 @@ def phase_of(state: LiveState) -> Phase:
 def status_of(engine: Engine, state: LiveState) -> Status:
     """State of the stream; the counts of frames and events are those of this moment."""
     result = state.result
+    phase, detail = phase_of(state), state.starting or state.busy
+    refused: tuple[Note, ...] = getattr(engine.receiver, "notes", tuple)()
+    if phase == "waiting" and refused:
+        # Something comes, and none of it can be used: that is not to wait.
+        phase, detail = "refusing", refused[0].text
     a_px = result.lattice_constant_px if result else None
     pixel_size_nm = result.pixel_size_nm if result else None
     return Status(
@@ -36,8 +41,8 @@ def status_of(engine: Engine, state: LiveState) -> Status:
         source=engine.source,
         sources=engine.sources,
         series_id=state.series_id,
-        phase=phase_of(state),
-        detail=state.starting or state.busy,
+        phase=phase,
+        detail=detail,
         learning=result.learning if result else (0, engine.settings.analysis.learning_frames),
         lattice_found=result.lattice_found if result else None,
         frames=engine.receiver.counts(),
@@ -52,7 +57,7 @@ def status_of(engine: Engine, state: LiveState) -> Status:
         lattice_constant_nm=a_px * pixel_size_nm if a_px is not None and pixel_size_nm is not None else None,
         first_seq=engine.log.first_seq,
         last_seq=engine.log.last_seq,
-        notes=result.notes if result else (),
+        notes=(*refused, *(result.notes if result else ())),
     )
 
 

@@ -115,6 +115,24 @@ def _lz4_block(block: memoryview, nbytes: int) -> bytes:
     return unpacked
 
 
+def _lz4_blocks(buffer: memoryview, nbytes: int, _dtype: np.dtype[Any]) -> bytes:
+    """LZ4 blocks as HDF5 frames them: total size (u64) and size of a block (u32), then each behind its length (u32)."""
+    total, block = int.from_bytes(buffer[:8], "big"), int.from_bytes(buffer[8:12], "big")
+    if total != nbytes or not 0 < block <= MAX_BLOCK_BYTES:
+        raise WireError(f"LZ4 of {total} bytes in blocks of {block}, expected {nbytes} bytes", "compressed")
+    start, out = 12, []
+    for first in range(0, nbytes, block):
+        unpacked = min(block, nbytes - first)
+        length = int.from_bytes(buffer[start : start + 4], "big")
+        start += 4
+        if length > buffer.nbytes - start:
+            raise WireError(f"LZ4 block of {length} bytes, {buffer.nbytes - start} are left", "compressed")
+        packed = buffer[start : start + length]
+        out.append(bytes(packed) if length == unpacked else _lz4_block(packed, unpacked))
+        start += length
+    return b"".join(out)
+
+
 def _bslz4(buffer: memoryview, nbytes: int, dtype: np.dtype[Any]) -> memoryview:
     """Bitshuffled LZ4 blocks, each behind its length (u32, big endian).
 
@@ -189,6 +207,7 @@ _ENCODINGS: dict[str, Callable[[memoryview, int, np.dtype[Any]], bytes | memoryv
     "lz4": _lz4,
     "bslz4": _bslz4,
     "zlib": _zlib,
+    "lz4 in blocks": _lz4_blocks,
 }
 
 

@@ -28,6 +28,7 @@ class FrameLedger:
         self._rejected: Counter[str] = Counter()
         self._ignored: Counter[str] = Counter()
         self._lost_upstream = 0
+        self._pixels_lost = 0
 
     def receive(self) -> None:
         """A frame has arrived and waits."""
@@ -85,6 +86,11 @@ class FrameLedger:
         with self._lock:
             self._lost_upstream += n
 
+    def lose_pixels(self, n: int) -> None:
+        """Diffraction frames of a scan did not arrive."""
+        with self._lock:
+            self._pixels_lost += n
+
     def counts(self) -> FrameCounts:
         """All counts at one instant."""
         with self._lock:
@@ -96,4 +102,5 @@ class FrameLedger:
                 lost_upstream=self._lost_upstream,
                 rejected=dict(self._rejected),
                 ignored=dict(self._ignored),
+                pixels_lost=self._pixels_lost,
             )

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 import structlog
 import zmq
@@ -14,17 +14,18 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.config import IngestSettings
 from latticewatch.errors import ConfigurationError, WireError
+from latticewatch.ingest._formats import Formats
 from latticewatch.ingest._frame import Frame
+from latticewatch.ingest._inlets import Inlet, open_inlet
 from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, SeriesStarted
 from latticewatch.ingest._ledger import FrameLedger
+from latticewatch.ingest._refusals import Refusals
 from latticewatch.ingest._series import Discarded, SeriesTracker
-from latticewatch.ingest._wire import MAX_HEADER_BYTES, WireFrame, decode
-from latticewatch.messages import FrameCounts
+from latticewatch.ingest._wire import Message, WireFrame
+from latticewatch.messages import FrameCounts, Note
 
 # Starts, ends and gaps that may wait. They are never dropped; when so many wait, reception pauses.
 MAX_MARKERS = 256
-# Messages that ZeroMQ may hold for us while we are busy with another one, in the mode that drops.
-LATEST_HWM = 32
 # A frame whose numbers leap waits for the next one: at least so long [s], and so many of the usual intervals.
 HOLD_S = 0.5
 HOLD_INTERVALS = 3
@@ -72,6 +73,8 @@ class Receiver:
             settings.flip_y,
             settings.detector,
         )
+        self._formats = [Formats(settings) for _ in settings.sources]
+        self._refusals = Refusals(settings.sources)
         # When the last message of each source came, and the usual time between two [s].
         self._pace: dict[int, tuple[float, float]] = {}
         self._changed = threading.Condition()
@@ -83,7 +86,11 @@ class Receiver:
         self._last_frame: float | None = None
         self._closing = False
         self._error: BaseException | None = None
+        # A pair of our own, through which `close` wakes the thread.
         self._sockets: list[zmq.Socket] = []
+        self._inlets: list[Inlet] = []
+        # In how many seconds each source wants to be looked after, if it wants to.
+        self._due: dict[int, float | None] = {}
         self._thread: threading.Thread | None = None
         self.endpoints: tuple[str, ...] = ()
 
@@ -94,11 +101,12 @@ class Receiver:
         if self._context is None:
             self._context = self._owned = zmq.Context()
         try:
-            # A pair of our own, through which `close` wakes the thread.
             for use in ("bind", "connect"):
                 self._sockets.append(self._context.socket(zmq.PAIR))
                 getattr(self._sockets[-1], use)(f"inproc://latticewatch-receiver-{id(self)}")
-            self.endpoints = tuple(self._open(self._context, source) for source in self.settings.sources)
+            for source in self.settings.sources:
+                self._inlets.append(open_inlet(self.settings, self._context, source))
+            self.endpoints = tuple(inlet.endpoint for inlet in self._inlets)
         except BaseException:
             self.close()
             raise
@@ -170,6 +178,10 @@ class Receiver:
         """Where every frame is; ``received = analysed + dropped + in_flight`` in every reply."""
         return self._ledger.counts()
 
+    def notes(self) -> tuple[Note, ...]:
+        """What comes and does not fit, source by source, and what to do about it."""
+        return self._refusals.notes()
+
     @property
     def last_frame_age_s(self) -> float | None:
         """Seconds since the last frame arrived; None before the first."""
@@ -184,8 +196,7 @@ class Receiver:
                 self._sockets[0].send(b"", zmq.NOBLOCK)
         if self._thread is not None:
             self._thread.join()
-        for socket in self._sockets:
-            socket.close(linger=0)
+        self._close_all()
         if self._owned is not None:
             self._owned.term()
         with self._changed:
@@ -193,30 +204,6 @@ class Receiver:
                 if isinstance(self._queue.popleft(), Frame):
                     self._ledger.drop_waiting("shutdown")
             self._frames_waiting = 0
-
-    def _open(self, context: zmq.Context, source: str) -> str:
-        settings = self.settings
-        socket = context.socket(zmq.SUB if settings.socket == "sub" else zmq.PULL)
-        self._sockets.append(socket)
-        socket.linger = 0
-        socket.rcvhwm = LATEST_HWM if settings.mode == "latest" else settings.queue_frames
-        # Somewhat too large is read and counted as such; ZeroMQ cuts off a peer that sends more than this.
-        socket.maxmsgsize = 2 * settings.max_frame_mib * 2**20 + MAX_HEADER_BYTES
-        socket.tcp_keepalive = 1
-        socket.ipv6 = "[" in source
-        if settings.socket == "sub":
-            socket.subscribe(b"")
-        try:
-            if not settings.bind:
-                socket.connect(source)
-                return source
-            socket.bind(source)
-            return socket.last_endpoint.decode()
-        except zmq.ZMQError as error:
-            verb = "bind" if settings.bind else "connect"
-            raise ConfigurationError(
-                f"source {source}: cannot {verb}: {error}; expected tcp://HOST:PORT or ipc://PATH"
-            ) from error
 
     def _run(self) -> None:
         try:
@@ -232,27 +219,38 @@ class Receiver:
         finally:
             with self._changed:
                 self._closing = True
-                for socket in self._sockets:
-                    socket.close(linger=0)
+                self._close_all()
                 self._changed.notify_all()
 
+    def _close_all(self) -> None:
+        for socket in self._sockets:
+            socket.close(linger=0)
+        for inlet in self._inlets:
+            inlet.close()
+
     def _receive(self) -> None:
-        _, woken, *sources = self._sockets
+        woken = self._sockets[1]
         poller = zmq.Poller()
         poller.register(woken, zmq.POLLIN)
-        for socket in sources:
-            poller.register(socket, zmq.POLLIN)
+        polled: dict[int, Any] = {}
         while True:
-            ready = dict(poller.poll(self._patience_ms(len(sources))))
-            for number, socket in enumerate(sources):
-                if socket in ready:
-                    if not self._wait_for_space():
-                        return
-                    self._take(number, socket)
+            for number, inlet in enumerate(self._inlets):
+                self._due[number] = inlet.tick()
+                if polled.get(number) is not inlet.pollable:
+                    if polled.get(number) is not None:
+                        poller.unregister(polled[number])
+                    polled[number] = inlet.pollable
+                    if inlet.pollable is not None:
+                        poller.register(inlet.pollable, zmq.POLLIN)
+            ready = dict(poller.poll(self._patience_ms()))
             if woken in ready:
                 return
-            for number in range(len(sources)):
-                if self._patience_s(number) == 0:
+            for number, inlet in enumerate(self._inlets):
+                target = inlet.pollable
+                if target is not None and (target in ready or getattr(target, "fileno", int)() in ready):
+                    if not self._take(number, inlet):
+                        return
+                elif self._patience_s(number) == 0:
                     for item in list(self._tracker.release(number)):
                         self._put(number, item)
 
@@ -264,8 +262,9 @@ class Receiver:
         wait = min(max(HOLD_S, HOLD_INTERVALS * interval), max(HOLD_S, self.settings.stall_after_s))
         return max(0.0, last + wait - time.monotonic())
 
-    def _patience_ms(self, n_sources: int) -> int | None:
-        waits = [wait for n in range(n_sources) if (wait := self._patience_s(n)) is not None]
+    def _patience_ms(self) -> int | None:
+        waits = [wait for n in range(len(self._inlets)) if (wait := self._patience_s(n)) is not None]
+        waits += [wait for wait in self._due.values() if wait is not None]
         return int(1000 * min(waits)) + 1 if waits else None
 
     def _wait_for_space(self) -> bool:
@@ -281,34 +280,51 @@ class Receiver:
             self._changed.wait_for(lambda: self._closing or has_space())
             return not self._closing
 
-    def _take(self, source: int, socket: zmq.Socket) -> None:
-        """Read one message; whatever is wrong with it is counted, logged and forgotten."""
+    def _take(self, source: int, inlet: Inlet) -> bool:
+        """Read what has come; whatever is wrong with it is counted, logged and forgotten. False when being closed."""
+        if not self._wait_for_space():
+            return False
         try:
-            parts = socket.recv_multipart(zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return
-        now = time.time()
-        self._keep_pace(source)
-        try:
-            message = decode([part.buffer for part in parts], max_frame_mib=self.settings.max_frame_mib)
-            # All of it before any of it is queued, so that a fault of ours leaves no half message behind.
-            items = list(self._tracker.accept(source, message, now))
+            for parts in inlet.receive():
+                self._keep_pace(source)
+                self._read(source, parts)
+                if not self._wait_for_space():
+                    return False
         except WireError as error:
-            count = self._ledger.reject(error.reason)
-            self._note(count, "message rejected", source, error.reason, str(error))
-            for item in list(self._tracker.refuse(source, error.fields)):
-                self._put(source, item)
-            return
+            self._refuse(source, error)
+        return True
+
+    def _read(self, source: int, parts: list[memoryview]) -> None:
+        now = time.time()
+        try:
+            for message in self._formats[source].decode(parts):
+                if isinstance(message, WireError):
+                    self._refuse(source, message)
+                else:
+                    self._accept(source, message, now)
+        except WireError as error:
+            self._refuse(source, error)
         except Exception:
             self._ledger.reject("internal")
             for item in list(self._tracker.refuse(source, {})):
                 self._put(source, item)
             log.exception("message rejected", source=self.settings.sources[source], reason="internal")
-            return
-        if isinstance(message, WireFrame) and message.ignored:
-            count = self._ledger.ignore(message.ignored)
-            self._note(count, "header fields ignored", source, "unreadable", ", ".join(message.ignored))
-        for item in items:
+
+    def _accept(self, source: int, message: Message, now: float) -> None:
+        if isinstance(message, WireFrame):
+            self._ledger.lose_pixels(message.pixels_lost)
+            if message.ignored:
+                count = self._ledger.ignore(message.ignored)
+                self._note(count, "header fields ignored", source, "unreadable", ", ".join(message.ignored))
+        # All of it before any of it is queued, so that a fault of ours leaves no half message behind.
+        for item in list(self._tracker.accept(source, message, now)):
+            self._put(source, item)
+
+    def _refuse(self, source: int, error: WireError) -> None:
+        self._refusals.add(source, error)
+        count = self._ledger.reject(error.reason)
+        self._note(count, "message rejected", source, error.reason, str(error))
+        for item in list(self._tracker.refuse(source, error.fields)):
             self._put(source, item)
 
     def _keep_pace(self, source: int) -> None:
@@ -337,6 +353,7 @@ class Receiver:
                 log.info("series ended", series=item.series_id, frames=item.frames, reason=item.reason)
             case Frame():
                 self._last_frame = time.monotonic()
+                self._refusals.good(source)
                 self._ledger.receive()
         with self._changed:
             if isinstance(item, Partial):

@@ -51,6 +51,8 @@ class WireFrame:
         Fields of the header that could not be read.
     notes : tuple of Note
         What in the header cannot all be right.
+    pixels_lost : int
+        Of the picture that a virtual detector made: places whose diffraction frame did not arrive.
     """
 
     header: FrameHeader
@@ -58,6 +60,7 @@ class WireFrame:
     pixel_size_nm: float | None
     ignored: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
+    pixels_lost: int = 0
 
 
 Message = WireFrame | SeriesStart | SeriesEnd

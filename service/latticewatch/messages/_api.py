@@ -10,7 +10,7 @@ from latticewatch.messages._base import Read, Written
 from latticewatch.messages._events import Event, Nanometres, Pixel, Role
 from latticewatch.messages._notes import Note
 
-Phase = Literal["starting", "waiting", "learning", "live", "stalled"]
+Phase = Literal["starting", "waiting", "refusing", "learning", "live", "stalled"]
 
 
 class FrameCounts(Written):
@@ -23,6 +23,10 @@ class FrameCounts(Written):
     lost_upstream: int = Field(default=0, description="Numbered by the sender, never received.")
     rejected: dict[str, int] = Field(
         default_factory=dict, description="Messages that could not be read; not counted as lost."
+    )
+    pixels_lost: int = Field(
+        default=0,
+        description="Places of a scan whose diffraction frame did not arrive; only with a virtual detector.",
     )
     ignored: dict[str, int] = Field(
         default_factory=dict,

@@ -93,10 +93,12 @@ function showEmptyState(connection, status, drawn) {
   if (drawn !== null) return;
   const connected = connection.state === "open" && status !== null;
   const starting = connected && status.phase === "starting";
-  const title = starting ? "The service is starting" : connected ? "Waiting for frames" : "Connecting to the service";
+  const refusing = connected && status.phase === "refusing";
+  const title = refusing ? "Messages come, and none can be read" : starting ? "The service is starting" : connected ? "Waiting for frames" : "Connecting to the service";
   setText(byId("empty-title"), title);
   byId("empty-help").hidden = !connected;
   const sources = status?.sources ?? [];
-  if (starting) setText(byId("empty-source"), `${status.detail ?? "loading the analysis"}.`);
+  if (refusing) setText(byId("empty-source"), [status.detail, status.notes?.[0]?.remedy].filter(Boolean).join(" "));
+  else if (starting) setText(byId("empty-source"), `${status.detail ?? "loading the analysis"}.`);
   else setText(byId("empty-source"), sources.length ? `Listening to ${sources.join(", ")}.` : "The service is listening.");
 }

@@ -1,0 +1,214 @@
+"""Where messages come in: a ZeroMQ socket that listens, one that asks, or a connection to a Merlin."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import structlog
+import zmq
+
+from latticewatch.config import IngestSettings
+from latticewatch.errors import ConfigurationError, WireError
+from latticewatch.ingest._karabo import REQUEST
+from latticewatch.ingest._merlin import MerlinStream
+from latticewatch.ingest._wire import MAX_HEADER_BYTES
+
+# Messages that ZeroMQ may hold for us while we are busy with another one, in the mode that drops.
+LATEST_HWM = 32
+# A request without an answer for so long is made again: the other side has been restarted.
+ASK_AGAIN_S = 5.0
+# A connection that is lost or refused is made again after this.
+CONNECT_AGAIN_S = 1.0
+READ_BYTES = 2**20
+
+log = structlog.get_logger(__name__)
+
+
+class Inlet(Protocol):
+    """Gives messages when there are some; polled by one thread."""
+
+    endpoint: str
+
+    @property
+    def pollable(self) -> Any:
+        """What a poller takes, or None while there is no connection."""
+        ...
+
+    def receive(self) -> Iterator[list[memoryview]]:
+        """The messages that have come; without waiting."""
+        ...
+
+    def tick(self) -> float | None:
+        """Do what is due; returns in how many seconds to come again, if at all."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def max_message(settings: IngestSettings) -> int:
+    """Somewhat too large is read and counted as such; a peer that sends more than this is cut off [bytes]."""
+    return 2 * settings.max_frame_mib * 2**20 + MAX_HEADER_BYTES
+
+
+def open_inlet(settings: IngestSettings, context: zmq.Context, source: str) -> Inlet:
+    """Open a source: ``merlin://HOST[:PORT]``, or an endpoint of ZeroMQ.
+
+    Raises
+    ------
+    ConfigurationError
+        It cannot be bound or connected.
+    """
+    if source.startswith("merlin://"):
+        return MerlinInlet(source, max_message(settings))
+    kind = {"sub": zmq.SUB, "pull": zmq.PULL, "req": zmq.REQ}[settings.socket]
+    zmq_socket = context.socket(kind)
+    zmq_socket.linger = 0
+    zmq_socket.rcvhwm = LATEST_HWM if settings.mode == "latest" else settings.queue_frames
+    zmq_socket.maxmsgsize = max_message(settings)
+    zmq_socket.tcp_keepalive = 1
+    # A peer that loses its power says no goodbye: without a sign for half a minute the connection is made anew.
+    zmq_socket.heartbeat_ivl = 10_000
+    zmq_socket.heartbeat_timeout = 30_000
+    zmq_socket.ipv6 = "[" in source
+    if kind == zmq.SUB:
+        zmq_socket.subscribe(b"")
+    if kind == zmq.REQ:
+        zmq_socket.req_relaxed = 1
+        zmq_socket.req_correlate = 1
+    try:
+        if settings.bind:
+            zmq_socket.bind(source)
+            endpoint = zmq_socket.last_endpoint.decode()
+        else:
+            zmq_socket.connect(source)
+            endpoint = source
+    except zmq.ZMQError as error:
+        zmq_socket.close(linger=0)
+        verb = "bind" if settings.bind else "connect"
+        raise ConfigurationError(
+            f"source {source}: cannot {verb}: {error}; expected tcp://HOST:PORT, ipc://PATH or merlin://HOST:PORT"
+        ) from error
+    return AskingInlet(zmq_socket, endpoint) if kind == zmq.REQ else ZmqInlet(zmq_socket, endpoint)
+
+
+class ZmqInlet:
+    """A SUB or PULL socket."""
+
+    def __init__(self, zmq_socket: zmq.Socket, endpoint: str) -> None:
+        self.socket, self.endpoint = zmq_socket, endpoint
+
+    @property
+    def pollable(self) -> Any:
+        return self.socket
+
+    def receive(self) -> Iterator[list[memoryview]]:
+        """One message, so that sources take turns."""
+        try:
+            yield [part.buffer for part in self.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
+        except zmq.Again:
+            return
+
+    def tick(self) -> float | None:
+        return None
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+
+
+class AskingInlet(ZmqInlet):
+    """A REQ socket that asks for the next message when the one before has been taken, as a karabo bridge wants it."""
+
+    def __init__(self, zmq_socket: zmq.Socket, endpoint: str) -> None:
+        super().__init__(zmq_socket, endpoint)
+        self._asked: float | None = None
+
+    def receive(self) -> Iterator[list[memoryview]]:
+        for parts in super().receive():
+            self._asked = None
+            yield parts
+
+    def tick(self) -> float | None:
+        now = time.monotonic()
+        if self._asked is None or now - self._asked > ASK_AGAIN_S:
+            try:
+                self.socket.send(REQUEST, zmq.NOBLOCK)
+                self._asked = now
+            except zmq.Again:  # nobody is there yet
+                return CONNECT_AGAIN_S
+        return max(0.01, self._asked + ASK_AGAIN_S - now)
+
+
+class MerlinInlet:
+    """The data port of a Merlin, connected again whenever it is lost."""
+
+    def __init__(self, source: str, max_bytes: int) -> None:
+        host, _, port = source.removeprefix("merlin://").partition(":")
+        if not host or not (port or "6342").isdigit():
+            raise ConfigurationError(f"source {source}: expected merlin://HOST or merlin://HOST:PORT")
+        self.endpoint = source
+        self._address = host, int(port or 6342)
+        self._max_bytes = max_bytes
+        self._socket: socket.socket | None = None
+        self._stream = MerlinStream(max_bytes)
+        self._next_try = 0.0
+
+    @property
+    def pollable(self) -> Any:
+        return self._socket
+
+    def receive(self) -> Iterator[list[memoryview]]:
+        if self._socket is None:
+            return
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lost(str(error))
+            return
+        if not data:
+            self._lost("the other side has closed it")
+            return
+        try:
+            for payload in self._stream.feed(data):
+                yield [payload]
+        except WireError:
+            self._lost("what came is no Merlin stream")
+            raise
+
+    def tick(self) -> float | None:
+        now = time.monotonic()
+        if self._socket is not None:
+            return None
+        if now < self._next_try:
+            return self._next_try - now
+        self._next_try = now + CONNECT_AGAIN_S
+        one = socket.socket(
+            socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET, socket.SOCK_STREAM
+        )
+        # A host that does not answer must not hold up the other sources.
+        one.settimeout(0.5)
+        try:
+            one.connect(self._address)
+        except OSError as error:
+            one.close()
+            if error.errno not in (errno.ECONNREFUSED, None):
+                log.debug("no connection", source=self.endpoint, error=str(error))
+            return CONNECT_AGAIN_S
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._socket, self._stream = one, MerlinStream(self._max_bytes)
+        return None
+
+    def _lost(self, why: str) -> None:
+        log.warning("connection lost", source=self.endpoint, why=why)
+        self.close()
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
