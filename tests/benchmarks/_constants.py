@@ -1,0 +1,304 @@
+"""The constants that decide: what is found, called and told depends on them. Why each has its value is said there.
+
+``docs/reference/constants.md`` is made of this list and of the comments in the source, by ``docs/make_constants.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVICE = Path(__file__).resolve().parents[2] / "service" / "latticewatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A constant that decides.
+
+    Attributes
+    ----------
+    file, name : str
+        Where it is, below ``service/latticewatch``.
+    unit : str
+    below, above : str
+        What goes wrong where it is too small, and too large.
+    most : float
+        It cannot be larger.
+    """
+
+    file: str
+    name: str
+    unit: str
+    below: str
+    above: str
+    most: float = float("inf")
+
+    @property
+    def path(self) -> Path:
+        """The module."""
+        return SERVICE / self.file
+
+    def value(self) -> float:
+        """As it is in the source.
+
+        Raises
+        ------
+        LookupError
+            It is not there.
+        """
+        for node in ast.parse(self.path.read_text()).body:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if any(isinstance(t, ast.Name) and t.id == self.name for t in targets):
+                    return float(ast.literal_eval(node.value))
+        raise LookupError(
+            f"{self.file}: no {self.name}; take it off tests/benchmarks/_constants.py, or give its new place, "
+            "then run docs/make_constants.py"
+        )
+
+    def why(self) -> str:
+        """The comment above it, or above the constants that it stands with."""
+        lines = self.path.read_text().splitlines()
+        at = next(k for k, line in enumerate(lines) if re.match(rf"{self.name}\b.*=", line))
+        while at > 0 and re.match(r"[A-Z][A-Z0-9_, ]*(:.*)? = ", lines[at - 1]):
+            at -= 1
+        said = []
+        while at > 0 and lines[at - 1].startswith("#"):
+            at -= 1
+            said.insert(0, lines[at].lstrip("# "))
+        return " ".join(said)
+
+    def in_kernel(self) -> bool:
+        """Whether compiled code holds its value: kernels are compiled anew for another one."""
+        for node in ast.walk(ast.parse(self.path.read_text())):
+            if isinstance(node, ast.FunctionDef) and any(
+                "jit" in ast.unparse(d) or "kernel" in ast.unparse(d) for d in node.decorator_list
+            ):
+                names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+                if self.name in names:
+                    return True
+        return False
+
+
+CONSTANTS = (
+    Constant(
+        "lattice/_spectrum.py",
+        "MIN_SIGNIFICANCE",
+        "local means",
+        "noise is taken for a lattice",
+        "faint lattices are not seen",
+    ),
+    Constant(
+        "lattice/_lattice.py",
+        "MIN_COHERENCE",
+        "share",
+        "smooth noise is taken for a crystal",
+        "strained and low-dose crystals are refused",
+        most=0.95,
+    ),
+    Constant(
+        "lattice/_lattice.py",
+        "MIN_STRENGTH",
+        "standard deviations",
+        "what leaks through the window is followed",
+        "weak waves are left out, and columns with them",
+    ),
+    Constant(
+        "lattice/_phase.py",
+        "MIN_COVER",
+        "share",
+        "sites in holes and beyond edges",
+        "no sites where the specimen is thin",
+        most=0.95,
+    ),
+    Constant(
+        "lattice/_cell.py",
+        "MIN_PROMINENCE_SIGMA",
+        "standard deviations",
+        "ripples of the average cell become columns",
+        "faint columns are lost at low dose",
+    ),
+    Constant(
+        "lattice/_cell.py",
+        "MIN_PROMINENCE_SHARE",
+        "share of the range",
+        "tails of the probe become columns",
+        "faint columns are lost at any dose",
+    ),
+    Constant(
+        "lattice/_background.py",
+        "WINDOW_CELLS",
+        "lattice constants",
+        "the background takes defects in",
+        "contamination is left in",
+    ),
+    Constant(
+        "lattice/_background.py",
+        "MODEL_ERROR",
+        "share of a height",
+        "at high dose the model's own error passes for signal",
+        "at high dose nothing weak is seen",
+    ),
+    Constant(
+        "pipeline/_analyse.py",
+        "PATCH_NEIGHBOUR_DISTANCES",
+        "nearest-neighbour distances",
+        "the column is cut off",
+        "patches hold more neighbours than signal",
+    ),
+    Constant(
+        "model/_mixture.py",
+        "MIN_SEPARATION",
+        "standard deviations",
+        "tails of the host become classes",
+        "faint classes stay in the host",
+    ),
+    Constant(
+        "model/_local.py",
+        "SITES_TOGETHER",
+        "sites",
+        "the local level follows noise and defects",
+        "it does not follow contamination and thickness",
+    ),
+    Constant(
+        "model/_oddities.py",
+        "ODD_PRIOR",
+        "share of the sites",
+        "what is odd stays a host",
+        "hosts that noise makes odd are reported",
+        most=0.1,
+    ),
+    Constant(
+        "discover/_grow.py",
+        "RELATIVE_SPREAD",
+        "share of the distance",
+        "classes whose members differ are torn in two",
+        "classes side by side become one",
+    ),
+    Constant(
+        "discover/_grow.py",
+        "MIN_MEMBERS",
+        "sites",
+        "outliers of noise become classes",
+        "rare kinds are found late or never",
+    ),
+    Constant(
+        "discover/_grow.py",
+        "STRANGERS",
+        "sites of a frame",
+        "members far out are forced into a class",
+        "members far out are called unknown",
+    ),
+    Constant(
+        "discover/_grow.py",
+        "LONE_CHANCE",
+        "chance",
+        "a lone defect stays unknown",
+        "the farthest host becomes a defect",
+        most=0.5,
+    ),
+    Constant(
+        "discover/_rounds.py",
+        "OWN_MARGIN",
+        "standard deviations",
+        "what hosts differ by becomes classes",
+        "weak changes stay in the host",
+    ),
+    Constant(
+        "discover/_rounds.py",
+        "HOST_SHARE",
+        "share of a sublattice",
+        "common defects are called hosts",
+        "alloys are full of defects",
+        most=0.9,
+    ),
+    Constant(
+        "discover/_filter.py",
+        "TRIM_SIGMA",
+        "standard deviations",
+        "the noise of the host is taken for less than it is",
+        "defects enter what hosts are said to be like",
+    ),
+    Constant(
+        "discover/_odd.py",
+        "CANDIDATE",
+        "standard deviations",
+        "noise fills the pool of what is odd",
+        "displaced and foreign columns never get there",
+    ),
+    Constant(
+        "discover/_births.py",
+        "STRANGERS_NEEDED",
+        "sites",
+        "a class is born of chance",
+        "a kind is told late",
+    ),
+    Constant(
+        "discover/_displaced.py",
+        "CHANCE",
+        "chance",
+        "short displacements are not seen",
+        "hosts are called displaced",
+        most=0.5,
+    ),
+    Constant(
+        "discover/_displaced.py",
+        "SAME_SHARE",
+        "share of the length",
+        "one kind becomes several",
+        "several directions become one",
+    ),
+    Constant(
+        "model/_shifts.py",
+        "HEIGHT_SIGMA",
+        "standard deviations",
+        "displaced columns are taken for changed ones",
+        "changed ones are taken for displaced",
+    ),
+    Constant(
+        "model/_shifts.py",
+        "STRAIN_SHARE",
+        "share of the displacement",
+        "a displaced column beside another passes for strain",
+        "strain is full of displaced columns",
+        most=0.95,
+    ),
+    Constant(
+        "track/_segments.py",
+        "SETTLED",
+        "nats",
+        "doubt is reported as change",
+        "changes of a site in doubt are told late",
+    ),
+    Constant(
+        "track/_segments.py",
+        "SURE",
+        "nats",
+        "the past is forgotten for a chance",
+        "the past holds on after a change",
+    ),
+    Constant(
+        "track/_registration.py",
+        "LINK_RADIUS",
+        "lattice constants",
+        "tracks break",
+        "tracks go to another site",
+        most=0.6,
+    ),
+    Constant(
+        "pipeline/_follow.py",
+        "HALF_LIFE_FRAMES",
+        "frames",
+        "classes wander with the noise",
+        "classes stay behind the drift",
+    ),
+    Constant(
+        "pipeline/_follow.py",
+        "SAFE_SIGMA",
+        "standard deviations",
+        "a class beside the host is drawn into it",
+        "classes that could follow the stream stand still",
+    ),
+)
