@@ -13,10 +13,12 @@ from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import thinned
 from latticewatch.lattice._grains import owned
+from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
+from latticewatch.lattice._supercell import larger_cell
 from latticewatch.messages import Note
 
 # A lattice that changed by less than this from one frame to the next is the same one, drifted or distorted.
@@ -42,6 +44,10 @@ MIN_STRENGTH = 0.015
 # Grains of one frame: of another one the waves are at least this share as strong as those of the first.
 MIN_STRENGTH_BESIDE = 0.25
 MAX_GRAINS = 8
+# Beyond this significance of the strongest Bragg peak nothing hides the lattice.
+CLEAR_SIGNIFICANCE = 60.0
+# Times that a cell is made larger.
+MAX_ENLARGED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,17 +147,43 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
 
 def _first_grain(image: NDArray[np.float32]) -> Lattice:
     why = NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
+    as_seen = _ways_to_see(image)
     for window in _windows(image.shape):  # type: ignore[arg-type]
-        basis = reciprocal_basis(bragg_peaks(image[window]))
-        if basis is None:
-            continue
-        try:
-            field = phase_field(image, basis)
-            _check(image, field, window)
-            return _measured(image, field)
-        except NoLatticeError as error:
-            why = error
+        for seen, n_places in as_seen:
+            basis = reciprocal_basis(bragg_peaks(seen[window]))
+            if basis is None or n_places > MAX_PLACES_A_CELL * image.size * abs(np.linalg.det(basis)):
+                continue
+            try:
+                field = phase_field(seen, basis)
+                _check(seen, field, window)
+                return _measured(seen, _whole(seen, field))
+            except NoLatticeError as error:
+                why = error
     raise why
+
+
+def _ways_to_see(image: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], int]]:
+    """The frame, and before it, where its spectrum is weak, the frame without what stands out; in how many places."""
+    strongest = bragg_peaks(image).significance
+    if len(strongest) and strongest[0] > CLEAR_SIGNIFICANCE:
+        return [(image, 0)]
+    limited = without_outliers(image)
+    return [(image, 0)] if limited is None else [limited, (image, 0)]
+
+
+def _whole(image: NDArray[np.float32], field: PhaseField) -> PhaseField:
+    """The field of the smallest cell that explains the frame."""
+    for _ in range(MAX_ENLARGED):
+        basis = larger_cell(image, field)
+        if basis is None:
+            break
+        enlarged = phase_field(image, basis)
+        try:
+            _check(image, enlarged, (slice(None), slice(None)))
+        except NoLatticeError:
+            break
+        field = enlarged
+    return field
 
 
 def _another_grain(image: NDArray[np.float32], known: list[PhaseField]) -> PhaseField | None:

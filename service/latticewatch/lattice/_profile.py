@@ -24,6 +24,9 @@ MIN_LEFT_OVER = 0.02
 MIN_HEIGHT = 0.03
 MAX_MISFIT_LEFT = 0.4
 MAX_COLUMNS = 16
+# Two columns nearer than this many widths of their profile are one column, of a shape that the profile does not have
+# (astigmatism, jitter of the scan): two Gaussians nearer than that have one maximum only.
+MIN_WIDTHS_APART = 2.0
 # What the broad Gaussian costs, in the range of the cell: where columns overlap, a tail and a higher background look
 # almost the same, and the one without a tail is taken.
 TAIL_PENALTY = 0.005
@@ -91,7 +94,7 @@ def fit_columns(cell: UnitCell, field: PhaseField) -> tuple[UnitCell, ColumnProf
             break
         more, refined = fit.refine(np.concatenate([columns, place[None]]))
         height = refined.height / refined.height.max()
-        apart = nearest_neighbour_px(field.vectors, more) > refined.narrow
+        apart = nearest_neighbour_px(field.vectors, more) > MIN_WIDTHS_APART * refined.narrow
         if (
             fit.misfit(refined) > MAX_MISFIT_LEFT * fit.misfit(profile)
             or height.min() < MIN_HEIGHT

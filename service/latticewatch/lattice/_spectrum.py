@@ -149,7 +149,7 @@ def reciprocal_basis(peaks: BraggPeaks) -> NDArray[np.float64] | None:
     best, best_score = None, 0.0
     for n, i in enumerate(candidates):
         for j in candidates[n + 1 :]:
-            basis = _reduce(np.array([peaks.frequency[i], peaks.frequency[j]]))
+            basis = reduced(np.array([peaks.frequency[i], peaks.frequency[j]]))
             if basis is None or np.hypot(*basis[0]) < MIN_PERIODS_IN_VIEW * peaks.resolution:
                 continue
             score = _score(basis, both, weight, 2.0 * peaks.resolution)
@@ -158,7 +158,7 @@ def reciprocal_basis(peaks: BraggPeaks) -> NDArray[np.float64] | None:
     return best
 
 
-def _reduce(basis: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def reduced(basis: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Gauss-reduce a basis; None where it is nearly collinear."""
     b1, b2 = basis
     for _ in range(16):

@@ -1,0 +1,135 @@
+"""Whether the cell that was found is too small: waves between its own, of cells twice and three times as large.
+
+Where two columns differ a little (the cations of a perovskite, the sublattices of graphene beside a bright atom), the
+strong reflections alone give a cell in which they are the same column. What tells them apart are weak waves between the
+strong ones; over the whole frame they add up in step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from latticewatch.lattice._bilinear import bilinear, bilinear_pair
+from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField
+from latticewatch.lattice._spectrum import reduced
+
+# Orders are looked at in sixths: halves and thirds are among them.
+SIXTHS = 6
+MAX_ORDER = 2
+# A wave between the strong ones is real beyond this multiple of the median power of those like it: the largest of the
+# hundred that are looked at is, in noise, below 9.
+MIN_SIGNIFICANCE = 25.0
+# Amplitude, relative to the strongest wave, that the defects of a frame and the resampling of pixels can make.
+MIN_STRENGTH = 0.012
+# Waves are alike whose lengths differ by less than this share.
+ALIKE = 0.35
+# With fewer cells in view a few odd columns are as strong as a wave.
+MIN_CELLS = 144
+# Side of the part of a large frame that is enough [px].
+ENOUGH_PX = 640
+# Denominator of the order of a wave, and its numerators: cells twice as large in three ways, three times in four.
+CENTRINGS = ((2, (1, 0)), (2, (0, 1)), (2, (1, 1)), (3, (1, 0)), (3, (0, 1)), (3, (1, 1)), (3, (1, 2)))
+
+
+def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.float64] | None:
+    """Reciprocal vectors of the larger cell that the frame really has; None where the one known is whole.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+    field : PhaseField
+        Of the cell known.
+
+    Returns
+    -------
+    ndarray of shape (2, 2), float64, or None
+        Rows are reciprocal vectors (row, column) [cycles per pixel].
+    """
+    if field.covered * image.size * abs(float(np.linalg.det(field.basis))) < MIN_CELLS:
+        return None
+    most = SIXTHS * MAX_ORDER
+    power = _power(image, field, most)
+    sixths = np.stack(np.meshgrid(np.arange(-most, most + 1), np.arange(most + 1), indexing="ij"), -1)
+    # near the origin is what the background left over
+    near = np.hypot(*np.moveaxis(sixths, -1, 0)) > 0.4 * SIXTHS
+    whole = near & (sixths % SIXTHS == 0).all(-1)
+    neither = near & (sixths % 2 != 0).any(-1) & (sixths % 3 != 0).any(-1)
+    # beside a strong wave stands what the edges of the frame make of it
+    neither &= ((sixths + 1) % SIXTHS > 2).any(-1)
+    length = np.hypot(*np.moveaxis(sixths @ field.basis, -1, 0))
+    least = MIN_STRENGTH**2 * float(power[whole].max())
+    best, best_ratio = None, MIN_SIGNIFICANCE
+    for denominator, (h, k) in CENTRINGS:
+        step = SIXTHS // denominator
+        own = np.zeros_like(near)
+        for times in range(1, denominator):
+            own |= ((sixths - times * step * np.array([h, k])) % SIXTHS == 0).all(-1)
+        for i, j in np.argwhere(near & own & (power > least)):
+            # defects here and there make diffuse waves, the more the longer
+            alike = neither & (np.abs(length - length[i, j]) < ALIKE * length[i, j])
+            ratio = float(power[i, j] / np.median(power[alike])) if alike.sum() >= 5 else 0.0
+            if ratio > best_ratio:
+                best, best_ratio = (denominator, h, k), ratio
+    if best is None:
+        return None
+    denominator, h, k = best
+    between = (h * field.basis[0] + k * field.basis[1]) / denominator
+    return reduced(np.array([between, field.basis[1 if h else 0]]))
+
+
+def _power(image: NDArray[np.float32], field: PhaseField, most: int) -> NDArray[np.float64]:
+    """Power of the waves of orders (h, k) / 6, h from -most to most, k from 0 to most, of the middle of a frame."""
+    first = [max(0, (n - ENOUGH_PX) // 2) for n in image.shape]
+    part = image[tuple(slice(a, a + ENOUGH_PX) for a in first)]
+    level = ndimage.gaussian_filter(part, 1.5 * field.lattice_constant)
+    # without a window the strong waves would leak into those between them
+    down, across = (np.hanning(n + 2)[1:-1] ** 2 for n in part.shape)
+    waves = _waves(
+        part - level,
+        first[0],
+        first[1],
+        down,
+        across,
+        field.basis,
+        field.phase,
+        field.origin,
+        field.step,
+        field.amplitude,
+        MIN_COVER,
+        most,
+    )
+    return np.abs(waves) ** 2
+
+
+@njit(cache=True, nogil=True)
+def _waves(
+    image, top, left, down, across, basis, phase, origin, step, amplitude, least, most
+):  # pragma: no cover - compiled
+    """Sum of the image, windowed, times each wave; (2 * most + 1, most + 1) complex128."""
+    out = np.zeros((2 * most + 1, most + 1), np.complex128)
+    first = np.empty(2 * most + 1, np.complex128)
+    for r in range(image.shape[0]):
+        i = (top + r - origin) / step
+        for c in range(image.shape[1]):
+            j = (left + c - origin) / step
+            # an edge of the crystal that is smooth leaks little
+            weight = min((bilinear(amplitude, i, j) - least) / (1 - least), 1.0)
+            if weight <= 0:
+                continue
+            phase0, phase1 = bilinear_pair(phase, i, j)
+            u = basis[0, 0] * (top + r) + basis[0, 1] * (left + c) + phase0 / TURN
+            v = basis[1, 0] * (top + r) + basis[1, 1] * (left + c) + phase1 / TURN
+            turn_u, turn_v = np.exp(-1j * TURN / 6 * u), np.exp(-1j * TURN / 6 * v)
+            first[most] = weight * down[r] * across[c] * image[r, c]
+            for h in range(1, most + 1):
+                first[most + h] = first[most + h - 1] * turn_u
+                first[most - h] = first[most - h + 1] * np.conj(turn_u)
+            for h in range(2 * most + 1):
+                value = first[h]
+                for k in range(most + 1):
+                    out[h, k] += value
+                    value *= turn_v
+    return out
