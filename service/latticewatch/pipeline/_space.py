@@ -5,6 +5,7 @@ Watching changes nothing: no decision depends on what is kept here.
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -290,9 +291,20 @@ class LiveSpace:
         fade: float,
         s: int,
     ) -> None:
-        for k in np.unique(class_id[rows]).tolist():
-            members = _in_turn(rows[class_id[rows] == k], MEMBERS_A_FRAME, self._frames)
-            batch = one.space(patches.moments[members])
+        if not len(rows):
+            return
+        rows = rows[np.argsort(class_id[rows], kind="stable")]
+        starts = np.flatnonzero(np.diff(class_id[rows], prepend=-2))
+        chosen = [
+            _in_turn(rows[a:b], MEMBERS_A_FRAME, self._frames)
+            for a, b in itertools.pairwise([*starts.tolist(), len(rows)])
+        ]
+        # one product for all classes: each by itself would cost more in calls than in arithmetic
+        places = one.space(patches.moments[np.concatenate(chosen)])
+        first = 0
+        for members in chosen:
+            k, batch = int(class_id[members[0]]), places[first : first + len(members)]
+            first += len(members)
             if k >= 0:
                 if k not in self._centroids:
                     self._centroids[k] = _Centroid(frame, np.zeros(batch.shape[1]))
