@@ -328,14 +328,14 @@ def test_results_of_before_are_replaced_and_other_files_stay(analyse, image, tmp
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine"
 
 
-def test_missing_pixels_are_mended_and_said(analyse, image, rng, tmp_path):
+def test_missing_pixels_are_no_specimen_and_said(analyse, image, rng, tmp_path):
     gaps = image[:240, :240].astype(np.float32)
     gaps.ravel()[rng.choice(gaps.size, 100, replace=False)] = np.nan
     np.save(tmp_path / "a.npy", gaps)
     status, _, err = analyse(tmp_path / "a.npy", "--out", tmp_path)
     assert status == 0
     assert err.splitlines() == [
-        f"warning: {tmp_path / 'a.npy'}: frame 0: 100 of 57600 pixels are not finite; replaced by the median"
+        f"warning: {tmp_path / 'a.npy'}: frame 0: 100 of 57600 pixels have no finite value; not taken for specimen"
     ]
     assert summary_of(tmp_path)["file_notes"]
     assert summary_of(tmp_path)["lattice_found"]
@@ -384,7 +384,8 @@ def text_as_dm4(folder: Path) -> Path:
 
 
 def colour_tiff(folder: Path) -> Path:
-    tifffile.imwrite(folder / "a.tif", np.zeros((6, 40, 50, 3), np.uint8), photometric="rgb")
+    colours = np.arange(6 * 40 * 50 * 3, dtype=np.uint8).reshape(6, 40, 50, 3)
+    tifffile.imwrite(folder / "a.tif", colours, photometric="rgb")
     return folder / "a.tif"
 
 

@@ -10,12 +10,15 @@ import pytest
 from PIL import Image
 
 from latticewatch.errors import FileError
-from latticewatch.ingest import _readers, read_frames
+from latticewatch.ingest import read_frames
+from latticewatch.ingest.files import _rosetta
 
+h5py = pytest.importorskip("h5py", reason="the io extra is not installed")
 tifffile = pytest.importorskip("tifffile", reason="the io extra is not installed")
 hspy = pytest.importorskip("rsciio.hspy", reason="the io extra is not installed")
 
 RAMP = np.arange(20 * 24, dtype=np.uint16).reshape(20, 24)
+COLOUR = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
 STACK = np.stack([RAMP, RAMP + 1, RAMP + 2])
 
 
@@ -116,7 +119,7 @@ def test_the_calibration_is_converted_to_nanometres(tmp_path: Path, units, scale
 
 def test_a_large_file_is_read_frame_by_frame(tmp_path: Path, monkeypatch) -> None:
     write_hspy(tmp_path / "a.hspy", STACK, [axis(3, 0, navigate=True), axis(20, 1), axis(24, 2)])
-    monkeypatch.setattr(_readers, "LAZY_BYTES", 0)
+    monkeypatch.setattr(_rosetta, "LAZY_BYTES", 0)
     series = read_frames(tmp_path / "a.hspy")
     assert not isinstance(series._data, np.ndarray)
     assert np.array_equal(np.stack(list(series)), STACK)
@@ -127,15 +130,18 @@ def test_a_leading_axis_of_length_one_is_dropped(tmp_path: Path) -> None:
     assert read_frames(tmp_path / "a.npy").n_frames == 3
 
 
-def test_a_few_missing_values_are_mended_and_noted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n_missing", [5, 240])
+def test_missing_values_are_let_through_as_nan_and_counted(tmp_path: Path, n_missing: int) -> None:
     image = RAMP.astype(np.float32)
-    image[3, :5] = np.nan, np.inf, -np.inf, np.nan, np.nan
+    image.flat[:n_missing] = np.resize([np.nan, np.inf, -np.inf], n_missing)
     np.save(tmp_path / "a.npy", image)
     series = read_frames(tmp_path / "a.npy")
-    mended = series.frame(0)
-    assert np.isfinite(mended).all()
-    assert np.array_equal(mended[3, :5], np.full(5, np.median(image[np.isfinite(image)])))
-    assert series.notes == ["frame 0: 5 of 480 pixels are not finite; replaced by the median"]
+    read = series.frame(0).ravel()
+    assert np.isnan(read[:n_missing]).all()
+    assert np.array_equal(read[n_missing:], RAMP.ravel()[n_missing:])
+    assert series.notes == [
+        f"frame 0: {n_missing} of 480 pixels have no finite value; not taken for specimen"
+    ]
 
 
 def test_a_constant_image_is_an_image(tmp_path: Path) -> None:
@@ -193,11 +199,11 @@ BAD = {
     "complex.npy": (array(np.zeros((20, 20), complex)), "complex numbers"),
     "object.npy": (array(np.full((20, 20), None)), "damaged"),
     "words.npy": (array(np.full((20, 20), "a")), "not numbers"),
-    "nan.npy": (array(np.full((20, 20), np.nan)), "400 of 400 pixels are not finite, limit 5%"),
-    "rgb.npy": (array(np.zeros((20, 20, 3), np.uint8)), "a colour image"),
-    "rgb.tif": (lambda path: tifffile.imwrite(path, np.zeros((20, 20, 3), np.uint8), photometric="rgb"), "colour"),
-    "rgb.png": (lambda path: Image.new("RGB", (20, 20)).save(path), "a colour image"),
-    "rgba.png": (lambda path: Image.new("RGBA", (20, 20)).save(path), "a colour image"),
+    "nan.npy": (array(np.full((20, 20), np.nan)), "frame 0: no pixel has a finite value"),
+    "rgb.npy": (array(COLOUR), "a colour image"),
+    "rgb.tif": (lambda path: tifffile.imwrite(path, COLOUR, photometric="rgb"), "colour"),
+    "rgb.png": (lambda path: Image.new("RGB", (20, 20), "red").save(path), "a colour image"),
+    "rgba.png": (lambda path: Image.new("RGBA", (20, 20), "red").save(path), "a colour image"),
     "keys.npz": (lambda path: np.savez(path, a=RAMP, b=RAMP), "it holds a, b"),
     "scale.npz": (lambda path: np.savez(path, image=RAMP, pixel_size_nm=np.nan), "pixel_size_nm is nan"),
     "diffraction.hspy": (hspy_with(image_axes("1/nm")), "diffraction pattern"),
@@ -238,27 +244,32 @@ def test_a_frame_in_the_middle_that_is_bad_is_named(tmp_path: Path) -> None:
     stack[1] = np.nan
     np.save(tmp_path / "a.npy", stack)
     series = read_frames(tmp_path / "a.npy")
-    with pytest.raises(FileError, match="frame 1: 480 of 480"):
+    with pytest.raises(FileError, match="frame 1: no pixel has"):
         list(series)
 
 
-def test_a_channel_is_chosen_by_number_and_the_listing_helps(tmp_path: Path, monkeypatch) -> None:
-    signals = [
-        {"data": np.zeros(100), "axes": [axis(100, 0)], "metadata": {"General": {"title": "EDS"}}},
-        {"data": RAMP, "axes": image_axes("nm"), "metadata": {"General": {"title": "ADF1"}}},
-        {"data": RAMP + 5, "axes": image_axes("nm"), "metadata": {"General": {"title": "ADF2"}}},
-    ]
-    monkeypatch.setattr("rsciio.emd.file_reader", lambda *_, **__: [dict(signal) for signal in signals])
+def test_an_image_is_chosen_by_number_or_name_and_the_listing_helps(tmp_path: Path) -> None:
     path = tmp_path / "a.emd"
-    path.write_bytes(b"x")
+    with h5py.File(path, "w") as file:
+        file.attrs.update(version_major=0, version_minor=2)
+        for name, data in (("EDS", np.zeros(100)), ("ADF1", RAMP), ("BF", RAMP + 3), ("ADF2", RAMP + 5)):
+            group = file.create_group(f"data/{name}")
+            group.attrs["emd_group_type"] = 1
+            group["data"] = data
+            for k, letter in enumerate("YX"[: data.ndim]):
+                group[f"dim{k + 1}"] = np.arange(data.shape[k]) * 0.02
+                group[f"dim{k + 1}"].attrs.update(name=letter, units="[n_m]")
     assert read_frames(path).name == "ADF1"
-    assert read_frames(path, channel=2).frame(0)[0, 0] == 5
-    with pytest.raises(
-        FileError, match=r"no channel 3; there are 0: EDS \(100, float64\), 1: ADF1 \(20 x 24"
-    ):
-        read_frames(path, channel=3)
-    with pytest.raises(FileError, match=r"100 values.*the file holds 0: EDS"):
-        read_frames(path, channel=0)
+    assert read_frames(path).pixel_size_nm == pytest.approx(0.02)
+    assert "also in the file: 1: ADF2 (" in read_frames(path).notes[0]
+    for options in ({"image": "bf"}, {"image": "2"}, {"image": 2}, {"channel": 2}):
+        assert read_frames(path, **options).frame(0)[0, 0] == 3
+    with pytest.raises(FileError, match=r"no channel 4; there are 0: ADF1 \(20 x 24, uint16\), 1: ADF2"):
+        read_frames(path, channel=4)
+    with pytest.raises(FileError, match=r"several images are called adf; there are 0: ADF1"):
+        read_frames(path, image="adf")
+    with pytest.raises(FileError, match=r"100 values.*the file holds 0: ADF1"):
+        read_frames(path, image="EDS")
 
 
 @pytest.mark.parametrize("detector", ["ADF1", "ADF2"])

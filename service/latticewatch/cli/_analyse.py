@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from latticewatch.cli._file_options import Axes, Channel, Dataset, Image, PixelSize
 from latticewatch.cli._serve import patch_size_of
 
 
@@ -16,12 +17,11 @@ def analyse(
     out: Annotated[
         Path, typer.Option(help="Folder for the results; a folder in it for each of several files.")
     ],
-    pixel_size: Annotated[
-        float | None, typer.Option(metavar="NM", help="Pixel size, instead of the file's, in nm.")
-    ] = None,
-    channel: Annotated[
-        int | None, typer.Option(min=0, help="Which image of a file that holds several, from 0.")
-    ] = None,
+    pixel_size: PixelSize = None,
+    channel: Channel = None,
+    image: Image = None,
+    axes: Axes = None,
+    dataset: Dataset = None,
     patch_size: Annotated[
         str | None, typer.Option(metavar="PX|auto", help="Diameter of the patches, in pixels.")
     ] = None,
@@ -51,7 +51,9 @@ def analyse(
         }
     ).analysis
     # every file is opened before the first is analysed: a wrong name costs no time
-    opened = [read_frames(path, channel, pixel_size) for path in files]
+    opened = [
+        read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
+    ]
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"))
     for series, folder in zip(opened, folders(files, out), strict=True):

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from latticewatch.cli._file_options import Axes, Channel, Dataset, Image, PixelSize
+
 
 def replay(
     files: Annotated[
@@ -22,10 +24,11 @@ def replay(
         bool, typer.Option("--lossless", help="PUSH instead of PUB: wait for the receiver, drop nothing.")
     ] = False,
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.")] = None,
-    pixel_size: Annotated[float | None, typer.Option(help="Pixel size [nm], instead of the file's.")] = None,
-    channel: Annotated[
-        int | None, typer.Option(min=0, help="Which image of a file that holds several, from 0.")
-    ] = None,
+    pixel_size: PixelSize = None,
+    channel: Channel = None,
+    image: Image = None,
+    axes: Axes = None,
+    dataset: Dataset = None,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Send nothing before somebody receives.")
     ] = True,
@@ -33,7 +36,9 @@ def replay(
     """Send recorded frames as a microscope would: dm3, dm4, emd, ser, mrc, hspy, tif, npy, npz …"""
     from latticewatch.ingest import Replayer, read_frames
 
-    series = [read_frames(path, channel, pixel_size) for path in files]
+    series = [
+        read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
+    ]
     with Replayer(series, bind=bind, fps=fps, loop=loop, lossless=lossless, frames=frames) as replayer:
         before = {
             number: signal.signal(number, lambda *_: replayer.stop())

@@ -1,10 +1,10 @@
 """ZeroMQ messages and microscope files in; `Frame` objects out, every one of them accounted for."""
 
-from latticewatch.ingest._files import FileSeries, read_frames
 from latticewatch.ingest._frame import Frame
 from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, SeriesStarted
 from latticewatch.ingest._receiver import Receiver
 from latticewatch.ingest._replay import Replayer
+from latticewatch.ingest.files import FileSeries, read_frames
 
 __all__ = [
     "FileSeries",

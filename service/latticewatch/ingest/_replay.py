@@ -13,7 +13,7 @@ import zmq
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
-from latticewatch.ingest._files import FileSeries
+from latticewatch.ingest.files import FileSeries
 from latticewatch.messages import SeriesEnd, SeriesStart, encode_frame, encode_json
 
 # Frames that may wait for one subscriber before PUB drops, or before PUSH blocks.

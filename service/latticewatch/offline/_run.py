@@ -104,5 +104,6 @@ def _frame(series: FileSeries, image: NDArray[np.generic], number: int) -> Frame
         number=number,
         ordinal=number,
         t_received=time.time(),
+        t_acquired=series.t_acquired(number),
         pixel_size_nm=series.pixel_size_nm,
     )

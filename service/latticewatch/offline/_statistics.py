@@ -32,7 +32,7 @@ HEADING_GAP = 0.05
 
 
 def stack_history(results: Sequence[FrameResult]) -> HistoryView:
-    """Counts, events and lifetimes of a stack; the unit of time is the frame, because files seldom tell another.
+    """Counts, events and lifetimes of a stack; the unit of time is the frame, which every file has.
 
     Parameters
     ----------
@@ -61,8 +61,16 @@ def defect_distances(result: FrameResult) -> PairDistances | None:
     return pair_distances(position, sites.sublattice, sites.role == ROLES.index("defect"))
 
 
-def statistics_summary(results: Sequence[FrameResult]) -> dict[str, Any]:
-    """The statistics of a stack as numbers, each with its unit in its name."""
+def statistics_summary(results: Sequence[FrameResult], frame_s: float | None = None) -> dict[str, Any]:
+    """The statistics of a stack as numbers, each with its unit in its name.
+
+    Parameters
+    ----------
+    results : sequence of FrameResult
+        In the order of their frames.
+    frame_s : float, optional
+        Seconds from one frame to the next; with it, rates and lifetimes in minutes and seconds too.
+    """
     view = stack_history(results)
     pairs, life, frames = defect_distances(results[-1]), view.lifetimes, view.seconds
     unit = "px" if results[-1].pixel_size_nm is None else "nm"
@@ -74,6 +82,7 @@ def statistics_summary(results: Sequence[FrameResult]) -> dict[str, Any]:
             "per_frame": rate.n / frames if frames else None,
             "per_nm2_per_frame": rate.n / frames / view.area_nm2 if frames and view.area_nm2 else None,
         }
+        | _per_minute(rate.n, frames, view.area_nm2, frame_s)
         for kind, rate in view.rates.items()
     }
     return {
@@ -87,10 +96,30 @@ def statistics_summary(results: Sequence[FrameResult]) -> dict[str, Any]:
             "mean_low_frames": life.mean_low_s,
             "mean_high_frames": life.mean_high_s,
             "median_frames": life.median_s,
-        },
+        }
+        | _in_seconds(life.mean_s, life.median_s, frame_s),
         f"nearest_defect_{unit}": None
         if pairs is None
         else {name: value for name, value in asdict(pairs).items() if not isinstance(value, np.ndarray)},
+    }
+
+
+def _per_minute(n: float, frames: float, area_nm2: float | None, frame_s: float | None) -> dict[str, Any]:
+    if frame_s is None:
+        return {}
+    rate = 60.0 * n / (frames * frame_s) if frames else None
+    return {
+        "per_minute": rate,
+        "per_nm2_per_minute": rate / area_nm2 if rate is not None and area_nm2 else None,
+    }
+
+
+def _in_seconds(mean: float | None, median: float | None, frame_s: float | None) -> dict[str, Any]:
+    if frame_s is None:
+        return {}
+    return {
+        "mean_s": None if mean is None else mean * frame_s,
+        "median_s": None if median is None else median * frame_s,
     }
 
 

@@ -97,6 +97,7 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "shape_px": list(last.shape),
         "pixel_size_nm": pixel,
         "frames": len(analysed.results),
+        "frame_s": series.frame_s,
         "frames_with_lattice": sum(result.lattice_found for result in analysed.results),
         "lattice_found": last.lattice_found,
         "lattice_constant_px": constant,
@@ -107,7 +108,9 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "defects_per_nm2": by_role["defect"] / area if area else None,
         "classes": len(catalogue(analysed)),
         "events": len(analysed.events),
-        "statistics": statistics_summary(analysed.results) if len(analysed.results) > 1 else None,
+        "statistics": statistics_summary(analysed.results, series.frame_s)
+        if len(analysed.results) > 1
+        else None,
         "seconds": round(analysed.seconds, 3),
         "notes": [
             note.model_dump() | {"frames": frames}
