@@ -14,7 +14,7 @@ from latticewatch.features import ZernikeMoments
 from latticewatch.identify import confirmed
 from latticewatch.lattice import find_lattice, follow_lattice
 from latticewatch.model import gather_patches
-from latticewatch.pipeline._analyse import patch_size, survey_frame
+from latticewatch.pipeline._analyse import patch_size, survey_frame, without_empty
 
 HOST = "host"
 
@@ -180,7 +180,9 @@ def surveyed(scenes, settings=None):
     lattice = find_lattice(scenes[0].image)
     zernike = ZernikeMoments(settings.n_max, patch_size(lattice, settings))
     surveys = [
-        survey_frame(s.image, lattice, follow_lattice(s.image, lattice), zernike, measure_noise=True)
+        survey_frame(
+            s.image, lattice, follow_lattice(s.image, lattice), zernike, measure_noise=True, voids="all"
+        )
         for s in scenes
     ]
     return lattice, zernike, surveys
@@ -210,14 +212,18 @@ class Judged:
 def judged(model, scene):
     """Classify a frame, and put the truth beside it."""
     zernike = ZernikeMoments(model.n_max, model.patch_px)
-    survey = survey_frame(scene.image, model.lattice, follow_lattice(scene.image, model.lattice), zernike)
+    where = follow_lattice(scene.image, model.lattice)
+    survey = survey_frame(
+        scene.image, model.lattice, where, zernike, voids="lit" if model.n_voids else "none"
+    )
     sites = survey.sites
     patches = gather_patches(
         [(survey.moments, sites.position, sites.sublattice, sites.cell)],
         tuple(known.templates for known in model.sublattices),
         scene.image.shape,
     )
-    verdict = model.classify(patches)
+    survey, patches, verdict = without_empty(survey, patches, model.classify(patches), model)
+    sites = survey.sites
     best = model.class_ids[verdict.posterior.argmax(1)]
     role = np.array(["unknown" if b < 0 else model.entry(int(b)).role for b in best])
     distance, truth = nearest(scene.position, sites.position)

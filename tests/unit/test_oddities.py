@@ -89,8 +89,8 @@ def test_vacancies_are_not_odd():
 def test_a_change_of_height_leaves_nothing_odd(rng):
     model = learnt(frames(8, 1))
     for known in model.sublattices:
-        heights = rng.normal(size=(5, len(known.templates.moments)))
-        changed = known.filter.mean + heights @ known.templates.moments
+        heights = rng.normal(size=(5, len(known.templates.columns)))
+        changed = known.filter.mean + heights @ known.templates.columns
         np.testing.assert_allclose(known.oddities.residual(changed), 0, atol=1e-6)
 
 

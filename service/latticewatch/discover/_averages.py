@@ -65,7 +65,7 @@ def average_sites(patches: Patches, templates: tuple[SublatticeTemplates, ...]) 
     if len(frames) < 2:
         return None
     scores = _scores(patches, templates)
-    main = [s for s, t in enumerate(templates) if t.grain == 0]
+    main = [s for s, t in enumerate(templates) if t.grain == 0 and not t.void]
     chosen = np.isin(patches.sublattice, main)
     low = patches.cell[chosen].min(0)
     extent = patches.cell[chosen].max(0) - low + 1
@@ -95,6 +95,8 @@ def _scores(patches: Patches, templates: tuple[SublatticeTemplates, ...]) -> NDA
     out = np.zeros(len(patches.moments))
     for s, known in enumerate(templates):
         rows = np.flatnonzero(patches.sublattice == s)
+        if not len(rows):
+            continue
         moments = patches.moments[rows].astype(np.float64)
         matched, _ = matched_filter(None, known, np.median(moments, axis=0))
         value = standardise(
@@ -215,7 +217,7 @@ def _averaged(
         total[mine] += patches.moments[rows]
     rows = frames[0][kept]
     around = patches.index[rows]
-    index = np.where(around >= 0, number[np.maximum(around, 0)], -1)
+    index = np.where(around >= 0, number[np.maximum(around, 0)], around)
     averaged = replace(
         patches,
         moments=(total / len(same)).astype(np.float32),

@@ -1,86 +1,227 @@
-"""Strangers that are alike become a class while the stream goes on."""
+"""Where a class is born: odd sites that are alike become one while the stream goes on; one alone, where it is sure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.discover._grow import RELATIVE_SPREAD
-from latticewatch.model import MIN_SEPARATION, CatalogueEntry, Model, defect_name, unique
+from latticewatch.discover._displaced import MAX_KINDS, shift_kinds
+from latticewatch.discover._grow import LONE_CHANCE, RELATIVE_SPREAD, bonferroni
+from latticewatch.discover._pool import OddPool, OddTrack
+from latticewatch.model import (
+    MIN_SEPARATION,
+    CatalogueEntry,
+    Model,
+    ShiftKinds,
+    SublatticeModel,
+    defect_name,
+    displaced_name,
+    loose_name,
+    off_lattice_name,
+    unique,
+)
 
-# Strangers within two standard deviations of one place that make a class.
-STRANGERS_NEEDED = 8
+# Gives the average patch, side `size`, of the sites in some rows of the newest frame.
+PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]
+
+
+def born(
+    model: Model, pool: OddPool, next_class: int, patch: PatchOf, *, pixel_size_nm: float | None = None
+) -> tuple[Model, list[int]]:
+    """The next version of a model, with the classes that the pool holds.
+
+    Parameters
+    ----------
+    model : Model
+    pool : OddPool
+        Tracks that get a class are taken out of it.
+    next_class : int
+        Number for the first new class.
+    patch : callable
+        ``patch(rows, size)`` gives the average patch of sites of the newest frame.
+    pixel_size_nm : float, optional
+        For names that say how far columns are displaced.
+
+    Returns
+    -------
+    model : Model
+        The same object where nothing is new.
+    found : list of int
+        Numbers of the new classes.
+    """
+    found: list[int] = []
+    for s in range(len(model.sublattices)):
+        strange = pool.candidates(s, displaced=False)
+        while strange:
+            members, grown = _by_height(model, s, strange, next_class + len(found), patch)
+            strange = [one for one in strange if all(one is not other for other in members)]
+            if grown is not None:
+                model = grown
+                found.append(next_class + len(found))
+                pool.drop(members)
+        displaced = pool.candidates(s, displaced=True)
+        if displaced:
+            model, new = _by_shift(model, s, displaced, next_class + len(found), patch, pixel_size_nm)
+            found += new
+            pool.drop(displaced)
+    return model, found
+
+
+def _by_height(
+    model: Model, s: int, strange: list[OddTrack], class_id: int, patch: PatchOf
+) -> tuple[list[OddTrack], Model | None]:
+    """The largest group of alike strangers, and the model with their class, where they make one."""
+    mixture = model.sublattices[s].mixture
+    host, width = float(mixture.mean[0]), float(mixture.deviation[0])
+    value = np.array([one.score / one.frames for one in strange])
+    reach = 2 * np.hypot(width, RELATIVE_SPREAD * (value - host))
+    alike = np.abs(value[:, None] - value) <= reach[:, None]
+    best = int(alike.sum(1).argmax())
+    members = [one for one, mine in zip(strange, alike[best], strict=True) if mine]
+    # pooled over frames and members, beside what chance brings on the whole sublattice
+    n_sites = max(1.0, 1.0 / max(float(mixture.weight[1:].min(initial=1.0)), 1e-4))
+    evidence = np.sqrt(sum(one.frames for one in members)) * abs(value[alike[best]].mean() - host) / width
+    if evidence < bonferroni(max(n_sites, 1e4), LONE_CHANCE):
+        return members, None
+    rows = [one.row for one in members]
+    grown = new_class(model, s, value[alike[best]], class_id, lambda size: patch(rows, size))
+    return members, grown
 
 
 def new_class(
     model: Model,
     sublattice: int,
-    strangers: NDArray[np.float64],
+    values: NDArray[np.float64],
     class_id: int,
-    patch: Callable[[float, float, int], NDArray[np.float32]],
+    patch: Callable[[int], NDArray[np.float32]],
 ) -> Model | None:
-    """The next version of a model, with one class more, where enough strangers are alike.
+    """The next version of a model, with one class of changed height more.
 
     Parameters
     ----------
     model : Model
     sublattice : int
-    strangers : ndarray of shape (n,), float64
-        Filter outputs of sites that fitted no class [sigma].
+    values : ndarray of shape (n,), float64
+        Mean filter output of each of its members [sigma].
     class_id : int
         Number of the new class.
     patch : callable
-        ``patch(low, high, size)`` gives the average patch of sites whose output lies between two limits.
+        ``patch(size)`` gives the average patch of the members.
 
     Returns
     -------
     Model or None
-        None where the strangers are too few, or unlike.
+        None where a class is there already, or the host is too near.
     """
     known = model.sublattices[sublattice]
     mixture = known.mixture
-    if len(strangers) < STRANGERS_NEEDED:
-        return None
-    values = np.sort(strangers)
-    reach = 2 * np.hypot(mixture.deviation[0], RELATIVE_SPREAD * (values - mixture.mean[0]))
-    alike = np.searchsorted(values, values + reach) - np.searchsorted(values, values - reach)
-    best = int(np.argmax(alike))
-    if alike[best] < STRANGERS_NEEDED:
-        return None
-    low, high = values[best] - reach[best], values[best] + reach[best]
-    members = values[(values >= low) & (values <= high)]
-    mean, deviation = float(members.mean()), max(float(members.std()), float(mixture.deviation[0]))
+    mean, width = float(np.mean(values)), float(mixture.deviation[0])
+    deviation = max(float(np.std(values)), float(np.hypot(width, RELATIVE_SPREAD * (mean - mixture.mean[0]))))
     gaps = np.abs(mean - mixture.mean) / np.maximum(mixture.deviation, deviation)
-    if gaps[0] < MIN_SEPARATION or gaps.min() < 2.0:
+    if gaps[0] < MIN_SEPARATION or gaps.min() < 1.0 or (known.templates.void and mean < mixture.mean[0]):
         return None
     # rare, as the rarest class there is beside the host
     weight = max(float(mixture.weight[1:].min()), 1e-4) if len(mixture.mean) > 1 else 1e-4
-    grown = replace(
-        mixture,
-        mean=np.append(mixture.mean, mean),
-        deviation=np.append(mixture.deviation, deviation),
-        weight=np.append(mixture.weight * (1 - weight), weight * (1 - mixture.background)),
-    )
     distance = mean - mixture.mean[0]
-    change = distance * known.filter.height_of_sigma / known.templates.height
+    height = distance * known.filter.height_of_sigma
     entry = CatalogueEntry(
         class_id,
-        unique(defect_name(sublattice, change), {e.name for e in model.classes}),
+        unique(_name(known, sublattice, height), {e.name for e in model.classes}),
         "defect",
         sublattice,
         int(known.class_ids[0]),
-        len(members),
+        len(values),
         weight,
         abs(float(distance)),
-        patch(low, high, model.patch_px),
+        patch(model.patch_px),
     )
+    # sublattices that share their classes (those of two grains) share the new one
     sublattices = tuple(
-        replace(known, mixture=grown, class_ids=np.append(known.class_ids, np.int16(class_id)))
-        if s == sublattice
+        _with_height(other, height, deviation * known.filter.height_of_sigma, weight, class_id)
+        if other.class_ids[0] == known.class_ids[0] and other.templates.void == known.templates.void
         else other
-        for s, other in enumerate(model.sublattices)
+        for other in model.sublattices
     )
     return replace(model, version=model.version + 1, sublattices=sublattices, classes=(*model.classes, entry))
+
+
+def _name(known: SublatticeModel, sublattice: int, height: float) -> str:
+    share = height / known.templates.height
+    return off_lattice_name(share) if known.templates.void else defect_name(sublattice, share)
+
+
+def _with_height(
+    known: SublatticeModel, height: float, spread: float, weight: float, class_id: int
+) -> SublatticeModel:
+    """A sublattice with a class whose columns differ by a height from the host's."""
+    mixture, sigma = known.mixture, known.filter.height_of_sigma
+    grown = replace(
+        mixture,
+        mean=np.append(mixture.mean, mixture.mean[0] + height / sigma),
+        deviation=np.append(mixture.deviation, max(spread / sigma, float(mixture.deviation[0]))),
+        weight=np.append(mixture.weight * (1 - weight), weight * (1 - mixture.background)),
+        # strangers may now be as far away as this
+        span=max(float(mixture.span), 2 * abs(height) / sigma),
+    )
+    return replace(known, mixture=grown, class_ids=np.append(known.class_ids, np.int16(class_id)))
+
+
+def _by_shift(
+    model: Model,
+    s: int,
+    displaced: list[OddTrack],
+    class_id: int,
+    patch: PatchOf,
+    pixel_size_nm: float | None,
+) -> tuple[Model, list[int]]:
+    """The model with the kinds of displacement that odd tracks of one sublattice show."""
+    known = model.sublattices[s]
+    shifts = np.stack([one.shift / one.frames for one in displaced])
+    # each is the mean of two frames at least
+    new = shift_kinds(shifts, known.displacement.sigma_px, 10_000)
+    kinds, classes, found = known.shifts, model.classes, []
+    taken = {entry.name for entry in classes}
+    host = int(known.class_ids[0])
+
+    def add(name: str, rows: Sequence[int], separation: float | None, number: int) -> int:
+        nonlocal classes
+        entry = CatalogueEntry(
+            class_id + len(found),
+            unique(name, taken),
+            "defect",
+            s,
+            host,
+            number,
+            1e-4,
+            separation,
+            patch(rows, model.patch_px),
+        )
+        classes = (*classes, entry)
+        found.append(entry.class_id)
+        return entry.class_id
+
+    for centre, spread in zip(new.centroid, new.spread, strict=True):
+        near = np.hypot(*(shifts - centre).T) <= 3 * np.hypot(spread, known.displacement.sigma_px)
+        rows = [one.row for one, mine in zip(displaced, near, strict=True) if mine]
+        if len(kinds) >= MAX_KINDS:
+            if kinds.loose_id < 0:
+                kinds = replace(kinds, loose_id=add(loose_name(s), rows, None, len(rows)))
+            break
+        if model.invariant and len(kinds):
+            number = int(kinds.class_ids[0])
+        else:
+            name = displaced_name(s, centre, pixel_size_nm, directed=not model.invariant)
+            separation = float(np.hypot(*known.displacement.of(centre[None])[0]))
+            number = add(name, rows, separation, len(rows))
+        kinds = ShiftKinds(
+            np.concatenate([kinds.centroid, centre[None]]),
+            np.append(kinds.spread, spread),
+            np.append(kinds.weight, 1e-4),
+            np.append(kinds.class_ids, np.int16(number)),
+            kinds.loose_id,
+        )
+    sublattices = tuple(replace(k, shifts=kinds) if t == s else k for t, k in enumerate(model.sublattices))
+    return replace(model, version=model.version + 1, sublattices=sublattices, classes=classes), found

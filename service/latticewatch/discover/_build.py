@@ -40,6 +40,7 @@ from latticewatch.model import (
     least_disturbed,
     letter,
     neighbour_name,
+    off_lattice_name,
     sublattice_templates,
     unique,
 )
@@ -48,6 +49,8 @@ from latticewatch.model import (
 LAYOUT_SITES = 1500
 LAYOUT_COMPONENTS = 8
 SUBLATTICES_APART = 25.0
+# Fewer places between the columns than this do not tell what an empty one looks like.
+MIN_PLACES = 50
 
 
 def learn_model(
@@ -85,6 +88,7 @@ def learn_model(
     rng = np.random.default_rng(seed)
     flat = surveys[0].flat
     templates = sublattice_templates(lattice, flat.scale, flat.noise, zernike)
+    surveys, templates = _with_places(surveys, templates)
     templates = _with_resampling(templates, surveys)
     patches = gather_patches(
         [(s.moments, s.sites.position, s.sites.sublattice, s.sites.cell) for s in surveys],
@@ -119,6 +123,23 @@ def learn_model(
     model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
+
+
+def _with_places(
+    surveys: Sequence[Survey], templates: tuple[SublatticeTemplates, ...]
+) -> tuple[Sequence[Survey], tuple[SublatticeTemplates, ...]]:
+    """Frames and templates, without the places between the columns where there are too few to know an empty one."""
+    n_columns = sum(not known.void for known in templates)
+    number = sum(
+        np.bincount(survey.sites.sublattice, minlength=len(templates))[n_columns:] for survey in surveys
+    )
+    if n_columns == len(templates) or np.min(number) >= MIN_PLACES:
+        return surveys, templates
+    out = []
+    for survey in surveys:
+        kept = np.flatnonzero(survey.sites.sublattice < n_columns)
+        out.append(replace(survey, sites=survey.sites.take(kept), moments=survey.moments[kept]))
+    return out, tuple(known.without_voids() for known in templates[:n_columns])
 
 
 def _with_resampling(
@@ -199,6 +220,11 @@ def _number(
     for s, model in enumerate(found):
         if s in twin:
             continue
+        if model.templates.void:
+            # nothing has no class of its own: it stands for the host of the grain
+            grain = model.templates.grain
+            ids[s][0] = next(i[0] for i, m in zip(ids, found, strict=True) if m.templates.grain == grain)
+            continue
         ids[s][0] = add(f"{letter(s)} host", "host", s, None, None, float(model.mixture.weight[0]))
     for s, model in enumerate(found):
         if s in twin:
@@ -208,8 +234,11 @@ def _number(
             distance = mixture.mean[k] - mixture.mean[0]
             change = distance * model.filter.height_of_sigma / model.templates.height
             common = mixture.weight[k] >= HOST_SHARE
+            name = host_name(s, change) if common else defect_name(s, change)
+            if model.templates.void:
+                common, name = False, off_lattice_name(change)
             ids[s][k] = add(
-                host_name(s, change) if common else defect_name(s, change),
+                name,
                 "host" if common else "defect",
                 s,
                 int(ids[s][0]),
@@ -287,12 +316,15 @@ def _described(
 ) -> tuple[CatalogueEntry, ...]:
     """Average patch, number, prior and separation of every class."""
     best = verdict.posterior.argmax(1)
-    counts = np.bincount(best, minlength=len(model.classes) + 1)
+    void = np.array([known.templates.void for known in model.sublattices])[patches.sublattice]
+    empty = void & (verdict.component == 0)
+    counts = np.bincount(best[~empty], minlength=len(model.classes) + 1)
     defect = np.array([entry.role == "defect" for entry in model.classes] + [True])[best]
     host_of = np.array([known.class_ids[0] for known in model.sublattices])[patches.sublattice]
+    host_of[void] = -1
     out = []
     for k, entry in enumerate(model.classes):
-        members = best == k
+        members = (best == k) & ~empty
         # sublattices that share a class may see it in other orientations
         same = members & (patches.sublattice == entry.sublattice)
         averaged = least_disturbed(np.flatnonzero(same if same.any() else members), defect, patches.index)
@@ -334,7 +366,9 @@ def _laid_out(
     ids = model.class_ids[verdict.posterior.argmax(1)]
     hosts = {entry.class_id for entry in model.classes if entry.role == "host"}
     is_host = np.isin(ids, list(hosts))
-    rare, common = np.flatnonzero(~is_host), np.flatnonzero(is_host)
+    void = np.array([known.templates.void for known in model.sublattices])[patches.sublattice]
+    empty = void & (verdict.component == 0)
+    rare, common = np.flatnonzero(~is_host & ~empty), np.flatnonzero(is_host & ~empty)
     rare = rng.permutation(rare)[: LAYOUT_SITES // 2]
     common = rng.permutation(common)[: LAYOUT_SITES - len(rare)]
     chosen = np.sort(np.concatenate([rare, common]))

@@ -35,7 +35,7 @@ def matched_filter(
     from latticewatch.estimators import NoiseWhitening  # here: frames are analysed without it
 
     to_noise = NoiseWhitening.from_covariance(templates.noise).matrix_
-    signal = templates.moments @ to_noise
+    signal = templates.columns @ to_noise
     if host is None:
         normal = signal @ signal.T + np.diag(np.r_[0.0, np.ones(len(signal) - 1)])
         direction = np.linalg.solve(normal, signal)[0]

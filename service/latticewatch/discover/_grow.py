@@ -5,11 +5,11 @@ A class closer to the host than `MIN_SEPARATION` cannot be told from a tail of i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from latticewatch.model import MIN_SEPARATION, Mixture
 from latticewatch.model._local import densest
@@ -96,6 +96,19 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
     return _ordered(_with_lone(values, _without_twins(sample, best, least), least))
 
 
+def above_host(mixture: Mixture) -> Mixture:
+    """The mixture without the classes below its host."""
+    kept = mixture.mean >= mixture.mean[0]
+    weight = mixture.weight * kept
+    weight[0] += mixture.weight.sum() - weight.sum()
+    return replace(mixture, mean=mixture.mean[kept], deviation=mixture.deviation[kept], weight=weight[kept])
+
+
+def bonferroni(n: float, chance: float) -> float:
+    """Standard deviations beyond which one of n Gaussian values lies, on either side, by a chance at most."""
+    return -NormalDist().inv_cdf(chance / max(n, 2) / 2)
+
+
 def _with_lone(values: NDArray[np.float64], mixture: Mixture, least: float) -> Mixture:
     """The mixture with a class for each site, or group of alike ones, that chance does not bring in all these values.
 
@@ -106,7 +119,7 @@ def _with_lone(values: NDArray[np.float64], mixture: Mixture, least: float) -> M
     mine = values[mixture.posteriors(values)[:, 0] > 0.5]
     # where hosts have longer tails than a Gaussian, more is needed
     tail = max(1.0, float(np.quantile(np.abs(mine - host), TAIL_QUANTILE)) / (TAIL_SIGMA * width))
-    needed = max(least, tail**2 * float(norm.isf(LONE_CHANCE / max(len(values), 2) / 2)))
+    needed = max(least, tail**2 * bonferroni(len(values), LONE_CHANCE))
     strange = np.sort(values[mixture.posteriors(values)[:, -1] > 0.5])
     strange = strange[np.abs(strange - host) > needed * width]
     while len(strange) and len(mixture.mean) < MAX_CLASSES:

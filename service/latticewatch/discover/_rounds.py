@@ -7,7 +7,7 @@ found so add to the patches of their neighbours, taken off before the next round
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from latticewatch.discover._displaced import displacement_gate, shift_kinds
 from latticewatch.discover._equivalence import equivalent_sublattices
 from latticewatch.discover._filter import matched_filter
-from latticewatch.discover._grow import grow_mixture
+from latticewatch.discover._grow import above_host, grow_mixture
 from latticewatch.discover._odd import find_oddities
 from latticewatch.model import (
     MIN_SEPARATION,
     DisplacementFilter,
+    Effects,
     MatchedFilter,
     Mixture,
     Patches,
@@ -28,13 +29,14 @@ from latticewatch.model import (
     SublatticeTemplates,
     displacement_filter,
     expected_height,
+    occupied,
     rescaled,
     settle_shifts,
     standardise,
     without_neighbours,
-    without_shifts,
     without_unseen,
 )
+from latticewatch.model._local import spread_ratio
 from latticewatch.model._projection import doubt, doubts
 from latticewatch.model._shifts import ECHO_ERROR
 
@@ -80,14 +82,14 @@ class Discovery:
         Change of height of the column at every site that is not host, 0 elsewhere.
     host : ndarray of shape (n,), bool
         Sites whose column is the host's, in its place.
-    shift : ndarray of shape (n, 2), float64
-        Displacement (row, column) of the columns that are displaced [px], 0 elsewhere.
+    effects : Effects
+        What is displaced, and what is between the columns.
     """
 
     sublattices: tuple[Finding, ...]
     amplitude: NDArray[np.float64]
     host: NDArray[np.bool_]
-    shift: NDArray[np.float64]
+    effects: Effects
 
 
 def discover(
@@ -107,25 +109,28 @@ def discover(
     members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
     amplitude = np.zeros(len(patches.moments))
     host = np.ones(len(patches.moments), bool)
-    shift = np.zeros((len(host), 2))
+    effects = Effects.none(len(host))
     group = list(range(len(templates)))
     results: list[_Round] = []
     mixtures: list[Mixture] = []
     for round_number in range(N_ROUNDS):
-        still = without_shifts(patches, templates, shift)
+        still = effects.taken_off(patches, templates)
         results = [
             _measured(patches, still, rows, known, amplitude, host, first=round_number == 0)
             for rows, known in zip(members, templates, strict=True)
         ]
-        if round_number > 0:
-            shift = _displaced(patches, results, members, templates, amplitude, host)
-            host &= ~shift.any(1)
+        # what is displaced is looked for with what is between the columns taken off, but not with itself
+        base = replace(effects, shift=np.zeros_like(effects.shift)).taken_off(patches, templates)
+        shift, strength = _displaced(patches, base, results, members, templates, amplitude, host)
+        if round_number == 0:
+            shift = np.zeros_like(shift)
+        host &= ~shift.any(1)
         if orders is not None:
             group = equivalent_sublattices(
                 [r.matched.mean for r in results], [r.whitening for r in results], orders, templates
             )
         in_place = [np.asarray(~shift[rows].any(1)) for rows in members]
-        mixtures = _grown_together(results, in_place, group)
+        mixtures = _grown_together(results, in_place, group, [known.void for known in templates])
         next_amplitude = np.zeros_like(amplitude)
         next_host = host.copy()
         for rows, result, mixture in zip(members, results, mixtures, strict=True):
@@ -134,6 +139,14 @@ def discover(
             next_amplitude[rows] = expected_height(result.score, posterior, mixture, result.matched)
         next_host &= ~shift.any(1)
         next_amplitude[shift.any(1)] = 0.0
+        between = np.concatenate([rows for rows, k in zip(members, templates, strict=True) if k.void] or [[]])
+        extra = occupied(patches.index, between.astype(np.intp), next_amplitude, strength)
+        if round_number == 0:
+            # what looks like a change beside something between the columns is looked at again without it
+            beside = patches.index[extra != 0.0]
+            next_host[beside[beside >= 0]] = True
+            next_amplitude[beside[beside >= 0]] = 0.0
+        effects = Effects(shift, extra)
         settled = bool((next_host == host).all()) and round_number > 1
         amplitude, host = next_amplitude, next_host
         if settled:
@@ -142,7 +155,7 @@ def discover(
         Finding(r.matched, r.whitening, mixture, g)
         for r, mixture, g in zip(results, mixtures, group, strict=True)
     )
-    return Discovery(found, amplitude, host, shift)
+    return Discovery(found, amplitude, host, effects)
 
 
 def in_single_frames(
@@ -166,8 +179,11 @@ def in_single_frames(
     seen = site >= 0
     amplitude = np.where(seen, found.amplitude[site], 0.0)
     host = seen & found.host[site]
-    shift = np.where(seen[:, None], found.shift[site], 0.0)
-    still = without_shifts(patches, templates, shift)
+    effects = Effects(
+        np.where(seen[:, None], found.effects.shift[site], 0.0),
+        np.where(seen, found.effects.extra[site], 0.0),
+    )
+    still = effects.taken_off(patches, templates)
     alone = []
     for s, (known, averaged) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
@@ -175,7 +191,7 @@ def in_single_frames(
         ratio = averaged.filter.height_of_sigma / result.matched.height_of_sigma
         mixture = rescaled(averaged.mixture, ratio, result.score)
         alone.append(Finding(result.matched, result.whitening, mixture, averaged.group))
-    return Discovery(tuple(alone), amplitude, host, shift)
+    return Discovery(tuple(alone), amplitude, host, effects)
 
 
 def sublattice_models(
@@ -205,14 +221,14 @@ def sublattice_models(
         sublattice.
     """
     models = []
-    still = without_shifts(patches, templates, found.shift)
+    still = found.effects.taken_off(patches, templates)
     displacements = displacement_filters(found, patches, templates)
     for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
-        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.moments)
+        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.columns)
         mean = one.filter.mean
-        moments = without_unseen(moments, mean, one.whitening, known.moments, patches.index[rows])
-        spanned = np.concatenate([known.moments[: known.n_columns + 1], known.moved[0, :2]])
+        moments = without_unseen(moments, mean, one.whitening, known.columns, patches.index[rows])
+        spanned = np.concatenate([known.columns, known.moved[0, :2]])
         unsure = _unsure(patches, still, rows, known, found.amplitude, one.whitening)
         oddities = find_oddities(
             moments,
@@ -222,10 +238,12 @@ def sublattice_models(
             spanned,
             seed,
             unsure=unsure,
-            times_seen=times_seen,
+            # what is between the columns is told by its height alone
+            times_seen=len(rows) + 1 if known.void else times_seen,
         )
         displacement, gate = displacements[s]
-        mine = found.shift[rows][found.shift[rows].any(1)]
+        mine = found.effects.shift[rows]
+        mine = mine[mine.any(1)]
         kinds = shift_kinds(mine, displacement.sigma_px, len(rows))
         ids = np.arange(len(one.mixture.mean), dtype=np.int16)
         odd_ids = np.arange(oddities.n_classes, dtype=np.int16)
@@ -260,16 +278,16 @@ def displacement_filters(
     patches : Patches
     templates : tuple of SublatticeTemplates
     """
-    still = without_shifts(patches, templates, found.shift)
+    still = found.effects.taken_off(patches, templates)
     out = []
     for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
         own = displacement_filter(known, one.whitening, one.filter)
-        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.moments)
+        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.columns)
         raw = (moments - one.filter.mean) @ own.weights
         unsure = _unsure(patches, still, rows, known, found.amplitude, one.whitening)
-        z = _standardised(raw / unsure[:, None], patches, rows, found.host)
-        out.append((own, displacement_gate(z[found.host[rows]])))
+        z, scale = _standardised(raw / unsure[:, None], patches, rows, found.host)
+        out.append((own, displacement_gate(z[found.host[rows]] / scale)))
     return out
 
 
@@ -294,10 +312,10 @@ def _measured(
     first: bool = False,
 ) -> _Round:
     """The filter of one sublattice and what it says, given what is known of the sites; first: nothing is."""
-    own = without_neighbours(moments, amplitude, rows, patches.index, known.moments)
+    own = without_neighbours(moments, amplitude, rows, patches.index, known.columns)
     mean = np.median(own[host[rows]], axis=0)
     matched, whitening = matched_filter(None if first else own[host[rows]], known, mean)
-    own = without_unseen(own, mean, whitening, known.moments, patches.index[rows])
+    own = without_unseen(own, mean, whitening, known.columns, patches.index[rows])
     unsure = _unsure(patches, moments, rows, known, amplitude, whitening)
     score = standardise(
         matched(own) / unsure,
@@ -313,25 +331,27 @@ def _measured(
 
 def _displaced(
     patches: Patches,
+    base: NDArray[np.float32],
     results: list[_Round],
     members: list[NDArray[np.intp]],
     templates: tuple[SublatticeTemplates, ...],
     amplitude: NDArray[np.float64],
     host: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Displacement of every column that stands beside its place [px], as one round sees it."""
-    z, score = np.zeros((len(host), 2)), np.zeros(len(host))
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Displacement of every column beside its place [px], and how much is unusual about each site [sigma]."""
+    z, scale, score = np.zeros((len(host), 2)), np.ones((len(host), 2)), np.zeros(len(host))
     filters, gates = [], []
     for rows, result, known in zip(members, results, templates, strict=True):
         found = displacement_filter(known, result.whitening, result.matched)
-        moments = without_neighbours(patches.moments, amplitude, rows, patches.index, known.moments)
+        moments = without_neighbours(base, amplitude, rows, patches.index, known.columns)
         raw = (moments - result.matched.mean) @ found.weights
-        unsure = _unsure(patches, patches.moments, rows, known, amplitude, result.whitening)
-        z[rows] = _standardised(raw / unsure[:, None], patches, rows, host)
+        unsure = _unsure(patches, base, rows, known, amplitude, result.whitening)
+        z[rows], scale[rows] = _standardised(raw / unsure[:, None], patches, rows, host)
         score[rows] = result.score
         filters.append(found)
-        gates.append(displacement_gate(z[rows][host[rows]]))
-    return settle_shifts(Readings(z, score, patches.sublattice, patches.index), filters, gates)
+        gates.append(np.inf if known.void else displacement_gate((z[rows] / scale[rows])[host[rows]]))
+    shift = settle_shifts(Readings(z, scale, score, patches.sublattice, patches.index), filters, gates)
+    return shift, np.maximum(np.abs(score), np.hypot(*(z / scale).T))
 
 
 def _unsure(
@@ -351,25 +371,30 @@ def _unsure(
 
 
 def _standardised(
-    raw: NDArray[np.float64],
-    patches: Patches,
-    rows: NDArray[np.intp],
-    host: NDArray[np.bool_],
-) -> NDArray[np.float64]:
-    """Displacements in units of the local spread of the hosts, shape (m, 2)."""
+    raw: NDArray[np.float64], patches: Patches, rows: NDArray[np.intp], host: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Displacements less their local level, shape (m, 2), and how they scatter among the hosts, shape (2,)."""
     place = patches.position[rows], patches.frame[rows], host[rows], patches.shape
-    return np.stack([standardise(np.ascontiguousarray(raw[:, axis]), *place) for axis in range(2)], 1)
+    z = np.stack([standardise(np.ascontiguousarray(raw[:, axis]), *place) for axis in range(2)], 1)
+    mine = host[rows]
+    scale = np.array([spread_ratio(raw[mine, k], z[mine, k]) if mine.any() else 1.0 for k in range(2)])
+    return z * scale, scale
 
 
 def _grown_together(
-    rounds: list[_Round], in_place: list[NDArray[np.bool_]], group: list[int]
+    rounds: list[_Round], in_place: list[NDArray[np.bool_]], group: list[int], void: list[bool]
 ) -> list[Mixture]:
     """A mixture for each sublattice, the same one for those that are equivalent."""
     grown = {}
     for first in set(group):
         alike = [(r, kept) for r, kept, g in zip(rounds, in_place, group, strict=True) if g == first]
         values = np.concatenate([r.score[kept] for r, kept in alike])
+        if void[first]:
+            # less than nothing is nothing
+            values = np.maximum(values, float(np.median(values)) - 3.0)
         grown[first] = grow_mixture(values, max(r.least for r, _ in alike))
+        if void[first]:
+            grown[first] = above_host(grown[first])
     return [grown[first] for first in group]
 
 
@@ -394,6 +419,8 @@ def visible_neighbours(
     for s, model in enumerate(models):
         hosts = np.flatnonzero((patches.sublattice == s) & (verdict == 0))
         within = np.hypot(*model.templates.offset.T) <= model.templates.radius
+        if model.templates.void:
+            continue
         for direction, (other, _, _) in enumerate(model.templates.neighbour):
             if not within[direction]:
                 continue

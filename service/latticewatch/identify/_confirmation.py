@@ -76,6 +76,9 @@ class Confirmation:
         """
         if not 0 <= entry.sublattice < len(self._model.sublattices) or not entry.average.any():
             return entry
+        if self._model.sublattices[entry.sublattice].templates.void:
+            # nothing is simulated off the lattice
+            return entry
         reference = self._reference(entry.sublattice)
         base = reference.perfect if host is None else host.average
         found = self._moments(entry.average - base)
@@ -116,7 +119,7 @@ class Confirmation:
         names = [letter(known.group) for known in members] if columns is None else list(map(str, columns))
         halves = [_half(name, None if columns is None else columns[s]) for s, name in enumerate(names)]
         choices = {first + s: substitutions(s, heights, names, halves) for s in range(len(heights))}
-        templates = model.sublattices[sublattice].templates
+        templates = model.sublattices[sublattice].templates.without_voids()
         known = library(sublattice, templates, choices, names[own], invariant=model.invariant)
         reference = _Reference(
             known,
@@ -154,7 +157,7 @@ class Confirmation:
         changes = reference.library.changes[index]
         patch = reference.perfect.copy()
         offsets = np.concatenate(
-            [np.zeros((1, 2)), self._model.sublattices[entry.sublattice].templates.offset]
+            [np.zeros((1, 2)), self._model.sublattices[entry.sublattice].templates.without_voids().offset]
         )
         changed = changes != 0
         if changed.any():

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.config import VirtualDetector
@@ -16,17 +15,6 @@ from latticewatch.messages import FrameHeader, Note
 
 # Of a picture with fewer pixels than this too much is lost: joined late, aborted, or a detector that drops.
 MIN_FILLED = 0.9
-
-
-@njit(cache=True, nogil=True)
-def _sum_at(image, pixels, dead):  # pragma: no cover - compiled
-    total, n = 0.0, 0
-    for i in range(len(pixels)):
-        value = image[pixels[i]]
-        if value != dead:
-            total += value
-            n += 1
-    return total * len(pixels) / n if n else 0.0
 
 
 class AnnularDetector:
@@ -45,7 +33,11 @@ class AnnularDetector:
     """
 
     def __init__(self, settings: VirtualDetector, shape: tuple[int, int]) -> None:
-        self.shape = shape
+        from latticewatch.ingest._ring import (
+            sum_at,  # brings numba, which takes a while: a service answers before
+        )
+
+        self.shape, self._sum_at = shape, sum_at
         row, col = settings.centre or ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
         rows, cols = np.ogrid[: shape[0], : shape[1]]
         radius = np.hypot(rows - row, cols - col)
@@ -59,7 +51,7 @@ class AnnularDetector:
         if not image.dtype.isnative or image.dtype == np.float16:
             image = image.astype(np.float32 if image.dtype.kind == "f" else image.dtype.newbyteorder("="))
         dead = np.iinfo(image.dtype).max if image.dtype.kind == "u" and image.dtype.itemsize > 1 else -1
-        return float(_sum_at(image.reshape(-1), self._pixels, dead))
+        return float(self._sum_at(image.reshape(-1), self._pixels, dead))
 
 
 class ScanImage:

@@ -11,6 +11,7 @@ from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
+from latticewatch.lattice._voids import lit, void_places, void_sites
 
 __all__ = [
     "BraggPeaks",
@@ -31,8 +32,11 @@ __all__ = [
     "follow_lattice",
     "gaussian_window",
     "grain_sites",
+    "lit",
     "phase_field",
     "predict_sites",
     "reciprocal_basis",
     "unit_cell",
+    "void_places",
+    "void_sites",
 ]

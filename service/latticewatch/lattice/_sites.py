@@ -37,6 +37,14 @@ class Sites:
         """Some of the sites."""
         return Sites(self.position[which], self.sublattice[which], self.cell[which])
 
+    def joined(self, others: Sites) -> Sites:
+        """These sites, and behind them others."""
+        return Sites(
+            np.concatenate([self.position, others.position]),
+            np.concatenate([self.sublattice, others.sublattice]),
+            np.concatenate([self.cell, others.cell]),
+        )
+
 
 def predict_sites(
     field: PhaseField, columns: NDArray[np.float64], shape: tuple[int, int], margin: float

@@ -9,7 +9,9 @@ from latticewatch.model._catalogue import (
     displaced_name,
     host_name,
     letter,
+    loose_name,
     neighbour_name,
+    off_lattice_name,
     unique,
 )
 from latticewatch.model._displacement import DisplacementFilter, displacement_filter
@@ -17,7 +19,7 @@ from latticewatch.model._heights import expected_height
 from latticewatch.model._local import standardise
 from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import MIN_SEPARATION, Mixture, rescaled
-from latticewatch.model._model import Columns, Model, Verdict, columns_of
+from latticewatch.model._model import DISPLACED, Columns, Model, Verdict, columns_of
 from latticewatch.model._neighbours import (
     least_disturbed,
     neighbour_index,
@@ -27,17 +29,19 @@ from latticewatch.model._neighbours import (
 from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
 from latticewatch.model._patches import Patches, gather_patches
 from latticewatch.model._resampling import excess_blur, without_blur
-from latticewatch.model._shifts import Readings, ShiftKinds, settle_shifts, without_shifts
+from latticewatch.model._shifts import Effects, Readings, ShiftKinds, occupied, settle_shifts
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._survey import Survey
 from latticewatch.model._templates import SublatticeTemplates, sublattice_templates
 
 __all__ = [
+    "DISPLACED",
     "MIN_SEPARATION",
     "PATCHES_AVERAGED",
     "CatalogueEntry",
     "Columns",
     "DisplacementFilter",
+    "Effects",
     "MatchedFilter",
     "Mixture",
     "Model",
@@ -61,9 +65,12 @@ __all__ = [
     "host_name",
     "least_disturbed",
     "letter",
+    "loose_name",
     "neighbour_index",
     "neighbour_name",
     "normal_score",
+    "occupied",
+    "off_lattice_name",
     "rescaled",
     "settle_shifts",
     "squared_lengths",
@@ -72,6 +79,5 @@ __all__ = [
     "unique",
     "without_blur",
     "without_neighbours",
-    "without_shifts",
     "without_unseen",
 ]

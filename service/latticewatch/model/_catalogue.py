@@ -100,6 +100,16 @@ def displaced_name(
     )
 
 
+def loose_name(sublattice: int) -> str:
+    """Name of columns that are displaced each in its own way."""
+    return f"{letter(sublattice)} displaced"
+
+
+def off_lattice_name(share: float) -> str:
+    """Name of columns where none belongs, by their height as a share of that of the highest column."""
+    return f"off lattice, A {100 * share:+.0f} %".replace("-", "−")
+
+
 def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | None) -> str:
     """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart."""
     if offset is None:

@@ -106,7 +106,7 @@ def displacement_filter(
         Host patches, multiplied by it, have unit covariance.
     height : MatchedFilter
     """
-    heights = templates.moments[: templates.n_columns + 1] @ whitening
+    heights = templates.columns @ whitening
     explained = np.linalg.qr(heights.T)[0] if len(heights) else np.zeros((whitening.shape[1], 0))
     # the terms of first order are the derivatives
     signal = templates.moved[0, :2] / templates.farthest_px @ whitening

@@ -67,6 +67,12 @@ def standardise(
     return out
 
 
+def spread_ratio(values: NDArray[np.float64], standard: NDArray[np.float64]) -> float:
+    """Units of some values that one unit of the same values, standardised, stands for."""
+    spread = float(np.median(np.abs(values - np.median(values))))
+    return spread / max(float(np.median(np.abs(standard))), 1e-12) if spread > 0.0 else 1.0
+
+
 @njit(cache=True, nogil=True)
 def _standardise_frame(
     values, position, host, height, width_px, near, wider, crowded

@@ -6,14 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model._heights import expected_height
-from latticewatch.model._local import standardise
+from latticewatch.model._local import spread_ratio, standardise
 from latticewatch.model._patches import Patches
 from latticewatch.model._projection import doubt, project
-from latticewatch.model._shifts import ECHO_ERROR, shift_posteriors
+from latticewatch.model._shifts import ECHO_ERROR, GLARE_REACH, glare, shift_posteriors
 from latticewatch.model._sublattice import SublatticeModel
+from latticewatch.model._templates import FARTHEST
 
 # A host with less than this share of its sublattice is one of several populations.
 CROWDED_HOST = 0.75
+# All places between the columns are looked at only where there are so many of them, beside columns of one sublattice.
+MANY_VOIDS = 0.5
 # Where what is measured is less certain by more than this, oddness is measured anew.
 SURE = 1.05
 
@@ -41,7 +44,9 @@ class Members:
     amplitude : ndarray of shape (m,), float64
         Change of height to be expected from that, 0 for a host.
     z : ndarray of shape (m, 2), float64
-        Displacement of the central column [sigma].
+        Displacement of the central column, in the units of its filter.
+    scale : ndarray of shape (2,), float64
+        Standard deviation of the hosts in these units.
     """
 
     def __init__(self, patches: Patches, sublattice: int, known: SublatticeModel) -> None:
@@ -50,13 +55,16 @@ class Members:
         together = len(self.rows) > 0 and self.rows[-1] - self.rows[0] == len(self.rows) - 1
         self._piece = slice(self.rows[0], self.rows[-1] + 1) if together else self.rows
         self._patches, self._known = patches, known
-        self._projection = project(patches.moments[self._piece], self.rows, known)
-        self.oddity = known.oddities.posteriors_of(self._projection.residual, self._projection.squared)
+        self.void = known.templates.void
+        self._few = self.void and len(self.rows) < MANY_VOIDS * (patches.sublattice == 0).sum()
+        self._moments = patches.moments[self._piece]
+        self._projection = project(self._moments, self.rows, known)
+        self.oddity = self._oddity(self._projection.residual, self._projection.squared)
         self._host = np.ones(len(self.rows), bool)
         self._echo = np.zeros(len(self.rows))
         self.score = self.amplitude = np.zeros(0)
         self.posterior = np.zeros((0, 0))
-        self.z = np.zeros((0, 2))
+        self.z, self.scale = np.zeros((0, 2)), np.ones(2)
         self.judge(np.zeros(len(patches.moments)))
 
     def judge(self, amplitude: NDArray[np.float64]) -> None:
@@ -70,8 +78,14 @@ class Members:
         patches, known = self._patches, self._known
         unsure = self._unsure(amplitude)
         alone = self._projection.scores(amplitude, patches.index) / unsure
-        self.score = self._standardised(alone, crowded=known.mixture.weight[0] < CROWDED_HOST)
-        self.posterior = known.mixture.posteriors(self.score)
+        if self._few:
+            # places between the columns are looked at where they are lit: they say nothing of those that are not
+            self.score = alone
+        else:
+            self.score = self._standardised(alone, crowded=known.mixture.weight[0] < CROWDED_HOST)
+        # less than nothing is nothing
+        value = np.maximum(self.score, known.mixture.mean[0]) if self.void else self.score
+        self.posterior = known.mixture.posteriors(value)
         self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)
         self._host = self.posterior[:, 0] > 0.5
 
@@ -83,15 +97,51 @@ class Members:
         amplitude : ndarray of shape (n,), float64
             Change of height at every site of the frame.
         """
-        known = self._known
         unsure = self._unsure(amplitude)
         raw = np.asarray(self._projection.shift, np.float64)
-        self.z = np.stack([self._standardised(raw[:, axis] / unsure) for axis in range(2)], 1)
+        raw = raw / unsure[:, None]
+        if self._few:
+            self.z, self.scale = raw, np.ones(2)
+            return
+        self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, axis])) for axis in range(2)], 1)
+        if self._host.any():
+            self.scale = np.array([spread_ratio(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
+        self.z *= self.scale
         some = np.flatnonzero(unsure > SURE)
         if len(some):
             residual, by = self._projection.residual[some], unsure[some]
             squared = self._projection.squared[some] / by**2
-            self.oddity[some] = known.oddities.posteriors_of(residual / by[:, None], squared)
+            self.oddity[some] = self._oddity(residual / by[:, None], squared)
+
+    def dazzle(self, extra: NDArray[np.float64]) -> None:
+        """Be less sure of places between the columns near something bright.
+
+        Parameters
+        ----------
+        extra : ndarray of shape (n,), float64
+            Height of what stands at every place of the frame.
+        """
+        known = self._known
+        reach = GLARE_REACH * known.templates.farthest_px / FARTHEST
+        light = glare(self._patches.position, self.rows, extra, reach)
+        self._echo = np.hypot(self._echo, light / known.filter.height_of_sigma)
+
+    def places(self, height: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
+        """How far what stands between the columns is from the middle of its place, shape (m, 2) [px].
+
+        Parameters
+        ----------
+        height : ndarray of shape (m,), float64
+            0 where nothing is.
+        usual : float
+            Height that the filter of the displacement was made for.
+        """
+        out = np.zeros((len(height), 2))
+        there = np.flatnonzero(height > 0.0)
+        if len(there):
+            raw = np.asarray(self._projection.shift[there], np.float64)
+            out[there] = self._known.displacement.shift(raw * (usual / height[there, None]))
+        return out
 
     def correct(self, change: NDArray[np.float64], which: NDArray[np.intp]) -> None:
         """Take something off the moments of some of the sites, those that see a displaced column.
@@ -102,13 +152,23 @@ class Members:
         which : ndarray of shape (q,), intp
             Rows among the members.
         """
-        moments = (self._patches.moments[self.rows[which]] - change).astype(np.float32)
-        self._echo[which] = ECHO_ERROR * np.linalg.norm(change @ self._known.whitening, axis=1)
-        other = project(moments, self.rows[which], self._known)
+        if np.shares_memory(self._moments, self._patches.moments):
+            self._moments = self._moments.copy()
+        self._moments[which] -= change
+        echo = ECHO_ERROR * np.linalg.norm(change @ self._known.whitening, axis=1)
+        self._echo[which] = np.hypot(self._echo[which], echo)
+        other = project(self._moments[which], self.rows[which], self._known)
         mine = self._projection
         for name in ("height", "shift", "residual", "squared"):
             getattr(mine, name)[which] = getattr(other, name)
-        self.oddity[which] = self._known.oddities.posteriors_of(other.residual, other.squared)
+        self.oddity[which] = self._oddity(other.residual, other.squared)
+
+    def _oddity(self, residual: NDArray[np.floating], squared: NDArray[np.float64]) -> NDArray[np.float64]:
+        known = self._known.oddities.posteriors_of(residual, squared)
+        if self.void:
+            # whatever is there is told by its height
+            known[:, 0], known[:, 1:] = 1.0, 0.0
+        return known
 
     def _unsure(self, amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard deviation of what is measured, that of noise being 1: the changes around are known only so well."""
@@ -119,6 +179,7 @@ class Members:
         known = self._known
         return shift_posteriors(
             self.z[which],
+            self.scale,
             self.score[which],
             known.mixture.densities(self.score[which]),
             known.mixture.mean,

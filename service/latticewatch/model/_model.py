@@ -15,11 +15,13 @@ from latticewatch.model._catalogue import CatalogueEntry
 from latticewatch.model._members import Members
 from latticewatch.model._patches import Patches
 from latticewatch.model._shares import share_components, share_neighbours
-from latticewatch.model._shifts import Readings, seen_shifts, settle_shifts
+from latticewatch.model._shifts import Effects, Readings, occupied, settle_shifts
 from latticewatch.model._sublattice import SublatticeModel
 
 # What stands for the component of a displaced column, whose height says nothing of the classes of heights.
 DISPLACED = -2
+# Times that what stands between the columns is measured, each time with less of it in the patches around.
+OFF_LATTICE_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +44,10 @@ class Verdict:
     score: NDArray[np.float64]
     component: NDArray[np.int16]
     shift: NDArray[np.float64]
+
+    def take(self, which: NDArray[np.intp]) -> Verdict:
+        """What is said of some of them."""
+        return Verdict(self.posterior[which], self.score[which], self.component[which], self.shift[which])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,6 +97,16 @@ class Model:
         """Class of each column of a posterior; the last, -1, is *unknown*."""
         return np.array([entry.class_id for entry in self.classes] + [-1], np.int16)
 
+    @property
+    def n_columns(self) -> int:
+        """Number of sublattices that have a column; behind them come places between the columns."""
+        return sum(not known.templates.void for known in self.sublattices)
+
+    @property
+    def n_voids(self) -> int:
+        """Number of kinds of places between the columns."""
+        return len(self.sublattices) - self.n_columns
+
     def entry(self, class_id: int) -> CatalogueEntry:
         """A class of the catalogue.
 
@@ -118,21 +134,57 @@ class Model:
         """
         members = [Members(patches, s, known) for s, known in enumerate(self.sublattices)]
         n = len(patches.moments)
+        effects = self._off_lattice(patches, members)
         amplitude, score = np.zeros(n), np.zeros(n)
         for one in members:
-            amplitude[one.rows] = one.amplitude
-        component = np.full(n, -1, np.int16)
+            amplitude[one.rows] = 0.0 if one.void else one.amplitude
         for one in members:
             one.judge(amplitude)
             score[one.rows] = one.score
         shift = self._displaced(patches, members, score)
+        component = np.full(n, -1, np.int16)
         for one in members:
             score[one.rows] = one.score
             best = one.posterior.argmax(1)
             component[one.rows] = np.where(best == one.posterior.shape[1] - 1, -1, best)
         component[shift.any(1)] = DISPLACED
         posterior = self._catalogued(patches, members, shift)
+        for one, known in zip(members, self.sublattices, strict=True):
+            if one.void:
+                shift[one.rows] = one.places(effects.extra[one.rows], known.templates.height)
         return Verdict(posterior, score, component, shift)
+
+    def _off_lattice(self, patches: Patches, members: list[Members]) -> Effects:
+        """What stands between the columns, its light taken off the patches around."""
+        effects = Effects.none(len(patches.moments))
+        voids = [one for one in members if one.void and len(one.rows)]
+        if not any((one.amplitude > 0.0).any() for one in voids):
+            return effects
+        rows = np.concatenate([one.rows for one in voids])
+        for _ in range(OFF_LATTICE_ROUNDS):
+            amplitude, strength = (np.zeros(len(patches.moments)) for _ in range(2))
+            for one in members:
+                one.displace(amplitude)
+                strength[one.rows] = np.maximum(np.abs(one.score), np.hypot(*(one.z / one.scale).T))
+                amplitude[one.rows] = one.amplitude
+            found = occupied(patches.index, rows, amplitude, strength)
+            change = replace(effects, extra=found - effects.extra)
+            effects = replace(effects, extra=found)
+            if not change.extra.any():
+                break
+            for one, known in zip(members, self.sublattices, strict=True):
+                which, light = change.seen(patches, one.rows, known.templates)
+                if len(which):
+                    one.correct(light, which)
+            for one in members:
+                if not one.void:
+                    one.judge(np.zeros(len(amplitude)))
+            for one in members:
+                amplitude[one.rows] = 0.0 if one.void else one.amplitude
+            for one in voids:
+                one.dazzle(change.extra)
+                one.judge(amplitude)
+        return effects
 
     def _displaced(
         self, patches: Patches, members: list[Members], score: NDArray[np.float64]
@@ -140,21 +192,21 @@ class Model:
         """Displacements of all columns [px], what they do to other patches taken off there."""
         amplitude = np.zeros(len(score))
         for one in members:
-            amplitude[one.rows] = one.amplitude
-        z = np.zeros((len(score), 2))
+            amplitude[one.rows] = 0.0 if one.void else one.amplitude
+        z, scale = np.zeros((len(score), 2)), np.ones((len(score), 2))
         for one in members:
             one.displace(amplitude)
-            z[one.rows] = one.z
+            z[one.rows], scale[one.rows] = one.z, one.scale
         filters = [known.displacement for known in self.sublattices]
-        gates = [known.gate for known in self.sublattices]
-        readings = Readings(z, score, patches.sublattice, patches.index)
-        shift = settle_shifts(readings, filters, gates)
+        gates = [np.inf if known.templates.void else known.gate for known in self.sublattices]
+        shift = settle_shifts(Readings(z, scale, score, patches.sublattice, patches.index), filters, gates)
         moved = np.asarray(shift.any(1))
         if not moved.any():
             return shift
         amplitude[moved] = 0.0
+        effects = Effects(shift, np.zeros(len(shift)))
         for one, known in zip(members, self.sublattices, strict=True):
-            which, change = seen_shifts(patches, one.rows, known.templates, shift)
+            which, change = effects.seen(patches, one.rows, known.templates)
             if len(which):
                 one.correct(change, which)
             one.judge(amplitude)

@@ -11,7 +11,10 @@ UNSEEN_SIGMA = 4.0
 
 
 def neighbour_index(
-    sublattice: NDArray[np.int16], cell: NDArray[np.int32], neighbours: tuple[NDArray[np.int32], ...]
+    sublattice: NDArray[np.int16],
+    cell: NDArray[np.int32],
+    neighbours: tuple[NDArray[np.int32], ...],
+    n_columns: int | None = None,
 ) -> NDArray[np.int32]:
     """Index of every neighbour of every site.
 
@@ -22,17 +25,19 @@ def neighbour_index(
     cell : ndarray of shape (n, 2), int32
     neighbours : tuple of ndarray of shape (k_s, 3), int32
         For each sublattice: sublattice and relative cell of each neighbour.
+    n_columns : int, optional
+        Sublattices that have a column; the others are places between the columns, most of them empty.
 
     Returns
     -------
     ndarray of shape (n, max k_s), int32
-        -1 where there is no such site.
+        -1 where there is no such site; -2 where that is a place between the columns.
     """
     widest = max((len(table) for table in neighbours), default=0)
     padded = np.full((len(neighbours), widest, 3), -1, np.int32)
     for row, table in zip(padded, neighbours, strict=True):
         row[: len(table)] = table
-    return _neighbour_index(sublattice, cell, padded)
+    return _neighbour_index(sublattice, cell, padded, len(padded) if n_columns is None else n_columns)
 
 
 def without_unseen(
@@ -59,7 +64,7 @@ def without_unseen(
     index : ndarray of shape (n, at least k), int32
         Their neighbours; -1 where there is no site.
     """
-    unseen = index[:, : len(templates) - 1] < 0
+    unseen = index[:, : len(templates) - 1] == -1
     some = np.flatnonzero(unseen.any(1))
     if not len(some):
         return moments
@@ -78,7 +83,7 @@ def without_unseen(
 
 
 @njit(cache=True, nogil=True)
-def _neighbour_index(sublattice, cell, table):  # pragma: no cover - compiled
+def _neighbour_index(sublattice, cell, table, n_columns):  # pragma: no cover - compiled
     n = len(sublattice)
     out = np.full((n, table.shape[1]), -1, np.int32)
     if n == 0:
@@ -101,9 +106,11 @@ def _neighbour_index(sublattice, cell, table):  # pragma: no cover - compiled
             other = table[s, k, 0]
             if other < 0:
                 break
+            if other >= n_columns:
+                out[i, k] = -2
             a = cell[i, 0] - low0 + table[s, k, 1]
             b = cell[i, 1] - low1 + table[s, k, 2]
-            if 0 <= a < n0 and 0 <= b < n1:
+            if 0 <= a < n0 and 0 <= b < n1 and lookup[other, a, b] >= 0:
                 out[i, k] = lookup[other, a, b]
     return out
 

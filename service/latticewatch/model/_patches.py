@@ -40,6 +40,21 @@ class Patches:
     index: NDArray[np.int32]
     shape: tuple[int, int]
 
+    def take(self, which: NDArray[np.intp]) -> Patches:
+        """Some of them; the others are no neighbours any more."""
+        number = np.full(len(self.moments), -1, np.int32)
+        number[which] = np.arange(len(which), dtype=np.int32)
+        index = self.index[which]
+        return Patches(
+            self.moments[which],
+            self.position[which],
+            self.sublattice[which],
+            self.frame[which],
+            self.cell[which],
+            np.where(index >= 0, number[np.maximum(index, 0)], index).astype(np.int32),
+            self.shape,
+        )
+
 
 def gather_patches(
     frames: list[tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int16], NDArray[np.int32]]],
@@ -51,10 +66,11 @@ def gather_patches(
     Where the templates know what resampling does to the moments, it is taken off.
     """
     tables = tuple(t.neighbour for t in templates)
+    n_columns = sum(not t.void for t in templates)
     start, parts, index = 0, [], []
     for number, (moments, position, sublattice, cell) in enumerate(frames):
-        local = neighbour_index(sublattice, cell, tables)
-        index.append(np.where(local >= 0, local + start, -1) if start else local)
+        local = neighbour_index(sublattice, cell, tables, n_columns)
+        index.append(np.where(local >= 0, local + start, local) if start else local)
         parts.append((moments, position, sublattice, np.full(len(moments), number, np.int32), cell))
         start += len(moments)
     moments, position, sublattice, frame, cells = (

@@ -133,7 +133,7 @@ class _Projector(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _projector(known: SublatticeModel) -> _Projector:
-    templates, signal = known.templates.moments, known.templates.moments @ known.whitening
+    templates, signal = known.templates.columns, known.templates.columns @ known.whitening
     odd = known.oddities
     height = np.column_stack([known.filter.weights, known.whitening @ signal.T, known.displacement.weights])
     # what is odd may have been learnt from other frames than the filter
@@ -152,7 +152,7 @@ def doubts(templates: SublatticeTemplates, whitening: NDArray[np.float64]) -> ND
 
     The profile of one column stands for that of another no better than for its own.
     """
-    return templates.profile_error * np.linalg.norm(templates.moments @ whitening, axis=1)
+    return templates.profile_error * np.linalg.norm(templates.columns @ whitening, axis=1)
 
 
 @njit(cache=True, nogil=True)
@@ -169,10 +169,10 @@ def scores_alone(height, amplitude, rows, index, response, gram):  # pragma: no 
         wanted[0] = 0
         for q in range(k):
             j = index[i, q]
-            if j < 0:
+            if j == -1:
                 wanted[n] = q + 1
                 n += 1
-            else:
+            elif j >= 0:
                 out[m] -= amplitude[j] * response[q + 1]
         if n == 1:
             continue

@@ -20,6 +20,9 @@ SHARE = 0.3
 DIP_ERROR, SHIFT_ERROR = 0.15, 0.05
 # Share of what a displaced column does to a patch beside it that may be wrong.
 ECHO_ERROR = 0.1
+# Share of the height of what stands between the columns that may still be there a place or two away.
+GLARE = 0.01
+GLARE_REACH = 3.0
 # A column whose neighbours are displaced by this share of its own displacement, in its direction, follows a strain.
 STRAIN_SHARE = 0.5
 # Candidates looked at in a frame at most, the strongest ones: more than that are no single displaced columns.
@@ -33,7 +36,9 @@ class Readings:
     Attributes
     ----------
     z : ndarray of shape (n, 2), float64
-        Displacement, standardised [sigma].
+        Displacement, its local level taken off, in the units of the filters.
+    scale : ndarray of shape (n, 2), float64
+        Standard deviation of the hosts in these units.
     score : ndarray of shape (n,), float64
         Change of height, standardised [sigma].
     sublattice : ndarray of shape (n,), int
@@ -42,6 +47,7 @@ class Readings:
     """
 
     z: NDArray[np.float64]
+    scale: NDArray[np.float64]
     score: NDArray[np.float64]
     sublattice: NDArray[np.int16]
     index: NDArray[np.int32]
@@ -67,7 +73,7 @@ def settle_shifts(
     """
     shift = np.zeros_like(readings.z)
     gate = np.array([*gates, np.inf])[readings.sublattice]
-    square = (readings.z**2).sum(1)
+    square = ((readings.z / readings.scale) ** 2).sum(1)
     candidates = np.flatnonzero(square > gate)
     if not len(candidates):
         return shift
@@ -75,12 +81,12 @@ def settle_shifts(
     left, score = readings.z.copy(), readings.score.copy()
     echo = np.zeros(len(left))
     for i in candidates.tolist():
-        if float(left[i] @ left[i]) <= gate[i] * (1 + (ECHO_ERROR * echo[i]) ** 2):
+        length = float(np.hypot(*(left[i] / readings.scale[i])))
+        if length**2 <= gate[i] * (1 + (ECHO_ERROR * echo[i]) ** 2):
             continue
         own = filters[int(readings.sublattice[i])]
         moved = own.shift(left[i : i + 1])[0]
         dip = float(own.height_of(moved[None])[0])
-        length = float(np.hypot(*left[i]))
         if abs(score[i] - dip) > max(HEIGHT_SIGMA, SHARE * abs(dip), SHARE * length):
             continue
         shift[i] = moved
@@ -165,6 +171,7 @@ MISMATCH = 0.15
 
 def shift_posteriors(
     z: NDArray[np.float64],
+    scale: NDArray[np.float64],
     score: NDArray[np.float64],
     components: NDArray[np.float64],
     means: NDArray[np.float64],
@@ -176,7 +183,9 @@ def shift_posteriors(
     Parameters
     ----------
     z : ndarray of shape (m, 2), float64
-        Displacement [sigma].
+        Displacement, in the units of its filter.
+    scale : ndarray of shape (2,), float64
+        Standard deviation of the hosts in these units.
     score : ndarray of shape (m,), float64
         Change of height [sigma].
     components : ndarray of shape (m, n_classes + 1), float64
@@ -192,8 +201,9 @@ def shift_posteriors(
     """
     shift = own.shift(z)
     dip = own.height_of(shift)
+    z = z / scale
     square = (z**2).sum(1)
-    far = np.hypot(*own.of(own.farthest_px * np.eye(2)).T).mean()
+    far = np.hypot(*(own.of(own.farthest_px * np.eye(2)) / scale).T).mean()
     # changed columns, whose profile differs a little, leave something in these filters as well
     wide = 1 + (MISMATCH * np.append(means - means[0], score.max(initial=0.0))) ** 2
     wide = np.broadcast_to(wide, components.shape).copy()
@@ -205,7 +215,7 @@ def shift_posteriors(
     level = -0.5 * ((score - dip) / width) ** 2 - np.log(width * np.sqrt(2 * np.pi))
     displaced = np.empty((len(z), len(kinds) + 1))
     for k in range(len(kinds)):
-        centre = own.of(kinds.centroid[k : k + 1])[0]
+        centre = own.of(kinds.centroid[k : k + 1])[0] / scale
         variance = 1 + (kinds.spread[k] / own.sigma_px) ** 2
         apart = ((z - centre) ** 2).sum(1)
         displaced[:, k] = (
@@ -217,57 +227,131 @@ def shift_posteriors(
     return displaced / (in_place.sum(1) + displaced.sum(1))[:, None]
 
 
-def seen_shifts(
-    patches: Patches, rows: NDArray[np.intp], known: SublatticeTemplates, shift: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """What displaced columns add to the patches around.
+@dataclass(frozen=True, slots=True, eq=False)
+class Effects:
+    """What sites of a frame do to the patches around, beside changes of the height of columns.
+
+    Attributes
+    ----------
+    shift : ndarray of shape (n, 2), float64
+        Displacement (row, column) of every column [px].
+    extra : ndarray of shape (n,), float64
+        Height of what is at every place between the columns, 0 where nothing is.
+    """
+
+    shift: NDArray[np.float64]
+    extra: NDArray[np.float64]
+
+    @classmethod
+    def none(cls, n: int) -> Effects:
+        """Nothing is displaced or between the columns."""
+        return cls(np.zeros((n, 2)), np.zeros(n))
+
+    def __bool__(self) -> bool:
+        return bool(self.shift.any() or self.extra.any())
+
+    def seen(
+        self, patches: Patches, rows: NDArray[np.intp], known: SublatticeTemplates
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """What it adds to the patches around.
+
+        Parameters
+        ----------
+        patches : Patches
+        rows : ndarray of shape (m,), intp
+            Patches of one sublattice.
+        known : SublatticeTemplates
+            Of that sublattice.
+
+        Returns
+        -------
+        which : ndarray of shape (q,), intp
+            Rows among those given that see any.
+        change : ndarray of shape (q, n_moments), float64
+            What it adds to their moments.
+        """
+        at = patches.index[rows, : len(known.neighbour)]
+        moved = np.asarray(self.shift.any(1))
+        active = moved | (self.extra != 0.0)
+        seen = (at >= 0) & active[at]
+        which = np.flatnonzero(seen.any(1))
+        change = np.zeros((len(which), known.moved.shape[2]))
+        for q in np.flatnonzero(seen.any(0)).tolist():
+            mine = np.flatnonzero(seen[which, q])
+            other = at[which[mine], q]
+            change[mine] += self.extra[other, None] * known.moments[q + 1]
+            some = moved[other]
+            terms = shift_terms(self.shift[other[some]], known.farthest_px)
+            change[mine[some]] += terms @ known.moved[q + 1]
+        return which, change
+
+    def taken_off(self, patches: Patches, templates: Sequence[SublatticeTemplates]) -> NDArray[np.float32]:
+        """Moments of all patches without it."""
+        if not self:
+            return patches.moments
+        out = patches.moments.copy()
+        for s, known in enumerate(templates):
+            rows = np.flatnonzero(patches.sublattice == s)
+            which, change = self.seen(patches, rows, known)
+            out[rows[which]] -= change
+        return out
+
+
+def glare(
+    position: NDArray[np.float64], rows: NDArray[np.intp], extra: NDArray[np.float64], reach_px: float
+) -> NDArray[np.float64]:
+    """Light that may be wrong at places between the columns, from what stands at others nearby.
 
     Parameters
     ----------
-    patches : Patches
+    position : ndarray of shape (n, 2), float64
+        Of all sites (row, column) [px].
     rows : ndarray of shape (m,), intp
-        Patches of one sublattice.
-    known : SublatticeTemplates
-        Of that sublattice.
-    shift : ndarray of shape (n, 2), float64
-        Displacement (row, column) of every column [px].
+        Places between the columns.
+    extra : ndarray of shape (n,), float64
+        Height of what stands at every place.
+    reach_px : float
+        How far it shines.
 
     Returns
     -------
-    which : ndarray of shape (q,), intp
-        Rows among those given that see any.
-    change : ndarray of shape (q, n_moments), float64
-        What it adds to their moments.
+    ndarray of shape (m,), float64
+        In heights.
     """
-    at = patches.index[rows, : len(known.neighbour)]
-    moved = np.asarray(shift.any(1))
-    seen = (at >= 0) & moved[at]
-    which = np.flatnonzero(seen.any(1))
-    change = np.zeros((len(which), known.moved.shape[2]))
-    for q in np.flatnonzero(seen.any(0)).tolist():
-        mine = np.flatnonzero(seen[which, q])
-        terms = shift_terms(shift[at[which[mine], q]], known.farthest_px)
-        change[mine] += terms @ known.moved[q + 1]
-    return which, change
+    out = np.zeros(len(rows))
+    for i in np.flatnonzero(extra).tolist():
+        apart = np.hypot(*(position[rows] - position[i]).T)
+        out += np.where((apart > 0.0) & (apart < reach_px), GLARE * abs(extra[i]), 0.0) ** 2
+    return np.sqrt(out)
 
 
-def without_shifts(
-    patches: Patches, templates: tuple[SublatticeTemplates, ...], shift: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Moments of all patches, less what displaced columns around add to them.
+def occupied(
+    index: NDArray[np.int32],
+    rows: NDArray[np.intp],
+    amplitude: NDArray[np.float64],
+    strength: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Height of what stands between the columns: where more is unusual than about any column around.
 
     Parameters
     ----------
-    patches : Patches
-    templates : tuple of SublatticeTemplates
-    shift : ndarray of shape (n, 2), float64
-        Displacement (row, column) of every column [px].
+    index : ndarray of shape (n, k), int32
+        Neighbours of every site.
+    rows : ndarray of shape (m,), intp
+        Places between the columns.
+    amplitude : ndarray of shape (n,), float64
+        Height that is to be expected at every site beside what belongs there.
+    strength : ndarray of shape (n,), float64
+        How unusual each site is [sigma].
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        0 where nothing is.
     """
-    if not shift.any():
-        return patches.moments
-    out = patches.moments.copy()
-    for s, known in enumerate(templates):
-        rows = np.flatnonzero(patches.sublattice == s)
-        which, change = seen_shifts(patches, rows, known, shift)
-        out[rows[which]] -= change
-    return out
+    extra = np.zeros(len(amplitude))
+    for i in rows[amplitude[rows] > 0.0].tolist():
+        around = index[i]
+        if strength[i] >= strength[around[around >= 0]].max(initial=0.0):
+            extra[i] = amplitude[i]
+    return extra

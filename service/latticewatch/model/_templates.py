@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.features import ZernikeDisk
-from latticewatch.lattice import ColumnProfile, Lattice, PixelNoise
+from latticewatch.lattice import ColumnProfile, Lattice, PixelNoise, void_places
 
 # A neighbour counts while its centre is in the patch, or at most so many widths of the column profile out of it: it
 # shines in.
@@ -51,7 +51,9 @@ class SublatticeTemplates:
     radius : float
         Of the patch [px].
     height : float
-        Height of the host column, in units of the flattened frame.
+        Height of the host column, in units of the flattened frame; between the columns that of the highest one.
+    void : bool
+        It is a place between the columns, whose host is nothing.
     profile_error : float
         Share of a column's height by which the profile may be wrong.
     grain : int
@@ -71,16 +73,35 @@ class SublatticeTemplates:
     noise: NDArray[np.float64]
     radius: float
     height: float
+    void: bool = False
     profile_error: float = 0.0
     grain: int = 0
     directions_deg: tuple[float, float] = (0.0, 90.0)
     resampling: NDArray[np.float64] | None = None
+
+    @property
+    def columns(self) -> NDArray[np.float64]:
+        """Moments of a column of height 1 at the site itself and at each neighbour that is a column of the crystal."""
+        return self.moments[: self.n_columns + 1]
+
+    def without_voids(self) -> SublatticeTemplates:
+        """The same, as if nothing could be between the columns."""
+        n = self.n_columns
+        return replace(
+            self,
+            neighbour=self.neighbour[:n],
+            offset=self.offset[:n],
+            moments=self.moments[: n + 1],
+            moved=self.moved[: n + 1],
+        )
 
 
 def sublattice_templates(
     lattice: Lattice, scale: float, noise: PixelNoise, zernike: ZernikeDisk
 ) -> tuple[SublatticeTemplates, ...]:
     """Templates of every sublattice of a lattice, those of one grain after those of another.
+
+    Behind them those of the places between the columns, which count as sublattices without a column.
 
     Parameters
     ----------
@@ -91,15 +112,22 @@ def sublattice_templates(
         Pixel noise of the flattened frame.
     zernike : ZernikeDisk
     """
+    n_columns = [len(grain.cell.columns) for grain in lattice.grains]
+    n_voids = [len(void_places(grain)) for grain in lattice.grains]
     found: list[SublatticeTemplates] = []
+    between: list[SublatticeTemplates] = []
     for number, grain in enumerate(lattice.grains):
-        found += [replace(t, grain=number) for t in _of_grain(grain, len(found), scale, noise, zernike)]
-    return tuple(found)
+        first = sum(n_columns[:number]), sum(n_columns) + sum(n_voids[:number])
+        own = [replace(t, grain=number) for t in _of_grain(grain, first, scale, noise, zernike)]
+        found += own[: n_columns[number]]
+        between += own[n_columns[number] :]
+    return tuple(found + between)
 
 
 def _of_grain(
-    lattice: Lattice, first: int, scale: float, noise: PixelNoise, zernike: ZernikeDisk
+    lattice: Lattice, first: tuple[int, int], scale: float, noise: PixelNoise, zernike: ZernikeDisk
 ) -> list[SublatticeTemplates]:
+    """Of the columns of a grain, then of the places between them; first: their numbers."""
     size = zernike.patch_size
     axis = np.arange(size, dtype=float) - size // 2
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
@@ -113,19 +141,27 @@ def _of_grain(
 
     farthest = FARTHEST * lattice.nearest_neighbour_px
 
+    places = np.concatenate([cell.columns, void_places(lattice)])
+    n = len(cell.columns)
+    number = [first[0] + k for k in range(n)] + [first[1] + k for k in range(len(places) - n)]
+    # an atom between the columns is looked at as high as the highest of them
+    tall = np.append(profile.height, np.full(len(places) - n, profile.height.max())) / scale
+
     found = []
-    for index, column in enumerate(cell.columns):
+    for index, column in enumerate(places):
+        # what lies between the columns does not see what lies between them elsewhere
+        seen = range(len(places) if index < n else n)
         neighbours = []
-        for other, place in enumerate(cell.columns):
+        for other in seen:
             for i, j in shifts:
-                offset = (place - column + (i, j)) @ field.vectors
+                offset = (places[other] - column + (i, j)) @ field.vectors
                 distance = float(np.hypot(*offset))
                 if 1e-6 < distance <= reach:
-                    neighbours.append((distance, first + other, i, j, *offset))
+                    neighbours.append((other >= n, distance, number[other], other, i, j, *offset))
         neighbours.sort()
-        around = np.array(neighbours, float).reshape(-1, 6)
-        centres = np.concatenate([np.zeros((1, 2)), around[:, 4:6]])
-        heights = profile.height[[index, *(around[:, 1].astype(int) - first)]] / scale
+        around = np.array(neighbours, float).reshape(-1, 8)
+        centres = np.concatenate([np.zeros((1, 2)), around[:, 6:8]])
+        heights = tall[[index, *around[:, 3].astype(int)]]
         shapes = _shapes(profile, grid, centres)
         trials = trial_shifts(farthest)
         inverse = np.linalg.pinv(shift_terms(trials, farthest))
@@ -137,15 +173,16 @@ def _of_grain(
         expected = ndimage.map_coordinates(perfect, np.moveaxis(at, -1, 0), order=1, mode="grid-wrap")
         found.append(
             SublatticeTemplates(
-                neighbour=around[:, 1:4].astype(np.int32),
-                offset=around[:, 4:6],
+                neighbour=around[:, [2, 4, 5]].astype(np.int32),
+                offset=around[:, 6:8],
                 moments=_moments(zernike, shapes),
                 moved=np.stack(moved),
                 farthest_px=farthest,
-                n_columns=len(around),
+                n_columns=int((around[:, 0] == 0).sum()),
+                void=index >= n,
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
-                height=float(profile.height[index]) / scale,
+                height=float(tall[index]),
                 profile_error=PROFILE_TRUST * profile.residual,
                 directions_deg=(first_deg, second_deg),
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from latticewatch.lattice import (
     flatten,
     follow_lattice,
     grain_sites,
+    lit,
+    void_sites,
 )
 from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
@@ -131,7 +134,12 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             notes += model.lattice.notes
             clock.lap("lattice")
             survey = survey_frame(
-                image, model.lattice, found, ZernikeDisk(model.n_max, model.patch_px), clock
+                image,
+                model.lattice,
+                found,
+                ZernikeDisk(model.n_max, model.patch_px),
+                clock,
+                voids="lit" if model.n_voids else "none",
             )
             sites = survey.sites
             _check_fit(sites, model.patch_px, image.shape)
@@ -141,6 +149,8 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 image.shape,
             )
             verdict = model.classify(patches)
+            survey, patches, verdict = without_empty(survey, patches, verdict, model)
+            sites = survey.sites
             clock.lap("classes")
     except NoLatticeError as error:
         lattice = found = survey = patches = verdict = None
@@ -163,6 +173,23 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
     )
 
 
+def without_empty(
+    survey: Survey, patches: Patches, verdict: Verdict, model: Model
+) -> tuple[Survey, Patches, Verdict]:
+    """What stands between the columns where it is, and no places where nothing does."""
+    sites = survey.sites
+    void = sites.sublattice >= model.n_columns
+    if not void.any():
+        return survey, patches, verdict
+    kept = np.flatnonzero(~void | (verdict.component != 0))
+    position = sites.position.copy()
+    position[void] += verdict.shift[void]
+    moved = Sites(position, sites.sublattice, sites.cell).take(kept)
+    # what is nowhere else is where it was found to be
+    seen = replace(patches, position=position).take(kept)
+    return replace(survey, sites=moved, moments=survey.moments[kept]), seen, verdict.take(kept)
+
+
 def survey_frame(
     image: NDArray[np.float32],
     lattice: Lattice,
@@ -171,6 +198,7 @@ def survey_frame(
     clock: _Clock | None = None,
     *,
     measure_noise: bool = False,
+    voids: Literal["none", "lit", "all"] = "lit",
 ) -> Survey:
     """Sites and moments of a frame in which a known lattice was found.
 
@@ -186,12 +214,20 @@ def survey_frame(
         Takes the time of the stages.
     measure_noise : bool, optional
         Whether the pixel noise is wanted, as it is for learning.
+    voids : {"none", "lit", "all"}, optional
+        Places between the columns that are wanted: all of them for learning, later those that are lit.
     """
     clock = clock or _Clock()
     others = [other.cell for other in lattice.others]
     flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
     clock.lap("background")
     sites = grain_sites(where, lattice.columns, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
+    if voids != "none":
+        between = void_sites(where, lattice, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
+        if voids == "lit":
+            between = between.take(lit(flat.image, between, lattice.profile.narrow))
+        if len(between):
+            sites = sites.joined(between)
     clock.lap("sites")
     moments = zernike.at(flat.image, sites.position)
     clock.lap("moments")

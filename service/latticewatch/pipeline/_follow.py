@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.discover import new_class
+from latticewatch.discover import OddPool, born
 from latticewatch.identify import Confirmation
 from latticewatch.model import Mixture, Model, average_patch, columns_of
 from latticewatch.pipeline._analyse import Analysis
@@ -21,8 +21,6 @@ HALF_LIFE_FRAMES = 60.0
 FRAMES_TOGETHER = 10
 # Classes nearer to their host than this many standard deviations keep their place and, within a factor, their weight.
 SAFE_SIGMA = 4.0
-# Strangers remembered on each sublattice.
-STRANGERS_KEPT = 512
 
 
 @dataclass
@@ -32,7 +30,6 @@ class _Sums:
     n: NDArray[np.float64]
     score: NDArray[np.float64]
     square: NDArray[np.float64]
-    strangers: NDArray[np.float64]
 
 
 class Follower:
@@ -42,15 +39,20 @@ class Follower:
         self._sums: list[_Sums] = []
         self._frames = 0
         self._totals: dict[int, int] = {}
+        self._pool = OddPool()
 
-    def update(self, model: Model, analysis: Analysis, next_class: int) -> tuple[Model, list[int]]:
-        """Count a frame; every `FRAMES_TOGETHER` frames give the next version of the model.
+    def update(
+        self, model: Model, analysis: Analysis, track: NDArray[np.int32], next_class: int
+    ) -> tuple[Model, list[int]]:
+        """Count a frame; every `FRAMES_TOGETHER` frames give the next version of the model, and every birth of a class.
 
         Parameters
         ----------
         model : Model
         analysis : Analysis
             Classified with this model, or with one of its earlier versions.
+        track : ndarray of shape (n,), int32
+            Track of every site; -1 where it has none.
         next_class : int
             Number for a class that is found.
 
@@ -59,7 +61,7 @@ class Follower:
         model : Model
             The same object where nothing is new.
         found : list of int
-            Classes that strangers made.
+            Classes that were born.
         """
         verdict = analysis.verdict
         assert verdict is not None
@@ -71,7 +73,6 @@ class Follower:
         ids = used.class_ids
         sublattice = analysis.sites.sublattice
         new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *_columns(used))
-        odd = np.flatnonzero(verdict.component == -1)
         for s, sums in enumerate(self._sums):
             n = len(sums.n)
             if len(used.sublattices[s].class_ids) != n:
@@ -79,16 +80,24 @@ class Follower:
             sums.n = fade * sums.n + new[s, 0, :n]
             sums.score = fade * sums.score + new[s, 1, :n]
             sums.square = fade * sums.square + new[s, 2, :n]
-            strange = odd[sublattice[odd] == s]
-            sums.strangers = np.concatenate([sums.strangers, verdict.score[strange]])[-STRANGERS_KEPT:]
         for class_id, n in zip(ids.tolist(), counts.tolist(), strict=True):
             self._totals[class_id] = self._totals.get(class_id, 0) + n
         self._frames += 1
-        if self._frames % FRAMES_TOGETHER:
+        if self._frames % FRAMES_TOGETHER == 0:
+            model = self._next(model)
+        unknown = verdict.posterior[:, -1].copy()
+        for known, place in zip(used.sublattices, columns_of(used), strict=True):
+            if known.shifts.loose_id >= 0:
+                unknown += verdict.posterior[:, place.shifts[-1]]
+        sound = self._pool.update(track, sublattice, verdict.score, verdict.shift, verdict.component, unknown)
+        if not sound or len(used.classes) != len(model.classes):
             return model, []
-        return self._next(model, analysis, next_class)
+        grown, found = born(
+            model, self._pool, next_class, _patches_of(analysis), pixel_size_nm=analysis.frame.pixel_size_nm
+        )
+        return (_confirmed(grown, found), found) if found else (grown, [])
 
-    def _next(self, model: Model, analysis: Analysis, next_class: int) -> tuple[Model, list[int]]:
+    def _next(self, model: Model) -> Model:
         sublattices = tuple(
             replace(known, mixture=_followed(known.mixture, sums))
             for known, sums in zip(model.sublattices, self._sums, strict=True)
@@ -105,32 +114,29 @@ class Follower:
             for entry in model.classes
         )
         self._totals = {}
-        model = replace(model, version=model.version + 1, sublattices=sublattices, classes=classes)
-        found: list[int] = []
-        for s, sums in enumerate(self._sums):
-            grown = new_class(model, s, sums.strangers, next_class + len(found), _patch_of(analysis, s))
-            if grown is not None:
-                model = _confirmed(grown)
-                found.append(next_class + len(found))
-        return model, found
+        return replace(model, version=model.version + 1, sublattices=sublattices, classes=classes)
 
 
-def _confirmed(model: Model) -> Model:
-    """The model, its newest class beside the simulated one that it looks like."""
-    newest = model.classes[-1]
-    host = next((entry for entry in model.classes if entry.class_id == newest.host_class), None)
-    return replace(model, classes=(*model.classes[:-1], Confirmation(model)(newest, host)))
+def _confirmed(model: Model, found: Sequence[int]) -> Model:
+    """The model, its newest classes beside the simulated ones that they look like."""
+    confirm = Confirmation(model)
+    entries = {entry.class_id: entry for entry in model.classes}
+    return replace(
+        model,
+        classes=tuple(
+            confirm(entry, entries.get(entry.host_class or 0)) if entry.class_id in found else entry
+            for entry in model.classes
+        ),
+    )
 
 
-def _patch_of(analysis: Analysis, sublattice: int) -> Callable[[float, float, int], NDArray[np.float32]]:
-    """Gives the average patch of a frame's sites whose score lies between two limits."""
-    verdict, survey, position = analysis.verdict, analysis.survey, analysis.sites.position
-    assert verdict is not None
+def _patches_of(analysis: Analysis) -> Callable[[Sequence[int], int], NDArray[np.float32]]:
+    """Gives the average patch of some sites of a frame."""
+    survey, position = analysis.survey, analysis.sites.position
     assert survey is not None
 
-    def patch(low: float, high: float, size: int) -> NDArray[np.float32]:
-        alike = (analysis.sites.sublattice == sublattice) & (verdict.score >= low) & (verdict.score <= high)
-        return average_patch(survey.flat.image, position[alike], size, np.random.default_rng(0))
+    def patch(rows: Sequence[int], size: int) -> NDArray[np.float32]:
+        return average_patch(survey.flat.image, position[list(rows)], size, np.random.default_rng(0))
 
     return patch
 
@@ -200,7 +206,7 @@ def _fresh(mixture: Mixture) -> _Sums:
     """Sums that say what the mixture says, with the weight of a half-life of sites."""
     n = HALF_LIFE_FRAMES * 100.0 * mixture.weight
     square = (mixture.deviation**2 + mixture.mean**2) * n
-    return _Sums(n, mixture.mean * n, square, np.zeros(0))
+    return _Sums(n, mixture.mean * n, square)
 
 
 def _followed(mixture: Mixture, sums: _Sums) -> Mixture:

@@ -219,7 +219,9 @@ class Learner:
             if any(np.array_equal(analysis.image, other) for other in distinct):
                 continue
             distinct.append(analysis.image)
-            surveys.append(survey_frame(analysis.image, reference, where, zernike, measure_noise=True))
+            surveys.append(
+                survey_frame(analysis.image, reference, where, zernike, measure_noise=True, voids="all")
+            )
         return surveys, used
 
     def _forget(self, reason: str) -> None:
@@ -274,7 +276,7 @@ class Learner:
         analysis.timings_ms["tracks"] = 1e3 * (time.perf_counter() - start)
         sites = SiteTable(
             analysis.sites.position.astype(np.float32),
-            analysis.sites.sublattice,
+            _on_lattice(analysis.sites.sublattice, model),
             tracked.class_id,
             tracked.role,
             tracked.confidence,
@@ -284,7 +286,7 @@ class Learner:
         events += defect_events(tracked.transitions, frame, model, tracked.drift_px)
         if self._space is not None and analysis.patches is not None:
             self._space.take(model, analysis.patches, tracked.class_id, frame.number)
-        followed, found = self._follower.update(model, analysis, self._next_class)
+        followed, found = self._follower.update(model, analysis, tracked.track, self._next_class)
         if followed is not model:
             self._adopt(followed)
             events += [discovered(followed, class_id) for class_id in found]
@@ -336,7 +338,7 @@ def _well_seen(lattice: Lattice, surveys: list[Survey]) -> Lattice:
     """The lattice without the further grains of which there are too few sites to learn from."""
     number = np.zeros(sum(len(grain.cell.columns) for grain in lattice.grains), int)
     for survey in surveys:
-        number += np.bincount(survey.sites.sublattice, minlength=len(number))
+        number += np.bincount(survey.sites.sublattice, minlength=len(number))[: len(number)]
     kept, first = [], len(lattice.cell.columns)
     for other in lattice.others:
         last = first + len(other.cell.columns)
@@ -352,6 +354,11 @@ def _clarity(lattice: Lattice | None) -> float:
         return 0.0
     noise = float(np.median(lattice.cell.error)) or 1.0
     return len(lattice.cell.columns) * float(np.ptp(lattice.cell.mean)) / noise
+
+
+def _on_lattice(sublattice: NDArray[np.int16], model: Model) -> NDArray[np.int16]:
+    """Sublattices, -1 for what belongs to none: it stands between the columns."""
+    return np.where(sublattice < model.n_columns, sublattice, -1).astype(np.int16)
 
 
 def _blank_table(sites: Sites) -> SiteTable:
@@ -386,7 +393,7 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         image=survey.flat.image,
         vectors=where.vectors,
         position=analysis.sites.position,
-        sublattice=analysis.sites.sublattice,
+        sublattice=_on_lattice(analysis.sites.sublattice, analysis.model),
         posterior=verdict.posterior,
         class_ids=analysis.model.class_ids,
         roles=(*(roles.get(entry.class_id, entry.role) for entry in classes), "unknown"),

@@ -155,12 +155,12 @@ class LiveSpace:
     def __init__(self, model: Model, seed: int = 0) -> None:
         self._lock = threading.Lock()
         shared: dict[int, int] = {}
-        for known in model.sublattices:
+        for known in model.sublattices[: model.n_columns]:
             shared[int(known.class_ids[0])] = shared.get(int(known.class_ids[0]), 0) + 1
         totals = {entry.class_id: entry.total for entry in model.classes}
         self._sublattices = [
             _Sublattice(known, totals.get(int(known.class_ids[0]), 0) / shared[int(known.class_ids[0])])
-            for known in model.sublattices
+            for known in model.sublattices[: model.n_columns]
         ]
         self._centroids: dict[int, _Centroid] = {}
         self._pool: dict[int, deque[PooledSite]] = {}
@@ -195,12 +195,12 @@ class LiveSpace:
         hosts = [k for k, role in roles.items() if role == "host"]
         is_host = np.isin(class_id, hosts)
         # -1, where there is no neighbour, finds the last
-        plain = is_host & np.append(is_host, True)[patches.index].all(1)
+        plain = is_host & np.append(is_host, True)[np.maximum(patches.index, -1)].all(1)
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
         with self._lock:
             self._frame, self._newest, self._alias = frame, (patches, class_id), model.alias
             self._frames += 1
-            for s, (one, known) in enumerate(zip(self._sublattices, model.sublattices, strict=True)):
+            for s, (one, known) in enumerate(zip(self._sublattices, model.sublattices, strict=False)):
                 if known.whitening is not one.known.whitening:
                     self._begin(s, known)
                     one = self._sublattices[s]

@@ -1,0 +1,129 @@
+"""The pool of what no class explains, by track: it fills frame by frame, and holds what may become a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.model import DISPLACED
+
+# Frames in a row in which a site must be odd: a flash, a glitch of the scan or a hot pixel is odd in one.
+FRAMES_NEEDED = 2
+# A track that was not seen for so many frames is forgotten; the pool holds no more tracks than this.
+FORGET_FRAMES = 10
+MAX_TRACKS = 2000
+# Where more than this share of the sites of a frame is odd, the frame is, or a whole region of it.
+MAX_SHARE = 0.1
+MIN_CROWD = 30
+
+
+@dataclass(slots=True)
+class OddTrack:
+    """What is known of one site that no class explains.
+
+    Attributes
+    ----------
+    sublattice : int
+    displaced : bool
+        The column stands beside its place; otherwise its height is strange.
+    frames : int
+        Frames in a row.
+    score : float
+        Sum of the changes of height [sigma].
+    shift : ndarray of shape (2,), float64
+        Sum of the displacements (row, column) [px].
+    row : int
+        Its row in the newest frame.
+    seen : int
+        Number of that frame.
+    """
+
+    sublattice: int
+    displaced: bool
+    frames: int
+    score: float
+    shift: NDArray[np.float64]
+    row: int
+    seen: int
+
+
+class OddPool:
+    """Tracks of odd sites; bounded however long the stream."""
+
+    def __init__(self) -> None:
+        self._tracks: dict[int, OddTrack] = {}
+        self._now = 0
+
+    def update(
+        self,
+        track: NDArray[np.int32],
+        sublattice: NDArray[np.int16],
+        score: NDArray[np.float64],
+        shift: NDArray[np.float64],
+        component: NDArray[np.int16],
+        unknown: NDArray[np.floating],
+    ) -> bool:
+        """Take in a frame.
+
+        Parameters
+        ----------
+        track : ndarray of shape (n,), int32
+            -1 where a site has none.
+        sublattice : ndarray of shape (n,), int16
+        score : ndarray of shape (n,), float64
+            Change of height [sigma].
+        shift : ndarray of shape (n, 2), float64
+            Displacement (row, column) [px].
+        component : ndarray of shape (n,), int16
+            See `Verdict`.
+        unknown : ndarray of shape (n,)
+            Probability that no class explains the site, or only that of displacements of their own.
+
+        Returns
+        -------
+        bool
+            Whether the frame is sound: False where so much is odd that nothing is learnt from it.
+        """
+        self._now += 1
+        odd = np.flatnonzero((component < 0) & (track >= 0) & ((component != DISPLACED) | (unknown > 0.5)))
+        if len(odd) > max(MIN_CROWD, MAX_SHARE * len(track)):
+            return False
+        seen = set(track.tolist()) if self._tracks else set()
+        now_odd = set(track[odd].tolist())
+        self._tracks = {
+            number: one
+            for number, one in self._tracks.items()
+            if (number in now_odd or number not in seen) and self._now - one.seen <= FORGET_FRAMES
+        }
+        for i in odd.tolist():
+            number, displaced = int(track[i]), bool(component[i] == DISPLACED)
+            one = self._tracks.get(number)
+            if one is None or one.displaced != displaced:
+                if one is None and len(self._tracks) >= MAX_TRACKS:
+                    continue
+                one = OddTrack(int(sublattice[i]), displaced, 0, 0.0, np.zeros(2), i, self._now)
+                self._tracks[number] = one
+            one.frames += 1
+            one.score += float(score[i])
+            one.shift = one.shift + shift[i]
+            one.row, one.seen = i, self._now
+        return True
+
+    def candidates(self, sublattice: int, *, displaced: bool) -> list[OddTrack]:
+        """Tracks of one sublattice that were odd long enough, seen in the newest frame."""
+        return [
+            one
+            for one in self._tracks.values()
+            if one.sublattice == sublattice
+            and one.displaced == displaced
+            and one.frames >= FRAMES_NEEDED
+            and one.seen == self._now
+        ]
+
+    def drop(self, members: Sequence[OddTrack]) -> None:
+        """Forget tracks that have got a class."""
+        gone = {id(one) for one in members}
+        self._tracks = {number: one for number, one in self._tracks.items() if id(one) not in gone}

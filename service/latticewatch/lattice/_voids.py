@@ -1,0 +1,126 @@
+"""Places between the columns: where an atom that belongs to no column of the crystal has the most room."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from latticewatch.lattice._grains import grain_sites
+from latticewatch.lattice._lattice import Lattice
+from latticewatch.lattice._phase import PhaseField
+from latticewatch.lattice._sites import Sites, nearest_neighbour_px
+
+# A place nearer to a column than this share of the shortest distance between columns is part of it, and two places
+# nearer to each other than this are one.
+MIN_ROOM = 0.55
+SAME_PLACE = 0.5
+MAX_VOIDS = 4
+# An empty place is brighter than this by chance once in some thousand; fewer places are all looked at.
+LIT_SIGMA = 3.5
+MIN_PLACES = 16
+
+
+@lru_cache(maxsize=16)
+def void_places(lattice: Lattice) -> NDArray[np.float64]:
+    """Vertices of the Voronoi diagram of the columns: the places farthest from all of them.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of one grain.
+
+    Returns
+    -------
+    ndarray of shape (n_voids, 2), float64
+        Cell coordinates, the roomiest first; at most `MAX_VOIDS`.
+    """
+    from scipy.spatial import Voronoi  # here: once for each lattice
+
+    vectors, columns = lattice.field.vectors, lattice.cell.columns
+    spacing = nearest_neighbour_px(vectors, columns)
+    shifts = np.array([(i, j) for i in range(-2, 4) for j in range(-2, 4)], float)
+    points = (columns[:, None] + shifts).reshape(-1, 2)
+    vertices = Voronoi(points @ vectors).vertices @ np.linalg.inv(vectors)
+    # those of the middle cell, and a little more, so that rounding loses none at its edge
+    inside = ((vertices > -1e-6) & (vertices < 1 + 1e-6)).all(1)
+    places = vertices[inside] % 1.0
+    room = np.hypot(*((places[:, None] - points) @ vectors).transpose(2, 0, 1)).min(1)
+    kept: list[NDArray[np.float64]] = []
+    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], float)
+    for k in np.argsort(-room, kind="stable"):
+        if room[k] < MIN_ROOM * spacing or len(kept) == MAX_VOIDS:
+            break
+        apart = [np.hypot(*((places[k] - other + around) @ vectors).T).min() for other in kept]
+        if min(apart, default=np.inf) > SAME_PLACE * spacing:
+            kept.append(places[k])
+    return np.array(kept).reshape(-1, 2)
+
+
+def void_sites(where: PhaseField, lattice: Lattice, shape: tuple[int, int], margin: float) -> Sites:
+    """Every place between the columns inside a frame, numbered behind the sublattices that have a column.
+
+    Parameters
+    ----------
+    where : PhaseField
+        Where the lattice lies in the frame.
+    lattice : Lattice
+    shape : tuple of int
+        Rows and columns of the frame.
+    margin : float
+        Places nearer than this to the edge of the frame are left out [px].
+    """
+    places = tuple(void_places(grain) for grain in lattice.grains)
+    if not any(len(own) for own in places):
+        return Sites(np.zeros((0, 2)), np.zeros(0, np.int16), np.zeros((0, 2), np.int32))
+    found = grain_sites(where, places, shape, margin)
+    first = sum(len(columns) for columns in lattice.columns)
+    return Sites(found.position, (found.sublattice + np.int16(first)).astype(np.int16), found.cell)
+
+
+def lit(image: NDArray[np.float32], sites: Sites, width: float, sigma: float = LIT_SIGMA) -> NDArray[np.intp]:
+    """Those of some places between the columns that are brighter than chance makes an empty one.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+        Background-corrected.
+    sites : Sites
+    width : float
+        Standard deviation of a column's profile [px].
+    sigma : float, optional
+        Standard deviations above the usual brightness.
+    """
+    if len(sites) < MIN_PLACES:
+        return np.arange(len(sites))
+    light = _light(image, sites.position, float(width))
+    level = float(np.median(light))
+    spread = 1.4826 * float(np.median(np.abs(light - level)))
+    return np.flatnonzero(light > level + sigma * spread)
+
+
+@njit(cache=True, nogil=True)
+def _light(image, position, width):  # pragma: no cover - compiled
+    """Intensity at each place, weighted by a Gaussian as wide as a column, cut at two widths."""
+    rows, cols = image.shape
+    reach = 2.0 * width
+    steps = 64
+    table = np.empty(steps + 1, np.float32)
+    for k in range(steps + 1):
+        table[k] = np.exp(-0.5 * (k / steps) * reach**2 / width**2)
+    out = np.zeros(len(position))
+    for i in range(len(position)):
+        r, c = position[i, 0], position[i, 1]
+        total, mass = np.float32(0.0), np.float32(0.0)
+        for a in range(max(int(np.ceil(r - reach)), 0), min(int(r + reach), rows - 1) + 1):
+            for b in range(max(int(np.ceil(c - reach)), 0), min(int(c + reach), cols - 1) + 1):
+                square = ((a - r) ** 2 + (b - c) ** 2) / reach**2
+                if square <= 1.0:
+                    weight = table[int(square * steps)]
+                    total += weight * image[a, b]
+                    mass += weight
+        if mass > 0.0:
+            out[i] = total / mass
+    return out
