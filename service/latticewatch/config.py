@@ -119,6 +119,12 @@ class AnalysisSettings(Section):
         description="Formula, or columns brightest first; names simulated classes, and nothing else.",
     )
     threads: int = Field(default=2, ge=1, le=64)
+    frame_limit_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="A frame whose analysis takes longer is given up; less where frames usually take much less [s].",
+    )
     seed: int = 0
 
     @field_validator("material")

@@ -170,7 +170,7 @@ def write_damaged(path: Path) -> None:
     [
         (lambda path: path.write_text("a text file, and not a short one: " * 40), "not a database"),
         (write_other_database, "another program's database"),
-        (write_later_version, "version 7, expected 1"),
+        (write_later_version, "version 7, expected 2"),
         (write_damaged, "malformed"),
         (lambda path: path.mkdir(), "choose a writable place"),
     ],

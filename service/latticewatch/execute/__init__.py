@@ -1,9 +1,10 @@
 """Frames in from the receiver; events out to the log, and the newest state for everyone who looks at it."""
 
-from latticewatch.execute._engine import Engine, EngineBusyError
+from latticewatch.execute._edits import EngineBusyError
+from latticewatch.execute._engine import Engine
 from latticewatch.execute._history import record_of
 from latticewatch.execute._meter import LATENCY_BOUNDS_S, Meter
-from latticewatch.execute._report import counts_of, status_of
+from latticewatch.execute._report import Vitals, counts_of, status_of
 from latticewatch.execute._state import LiveState
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "EngineBusyError",
     "LiveState",
     "Meter",
+    "Vitals",
     "counts_of",
     "record_of",
     "status_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel
@@ -69,7 +69,11 @@ class Log(Protocol):
     @property
     def last_seq(self) -> int: ...
 
-    def append(self, drafts: Sequence[tuple[EventType, BaseModel]], /) -> list[Event]: ...
+    def append(
+        self, drafts: Sequence[tuple[EventType, BaseModel]], kept: Mapping[str, bytes] | None, /
+    ) -> list[Event]: ...
+
+    def kept(self, name: str, /) -> bytes | None: ...
 
     def read(
         self, after: int, limit: int, types: Iterable[str] | None, /

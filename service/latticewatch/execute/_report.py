@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from latticewatch import __version__
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import Counts, CountsByClass, Note, Status
+from latticewatch.messages import Counts, CountsByClass, FrameCounts, LatencyMs, Note, Status
 
 if TYPE_CHECKING:
-    from latticewatch.execute._engine import Engine
     from latticewatch.messages._api import Phase
 
 
@@ -25,39 +25,57 @@ def phase_of(state: LiveState) -> Phase:
     return "learning" if gathered < needed else "live"
 
 
-def status_of(engine: Engine, state: LiveState) -> Status:
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a status says beside the state: of the stream, of this moment."""
+
+    stream: str
+    source: str
+    sources: tuple[str, ...]
+    learning_frames: int
+    frames: FrameCounts
+    fps: float | None
+    latency_ms: LatencyMs
+    last_frame_age_s: float | None
+    first_seq: int
+    last_seq: int
+    trouble: str | None = None
+    refused: tuple[Note, ...] = ()
+
+
+def status_of(vitals: Vitals, state: LiveState) -> Status:
     """State of the stream; the counts of frames and events are those of this moment."""
     result = state.result
     phase, detail = phase_of(state), state.starting or state.busy
-    refused: tuple[Note, ...] = getattr(engine.receiver, "notes", tuple)()
-    if phase == "waiting" and refused:
+    if phase == "waiting" and vitals.refused:
         # Something comes, and none of it can be used: that is not to wait.
-        phase, detail = "refusing", refused[0].text
+        phase, detail = "refusing", vitals.refused[0].text
     a_px = result.lattice_constant_px if result else None
     pixel_size_nm = result.pixel_size_nm if result else None
     return Status(
         version=__version__,
-        stream=engine.log.stream,
-        source=engine.source,
-        sources=engine.sources,
+        stream=vitals.stream,
+        source=vitals.source,
+        sources=vitals.sources,
         series_id=state.series_id,
         phase=phase,
         detail=detail,
-        learning=result.learning if result else (0, engine.settings.analysis.learning_frames),
+        degraded=vitals.trouble,
+        learning=result.learning if result else (0, vitals.learning_frames),
         lattice_found=result.lattice_found if result else None,
-        frames=engine.receiver.counts(),
-        fps=engine.meter.fps,
-        latency_ms=engine.meter.latency_ms(),
+        frames=vitals.frames,
+        fps=vitals.fps,
+        latency_ms=vitals.latency_ms,
         last_frame=result.number if result else None,
-        last_frame_age_s=engine.last_frame_age_s,
+        last_frame_age_s=vitals.last_frame_age_s,
         model_version=state.model_version,
         n_sites=len(result.sites) if result else None,
         pixel_size_nm=pixel_size_nm,
         lattice_constant_px=a_px,
         lattice_constant_nm=a_px * pixel_size_nm if a_px is not None and pixel_size_nm is not None else None,
-        first_seq=engine.log.first_seq,
-        last_seq=engine.log.last_seq,
-        notes=(*refused, *(result.notes if result else ())),
+        first_seq=vitals.first_seq,
+        last_seq=vitals.last_seq,
+        notes=(*vitals.refused, *(result.notes if result else ())),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,8 @@ class Frame:
         What in the frame's header cannot all be right.
     dose_e_per_a2 : float or None
         Electrons per square angstrom that this frame cost the specimen; from the header, else from the configuration.
+    received_at : float
+        When it was received, in monotonic time [s]: durations do not jump when somebody sets the clock.
     """
 
     image: NDArray[Any]
@@ -64,6 +67,7 @@ class Frame:
     calibration_id: str | None = None
     scalars: Mapping[str, float | str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    received_at: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def calibration(self) -> Calibration | None:

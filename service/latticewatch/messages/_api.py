@@ -53,6 +53,9 @@ class Status(Written):
     detail: str | None = Field(
         default=None, description="What is being done in this phase, if that is known."
     )
+    degraded: str | None = Field(
+        default=None, description="What keeps the service from doing its work; absent where all is well."
+    )
     learning: tuple[int, int] = Field(default=(0, 0), description="Frames gathered and needed for learning.")
     lattice_found: bool | None = None
     frames: FrameCounts

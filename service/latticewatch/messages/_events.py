@@ -26,6 +26,8 @@ EventType = Literal[
     "series.ended",
     "stream.stalled",
     "stream.resumed",
+    "stream.paused",
+    "log.gap",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 
@@ -120,6 +122,14 @@ class StreamEventData(Written):
     frames: int | None = None
     reason: str | None = None
     last_frame_age_s: float | None = None
+
+
+class LogGapData(Written):
+    """Events could not be stored for so long that some were dropped; read the states anew, then go on from here."""
+
+    n: int = Field(ge=1, description="Events that are missing.")
+    seconds: float = Field(description="For how long nothing could be stored [s].")
+    reason: str | None = Field(default=None, description="Why the log could not be written.")
 
 
 class Event(Written):

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -17,9 +17,10 @@ from pydantic import BaseModel
 
 from latticewatch.errors import ConfigurationError, LatticewatchError
 from latticewatch.messages import Event, EventType
+from latticewatch.record._seal import Seal
 
 APPLICATION_ID = 0x4C574C47  # "LWLG", in the header of our files
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # A read looks at no more rows than this, so that a rare type in a long log cannot hold a reader for seconds.
 SCAN_ROWS = 50_000
 MAX_LIMIT = 10_000
@@ -33,6 +34,8 @@ CREATE TABLE event (
     data TEXT NOT NULL
 ) STRICT;
 """
+# What goes with the newest events: in one transaction with them, so that after a crash both are there or neither.
+_KEPT = "CREATE TABLE kept (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, data BLOB NOT NULL) STRICT"
 
 log = structlog.get_logger(__name__)
 
@@ -95,11 +98,16 @@ class EventLog:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._guard = stack.enter_context(contextlib.closing(_take(path)))
+                was_empty = path.exists() and path.stat().st_size == 0
                 self._writer = stack.enter_context(contextlib.closing(_connect(path)))
                 self.stream = _prepare(self._writer, path)
+                self._inode = _inode(path)
                 self._reader = stack.enter_context(contextlib.closing(_connect(path)))
                 self._reader.execute("PRAGMA query_only=ON")
                 self._first_seq, self._last_seq = _ends(self._writer)
+                self._seal = Seal(path)
+                self._seal.check(self.stream, self._last_seq, was_empty)
+                self._seal.write(self.stream, self._last_seq)
             except (OSError, sqlite3.OperationalError) as error:
                 raise ConfigurationError(
                     f"{path}: cannot keep the event log: {error}; choose a writable place"
@@ -120,13 +128,17 @@ class EventLog:
         """Sequence number of the newest event; 0 in an empty log."""
         return self._last_seq
 
-    def append(self, drafts: Sequence[tuple[EventType, BaseModel]]) -> list[Event]:
+    def append(
+        self, drafts: Sequence[tuple[EventType, BaseModel]], kept: Mapping[str, bytes] | None = None
+    ) -> list[Event]:
         """Write events, all of them or none, and give them their numbers.
 
         Parameters
         ----------
         drafts : sequence of (type, data)
             Type of each event and the model that belongs to it.
+        kept : mapping of str to bytes, optional
+            What is to be on disk with these events, or not at all; it takes the place of what had the same name.
 
         Returns
         -------
@@ -135,9 +147,9 @@ class EventLog:
         Raises
         ------
         LatticewatchError
-            The disk is full or failed; nothing was written.
+            The disk is full or failed, or the file was deleted; nothing was written.
         """
-        if not drafts:
+        if not drafts and not kept:
             return []
         texts = [data.model_dump_json(exclude_none=True) for _, data in drafts]
         with self._lock:
@@ -146,24 +158,40 @@ class EventLog:
             rows = [
                 (seq, kind, now, text) for seq, (kind, _), text in zip(numbers, drafts, texts, strict=True)
             ]
-            first = max(self._first_seq, numbers[-1] - self._max_events + 1)
+            last = self._last_seq + len(rows)
+            first = max(self._first_seq, last - self._max_events + 1)
+            if _inode(self._path) != self._inode:
+                raise LatticewatchError(
+                    f"{self._path}: deleted or replaced while in use; put it back and restart the service"
+                )
             try:
                 with self._writer:
                     self._writer.execute("BEGIN IMMEDIATE")
                     self._writer.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
                     if first > self._first_seq:
                         self._writer.execute("DELETE FROM event WHERE seq < ?", (first,))
+                    self._writer.executemany(
+                        "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)",
+                        [(name, last, data) for name, data in (kept or {}).items()],
+                    )
             except sqlite3.Error as error:
                 raise LatticewatchError(f"{self._path}: events were not written: {error}") from error
-            self._first_seq, self._last_seq = first, numbers[-1]
+            self._first_seq, self._last_seq = first, last
+            self._seal.write(self.stream, last)
             self._grown.notify_all()
-            callbacks = list(self._callbacks)
+            callbacks = list(self._callbacks) if rows else []
         for callback in callbacks:
             try:
-                callback(numbers[-1])
+                callback(last)
             except Exception:  # a subscriber's fault must not stop the stream
                 log.exception("subscriber to the event log failed")
         return [self._event(*row) for row in rows]
+
+    def kept(self, name: str) -> bytes | None:
+        """What was kept under a name with the newest events that brought any; None where nothing was."""
+        with self._read_lock:
+            row = self._reader.execute("SELECT data FROM kept WHERE name = ?", (name,)).fetchone()
+        return None if row is None else row[0]
 
     def read(self, after: int = 0, limit: int = 1000, types: Iterable[str] | None = None) -> LogPage:
         """Read events behind a cursor, oldest first.
@@ -290,7 +318,7 @@ def _prepare(database: sqlite3.Connection, path: Path) -> str:
     (tables,) = database.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
     if tables and application != APPLICATION_ID:
         raise ConfigurationError(f"{path}: another program's database; choose another data directory")
-    if tables and version != SCHEMA_VERSION:
+    if tables and version not in (1, SCHEMA_VERSION):
         raise ConfigurationError(
             f"{path}: event log of version {version}, expected {SCHEMA_VERSION}; move the file away or update"
         )
@@ -303,5 +331,23 @@ def _prepare(database: sqlite3.Connection, path: Path) -> str:
                 database.execute(statement)
             database.execute("INSERT INTO stream VALUES (?)", (str(uuid.uuid4()),))
             database.execute(f"PRAGMA application_id={APPLICATION_ID}")
+    if not tables or version == 1:
+        with database:
+            database.execute("BEGIN IMMEDIATE")
+            database.execute(_KEPT)
             database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-    return database.execute("SELECT id FROM stream").fetchone()[0]
+    rows = database.execute("SELECT id FROM stream").fetchall()
+    if len(rows) != 1:
+        raise ConfigurationError(
+            f"{path}: damaged: {len(rows)} identifiers of the log, expected 1; move the file away to start a new "
+            "event log"
+        )
+    return rows[0][0]
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -11,7 +11,7 @@ from fastapi import APIRouter, WebSocket
 from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
-from latticewatch.execute import LiveState, counts_of, status_of
+from latticewatch.execute import LiveState, counts_of
 from latticewatch.messages import LiveHeader, LiveRequest, pack_live
 from latticewatch.serve._classes import summaries_of
 from latticewatch.serve._hub import Hub, TheHub
@@ -58,7 +58,7 @@ def _message(hub: Hub, state: LiveState, max_size: int, with_model: bool) -> byt
         t_received=result.t_received if result else None,
         age_s=max(0.0, time.time() - result.t_received) if result else None,
         drift_nm=_drift_nm(state),
-        status=status_of(hub.engine, state),
+        status=hub.engine.status(state),
         counts=counts_of(state),
         classes=summaries_of(state) if with_model else None,
     )

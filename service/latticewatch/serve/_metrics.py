@@ -50,6 +50,11 @@ class EngineCollector(Collector):
         yield CounterMetricFamily("latticewatch_events", "Events written.", value=engine.log.last_seq)
         yield GaugeMetricFamily("latticewatch_model_version", "Model in force.", value=state.model_version)
         yield GaugeMetricFamily("latticewatch_stalled", "An open series stalled.", value=int(state.stalled))
+        yield GaugeMetricFamily(
+            "latticewatch_degraded",
+            "Something keeps it from its work.",
+            value=int(engine.trouble is not None),
+        )
         sites = GaugeMetricFamily("latticewatch_sites", "Sites in the newest frame.", labels=["role"])
         for role, n in state.role_counts.items():
             sites.add_metric([role], n)

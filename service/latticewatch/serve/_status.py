@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Depends, Response
 from starlette.concurrency import run_in_threadpool
 
-from latticewatch.execute import counts_of, status_of
+from latticewatch.execute import counts_of
 from latticewatch.messages import Counts, Health, Status
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import Hub, TheHub, reply
@@ -17,7 +17,7 @@ probes = APIRouter(tags=["probes"])
 @router.get("/status", response_model=Status)
 async def status(hub: TheHub) -> Response:
     """State of the stream; received = analysed + dropped + in flight, always."""
-    return reply(status_of(hub.engine, hub.engine.state))
+    return reply(hub.engine.status())
 
 
 @router.get("/counts", response_model=Counts)
@@ -30,7 +30,7 @@ async def counts(hub: TheHub) -> Response:
 async def relearn(hub: TheHub) -> Response:
     """Throw the classes away and learn again from the next frames."""
     await run_in_threadpool(hub.engine.relearn)
-    return reply(status_of(hub.engine, hub.engine.state), 202)
+    return reply(hub.engine.status(), 202)
 
 
 @probes.get("/healthz", response_model=Health, responses={503: {"model": Health}})
@@ -45,7 +45,7 @@ async def healthz(hub: TheHub) -> Response:
 
 @probes.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(hub: TheHub) -> Response:
-    """Ready: alive, learnt, and frames are fresh."""
+    """Ready: alive, learnt, frames are fresh and can be analysed, and events can be stored."""
     problem = _not_ready(hub)
     if problem is None:
         return reply(Health(status="ok"))
@@ -55,6 +55,8 @@ async def readyz(hub: TheHub) -> Response:
 def _not_ready(hub: Hub) -> str | None:
     if not hub.engine.alive:
         return "a thread of the engine has ended; restart the service"
+    if hub.engine.trouble is not None:
+        return hub.engine.trouble
     status = hub.engine.status()
     if status.phase == "starting":
         return f"starting: {status.detail}"

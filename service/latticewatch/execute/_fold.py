@@ -1,0 +1,253 @@
+"""Analyses in, in the order of their frames; events to the publisher, and each frame accounted for."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from latticewatch.config import Settings
+from latticewatch.execute._edits import Edit
+from latticewatch.execute._history import record_of
+from latticewatch.execute._intake import Holding, Submitted
+from latticewatch.execute._meter import Meter
+from latticewatch.execute._parts import FrameLearner, FrameSource
+from latticewatch.execute._publisher import Draft, Publisher, drafts_of
+from latticewatch.execute._series import OpenSeries
+from latticewatch.execute._workers import FrameBudget, TooSlowError, Workers
+from latticewatch.ingest import Found, Frame, Gap, Partial, SeriesEnded, SeriesStarted
+from latticewatch.messages import FramesLostData
+from latticewatch.parallel import working
+from latticewatch.statistics import History
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import FrameResult
+
+# Doses of frames remembered, so that those gathered while learning keep their own.
+DOSES_KEPT = 256
+
+
+class Folder:
+    """Folds, in one thread.
+
+    Parameters
+    ----------
+    settings : Settings
+    work : queue.Queue
+        What is to be folded; None ends it.
+    publisher : Publisher
+    receiver : FrameSource
+        Is told what became of each frame.
+    workers : Workers
+    hold : Holding
+    learner : callable
+        The learner, once there is one.
+    adopted : callable
+        Called after each item with the model to analyse frames with from now on.
+
+    Attributes
+    ----------
+    series : OpenSeries
+    meter : Meter
+    history : History
+    failures : int
+        Frames in a row that could not be analysed.
+    last_error : str
+        Why the last one could not.
+    since : float or None
+        Since when the item at hand is worked on, in monotonic time [s]; None between items.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        work: queue.Queue[Any],
+        publisher: Publisher,
+        receiver: FrameSource,
+        workers: Workers,
+        hold: Holding,
+        learner: Callable[[], FrameLearner],
+        adopted: Callable[[Any], None],
+    ) -> None:
+        self._settings, self._work, self._publisher = settings, work, publisher
+        self._receiver, self._workers, self._hold = receiver, workers, hold
+        self._learner, self._adopted = learner, adopted
+        self.series = OpenSeries(settings.ingest.stall_after_s)
+        self.meter = Meter()
+        self.history = History()
+        self.failures = 0
+        self.last_error = ""
+        self.since: float | None = None
+        self._budget = FrameBudget(settings.analysis.frame_limit_s)
+        self._doses: dict[tuple[str, int], float | None] = {}
+        self._errors = 0
+        self._given_up = False
+        self._logger = structlog.get_logger("latticewatch.execute")
+
+    def give_up(self) -> None:
+        """Wait for no analysis any longer; what comes is dropped, reason ``shutdown``."""
+        self._given_up = True
+
+    def run(self) -> None:
+        """Fold until the queue gives None."""
+        tick_s = min(0.25, self._settings.ingest.stall_after_s / 4)
+        while True:
+            self.since = None
+            try:
+                item = self._work.get(timeout=tick_s)
+            except queue.Empty:
+                item = ()
+            if item is None:
+                break
+            self.since = time.monotonic()
+            try:
+                self._fold_one(item)
+            except Exception:
+                self._logger.exception("item skipped", item=type(item).__name__)
+        self.since = time.monotonic()
+        self._tell(self.series.end_all("service stopped"))
+        if not self._publisher.flush(at_once=True):
+            self._logger.error("last events not written", error=self._publisher.trouble)
+        self.since = None
+
+    def _fold_one(
+        self, item: Submitted | Edit | SeriesStarted | SeriesEnded | Gap | Found | Partial | tuple[()]
+    ) -> None:
+        now = time.monotonic()
+        match item:
+            case Submitted():
+                self._fold(item)
+                self._adopted(self._learner().model)
+            case Edit():
+                item.run()
+                self._adopted(self._learner().model)
+            case SeriesStarted():
+                self._tell(self.series.start(item, now))
+            case SeriesEnded():
+                self._tell(self.series.end(item))
+            case Gap():
+                self._tell([("frames.lost", _lost(item))])
+            case Partial():
+                self._show_partial(item)
+            case Found():
+                self._tell([("frames.found", _found(item))])
+            case _:
+                self._publisher.flush()
+        self._tell(self.series.check(self._receiver.last_frame_age_s, now))
+
+    def _fold(self, item: Submitted) -> None:
+        frame = item.frame
+        try:
+            # Before the analysis is awaited: what people see first is that the series has begun.
+            self._tell(self.series.frame(frame.series_id, frame.number, time.monotonic()))
+            analysis = item.analysis.result(self._budget.seconds, lambda: not self._given_up)
+            self._budget.add(item.analysis.seconds)
+            # The time budget is that of the analysis; `since` watches the rest.
+            self.since = time.monotonic()
+            self._note_dose(frame)
+            with working():
+                results = self._folded(analysis)
+                drafts = drafts_of(draft for result in results for draft in result.events)
+                drafts += drafts_of(self._learner().take_events())
+                newest = self._publisher.newest
+                self._publish(newest.with_result(results[-1]) if results else newest, drafts)
+                for result in results:
+                    self._remember(result)
+        except TooSlowError as error:
+            self._workers.replace(item.analysis)
+            self._drop(frame, error, "shutdown" if self._given_up else "too slow")
+            return
+        except Exception as error:  # noqa: BLE001 - a frame that cannot be analysed is counted and skipped
+            self._drop(frame, error, "error")
+            return
+        self.failures = 0
+        self.meter.add(time.monotonic() - frame.received_at)
+        self._receiver.done(frame)
+        for result in results:
+            self._log_learnt(result)
+
+    def _show_partial(self, item: Partial) -> None:
+        """A frame that is still being scanned, in the place of the newest one's picture."""
+        state = self._publisher.state
+        result = state.result
+        if self._publisher.trouble is not None or result is None:
+            return
+        if (result.series_id, result.shape) != (item.series_id, item.image.shape):
+            return
+        from latticewatch.pipeline import counts_and_picture
+
+        picture = counts_and_picture(item.image)[1]
+        self._publisher.show_beside(partials=state.partials + 1, result=replace(result, picture=picture))
+
+    def _folded(self, analysis: Any) -> list[FrameResult]:
+        """Fold; while that discovers classes, which takes seconds, more frames may wait than otherwise."""
+        learner = self._learner()
+        result, needed = self._publisher.newest.result, self._settings.analysis.learning_frames
+        gathered = result.learning[0] if result is not None else 0
+        if learner.model is not None or gathered + 1 < needed:
+            return learner.fold(analysis)
+        self._hold("learning", True)
+        self._publisher.show_beside(busy="discovering classes")
+        try:
+            return learner.fold(analysis)
+        finally:
+            self._hold("learning", False)
+
+    def _note_dose(self, frame: Frame) -> None:
+        self._doses[frame.series_id, frame.number] = frame.dose_e_per_a2
+        while len(self._doses) > DOSES_KEPT:
+            del self._doses[next(iter(self._doses))]
+
+    def _remember(self, result: FrameResult) -> None:
+        if not result.classes:
+            # What is learnt next has other tracks and classes.
+            self.history.interrupt()
+        elif result.lattice_found:
+            self.history.add(record_of(result, self._doses.get((result.series_id, result.number))))
+
+    def _drop(self, frame: Frame, error: Exception, reason: str) -> None:
+        self._errors += 1
+        self.failures += 1
+        self.last_error = str(error) or repr(error)
+        # The trace of the first, second, fourth, eighth …: a stream of bad frames fills no disk.
+        trace = error if self._errors & (self._errors - 1) == 0 else None
+        self._logger.error(
+            "frame dropped", series=frame.series_id, frame=frame.number, error=repr(error), exc_info=trace
+        )
+        self._receiver.dropped(frame, reason)
+
+    def _log_learnt(self, result: FrameResult) -> None:
+        for draft in result.events:
+            if draft.type == "model.updated":
+                self._logger.info(
+                    "model updated",
+                    series=result.series_id,
+                    frame=result.number,
+                    version=result.model_version,
+                    classes=len(result.classes),
+                )
+
+    def _tell(self, drafts: Sequence[Draft]) -> None:
+        if not drafts:
+            return
+        for kind, data in drafts:
+            # The receiver has logged the rest.
+            if kind in ("stream.stalled", "stream.resumed"):
+                self._logger.warning(kind, **data.model_dump(exclude_none=True))
+        self._publish(self._publisher.newest, drafts)
+
+    def _publish(self, state: Any, drafts: Sequence[Draft]) -> None:
+        series = self.series
+        self._publisher.publish(replace(state, series_id=series.series_id, stalled=series.stalled), drafts)
+
+
+def _lost(gap: Gap) -> FramesLostData:
+    return FramesLostData(series_id=gap.series_id, first_frame=gap.first, last_frame=gap.last, n=gap.n)
+
+
+def _found(item: Found) -> FramesLostData:
+    return FramesLostData(series_id=item.series_id, first_frame=item.number, last_frame=item.number, n=1)

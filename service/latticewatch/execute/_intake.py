@@ -1,0 +1,142 @@
+"""Frames from the receiver into the queue of work, each with its analysis under way."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource
+from latticewatch.execute._prepare import StoppedError, prepare
+from latticewatch.execute._workers import Job, Workers
+from latticewatch.ingest import Frame
+
+POLL_S = 0.1
+
+log = structlog.get_logger("latticewatch.execute")
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A frame and its analysis, which may still be under way."""
+
+    frame: Frame
+    analysis: Job
+
+
+class Holding:
+    """Lets more frames wait in the receiver while there is a reason to."""
+
+    def __init__(self, receiver: FrameSource) -> None:
+        self._receiver = receiver
+        self._lock = threading.Lock()
+        self._reasons: frozenset[str] = frozenset()
+
+    def __call__(self, why: str, holding: bool) -> None:
+        """Hold, or hold no longer, for this reason."""
+        with self._lock:
+            self._reasons = self._reasons | {why} if holding else self._reasons - {why}
+            self._receiver.hold(bool(self._reasons))
+
+
+class Intake:
+    """Takes frames and hands them to the workers, until it is told to stop.
+
+    Parameters
+    ----------
+    receiver : FrameSource
+    workers : Workers
+    work : queue.Queue
+        Takes what the receiver gives, in its order; when it is full the receiver is left alone.
+    analyse : callable
+        ``analyse(frame)``, called in a worker.
+    stopping : threading.Event
+    """
+
+    def __init__(
+        self,
+        receiver: FrameSource,
+        workers: Workers,
+        work: queue.Queue[Any],
+        analyse: Callable[[Frame], Any],
+        stopping: threading.Event,
+    ) -> None:
+        self._receiver, self._workers, self._work = receiver, workers, work
+        self._analyse, self._stopping = analyse, stopping
+
+    def run(self) -> None:
+        """Take frames until the service stops."""
+        while not self._stopping.is_set():
+            self._take(POLL_S)
+
+    def drain(self) -> None:
+        """Take what waits now, and no more: a sender that goes on must not keep the service from ending."""
+        for _ in range(self._receiver.counts().in_flight):
+            self._take(0.0)
+
+    def _take(self, timeout: float) -> None:
+        item = self._receiver.get(timeout)
+        if isinstance(item, Frame):
+            item = Submitted(item, self._workers.submit(self._analyse, item))
+        if item is not None:
+            self._work.put(item)
+
+
+class Preparation:
+    """Loads and compiles the analysis while the service already answers.
+
+    Parameters
+    ----------
+    settings : AnalysisSettings
+    say : callable
+        Called with what is being done; None when frames can be taken.
+    loaded : callable
+        See `latticewatch.execute._prepare.prepare`.
+    stopping : threading.Event
+    hold : Holding
+    """
+
+    def __init__(
+        self,
+        settings: AnalysisSettings,
+        say: Callable[[str | None], None],
+        loaded: Callable[[], None],
+        stopping: threading.Event,
+        hold: Holding,
+    ) -> None:
+        self._settings, self._say, self._loaded = settings, say, loaded
+        self._stopping, self._hold = stopping, hold
+        self._thread: threading.Thread | None = None
+
+    def run(self, adopt: Callable[[FrameLearner, Analyse], None]) -> None:
+        """Prepare, hand over what was prepared, and go on with the rest in a thread of its own."""
+        try:
+            learner, analyse, rest = prepare(self._settings, self._say, self._loaded, self._stopping.is_set)
+        except StoppedError:
+            return
+        adopt(learner, analyse)
+        self._say(None)
+        self._thread = threading.Thread(target=self._finish, args=[rest], name="prepare", daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float | None) -> None:
+        """Wait for the rest."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _finish(self, rest: Callable[[], None]) -> None:
+        try:
+            rest()
+        except StoppedError:
+            pass
+        except Exception:
+            # Nothing is lost: it is done when it is asked for.
+            log.exception("loading ahead failed")
+        finally:
+            # Beside it frames are analysed at half the pace.
+            self._hold("starting", False)
