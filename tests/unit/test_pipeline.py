@@ -22,7 +22,7 @@ from latticewatch.ingest import Frame
 from latticewatch.model import Model
 from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
 from latticewatch.pipeline._follow import FRAMES_TOGETHER, Follower, add_up
-from latticewatch.pipeline._learner import LOST_FRAMES
+from latticewatch.pipeline._learner import LOST_FRAMES, OTHER_FRAMES
 from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
 
@@ -433,18 +433,68 @@ def test_a_frame_that_comes_again_while_learning_is_learnt_from_once(images):
 def test_another_lattice_is_learnt_after_a_while(learner, model):
     other = microscope(material="MoSe2", rotation_deg=17.0, pixel_size_nm=0.018, seed=5)
     images = [other.acquire().image for _ in range(3)]
-    results = fold(learner, [images[0]] * LOST_FRAMES, 2)
-    assert all(not r[0].lattice_found and r[0].notes for r in results)
+    n = LOST_FRAMES + OTHER_FRAMES - 1
+    results = fold(learner, [images[0]] * n, 2)
+    assert all(not r[0].lattice_found and r[0].notes for r in results[:-1])
     assert learner.model is None
-    (forgotten,) = learner.take_events()
+    paused, resumed, forgotten = learner.take_events()
+    assert (paused.type, resumed.type) == ("stream.paused", "stream.resumed")
     assert forgotten.type == "model.updated"
     assert forgotten.data.n_classes == 0
     assert forgotten.data.model_version > model.version
-    results = fold(learner, images[1:], 2 + LOST_FRAMES)
+    results = fold(learner, images[1:], 2 + n)
     assert learner.model is not None
     assert learner.model.version > forgotten.data.model_version
     assert results[-1][-1].classes
     assert {e.class_id for e in learner.model.classes}.isdisjoint(e.class_id for e in model.classes)
+
+
+def test_a_blanked_beam_is_a_pause_and_nothing_is_forgotten(learner, images):
+    fold(learner, images[2:4], 2)
+    (before,) = fold(learner, images[4:5], 4)[-1]
+    learner.take_events()
+    dark = fold(learner, [np.zeros_like(images[0])] * 40, 5)
+    paused = learner.take_events()
+    assert [event.type for event in paused] == ["stream.paused"]
+    assert not [event for r in dark for event in r[0].events]
+    (after,) = fold(learner, images[5:6], 45)[-1]
+    resumed = [*learner.take_events(), *after.events]
+    assert [event.type for event in resumed] == ["stream.resumed"]
+    assert [(e.class_id, e.name) for e in after.classes] == [(e.class_id, e.name) for e in before.classes]
+    defects = [set(r.sites.track[r.sites.role == 1].tolist()) for r in (before, after)]
+    assert len(defects[0] & defects[1]) >= 0.8 * len(defects[0])
+
+
+def test_a_lattice_seen_before_brings_back_its_classes_and_names(learner, images):
+    named = learner.model.classes[-1].class_id
+    learner.rename(named, "what I call it")
+    before = [(e.class_id, e.name) for e in learner.model.classes]
+    other = microscope(material="MoSe2", rotation_deg=17.0, pixel_size_nm=0.018, seed=5)
+    n = LOST_FRAMES + OTHER_FRAMES + 2
+    fold(learner, [other.acquire().image for _ in range(n)], 2)
+    assert learner.model is not None
+    assert {e.class_id for e in learner.model.classes}.isdisjoint(i for i, _ in before)
+    fold(learner, [images[2 + k % 3] for k in range(LOST_FRAMES)], 2 + n)
+    assert [(e.class_id, e.name) for e in learner.model.classes] == before
+
+
+def test_a_restart_goes_on_with_the_same_classes_names_and_tracks(learner, images):
+    fold(learner, images[2:4], 2)
+    learner.rename(learner.model.classes[-1].class_id, "what I call it")
+    (before,) = fold(learner, images[4:5], 4)[-1]
+    again = Learner(SETTINGS)
+    again.restore(learner.kept())
+    ((after,),) = fold(again, images[5:6], 5)
+    ((same,),) = fold(learner, images[5:6], 5)
+    for name in ("class_id", "role", "confidence", "track"):
+        assert np.array_equal(getattr(after.sites, name), getattr(same.sites, name))
+    assert [(e.class_id, e.name, e.total) for e in after.classes] == [
+        (e.class_id, e.name, e.total) for e in same.classes
+    ]
+    assert after.model_version >= before.model_version
+    told = [event for event in after.events if event.type == "defect.appeared"]
+    known = set(before.sites.track.tolist())
+    assert not [event for event in told if event.data.track in known]
 
 
 def test_lost_frames_that_are_not_in_a_row_change_nothing(learner, model, images):

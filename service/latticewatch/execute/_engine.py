@@ -300,6 +300,7 @@ class Engine:
         self._limits.enter_context(threadpool_limits(limits=1, user_api="blas"))
 
     def _adopt(self, learner: FrameLearner, analyse: Analyse) -> None:
+        self._folding.restore(learner, self.log.kept)
         self._learner, self._analyse, self._model = learner, analyse, learner.model
         self._ready.set()
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from latticewatch.config import Settings
+from latticewatch.errors import FileError
 from latticewatch.execute._edits import Edit
 from latticewatch.execute._history import record_of
 from latticewatch.execute._intake import Holding, Submitted
@@ -20,13 +22,15 @@ from latticewatch.execute._publisher import Draft, Publisher, drafts_of
 from latticewatch.execute._series import OpenSeries
 from latticewatch.execute._workers import FrameBudget, TooSlowError, Workers
 from latticewatch.ingest import Found, Frame, Gap, Partial, SeriesEnded, SeriesStarted
-from latticewatch.messages import FramesLostData
+from latticewatch.messages import FramesLostData, StreamEventData
 from latticewatch.parallel import working
 from latticewatch.statistics import History
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import FrameResult
 
+# What changes without an event is stored after this long [s].
+STORE_EVERY_S = 5.0
 # Doses of frames remembered, so that those gathered while learning keep their own.
 DOSES_KEPT = 256
 
@@ -86,7 +90,55 @@ class Folder:
         self._doses: dict[tuple[str, int], float | None] = {}
         self._errors = 0
         self._given_up = False
+        self._stored_model: Any = None
+        self._stored_at = time.monotonic()
+        publisher.keep_with(self.kept, self.stored)
         self._logger = structlog.get_logger("latticewatch.execute")
+
+    def kept(self) -> dict[str, bytes]:
+        """What goes to disk with the events, so that a restart goes on from there."""
+        kept = {"series": json.dumps(self.series.open).encode()}
+        keep = getattr(self._learner(), "kept", None) if self._has_learner() else None
+        if keep is not None:
+            try:
+                kept |= keep(with_model=self._learner().model is not self._stored_model)
+            except TypeError:
+                # Events count for more than what a restart can go on from.
+                self._logger.exception("what was learnt cannot be stored")
+        return kept
+
+    def stored(self, kept: Mapping[str, bytes]) -> None:
+        """It is on disk."""
+        if "model" in kept:
+            self._stored_model = self._learner().model
+        self._stored_at = time.monotonic()
+
+    def restore(self, learner: Any, kept: Callable[[str], bytes | None]) -> None:
+        """Go on from what is on disk; called before the first item."""
+        found = {name: data for name in ("model", "tracks", "series") if (data := kept(name)) is not None}
+        state = self._publisher.state
+        if "model" in found and hasattr(learner, "restore"):
+            try:
+                learner.restore(found)
+            except FileError as error:
+                self._logger.error(
+                    "what was learnt before cannot be read; it is learnt anew", error=str(error)
+                )
+            else:
+                model = learner.model
+                entries = tuple(sorted(getattr(model, "classes", ()), key=lambda entry: entry.class_id))
+                state = replace(state, catalogue=entries, model_version=getattr(model, "version", 0))
+                self._logger.info(
+                    "went on with what was learnt", version=state.model_version, classes=len(entries)
+                )
+                self._stored_model = model
+                self._publisher.show(state)
+        ended: list[Draft] = [
+            ("series.ended", StreamEventData(series_id=series_id, reason="service restarted"))
+            for series_id in json.loads(found.get("series", b"[]"))
+        ]
+        if ended:
+            self._publisher.publish(state, ended)
 
     def give_up(self) -> None:
         """Wait for no analysis any longer; what comes is dropped, reason ``shutdown``."""
@@ -110,6 +162,7 @@ class Folder:
                 self._logger.exception("item skipped", item=type(item).__name__)
         self.since = time.monotonic()
         self._tell(self.series.end_all("service stopped"))
+        self._publisher.store()
         if not self._publisher.flush(at_once=True):
             self._logger.error("last events not written", error=self._publisher.trouble)
         self.since = None
@@ -137,7 +190,19 @@ class Folder:
                 self._tell([("frames.found", _found(item))])
             case _:
                 self._publisher.flush()
+                self._store_now_and_then()
         self._tell(self.series.check(self._receiver.last_frame_age_s, now))
+
+    def _store_now_and_then(self) -> None:
+        """Evidence grows and classes follow the stream without an event."""
+        if self._has_learner() and time.monotonic() - self._stored_at > STORE_EVERY_S:
+            self._publisher.store()
+
+    def _has_learner(self) -> bool:
+        try:
+            return self._learner() is not None
+        except AttributeError:
+            return False
 
     def _fold(self, item: Submitted) -> None:
         frame = item.frame
@@ -164,6 +229,7 @@ class Folder:
         except Exception as error:  # noqa: BLE001 - a frame that cannot be analysed is counted and skipped
             self._drop(frame, error, "error")
             return
+        self._store_now_and_then()
         self.failures = 0
         self.meter.add(time.monotonic() - frame.received_at)
         self._receiver.done(frame)

@@ -37,8 +37,6 @@ class Publisher:
         Where events go.
     max_waiting : int
         Events that are kept while the log cannot be written.
-    keep : callable, optional
-        Gives what is to be stored together with these events, so that both are on disk or neither is.
 
     Attributes
     ----------
@@ -54,12 +52,12 @@ class Publisher:
         self,
         log: Log,
         max_waiting: int = MAX_WAITING,
-        keep: Callable[[Sequence[Draft]], dict[str, bytes]] | None = None,
     ) -> None:
         self.log = log
         self.state = self.newest = LiveState(as_of_seq=log.last_seq)
         self.trouble: str | None = None
-        self._keep = keep
+        self._keep: Callable[[], dict[str, bytes]] = dict
+        self._stored: Callable[[dict[str, bytes]], None] = lambda _: None
         self._waiting: deque[Draft] = deque()
         self._max_waiting = max_waiting
         self._lost = 0
@@ -76,6 +74,29 @@ class Publisher:
             self._listeners = tuple(one for one in self._listeners if one is not callback)
 
         return unsubscribe
+
+    def keep_with(
+        self, keep: Callable[[], dict[str, bytes]], stored: Callable[[dict[str, bytes]], None]
+    ) -> None:
+        """Have something stored together with the events, so that after a crash both are on disk or neither.
+
+        Parameters
+        ----------
+        keep : callable
+            Gives it, by name; called for each write.
+        stored : callable
+            Called with it when it is on disk.
+        """
+        self._keep, self._stored = keep, stored
+
+    def store(self) -> None:
+        """Store what goes with the events, though there are none."""
+        if not self.flush() or self._waiting:
+            return
+        try:
+            self._write()
+        except (LatticewatchError, OSError) as error:
+            self._fail(error)
 
     def publish(self, state: LiveState, drafts: Sequence[Draft]) -> bool:
         """Take in a state and the events that led to it; shown at once, or when the log can be written again.
@@ -134,8 +155,9 @@ class Publisher:
                 n=self._lost, seconds=round(time.monotonic() - self._since, 1), reason=self.trouble
             )
             drafts.insert(0, ("log.gap", gap))
-        kept = {} if self._keep is None else self._keep(drafts)
+        kept = self._keep()
         self.log.append(drafts, kept)
+        self._stored(kept)
         if self.trouble is not None:
             self._logger.warning("event log written again", written=len(drafts), lost=self._lost)
         self._waiting.clear()

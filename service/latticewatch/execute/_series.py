@@ -34,6 +34,11 @@ class OpenSeries:
     def series_id(self) -> str | None:
         return next(reversed(self._newest_frame), None)
 
+    @property
+    def open(self) -> list[str]:
+        """All series that are open."""
+        return list(self._newest_frame)
+
     def start(self, item: SeriesStarted, now: float) -> list[StreamDraft]:
         """A series has started; a stall of the one before it is over when its first frame comes."""
         self._heard(item.series_id, None, now)

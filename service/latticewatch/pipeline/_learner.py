@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -14,19 +15,26 @@ from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeDisk
 from latticewatch.identify import confirmed
 from latticewatch.lattice import Lattice, Sites, follow_lattice
-from latticewatch.messages import ClassEventData, Role
+from latticewatch.messages import ClassEventData, Role, StreamEventData
 from latticewatch.model import CatalogueEntry, Model, Survey
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
+from latticewatch.pipeline._kept import state_packer
 from latticewatch.pipeline._notes import NoteBook
 from latticewatch.pipeline._plausible import lattice_notes
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._space import LiveSpace
 from latticewatch.track import Observation, Tracker
 
-# Frames in a row that show another lattice than the one learnt, after which it is learnt anew.
+# Frames in a row that do not show the lattice learnt, after which that is told, and another one is looked for.
 LOST_FRAMES = 8
+# Frames in a row that agree on another lattice, before the one learnt is put aside for it.
+OTHER_FRAMES = 3
+# Lattice vectors that differ by less than this share of their length are the same.
+SAME_VECTORS = 0.05
+# Models of other lattices that are remembered, to be recognised.
+REMEMBERED = 8
 # Fewer sites of a sublattice than these, in all frames learnt from together, say too little of their host.
 MIN_GRAIN_SITES = 50
 
@@ -55,6 +63,8 @@ class Learner:
         self._version = 0
         self._next_class = 0
         self._lost = 0
+        self._other: list[Lattice] = []
+        self._remembered: list[Model] = []
         self._events: list[EventDraft] = []
         self._notes = NoteBook()
 
@@ -77,12 +87,62 @@ class Learner:
         if known is None or known.lattice is not self.model.lattice or known.alias != self.model.alias:
             # started before the model was learnt, learnt anew, or lost classes to others
             analysis = analyse(analysis.frame, self.model, self.settings)
-        result = self._classified(analysis)
-        self._lost = 0 if analysis.verdict is not None else self._lost + 1
-        if self._lost >= LOST_FRAMES:
-            self._lost = 0
-            self._forget("the lattice that was learnt is no longer in view")
-        return [result]
+        if analysis.verdict is None and self._lost + 1 >= LOST_FRAMES:
+            other = self._another(analysis)
+            if self.model is None:
+                return self._learn(other)
+            analysis = other
+        self._mind_the_lattice(analysis)
+        return [self._classified(analysis)]
+
+    def kept(self, *, with_model: bool = True) -> dict[str, bytes]:
+        """All that a restart goes on from, by name.
+
+        Parameters
+        ----------
+        with_model : bool
+            With the models, too, which are large and change seldom; else the tracks alone.
+        """
+        tracks = {"tracker": self._tracker, "series": self._series, "lost": self._lost}
+        out = {"tracks": state_packer.pack(tracks)}
+        if with_model:
+            model = {
+                "model": self.model,
+                "remembered": self._remembered,
+                "version": self._version,
+                "next_class": self._next_class,
+            }
+            out["model"] = state_packer.pack(model)
+        return out
+
+    def restore(self, kept: Mapping[str, bytes]) -> None:
+        """Go on from what was kept.
+
+        Raises
+        ------
+        FileError
+            It cannot be read; nothing has changed.
+        """
+        model = state_packer.unpack(kept["model"])
+        tracks = state_packer.unpack(kept["tracks"]) if "tracks" in kept else None
+        # what follows the classes starts anew: it knows no more than the last few frames
+        self._remembered, self._follower = model["remembered"], Follower()
+        self._version, self._next_class = model["version"], model["next_class"]
+        self.model = model["model"]
+        self._space = None if self.model is None else LiveSpace(self.model, self.settings.seed)
+        if tracks is not None:
+            self._tracker, self._series, self._lost = tracks["tracker"], tracks["series"], tracks["lost"]
+
+    def start_from(self, model: Model) -> None:
+        """Start from a model of another day; its classes keep their numbers and names.
+
+        Parameters
+        ----------
+        model : Model
+        """
+        if self.model is not None:
+            self._remembered = [self.model, *self._remembered][:REMEMBERED]
+        self._take_up(replace(model, version=max(model.version, self._version) + 1), "a model was loaded")
 
     def rename(self, class_id: int, name: str) -> CatalogueEntry:
         """Give a class a name of its own.
@@ -141,7 +201,8 @@ class Learner:
         return entry
 
     def relearn(self) -> None:
-        """Throw the classes away and start a learning phase."""
+        """Throw the classes away, those remembered of other lattices too, and start a learning phase."""
+        self._remembered = []
         self._forget("asked to learn anew")
 
     def take_events(self) -> tuple[EventDraft, ...]:
@@ -224,10 +285,70 @@ class Learner:
             )
         return surveys, used
 
+    def _mind_the_lattice(self, analysis: Analysis) -> None:
+        """Tell when the lattice is lost, and when it is back; nothing is forgotten."""
+        frame = analysis.frame
+        if analysis.verdict is None:
+            self._lost += 1
+            if self._lost == LOST_FRAMES:
+                reason = f"the lattice learnt has not been seen for {LOST_FRAMES} frames; classes and tracks are kept"
+                data = StreamEventData(series_id=frame.series_id, frame=frame.number, reason=reason)
+                self._events.append(EventDraft("stream.paused", data))
+            return
+        self._resume(analysis, "a lattice that was learnt is in view")
+
+    def _resume(self, analysis: Analysis, reason: str) -> None:
+        frame = analysis.frame
+        if self._lost >= LOST_FRAMES:
+            data = StreamEventData(series_id=frame.series_id, frame=frame.number, reason=reason)
+            self._events.append(EventDraft("stream.resumed", data))
+        self._lost, self._other = 0, []
+
+    def _another(self, analysis: Analysis) -> Analysis:
+        """The frame, looked at with the models of lattices seen before, and with none.
+
+        A lattice that is known is taken up at once. One that is not is learnt when `OTHER_FRAMES` frames agree on it;
+        then `model` is None, and what is given is not classified.
+        """
+        for known in self._remembered:
+            seen = analyse(analysis.frame, known, self.settings)
+            if seen.verdict is not None:
+                self._put_aside()
+                self._remembered.remove(known)
+                self._take_up(
+                    replace(known, version=self._version + 1), "a lattice seen before is in view again"
+                )
+                return analyse(analysis.frame, self.model, self.settings)
+        found = analyse(analysis.frame, None, self.settings)
+        if found.lattice is None or (self._other and not _alike(found.lattice, self._other[-1])):
+            self._other = [] if found.lattice is None else [found.lattice]
+            return analysis
+        if _alike(found.lattice, self._learnt_model().lattice):
+            return analysis
+        self._other.append(found.lattice)
+        if len(self._other) < OTHER_FRAMES:
+            return analysis
+        self._put_aside()
+        self._resume(analysis, "another lattice is in view, and is learnt")
+        self._forget("another lattice is in view; the one before is remembered")
+        return found
+
+    def _put_aside(self) -> None:
+        self._remembered = [self._learnt_model(), *self._remembered][:REMEMBERED]
+
+    def _take_up(self, model: Model, reason: str) -> None:
+        self._adopt(model)
+        self._gathered, self._series = [], None
+        self._tracker.reset()
+        self._follower = Follower()
+        self._space = LiveSpace(model, self.settings.seed)
+        self._events.append(model_event(model, None, reason))
+
     def _forget(self, reason: str) -> None:
         had = self.model
         self.model, self._gathered, self._series = None, [], None
-        self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
+        # not a new one: numbers of tracks are not used again
+        self._tracker.reset()
         if had is not None:
             self._version += 1
             self._events.append(model_event(replace(had, version=self._version, classes=()), None, reason))
@@ -346,6 +467,19 @@ def _well_seen(lattice: Lattice, surveys: list[Survey]) -> Lattice:
             kept.append(other)
         first = last
     return replace(lattice, others=tuple(kept))
+
+
+def _alike(one: Lattice, other: Lattice) -> bool:
+    """Whether two lattices have the same vectors, whichever of their cells was chosen, and as many columns."""
+    if len(one.cell.columns) != len(other.cell.columns):
+        return False
+    first, second = other.field.vectors
+    candidates = [sign * v for v in (first, second, first + second, first - second) for sign in (1, -1)]
+    return all(
+        min(float(np.hypot(*(vector - candidate))) for candidate in candidates)
+        < SAME_VECTORS * float(np.hypot(*vector))
+        for vector in one.field.vectors
+    )
 
 
 def _clarity(lattice: Lattice | None) -> float:

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.messages import ROLES, ClassEventData, DefectEventData, EventType, ModelEventData, Note
+from latticewatch.messages import (
+    ROLES,
+    ClassEventData,
+    DefectEventData,
+    EventType,
+    ModelEventData,
+    Note,
+    StreamEventData,
+)
 from latticewatch.model import CatalogueEntry
 from latticewatch.pipeline._space import LiveSpace
 
@@ -19,7 +27,7 @@ class EventDraft:
     """An event before the log gives it its sequence number."""
 
     type: EventType
-    data: DefectEventData | ClassEventData | ModelEventData
+    data: DefectEventData | ClassEventData | ModelEventData | StreamEventData
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,0 +1,48 @@
+"""What of the pipeline outlives the process: the model with its classes, and the tracks with their evidence."""
+
+from __future__ import annotations
+
+from latticewatch.lattice._cell import UnitCell
+from latticewatch.lattice._lattice import Lattice
+from latticewatch.lattice._phase import PhaseField
+from latticewatch.lattice._profile import ColumnProfile
+from latticewatch.messages import Note
+from latticewatch.model import (
+    CatalogueEntry,
+    DisplacementFilter,
+    MatchedFilter,
+    Mixture,
+    Model,
+    Oddities,
+    ShiftKinds,
+    SublatticeModel,
+    SublatticeTemplates,
+)
+from latticewatch.pipeline._pack import Packer
+from latticewatch.track import Tracker
+from latticewatch.track._evidence import Evidence
+from latticewatch.track._map import TrackMap
+from latticewatch.track._places import Places
+from latticewatch.track._states import States
+from latticewatch.track._transitions import Hysteresis
+
+MODEL_CLASSES = (
+    CatalogueEntry,
+    ColumnProfile,
+    DisplacementFilter,
+    Lattice,
+    MatchedFilter,
+    Mixture,
+    Model,
+    Oddities,
+    PhaseField,
+    ShiftKinds,
+    SublatticeModel,
+    SublatticeTemplates,
+    UnitCell,
+)
+STATE_CLASSES = (Evidence, Hysteresis, Places, States, TrackMap, Tracker)
+# Made anew: notes are of a frame, and room for more tracks is no knowledge.
+LEFT_OUT = {("Lattice", "notes"): tuple, ("TrackMap", "_room"): dict}
+
+state_packer = Packer((*MODEL_CLASSES, *STATE_CLASSES, Note), LEFT_OUT)

@@ -1,0 +1,225 @@
+"""Nested objects of arrays, numbers and texts to bytes and back: npz with JSON in it, and never pickle."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import zipfile
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from latticewatch.errors import FileError
+
+FORMAT = 1
+# What an archive may hold once it is unpacked [bytes].
+MAX_BYTES = 512 * 2**20
+MAX_DEPTH = 64
+
+
+class Packer:
+    """Packs objects of known classes; everything else is refused, both ways.
+
+    Parameters
+    ----------
+    classes : iterable of type
+        Dataclasses, named tuples and plain classes; they are known by their names.
+    left_out : mapping of (str, str) to callable, optional
+        Attributes that are not packed, by class and name, and what makes them anew.
+
+    Notes
+    -----
+    An object that occurs twice is packed once, and is one object again afterwards. A field that a class got later takes
+    its default; a field that a class no longer has is passed over.
+    """
+
+    def __init__(
+        self, classes: Iterable[type], left_out: Mapping[tuple[str, str], Any] | None = None
+    ) -> None:
+        self._classes = {known.__name__: known for known in classes}
+        self._left_out = dict(left_out or {})
+
+    def pack(self, value: Any) -> bytes:
+        """Bytes of a value.
+
+        Raises
+        ------
+        TypeError
+            It holds an object of a class that is not known.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        tree = _Writer(self._classes, self._left_out, arrays).write(value)
+        text = json.dumps({"format": FORMAT, "tree": tree}, allow_nan=False)
+        arrays["json"] = np.frombuffer(text.encode(), np.uint8)
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        return file.getvalue()
+
+    def unpack(self, data: bytes) -> Any:
+        """The value that was packed.
+
+        Raises
+        ------
+        FileError
+            The bytes are damaged, of another version, or name a class that is not known.
+        """
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                size = sum(entry.file_size for entry in archive.infolist())
+            if size > MAX_BYTES:
+                raise FileError(f"{size} bytes unpacked, expected at most {MAX_BYTES}")
+            with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            whole = json.loads(arrays.pop("json").tobytes().decode())
+            if whole["format"] != FORMAT:
+                raise FileError(f"format {whole['format']}, expected {FORMAT}; update")
+            return _Reader(self._classes, self._left_out, arrays).read(whole["tree"])
+        except FileError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, EOFError) as error:
+            raise FileError(f"damaged: {error or type(error).__name__}") from error
+        except (zipfile.BadZipFile, RecursionError, NotImplementedError) as error:
+            raise FileError(f"not a model: {error or type(error).__name__}") from error
+
+
+def _is_named_tuple(known: type) -> bool:
+    return issubclass(known, tuple) and hasattr(known, "_fields")
+
+
+class _Writer:
+    def __init__(self, classes: Mapping[str, type], left_out: Mapping, arrays: dict[str, np.ndarray]) -> None:
+        self._classes, self._left_out, self._arrays = classes, left_out, arrays
+        self._seen: dict[int, int] = {}
+        self._alive: list[Any] = []
+
+    def write(self, value: Any, depth: int = 0) -> Any:
+        if depth > MAX_DEPTH:
+            raise TypeError(f"nested more than {MAX_DEPTH} deep")
+        if isinstance(value, np.ndarray | np.generic):
+            return self._array(value)
+        if isinstance(value, str):
+            odd = any("\ud800" <= letter <= "\udfff" for letter in value)
+            return {"text": value.encode("utf-8", "surrogatepass").hex()} if odd else value
+        if value is None or isinstance(value, bool | int):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else {"float": repr(value)}
+        return self._composite(value, depth + 1)
+
+    def _array(self, value: np.ndarray | np.generic) -> Any:
+        if value.dtype.hasobject:
+            raise TypeError("an array of objects cannot be packed")
+        if isinstance(value, np.generic):
+            name = f"a{len(self._arrays)}"
+            self._arrays[name] = np.asarray(value)
+            return {"scalar": name}
+        if id(value) in self._seen:
+            return {"same": self._seen[id(value)]}
+        name = f"a{len(self._arrays)}"
+        self._arrays[name] = value
+        return {"array": name, "id": self._remember(value)}
+
+    def _composite(self, value: Any, depth: int) -> Any:
+        known = type(value)
+        if known is tuple:
+            return {"tuple": [self.write(item, depth) for item in value]}
+        if known is list:
+            return [self.write(item, depth) for item in value]
+        if known is dict:
+            return {"dict": [[self.write(k, depth), self.write(v, depth)] for k, v in value.items()]}
+        if known in (set, frozenset):
+            items = [self.write(item, depth) for item in sorted(value, key=repr)]
+            return {known.__name__: items}
+        if known is deque:
+            return {"deque": [self.write(item, depth) for item in value], "maxlen": value.maxlen}
+        if self._classes.get(known.__name__) is not known:
+            raise TypeError(f"{known.__module__}.{known.__name__} cannot be packed: it is not known")
+        if id(value) in self._seen:
+            return {"same": self._seen[id(value)]}
+        number = self._remember(value)
+        content = {
+            name: self.write(item, depth)
+            for name, item in _attributes(value).items()
+            if (known.__name__, name) not in self._left_out
+        }
+        return {"class": known.__name__, "id": number, "fields": content}
+
+    def _remember(self, value: Any) -> int:
+        # kept alive, so that no other object gets its id meanwhile
+        self._alive.append(value)
+        self._seen[id(value)] = len(self._seen)
+        return self._seen[id(value)]
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    if _is_named_tuple(type(value)):
+        return value._asdict()
+    if is_dataclass(value):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    return dict(vars(value))
+
+
+class _Reader:
+    def __init__(self, classes: Mapping[str, type], left_out: Mapping, arrays: dict[str, np.ndarray]) -> None:
+        self._classes, self._left_out, self._arrays = classes, left_out, arrays
+        self._known: dict[int, Any] = {}
+
+    def read(self, tree: Any) -> Any:
+        if isinstance(tree, list):
+            return [self.read(item) for item in tree]
+        if not isinstance(tree, dict):
+            return tree
+        if "text" in tree:
+            return bytes.fromhex(tree["text"]).decode("utf-8", "surrogatepass")
+        if "float" in tree:
+            return float(tree["float"])
+        if "scalar" in tree:
+            return self._arrays[tree["scalar"]][()]
+        if "array" in tree:
+            self._known[tree["id"]] = self._arrays[tree["array"]]
+            return self._known[tree["id"]]
+        if "same" in tree:
+            return self._known[tree["same"]]
+        if "tuple" in tree:
+            return tuple(self.read(item) for item in tree["tuple"])
+        if "dict" in tree:
+            return {self.read(k): self.read(v) for k, v in tree["dict"]}
+        if "set" in tree:
+            return {self.read(item) for item in tree["set"]}
+        if "frozenset" in tree:
+            return frozenset(self.read(item) for item in tree["frozenset"])
+        if "deque" in tree:
+            return deque((self.read(item) for item in tree["deque"]), tree["maxlen"])
+        return self._object(tree)
+
+    def _object(self, tree: dict[str, Any]) -> Any:
+        known = self._classes.get(tree["class"])
+        if known is None:
+            raise FileError(f"holds a {tree['class']!r}, which is not known; update")
+        if _is_named_tuple(known):
+            made = known(**{name: self.read(item) for name, item in tree["fields"].items()})
+            self._known[tree["id"]] = made
+            return made
+        made = object.__new__(known)
+        self._known[tree["id"]] = made
+        given = {name: self.read(item) for name, item in tree["fields"].items()}
+        if is_dataclass(known):
+            given = {f.name: given[f.name] if f.name in given else _default(known, f) for f in fields(known)}
+        for (owner, name), make in self._left_out.items():
+            if owner == known.__name__:
+                given[name] = make()
+        for name, item in given.items():
+            object.__setattr__(made, name, item)
+        return made
+
+
+def _default(known: type, field: Any) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    raise FileError(f"{known.__name__} without {field.name}; learn anew")

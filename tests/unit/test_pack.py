@@ -1,0 +1,158 @@
+"""What is kept comes back as it was, and nothing else is read."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import pickle
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from latticewatch.errors import FileError
+from latticewatch.pipeline._pack import Packer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inner:
+    name: str
+    values: np.ndarray
+    later: int = 7
+
+
+@dataclass
+class Outer:
+    parts: tuple[Inner, ...]
+    by_key: dict[tuple[int, int], float] = field(default_factory=dict)
+
+
+class Pair(NamedTuple):
+    left: object
+    right: object
+
+
+class Plain:
+    def __init__(self, value):
+        self.value = value
+        self.cache = object()
+
+
+PACKER = Packer((Inner, Outer, Pair, Plain), {("Plain", "cache"): dict})
+ARRAYS = hnp.arrays(
+    st.sampled_from([np.float32, np.float64, np.int16, np.uint8, np.bool_, np.int64]),
+    hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+)
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(),
+    st.characters(categories=["Cs"]),
+    ARRAYS,
+    st.floats().map(np.float64),
+)
+KEYS = st.one_of(st.integers(), st.text(), st.tuples(st.integers(), st.integers()))
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(KEYS, inner, max_size=3),
+        st.builds(Pair, inner, inner),
+        st.builds(Plain, inner),
+        st.lists(inner, max_size=3).map(lambda items: deque(items, maxlen=5)),
+        st.builds(Inner, st.text(), ARRAYS, st.integers()),
+    ),
+    max_leaves=8,
+)
+
+
+def same(one, other) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray | np.generic):
+        alike = one.dtype == other.dtype and one.shape == other.shape
+        return alike and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    if isinstance(one, float):
+        return one == other or (math.isnan(one) and math.isnan(other))
+    if isinstance(one, tuple | list | deque):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, Inner):
+        return same((one.name, one.values, one.later), (other.name, other.values, other.later))
+    if isinstance(one, Plain):
+        return one.cache == {} and same(one.value, other.value)
+    return one == other
+
+
+@given(VALUES)
+def test_a_value_comes_back_as_it_was(value):
+    assert same(PACKER.unpack(PACKER.pack(value)), value)
+
+
+def test_an_object_that_occurs_twice_is_one_object_again():
+    inner = Inner("x", np.arange(3))
+    outer = PACKER.unpack(PACKER.pack(Outer((inner, inner), {(1, 2): 0.5})))
+    assert outer.parts[0] is outer.parts[1]
+    assert outer.by_key == {(1, 2): 0.5}
+
+
+def test_what_is_not_known_is_refused_both_ways():
+    with pytest.raises(TypeError, match="not known"):
+        PACKER.pack(io.BytesIO())
+    with pytest.raises(TypeError, match="objects"):
+        PACKER.pack(np.array([object()]))
+    stranger = Packer((Inner,)).pack(Inner("x", np.zeros(1)))
+    with pytest.raises(FileError, match="not known"):
+        Packer((Outer,)).unpack(stranger)
+
+
+def rewritten(data: bytes, change) -> bytes:
+    with np.load(io.BytesIO(data)) as archive:
+        arrays = dict(archive)
+    whole = json.loads(arrays["json"].tobytes())
+    change(whole)
+    arrays["json"] = np.frombuffer(json.dumps(whole).encode(), np.uint8)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def test_a_field_that_came_later_takes_its_default_and_one_that_went_is_passed_over():
+    data = PACKER.pack(Inner("x", np.zeros(2), 3))
+
+    def change(whole):
+        del whole["tree"]["fields"]["later"]
+        whole["tree"]["fields"]["gone"] = 5
+
+    assert PACKER.unpack(rewritten(data, change)).later == 7
+    with pytest.raises(FileError, match="Inner without name"):
+        PACKER.unpack(rewritten(data, lambda whole: whole["tree"]["fields"].pop("name")))
+
+
+@given(st.binary(max_size=200))
+def test_damaged_bytes_are_refused_in_one_line(data):
+    whole = PACKER.pack({"a": np.arange(50)})
+    for damaged in (data, whole[: len(data)], whole[:40] + data + whole[40 + len(data) :]):
+        if damaged != whole:
+            with contextlib.suppress(FileError):
+                PACKER.unpack(damaged)
+
+
+def test_pickles_are_not_read():
+    with pytest.raises(FileError):
+        PACKER.unpack(pickle.dumps({"a": 1}))
+    file = io.BytesIO()
+    np.savez(file, json=np.array([{"format": 1}], object), allow_pickle=True)
+    with pytest.raises(FileError):
+        PACKER.unpack(file.getvalue())
