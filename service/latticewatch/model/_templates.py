@@ -20,6 +20,8 @@ from latticewatch.lattice import ColumnProfile, Lattice, PixelNoise, void_places
 REACH_WIDTHS = 2.5
 # What the profile leaves over in the average cell, times this, is how wrong it may be for a column of another kind.
 PROFILE_TRUST = 2.0
+# The misfit of a cell averaged from few frames is mostly noise: no profile is as wrong as this.
+WORST_PROFILE = 0.03
 # A column farther from its place than this share of the shortest distance between columns is another column.
 FARTHEST = 0.35
 # Distances and directions at which it is looked at, and the order up to which what it adds is written as a polynomial.
@@ -183,7 +185,7 @@ def _of_grain(
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
                 height=float(tall[index]),
-                profile_error=PROFILE_TRUST * profile.residual,
+                profile_error=min(PROFILE_TRUST * profile.residual, WORST_PROFILE),
                 directions_deg=(first_deg, second_deg),
             )
         )
