@@ -50,7 +50,9 @@ def read_npz(path: Path) -> list[Signal]:
     axes = [Axis(n) for n in data.shape]
     if key == "frames" and data.ndim == 3 and frame_s is not None:
         axes[0] = axis_of(data.shape[0], "time", frame_s, "s", True)
-    return [Signal(path.stem, data, axes, pixel_size_nm=size)]
+    unread = [name for name in archive.files if name.startswith("pixel") and name != "pixel_size_nm"]
+    notes = [f"the key {name} is not read; the pixel size is expected under pixel_size_nm" for name in unread]
+    return [Signal(path.stem, data, axes, pixel_size_nm=size, notes=notes)]
 
 
 def read_picture(path: Path) -> list[Signal]:

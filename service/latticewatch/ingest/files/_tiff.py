@@ -49,11 +49,15 @@ def read_tiff(path: Path) -> list[Signal]:
                 _apply_imagej(signal, tiff)
             signals.append(signal)
         missing = _missing_pages(tiff)
+        described = str(tiff.pages.first.description or "")
+        unread = ("OME" in described and not ome) or ("ImageJ" in described and tiff.imagej_metadata is None)
     if not any(axis.scale is not None for signal in signals for axis in signal.axes):
         _apply_vendor(path, signals)
     for signal in signals:
         if missing:
             signal.notes.append(missing)
+        if unread and not any(axis.scale is not None for axis in signal.axes):
+            signal.notes.append("its description cannot be read: no pixel size, no names of axes")
         signal.notes += [f"the TIFF reader says: {text}" for text in dict.fromkeys(said)][:2]
     return signals
 
