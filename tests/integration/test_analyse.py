@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import gc
 import importlib.util
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -583,3 +587,58 @@ def test_defects_of_a_multislice_scene_are_found_without_a_label(analyse, shared
     assert got["sites"]["recall"] >= 0.99
     assert got["sites"]["precision"] >= 0.99
     assert got["defects"]["f1"] >= 0.9
+
+
+# Long stacks
+
+
+@pytest.fixture
+def long_stack(image, tmp_path) -> Path:
+    np.save(tmp_path / "long.npy", np.stack([np.roll(image[:200, :200], k % 3, axis=0) for k in range(400)]))
+    return tmp_path / "long.npy"
+
+
+def test_ctrl_c_keeps_the_frames_that_are_done(long_stack, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from latticewatch.cli import main; main()", "analyse", str(long_stack)]
+    with subprocess.Popen(
+        [*command, "--out", str(out), "--no-figures"], stderr=subprocess.PIPE, text=True
+    ) as run:
+        deadline = time.monotonic() + TIMEOUT
+        # results of the first frames are on disk: it is at work
+        while not any(part.stat().st_size > 10_000 for part in out.glob(".writing-*/sites.csv")):
+            assert run.poll() is None, run.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        run.send_signal(signal.SIGINT)
+        _, said = run.communicate(timeout=TIMEOUT)
+    assert run.returncode == 130
+    numbers = summary_of(out)
+    assert 0 < numbers["frames"] < 400
+    assert numbers["ended_early"] == {"frames": numbers["frames"], "of": 400}
+    assert f"{numbers['frames']} of 400 frames" in said
+    assert {int(row["frame"]) for row in rows_of(out)} == set(range(numbers["frames"]))
+    assert not list(out.glob(".writing-*"))
+
+
+def test_what_is_kept_of_a_frame_does_not_grow_with_it(image, tmp_path):
+    from latticewatch.config import AnalysisSettings
+    from latticewatch.ingest import read_frames
+    from latticewatch.offline._run import run_file
+    from latticewatch.offline._stack import Stack
+
+    stack = Stack()
+    seen = []
+
+    def take(result):
+        stack.add(result)
+        seen.append((result.number, result.picture.size, weakref.ref(result.sites.position)))
+
+    path = tmp_path / "a.npy"
+    np.save(path, np.stack([image[:160, :160]] * 12))
+    run_file(read_frames(path), AnalysisSettings(), take, lambda *_: None)
+    assert [number for number, _, _ in seen] == list(range(12))
+    assert not any(size for _, size, _ in seen)
+    gc.collect()
+    # the last result alone is still held
+    assert [k for k, (_, _, held) in enumerate(seen) if held() is not None] == [11]

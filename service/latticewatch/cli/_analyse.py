@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -36,11 +41,18 @@ def analyse(
 ) -> None:
     """Find every site of recorded frames, vacancies included, and tell defects apart without a label."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     from latticewatch.config import load_settings
     from latticewatch.ingest import read_frames
-    from latticewatch.offline import analyse_file, summary, write_results
+    from latticewatch.offline import ResultWriter, run_file
 
     settings = load_settings(
         analysis={
@@ -55,16 +67,57 @@ def analyse(
         read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
     ]
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames"))
+    columns = (
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames")),
+        *(TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
+    )
     for series, folder in zip(opened, folders(files, out), strict=True):
-        with Progress(*columns, TimeElapsedColumn(), console=console, disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task(series.path.name, total=len(series))
-            analysed = analyse_file(series, settings, lambda done: bar.update(task, completed=done))  # noqa: B023
-        written = write_results(analysed, folder, figures)
+        start = time.perf_counter()
+        with ResultWriter(series, folder) as writer, interruptible() as stopped:
+            with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
+                task = bar.add_task(series.path.name, total=len(series))
+                last = run_file(
+                    series,
+                    settings,
+                    writer.add,
+                    writer.event,
+                    lambda done: bar.update(task, completed=done),  # noqa: B023
+                    stopped.is_set,
+                )
+            early = stopped.is_set() and len(writer.stack) < len(series)
+            if not len(writer.stack):
+                raise typer.Exit(130)
+            seconds = time.perf_counter() - start
+            written, numbers = writer.finish(last, seconds, figures, len(series) if early else None)
         for note in series.notes:
             typer.echo(f"warning: {series.path}: {note}", err=True)
-        typer.echo(said(summary(analysed)))
+        typer.echo(said(numbers))
         typer.echo(f"  {len(written)} files in {folder}")
+        if early:
+            typer.echo(f"ended early: {numbers['frames']} of {len(series)} frames were analysed", err=True)
+            raise typer.Exit(130)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[threading.Event]:
+    """The first Ctrl-C asks for an end after the frames in hand; a second one ends at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _: object) -> None:
+        stopped.set()
+        signal.signal(number, before[number])  # type: ignore[arg-type]
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def folders(files: list[Path], out: Path) -> list[Path]:

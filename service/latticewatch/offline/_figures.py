@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from latticewatch.offline._averages import classes_figure
 from latticewatch.offline._overlay import overlay_figure
 from latticewatch.offline._plots import counts_figure, embedding_figure
+from latticewatch.offline._stack import Stack, stack_of
 from latticewatch.offline._statistics import statistics_figure
 from latticewatch.offline._style import DPI
 from latticewatch.pipeline import FrameResult
@@ -28,14 +29,14 @@ __all__ = [
 ]
 
 
-def save_figures(out_dir: Path, results: Sequence[FrameResult], image: NDArray[Any]) -> list[Path]:
+def save_figures(out_dir: Path, results: Stack | Sequence[FrameResult], image: NDArray[Any]) -> list[Path]:
     """Write the figures that there is something to draw in.
 
     Parameters
     ----------
     out_dir : Path
         A folder that exists.
-    results : sequence of FrameResult
+    results : Stack or sequence of FrameResult
         One for each frame, in order; at least one.
     image : ndarray of shape (height, width)
         The last frame, as it was recorded.
@@ -51,16 +52,18 @@ def save_figures(out_dir: Path, results: Sequence[FrameResult], image: NDArray[A
     OSError
         The folder cannot be written to.
     """
-    last = results[-1]
+    stack = stack_of(results)
+    last = stack.last
+    assert last is not None
     written = [_save(overlay_figure(image, last), out_dir / "overlay.png")]
     if last.classes:
         written.append(_save(classes_figure(last), out_dir / "classes.png"))
     if len(last.embedding):
         written.append(_save(embedding_figure(last), out_dir / "embedding.png"))
-    if len(results) > 1 and any(result.classes for result in results):
-        written.append(_save(counts_figure(results), out_dir / "counts.png"))
-        if any(result.classes and result.lattice_found for result in results):
-            written.append(_save(statistics_figure(results), out_dir / "statistics.png"))
+    if len(stack) > 1 and stack.catalogue:
+        written.append(_save(counts_figure(stack), out_dir / "counts.png"))
+        if stack.classified:
+            written.append(_save(statistics_figure(stack), out_dir / "statistics.png"))
     return written
 
 

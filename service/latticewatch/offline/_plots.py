@@ -13,6 +13,7 @@ from latticewatch.errors import NotLearntError
 from latticewatch.messages import Role
 from latticewatch.offline._legend import Entry, Group, Legend
 from latticewatch.offline._marks import dots
+from latticewatch.offline._stack import Stack, stack_of
 from latticewatch.offline._style import (
     DARK,
     INK,
@@ -111,12 +112,12 @@ def embedding_figure(result: FrameResult) -> Figure:
     return page.figure
 
 
-def counts_figure(results: Sequence[FrameResult]) -> Figure:
+def counts_figure(results: Stack | Sequence[FrameResult]) -> Figure:
     """Sites of each defect class, and sites that fit no class, over the frames of a stack.
 
     Parameters
     ----------
-    results : sequence of FrameResult
+    results : Stack or sequence of FrameResult
         In the order of their frames. Frames in which nothing was classified are gaps.
 
     Returns
@@ -129,27 +130,28 @@ def counts_figure(results: Sequence[FrameResult]) -> Figure:
     NotLearntError
         No frame has classes.
     """
-    catalogue = {entry.class_id: entry for result in results for entry in result.classes}
+    stack = stack_of(results)
+    catalogue, last = stack.catalogue, stack.last
     if not catalogue:
         raise NotLearntError(
-            f"{plural(len(results), 'frame')}: no classes to count; they are learnt from a lattice"
+            f"{plural(len(stack), 'frame')}: no classes to count; they are learnt from a lattice"
         )
     looks = class_looks(catalogue.values())
     rows = [
-        (entry.name, looks[entry.class_id], _counts(results, entry.class_id))
+        (entry.name, looks[entry.class_id], stack.counts(entry.class_id))
         for entry in catalogue.values()
         if entry.role == "defect"
     ]
     rows.sort(key=lambda row: -np.nansum(row[2]))
-    rows.append(("fits no class", UNKNOWN, _counts(results, -1)))
+    rows.append(("fits no class", UNKNOWN, stack.counts(-1)))
 
     page = Page()
-    details = [f"frames {results[0].number} to {results[-1].number}", "each row with its own scale"]
+    details = [f"frames {stack.numbers[0]} to {stack.numbers[-1]}", "each row with its own scale"]
     if any(np.isnan(n).any() for _, _, n in rows):
         details.append("gaps: nothing was classified")
-    if results[-1].series_id:
-        details.insert(0, results[-1].series_id)
-    top = page.title(f"Defects over {plural(len(results), 'frame')}", " · ".join(details))
+    if last is not None and last.series_id:
+        details.insert(0, last.series_id)
+    top = page.title(f"Defects over {plural(len(stack), 'frame')}", " · ".join(details))
     height = min(max(ROWS_HEIGHT / len(rows), MIN_ROW), MAX_ROW)
     right = WIDTH - MARGIN - LEGEND_WIDTH
     for index, (name, _, n) in enumerate(rows):
@@ -160,7 +162,7 @@ def counts_figure(results: Sequence[FrameResult]) -> Figure:
     bottom = top + len(rows) * (height + ROW_GAP) - ROW_GAP
     page.set_height(bottom + TICKS + MARGIN)
 
-    edges = _edges(np.array([result.number for result in results], float))
+    edges = _edges(np.array(stack.numbers, float))
     left = MARGIN + TICKS
     for index, (_, look, n) in enumerate(rows):
         axes = page.axes(left, top + index * (height + ROW_GAP), right - LEGEND_GAP - left, height)
@@ -186,17 +188,6 @@ def counts_figure(results: Sequence[FrameResult]) -> Figure:
         va="center",
     )
     return page.figure
-
-
-def _counts(results: Sequence[FrameResult], class_id: int) -> NDArray[np.float64]:
-    """Sites of a class in each frame (-1: of none), NaN where nothing was classified."""
-    return np.array(
-        [
-            (result.sites.class_id == class_id).sum() if result.classes and result.lattice_found else np.nan
-            for result in results
-        ],
-        float,
-    )
 
 
 def _edges(frames: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,10 @@ from threadpoolctl import threadpool_limits
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import FileSeries, Frame
 from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse
+
+NO_PICTURE = np.zeros((0, 0), np.uint8)
+# Frames whose results wait for the end of a learning phase; of a file that shows no lattice, the oldest go first.
+MAX_PENDING = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,34 +57,91 @@ def analyse_file(
     progress : callable, optional
         Called with the number of frames done.
     """
+    results: list[FrameResult] = []
+    events: list[tuple[EventDraft, int]] = []
     start = time.perf_counter()
+    image = run_file(
+        series, settings, results.append, lambda event, number: events.append((event, number)), progress
+    )
+    return AnalysedFile(series, tuple(results), tuple(events), image, time.perf_counter() - start)
+
+
+def run_file(
+    series: FileSeries,
+    settings: AnalysisSettings,
+    on_result: Callable[[FrameResult], None],
+    on_event: Callable[[EventDraft, int], None],
+    progress: Callable[[int], None] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> NDArray[np.generic]:
+    """Analyse every frame of a file and hand on each result once, in order, as soon as it is final.
+
+    Parameters
+    ----------
+    series : FileSeries
+    settings : AnalysisSettings
+        Of a file with fewer frames than ``learning_frames``, all are learnt from.
+    on_result : callable
+        Called with the result of each frame, without its picture.
+    on_event : callable
+        Called with each event and the number of the frame that brought it.
+    progress : callable, optional
+        Called with the number of frames analysed.
+    stopped : callable, optional
+        Asked before each frame; whatever was analysed until then is still handed on.
+
+    Returns
+    -------
+    ndarray of shape (height, width)
+        The last frame that was analysed, as it was recorded.
+    """
     needed = min(settings.learning_frames, len(series))
     settings = settings.model_copy(update={"learning_frames": needed})
     learner = Learner(settings)
-    results: dict[int, FrameResult] = {}
-    events: list[tuple[EventDraft, int]] = []
+    # results of a learning phase, which come again with classes when it ends
+    pending: dict[int, FrameResult] = {}
+    done = next_number = 0
+
+    def hand_on(keep: int) -> None:
+        nonlocal next_number
+        while len(pending) > keep:
+            number = min(pending)
+            on_result(pending.pop(number))
+            next_number = number + 1
 
     def take(folded: list[FrameResult], number: int) -> None:
         for result in folded:
-            results[result.number] = result
-            events.extend((event, result.number) for event in result.events)
-        events.extend((event, number) for event in learner.take_events())
-        if progress is not None:
-            progress(len(results))
+            for event in result.events:
+                on_event(event, result.number)
+            if result.number >= next_number:
+                # a picture for each of thousands of frames would be all of the memory
+                pending[result.number] = replace(result, picture=NO_PICTURE)
+        for event in learner.take_events():
+            on_event(event, number)
+        hand_on(MAX_PENDING if learner.model is None else 0)
 
-    image = np.zeros((0, 0), np.uint8)
+    image: NDArray[np.generic] = np.zeros((0, 0), np.uint8)
     # our threads are the parallelism: BLAS threads beside them only get in each other's way
     with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(settings.threads) as pool:
         waiting: list[tuple[int, Frame]] = []
-        for number, image in enumerate(series):
+        for number in range(len(series)):
+            if stopped():
+                break
+            image = series.frame(number)
             waiting.append((number, _frame(series, image, number)))
             batch = settings.threads if learner.model is not None else 1
             if len(waiting) >= batch:
+                done += len(waiting)
                 _fold(waiting, learner, settings, pool, take)
+                if progress is not None:
+                    progress(done)
+        done += len(waiting)
         _fold(waiting, learner, settings, pool, take)
-        take(learner.finish_learning(), len(series) - 1)
-    ordered = tuple(results[number] for number in sorted(results))
-    return AnalysedFile(series, ordered, tuple(events), image, time.perf_counter() - start)
+        take(learner.finish_learning(), max(done - 1, 0))
+        hand_on(0)
+        if progress is not None:
+            progress(done)
+    return image
 
 
 def _fold(

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from latticewatch.errors import NotLearntError
-from latticewatch.execute import record_of
+from latticewatch.offline._stack import Stack, stack_of
 from latticewatch.offline._style import INK, MARGIN, QUIET, SMALL, TEXT, WIDTH, Page, plural, quiet
 from latticewatch.pipeline import ROLES, FrameResult
-from latticewatch.statistics import History, HistoryView, PairDistances, Survival, pair_distances
+from latticewatch.statistics import HistoryView, PairDistances, Survival, pair_distances
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_POINTS = 1000
 COLOURS = {
     "appeared": "#009e73",
     "disappeared": "#d55e00",
@@ -31,21 +30,15 @@ BESIDE, BELOW = 0.62, 0.5
 HEADING_GAP = 0.05
 
 
-def stack_history(results: Sequence[FrameResult]) -> HistoryView:
+def stack_history(results: Stack | Sequence[FrameResult]) -> HistoryView:
     """Counts, events and lifetimes of a stack; the unit of time is the frame, which every file has.
 
     Parameters
     ----------
-    results : sequence of FrameResult
+    results : Stack or sequence of FrameResult
         In the order of their frames.
     """
-    history = History()
-    for index, result in enumerate(results):
-        if not result.classes:
-            history.interrupt()
-        elif result.lattice_found:
-            history.add(record_of(result, time=float(index)))
-    return history.view(MAX_POINTS)
+    return stack_of(results).history()
 
 
 def defect_distances(result: FrameResult) -> PairDistances | None:
@@ -61,19 +54,23 @@ def defect_distances(result: FrameResult) -> PairDistances | None:
     return pair_distances(position, sites.sublattice, sites.role == ROLES.index("defect"))
 
 
-def statistics_summary(results: Sequence[FrameResult], frame_s: float | None = None) -> dict[str, Any]:
+def statistics_summary(
+    results: Stack | Sequence[FrameResult], frame_s: float | None = None
+) -> dict[str, Any]:
     """The statistics of a stack as numbers, each with its unit in its name.
 
     Parameters
     ----------
-    results : sequence of FrameResult
+    results : Stack or sequence of FrameResult
         In the order of their frames.
     frame_s : float, optional
         Seconds from one frame to the next; with it, rates and lifetimes in minutes and seconds too.
     """
-    view = stack_history(results)
-    pairs, life, frames = defect_distances(results[-1]), view.lifetimes, view.seconds
-    unit = "px" if results[-1].pixel_size_nm is None else "nm"
+    stack = stack_of(results)
+    view, last = stack.history(), stack.last
+    pairs = None if last is None else defect_distances(last)
+    life, frames = view.lifetimes, view.seconds
+    unit = "px" if last is None or last.pixel_size_nm is None else "nm"
     per_frame = {
         kind: {
             "n": rate.n,
@@ -123,12 +120,12 @@ def _in_seconds(mean: float | None, median: float | None, frame_s: float | None)
     }
 
 
-def statistics_figure(results: Sequence[FrameResult]) -> Figure:
+def statistics_figure(results: Stack | Sequence[FrameResult]) -> Figure:
     """Events over the frames of a stack, distances between defects beside chance, and lifetimes.
 
     Parameters
     ----------
-    results : sequence of FrameResult
+    results : Stack or sequence of FrameResult
         In the order of their frames.
 
     Returns
@@ -141,15 +138,16 @@ def statistics_figure(results: Sequence[FrameResult]) -> Figure:
     NotLearntError
         No frame has classes.
     """
-    view = stack_history(results)
-    if not len(view.frames):
+    stack = stack_of(results)
+    view, last = stack.history(), stack.last
+    if last is None or not len(view.frames):
         raise NotLearntError(
-            f"{plural(len(results), 'frame')}: no classes to count; they are learnt from a lattice"
+            f"{plural(len(stack), 'frame')}: no classes to count; they are learnt from a lattice"
         )
     page = Page()
     found = int(view.events["found"].sum())
     top = page.title(
-        f"What happened in {plural(len(results), 'frame')}",
+        f"What happened in {plural(len(stack), 'frame')}",
         f"{plural(found, 'defect')} there at first sight, in no rate · intervals are of 95 % confidence",
     )
     width = WIDTH - 2 * MARGIN
@@ -157,9 +155,9 @@ def statistics_figure(results: Sequence[FrameResult]) -> Figure:
     below = top + _heading_height(page) + EVENTS_HEIGHT + BELOW + MARGIN / 2
     page.set_height(below + _heading_height(page) + PANEL_HEIGHT + BELOW + MARGIN)
     _draw_events(_panel(page, "Events since the first frame", MARGIN, top, width, EVENTS_HEIGHT), view)
-    unit = "px" if results[-1].pixel_size_nm is None else "nm"
+    unit = "px" if last.pixel_size_nm is None else "nm"
     axes = _panel(page, "Nearest other defect, last frame", MARGIN, below, half, PANEL_HEIGHT)
-    _draw_distances(axes, defect_distances(results[-1]), unit)
+    _draw_distances(axes, defect_distances(last), unit)
     axes = _panel(page, "Lifetime of defects", 2 * MARGIN + half, below, half, PANEL_HEIGHT)
     _draw_lifetimes(axes, view.lifetimes)
     return page.figure

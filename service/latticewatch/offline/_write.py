@@ -6,18 +6,21 @@ import csv
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch import __version__
 from latticewatch.errors import FileError
+from latticewatch.ingest import FileSeries
 from latticewatch.offline._run import AnalysedFile
+from latticewatch.offline._stack import Stack
 from latticewatch.offline._statistics import statistics_summary
-from latticewatch.pipeline import ROLES, CatalogueEntry, FrameResult, said_in_all
+from latticewatch.pipeline import ROLES, CatalogueEntry, EventDraft, FrameResult
 
 COLUMNS = (
     "frame",
@@ -32,8 +35,127 @@ COLUMNS = (
 )
 
 
+class ResultWriter:
+    """Writes the results of one file as they come: tables line by line, the rest at the end.
+
+    Until `finish`, everything lies in a folder of its own beside its place (``.writing-…``), which stays if the
+    program is killed, and goes if it ends by an error.
+
+    Parameters
+    ----------
+    series : FileSeries
+    out : Path
+        Made where it is missing; files of the same name in it are replaced.
+
+    Raises
+    ------
+    FileError
+        The folder cannot be made or written to.
+    """
+
+    def __init__(self, series: FileSeries, out: Path) -> None:
+        self.series, self.out = series, out
+        self.stack = Stack()
+        self.events = 0
+        self._made = not out.exists()
+        with _writable(out), ExitStack() as files:
+            out.mkdir(parents=True, exist_ok=True)
+            self._draft = Path(tempfile.mkdtemp(dir=out, prefix=".writing-"))
+            files.callback(self._remove)
+            opened = files.enter_context
+            self._sites_file = opened((self._draft / "sites.csv").open("w", newline="", encoding="utf-8"))
+            self._events_file = opened((self._draft / "events.jsonl").open("w", encoding="utf-8"))
+            self._sites = csv.writer(self._sites_file)
+            self._sites.writerow(COLUMNS)
+            self._files = files.pop_all()
+
+    def add(self, result: FrameResult) -> None:
+        """Write the sites of the next frame."""
+        with _writable(self.out):
+            self.stack.add(result)
+            self._sites.writerows(_rows_of_sites(result))
+            self._sites_file.flush()
+
+    def event(self, event: EventDraft, frame: int) -> None:
+        """Write an event, with the number of the frame that brought it."""
+        self.events += 1
+        line = {
+            "seq": self.events,
+            "type": event.type,
+            "frame": frame,
+            "data": event.data.model_dump(mode="json"),
+        }
+        with _writable(self.out):
+            self._events_file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._events_file.flush()
+
+    def finish(
+        self, image: NDArray[Any], seconds: float, figures: bool = True, of_frames: int | None = None
+    ) -> tuple[list[Path], dict[str, Any]]:
+        """Write what needs all frames, and put everything in its place.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width)
+            The last frame, as it was recorded.
+        seconds : float
+            Wall time of the analysis.
+        figures : bool, optional
+            Whether to draw figures, which takes longer than the analysis of a small frame.
+        of_frames : int, optional
+            Frames that there were to analyse, where it ended before.
+
+        Returns
+        -------
+        list of Path
+            What was written.
+        dict
+            The summary.
+        """
+        with _writable(self.out):
+            self._sites_file.close()
+            self._events_file.close()
+            numbers = summary_of(self.series, self.stack, self.events, seconds)
+            if of_frames is not None:
+                numbers["ended_early"] = {"frames": len(self.stack), "of": of_frames}
+            _write_json(self._draft / "classes.json", [_class(entry) for entry in _catalogue(self.stack)])
+            _write_json(self._draft / "summary.json", numbers)
+            if figures:
+                from latticewatch.offline._figures import save_figures
+
+                save_figures(self._draft, self.stack, image)
+            parts = sorted(self._draft.iterdir())
+            for part in parts:
+                target = self.out / part.name
+                if target.is_dir():
+                    shutil.rmtree(target)
+                part.replace(target)
+            self._made = False
+        return [self.out / part.name for part in parts], numbers
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._draft, ignore_errors=True)
+        if self._made:
+            with suppress(OSError):
+                self.out.rmdir()
+
+
+@contextmanager
+def _writable(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise FileError(f"{out}: {error.strerror or error}; give a folder that can be written to") from error
+
+
 def write_results(analysed: AnalysedFile, out: Path, figures: bool = True) -> list[Path]:
-    """Write everything into a folder; all of it or nothing.
+    """Write everything of an analysed file into a folder; all of it or nothing.
 
     Parameters
     ----------
@@ -41,7 +163,7 @@ def write_results(analysed: AnalysedFile, out: Path, figures: bool = True) -> li
     out : Path
         Made where it is missing; files of the same name in it are replaced.
     figures : bool, optional
-        Whether to draw figures, which takes longer than the analysis of a small frame.
+        Whether to draw figures.
 
     Returns
     -------
@@ -53,37 +175,32 @@ def write_results(analysed: AnalysedFile, out: Path, figures: bool = True) -> li
     FileError
         The folder cannot be made or written to.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as folder:
-            draft = Path(folder)
-            _write_sites(draft / "sites.csv", analysed.results)
-            _write_json(draft / "classes.json", [_class(entry) for entry in catalogue(analysed)])
-            _write_json(draft / "summary.json", summary(analysed))
-            _write_events(draft / "events.jsonl", analysed)
-            if figures:
-                from latticewatch.offline._figures import save_figures
-
-                save_figures(draft, analysed.results, analysed.last_image)
-            written = [out / part.name for part in sorted(draft.iterdir())]
-            for part, target in zip(sorted(draft.iterdir()), written, strict=True):
-                if target.is_dir():
-                    shutil.rmtree(target)
-                part.replace(target)
-    except OSError as error:
-        raise FileError(f"{out}: {error.strerror or error}; give a folder that can be written to") from error
-    return written
+    with ResultWriter(analysed.series, out) as writer:
+        for result in analysed.results:
+            writer.add(result)
+        for event, frame in analysed.events:
+            writer.event(event, frame)
+        return writer.finish(analysed.last_image, analysed.seconds, figures)[0]
 
 
 def catalogue(analysed: AnalysedFile) -> list[CatalogueEntry]:
     """Every class that a site of any frame may have, as it was last; one learnt anew has other numbers."""
-    newest = {entry.class_id: entry for result in analysed.results for entry in result.classes}
-    return [newest[class_id] for class_id in sorted(newest)]
+    return _catalogue(Stack(analysed.results))
+
+
+def _catalogue(stack: Stack) -> list[CatalogueEntry]:
+    return [stack.catalogue[class_id] for class_id in sorted(stack.catalogue)]
 
 
 def summary(analysed: AnalysedFile) -> dict[str, Any]:
     """The run in a few numbers, each with its unit in its name."""
-    last, series = analysed.results[-1], analysed.series
+    return summary_of(analysed.series, Stack(analysed.results), len(analysed.events), analysed.seconds)
+
+
+def summary_of(series: FileSeries, stack: Stack, events: int, seconds: float) -> dict[str, Any]:
+    """The same, of what is kept of the frames."""
+    last = stack.last
+    assert last is not None
     pixel = series.pixel_size_nm
     constant = last.lattice_constant_px
     by_role = dict.fromkeys(ROLES, 0)
@@ -96,9 +213,9 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "signal": series.name,
         "shape_px": list(last.shape),
         "pixel_size_nm": pixel,
-        "frames": len(analysed.results),
+        "frames": len(stack),
         "frame_s": series.frame_s,
-        "frames_with_lattice": sum(result.lattice_found for result in analysed.results),
+        "frames_with_lattice": stack.with_lattice,
         "lattice_found": last.lattice_found,
         "lattice_constant_px": constant,
         "lattice_constant_nm": constant * pixel if constant is not None and pixel is not None else None,
@@ -106,43 +223,32 @@ def summary(analysed: AnalysedFile) -> dict[str, Any]:
         "sites": len(last.sites),
         "sites_by_role": by_role,
         "defects_per_nm2": by_role["defect"] / area if area else None,
-        "classes": len(catalogue(analysed)),
-        "events": len(analysed.events),
-        "statistics": statistics_summary(analysed.results, series.frame_s)
-        if len(analysed.results) > 1
-        else None,
-        "seconds": round(analysed.seconds, 3),
-        "notes": [
-            note.model_dump() | {"frames": frames}
-            for note, frames in said_in_all((result.number, result.notes) for result in analysed.results)
-        ],
+        "classes": len(stack.catalogue),
+        "events": events,
+        "statistics": statistics_summary(stack, series.frame_s) if len(stack) > 1 else None,
+        "seconds": round(seconds, 3),
+        "notes": [note.model_dump() | {"frames": frames} for note, frames in stack.notes()],
         "file_notes": list(series.notes),
     }
 
 
-def _write_sites(path: Path, results: Iterable[FrameResult]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for result in results:
-            names = {entry.class_id: entry.name for entry in result.classes}
-            sites = result.sites
-            for k in range(len(sites)):
-                class_id = int(sites.class_id[k])
-                row, col = sites.position[k]
-                writer.writerow(
-                    (
-                        result.number,
-                        int(sites.track[k]),
-                        f"{row:.3f}",
-                        f"{col:.3f}",
-                        int(sites.sublattice[k]),
-                        class_id,
-                        names.get(class_id, "unknown"),
-                        ROLES[sites.role[k]],
-                        f"{sites.confidence[k]:.4f}",
-                    )
-                )
+def _rows_of_sites(result: FrameResult) -> Iterator[tuple[Any, ...]]:
+    names = {entry.class_id: entry.name for entry in result.classes}
+    sites = result.sites
+    for k in range(len(sites)):
+        class_id = int(sites.class_id[k])
+        row, col = sites.position[k]
+        yield (
+            result.number,
+            int(sites.track[k]),
+            f"{row:.3f}",
+            f"{col:.3f}",
+            int(sites.sublattice[k]),
+            class_id,
+            names.get(class_id, "unknown"),
+            ROLES[sites.role[k]],
+            f"{sites.confidence[k]:.4f}",
+        )
 
 
 def _class(entry: CatalogueEntry) -> dict[str, Any]:
@@ -167,18 +273,6 @@ def _class(entry: CatalogueEntry) -> dict[str, Any]:
 
 def _rows(patch: NDArray[np.float32]) -> list[list[float]]:
     return [[round(float(value), 5) for value in row] for row in patch]
-
-
-def _write_events(path: Path, analysed: AnalysedFile) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for seq, (event, frame) in enumerate(analysed.events, start=1):
-            line = {
-                "seq": seq,
-                "type": event.type,
-                "frame": frame,
-                "data": event.data.model_dump(mode="json"),
-            }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -1,0 +1,89 @@
+"""The results of a stack, one after another, in; what tables and figures need of all of them, and the last one, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.execute import record_of
+from latticewatch.messages import Note
+from latticewatch.pipeline import CatalogueEntry, FrameResult
+from latticewatch.statistics import History, HistoryView
+
+MAX_POINTS = 1000
+
+
+class Stack:
+    """What is kept of the frames of a file: counts by class, statistics and notes; of the last frame, everything.
+
+    A frame takes a few hundred bytes here, whatever its size.
+
+    Attributes
+    ----------
+    last : FrameResult or None
+    catalogue : dict of int to CatalogueEntry
+        Every class that a site of any frame may have, as it was last, in the order of their discovery.
+    numbers : list of int
+        Of the frames.
+    with_lattice : int
+        Frames in which a lattice was found.
+    """
+
+    def __init__(self, results: Iterable[FrameResult] = ()) -> None:
+        self.last: FrameResult | None = None
+        self.catalogue: dict[int, CatalogueEntry] = {}
+        self.numbers: list[int] = []
+        self.with_lattice = 0
+        self._counts: list[dict[int, int] | None] = []
+        self._history = History()
+        self._notes: dict[str, tuple[Note, int, int]] = {}
+        for result in results:
+            self.add(result)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def add(self, result: FrameResult) -> None:
+        """Take in the next frame."""
+        classified = bool(result.classes) and result.lattice_found
+        if not result.classes:
+            self._history.interrupt()
+        elif result.lattice_found:
+            # the unit of time is the frame, which every file has
+            self._history.add(record_of(result, time=float(len(self))))
+        ids, n = np.unique(result.sites.class_id, return_counts=True)
+        self._counts.append(dict(zip(ids.tolist(), n.tolist(), strict=True)) if classified else None)
+        self.catalogue |= {entry.class_id: entry for entry in result.classes}
+        self.with_lattice += result.lattice_found
+        for note in result.notes:
+            _, first, frames = self._notes.get(note.code, (note, result.number, 0))
+            self._notes[note.code] = (note, first, frames + 1)
+        self.numbers.append(result.number)
+        self.last = result
+
+    def counts(self, class_id: int) -> NDArray[np.float64]:
+        """Sites of a class in each frame (-1: of none), NaN where nothing was classified."""
+        return np.array([np.nan if n is None else n.get(class_id, 0) for n in self._counts], float)
+
+    @property
+    def classified(self) -> bool:
+        """Whether any frame was."""
+        return any(n is not None for n in self._counts)
+
+    def history(self) -> HistoryView:
+        """Counts, events and lifetimes; the unit of time is the frame."""
+        return self._history.view(MAX_POINTS)
+
+    def notes(self) -> list[tuple[Note, int]]:
+        """Every note, as it was said last, with the first frame that said it and how many did."""
+        return [
+            (note.model_copy(update={"since_frame": first}), frames)
+            for note, first, frames in self._notes.values()
+        ]
+
+
+def stack_of(results: Stack | Sequence[FrameResult]) -> Stack:
+    """The same, gathered where it is not yet."""
+    return results if isinstance(results, Stack) else Stack(results)
