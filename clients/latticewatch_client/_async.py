@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
@@ -24,8 +25,9 @@ from latticewatch.messages import (
     Tracks,
 )
 from latticewatch_client import _calls
-from latticewatch_client._calls import DEFAULT_TIMEOUT_S, DEFAULT_URL, Call
-from latticewatch_client._follow import WAIT_S, After, Cursor, Follower
+from latticewatch_client._calls import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, Call
+from latticewatch_client._cursor_file import CursorFile
+from latticewatch_client._follow import WAIT_S, After, AsyncWatch, Cursor, Follower, OnGap
 
 T = TypeVar("T")
 
@@ -38,13 +40,16 @@ class AsyncClient:
         url: str = DEFAULT_URL,
         key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
+        retries: int = DEFAULT_RETRIES,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._timeout = timeout
+        self._retries = retries
         self._http = httpx.AsyncClient(
             base_url=url, headers=_calls.headers_of(key), timeout=timeout, transport=transport
         )
         self.cursor: Cursor | None = None
+        self.last_frame_age_s: float | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -57,6 +62,14 @@ class AsyncClient:
         await self._http.aclose()
 
     async def _send(self, call: Call[T]) -> T:
+        if not call.repeatable:
+            return await self._once(call)
+        async for attempt in _calls.attempts(self._retries):
+            with attempt:
+                return await self._once(call)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _once(self, call: Call[T]) -> T:
         request = call.request(self._http, self._timeout)
         try:
             response = await self._http.send(request)
@@ -69,20 +82,28 @@ class AsyncClient:
         after: After = None,
         types: Sequence[str] | None = None,
         follow: bool = True,
-        on_gap: Callable[[CursorGoneError], None] | None = None,
+        on_gap: OnGap = "raise",
+        cursor_file: str | os.PathLike[str] | None = None,
     ) -> AsyncIterator[Event]:
         """Events in order, at least once; see `Client.events`."""
+        file = None if cursor_file is None else CursorFile(cursor_file)
+        if file is not None:
+            after = file.read() or after
         async for page in self.event_pages(after, types, follow, on_gap):
             for event in page.events:
                 self.cursor = Cursor(event.stream, event.seq)
                 yield event
+                if file is not None:
+                    file.write(self.cursor)
+            if file is not None and page.next > 0:
+                file.write(Cursor(page.stream, page.next), durable=bool(page.events))
 
     async def event_pages(
         self,
         after: After = None,
         types: Sequence[str] | None = None,
         follow: bool = True,
-        on_gap: Callable[[CursorGoneError], None] | None = None,
+        on_gap: OnGap = "raise",
         wait: Callable[[], float] = lambda: WAIT_S,
     ) -> AsyncIterator[EventPage]:
         """The same, page by page; see `Client.event_pages`."""
@@ -91,17 +112,31 @@ class AsyncClient:
             try:
                 page = await self._send(follower.next_call(wait()))
             except CursorGoneError as gone:
-                if on_gap is None:
-                    raise
-                self.cursor = follower.resume(gone)
-                on_gap(gone)
-            except ServiceUnreachableError:
+                self.cursor = follower.resume(gone, on_gap)
+            except ServiceUnreachableError as error:
                 if not follow:
                     raise
-                await asyncio.sleep(follower.backoff.next())
+                await asyncio.sleep(follower.pause_s(error))
             else:
+                self.last_frame_age_s = page.last_frame_age_s
                 yield page
                 self.cursor = follower.take(page)
+
+    async def watch(
+        self,
+        role: Role | Literal["all"] = "defect",
+        types: Sequence[str] | None = None,
+        on_gap: OnGap = "raise",
+    ) -> AsyncWatch:
+        """What is there now, and every event from then on; see `Client.watch`."""
+        stream = (await self.status()).stream
+        tracks = await self.tracks(role, _calls.MAX_TRACKS)
+        after = Cursor(tracks.stream or stream, tracks.as_of_seq)
+        return AsyncWatch(tracks, tracks.as_of_seq, self.events(after, types, on_gap=on_gap))
+
+    async def sites(self, role: Role | Literal["all"] = "all") -> dict[str, list[Any]]:
+        """Sites of the newest frame as a table that pandas reads; see `Client.sites`."""
+        return _calls.columns_of(await self.tracks(role, _calls.MAX_TRACKS))
 
     async def status(self) -> Status:
         """State of the stream."""
@@ -143,7 +178,7 @@ class AsyncClient:
         """Throw the classes away and learn again; needs the control scope."""
         return await self._send(_calls.relearn())
 
-    async def tracks(self, role: Role = "defect", limit: int = 1000) -> Tracks:
+    async def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
         """Sites of one role in the newest frame, most confident first."""
         return await self._send(_calls.tracks(role, limit))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import httpx
 from pydantic import TypeAdapter, ValidationError
@@ -37,6 +37,13 @@ T = TypeVar("T")
 
 DEFAULT_URL = "http://127.0.0.1:8765"
 DEFAULT_TIMEOUT_S = 10.0
+DEFAULT_RETRIES = 3
+LONGEST_RETRY_AFTER_S = 60.0
+MAX_TRACKS = 10_000
+SITE_COLUMNS = (
+    "frame", "track", "class_id", "class_name", "role", "confidence", "row_px", "col_px",
+    "x_nm", "y_nm", "stage_x_nm", "stage_y_nm", "sigma_nm",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class Call(Generic[T]):
     params: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
     extra_wait_s: float = 0.0
+    repeatable: bool = True
 
     def request(self, http: httpx.Client | httpx.AsyncClient, timeout_s: float) -> httpx.Request:
         """The request; a long-poll is given its wait on top of the timeout."""
@@ -88,9 +96,33 @@ def error_of(response: httpx.Response) -> ServiceError | UnknownClassError:
         except ValidationError:
             return ServiceError(f"{response.url}: 410 without a reason")
         return CursorGoneError(gone.detail, gone.stream, gone.first_seq, gone.last_seq)
-    if status in (502, 503, 504):
-        return ServiceUnreachableError(f"{response.url}: {status}: {detail}")
+    if status == 429 or status >= 500:
+        return ServiceUnreachableError(f"{response.url}: {status}: {detail}", _retry_after(response))
     return ServiceError(f"{response.url}: {status}: {detail}")
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds after which to come again; a minute at most, whatever is said."""
+    text = response.headers.get("Retry-After", "")
+    return min(float(text), LONGEST_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 0.0
+
+
+def attempts(retries: int) -> Any:
+    """Attempts at a call that may be made twice, while there is no answer or one that says to come again.
+
+    The pauses between them grow, and differ between clients.
+    """
+    # Read at the first call: it looks for what it could report to, which takes longer than all the rest.
+    import stamina
+
+    def pause(error: Exception) -> bool | float:
+        if not isinstance(error, ServiceUnreachableError):
+            return False
+        return error.retry_after_s or True
+
+    return stamina.retry_context(
+        on=pause, attempts=1 + retries, timeout=None, wait_initial=0.1, wait_max=5.0, wait_jitter=0.2
+    )
 
 
 def _detail(response: httpx.Response) -> str:
@@ -150,11 +182,34 @@ def edit_class(class_id: int, **fields: Any) -> Call[ClassSummary]:
 
 
 def relearn() -> Call[Status]:
-    return Call("POST", "/v1/model:relearn", Status.model_validate_json)
+    return Call("POST", "/v1/model:relearn", Status.model_validate_json, repeatable=False)
 
 
-def tracks(role: Role, limit: int) -> Call[Tracks]:
+def tracks(role: Role | Literal["all"], limit: int) -> Call[Tracks]:
     return Call("GET", "/v1/tracks", Tracks.model_validate_json, {"role": role, "limit": limit})
+
+
+def columns_of(tracks: Tracks) -> dict[str, list[Any]]:
+    """Tracks as columns of equal length."""
+    rows = [
+        {
+            "frame": tracks.frame,
+            "track": one.track,
+            "class_id": one.class_id,
+            "class_name": one.class_name,
+            "role": one.role,
+            "confidence": one.confidence,
+            "row_px": one.px.row,
+            "col_px": one.px.col,
+            "x_nm": one.nm.x if one.nm else None,
+            "y_nm": one.nm.y if one.nm else None,
+            "stage_x_nm": one.stage_nm.x if one.stage_nm else None,
+            "stage_y_nm": one.stage_nm.y if one.stage_nm else None,
+            "sigma_nm": one.sigma_nm,
+        }
+        for one in tracks.tracks
+    ]
+    return {name: [row[name] for row in rows] for name in SITE_COLUMNS}
 
 
 def history(points: int, since: float | None, class_id: int | None) -> Call[History]:
@@ -173,6 +228,8 @@ def latest_png(overlay: bool, max_size: int) -> Call[bytes]:
 
 
 def event_page(params: Mapping[str, Any], wait_s: float) -> Call[EventPage]:
+    given = {**params, "wait": wait_s}
+    # Who follows events comes again by itself, for as long as it takes.
     return Call(
-        "GET", "/v1/events", EventPage.model_validate_json, {**params, "wait": wait_s}, extra_wait_s=wait_s
+        "GET", "/v1/events", EventPage.model_validate_json, given, extra_wait_s=wait_s, repeatable=False
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
@@ -24,8 +25,9 @@ from latticewatch.messages import (
     Tracks,
 )
 from latticewatch_client import _calls
-from latticewatch_client._calls import DEFAULT_TIMEOUT_S, DEFAULT_URL, Call
-from latticewatch_client._follow import WAIT_S, After, Cursor, Follower
+from latticewatch_client._calls import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, Call
+from latticewatch_client._cursor_file import CursorFile
+from latticewatch_client._follow import WAIT_S, After, Cursor, Follower, OnGap, Watch
 
 T = TypeVar("T")
 
@@ -41,6 +43,8 @@ class Client:
         Read or control key, where the service has keys.
     timeout : float
         Longest wait for any answer [s]; a long-poll has its own wait on top.
+    retries : int
+        How often a call that may be made twice is made again, after a lost connection, 429 or 5xx.
     transport : httpx.BaseTransport, optional
         Takes the place of the network, for tests.
 
@@ -49,6 +53,8 @@ class Client:
     cursor : Cursor or None
         The last event that `events` gave out. ``str(client.cursor)`` can be kept, and given to `events` as
         ``after`` in another process.
+    last_frame_age_s : float or None
+        Age of the newest frame when the service last answered `events` [s]; the heartbeat renews it.
 
     Examples
     --------
@@ -62,13 +68,16 @@ class Client:
         url: str = DEFAULT_URL,
         key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT_S,
+        retries: int = DEFAULT_RETRIES,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._timeout = timeout
+        self._retries = retries
         self._http = httpx.Client(
             base_url=url, headers=_calls.headers_of(key), timeout=timeout, transport=transport
         )
         self.cursor: Cursor | None = None
+        self.last_frame_age_s: float | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -81,6 +90,14 @@ class Client:
         self._http.close()
 
     def _send(self, call: Call[T]) -> T:
+        if not call.repeatable:
+            return self._once(call)
+        for attempt in _calls.attempts(self._retries):
+            with attempt:
+                return self._once(call)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _once(self, call: Call[T]) -> T:
         request = call.request(self._http, self._timeout)
         try:
             response = self._http.send(request)
@@ -93,7 +110,8 @@ class Client:
         after: After = None,
         types: Sequence[str] | None = None,
         follow: bool = True,
-        on_gap: Callable[[CursorGoneError], None] | None = None,
+        on_gap: OnGap = "raise",
+        cursor_file: str | os.PathLike[str] | None = None,
     ) -> Iterator[Event]:
         """Events in order, at least once, over lost connections and restarts of the service.
 
@@ -106,8 +124,13 @@ class Client:
             Types wanted; ``defect.*`` is a family.
         follow : bool
             Wait for more at the end, and come back when the service is away. Otherwise stop at the end.
-        on_gap : callable, optional
-            Called when events were missed because the cursor is gone; the walk goes on from the oldest event.
+        on_gap : {"raise", "latest", "oldest"} or callable
+            What happens when events were missed because the cursor is gone: an error that names them; or the walk
+            goes on with the next event to come, or with the oldest that is left, and the log says what was missed. A
+            callable is called with the error, and the walk goes on with the oldest.
+        cursor_file : str or Path, optional
+            Where the cursor is kept, so that the next start of a program goes on where this one ended; where there is
+            one it wins over ``after``. An event counts as handled when the next one is asked for.
 
         Yields
         ------
@@ -116,23 +139,30 @@ class Client:
         Raises
         ------
         CursorGoneError
-            Events were missed, and there is no ``on_gap``.
+            Events were missed, and ``on_gap`` is "raise". ``lost`` of the error says which.
         ServiceUnreachableError
             No answer, where ``follow`` is false.
         UnauthorizedError
             The key is missing or wrong.
         """
+        file = None if cursor_file is None else CursorFile(cursor_file)
+        if file is not None:
+            after = file.read() or after
         for page in self.event_pages(after, types, follow, on_gap):
             for event in page.events:
                 self.cursor = Cursor(event.stream, event.seq)
                 yield event
+                if file is not None:
+                    file.write(self.cursor)
+            if file is not None and page.next > 0:
+                file.write(Cursor(page.stream, page.next), durable=bool(page.events))
 
     def event_pages(
         self,
         after: After = None,
         types: Sequence[str] | None = None,
         follow: bool = True,
-        on_gap: Callable[[CursorGoneError], None] | None = None,
+        on_gap: OnGap = "raise",
         wait: Callable[[], float] = lambda: WAIT_S,
     ) -> Iterator[EventPage]:
         """The same, page by page: all that happened since the last look; an empty page is the heartbeat.
@@ -144,17 +174,51 @@ class Client:
             try:
                 page = self._send(follower.next_call(wait()))
             except CursorGoneError as gone:
-                if on_gap is None:
-                    raise
-                self.cursor = follower.resume(gone)
-                on_gap(gone)
-            except ServiceUnreachableError:
+                self.cursor = follower.resume(gone, on_gap)
+            except ServiceUnreachableError as error:
                 if not follow:
                     raise
-                time.sleep(follower.backoff.next())
+                time.sleep(follower.pause_s(error))
             else:
+                self.last_frame_age_s = page.last_frame_age_s
                 yield page
                 self.cursor = follower.take(page)
+
+    def watch(
+        self,
+        role: Role | Literal["all"] = "defect",
+        types: Sequence[str] | None = None,
+        on_gap: OnGap = "raise",
+    ) -> Watch:
+        """What is there now, and every event from then on: list, then watch, without a gap between.
+
+        Parameters
+        ----------
+        role : str
+            Of the sites that are listed; "all" for every role.
+        types, on_gap
+            As for `events`.
+
+        Returns
+        -------
+        Watch
+            ``tracks``, ``as_of_seq``, and ``events`` after it.
+        """
+        stream = (self.status()).stream
+        tracks = self.tracks(role, _calls.MAX_TRACKS)
+        after = Cursor(tracks.stream or stream, tracks.as_of_seq)
+        return Watch(tracks, tracks.as_of_seq, self.events(after, types, on_gap=on_gap))
+
+    def sites(self, role: Role | Literal["all"] = "all") -> dict[str, list[Any]]:
+        """Sites of the newest frame as a table that pandas reads: ``pandas.DataFrame(client.sites())``.
+
+        Returns
+        -------
+        dict of str to list
+            Columns ``frame``, ``track``, ``class_id``, ``class_name``, ``role``, ``confidence``, ``row_px``,
+            ``col_px``, ``x_nm``, ``y_nm``, ``stage_x_nm``, ``stage_y_nm``, ``sigma_nm``; None where not known.
+        """
+        return _calls.columns_of(self.tracks(role, _calls.MAX_TRACKS))
 
     def status(self) -> Status:
         """State of the stream."""
@@ -196,7 +260,7 @@ class Client:
         """Throw the classes away and learn again; needs the control scope."""
         return self._send(_calls.relearn())
 
-    def tracks(self, role: Role = "defect", limit: int = 1000) -> Tracks:
+    def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
         """Sites of one role in the newest frame, most confident first."""
         return self._send(_calls.tracks(role, limit))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from latticewatch.errors import CursorGoneError
-from latticewatch.messages import EventPage
+from latticewatch.errors import CursorGoneError, ServiceUnreachableError
+from latticewatch.messages import Event, EventPage, Tracks
 from latticewatch_client._calls import Call, event_page
 
 PAGE = 500
@@ -41,6 +42,27 @@ class Cursor:
 
 
 After: TypeAlias = Literal["now"] | int | str | Cursor | None
+OnGap: TypeAlias = Literal["raise", "latest", "oldest"] | Callable[[CursorGoneError], None] | None
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is there now, and what happens from then on; see `Client.watch`."""
+
+    tracks: Tracks
+    as_of_seq: int
+    events: Iterator[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncWatch:
+    """The same, with events to be awaited."""
+
+    tracks: Tracks
+    as_of_seq: int
+    events: AsyncIterator[Event]
 
 
 class Backoff:
@@ -121,16 +143,41 @@ class Follower:
         self.finished = not self._follow and page.next >= page.last_seq
         return Cursor(page.stream, page.next)
 
-    def resume(self, gone: CursorGoneError) -> Cursor:
-        """Go on from the oldest event that the log still has.
+    def pause_s(self, error: ServiceUnreachableError) -> float:
+        """How long to wait after a failed attempt [s]: as long as the service says, or a pause that grows."""
+        return max(self.backoff.next(), error.retry_after_s)
+
+    def resume(self, gone: CursorGoneError, on_gap: OnGap) -> Cursor:
+        """Go on from the oldest event that the log still has, or from its end, if that is wanted.
 
         Raises
         ------
         CursorGoneError
-            Gone again before anything was read: the log loses events faster than they can be asked for.
+            It is not wanted; or gone again before anything was read: the log loses events faster than they can be
+            asked for. It names the events that were missed.
         """
-        if self._resumed:
+        gone = self._named(gone)
+        if on_gap is None or on_gap == "raise" or self._resumed:
             raise gone
         self._resumed = True
-        self._stream, self._after = gone.stream, gone.first_seq - 1
-        return Cursor(gone.stream, gone.first_seq - 1)
+        latest = on_gap == "latest"
+        if latest and gone.lost is not None:
+            gone.lost = (gone.lost[0], gone.last_seq)
+        self._stream, self._after = gone.stream, gone.last_seq if latest else gone.first_seq - 1
+        if callable(on_gap):
+            on_gap(gone)
+        else:
+            logger.warning("%s; going on with the %s one", gone, on_gap)
+        return Cursor(gone.stream, self._after)
+
+    def _named(self, gone: CursorGoneError) -> CursorGoneError:
+        """The error with the events that this cursor has missed."""
+        after = self._after
+        if isinstance(after, int) and self._stream in (None, gone.stream) and after < gone.first_seq - 1:
+            lost = (after + 1, gone.first_seq - 1)
+            text = f"events {lost[0]} to {lost[1]} are lost: {gone}"
+            return CursorGoneError(text, gone.stream, gone.first_seq, gone.last_seq, lost)
+        if isinstance(after, int) and self._stream not in (None, gone.stream):
+            text = f"events after {self._stream}:{after} are lost, as that log is gone: {gone}"
+            return CursorGoneError(text, gone.stream, gone.first_seq, gone.last_seq)
+        return gone

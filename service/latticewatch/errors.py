@@ -100,7 +100,17 @@ class ServiceError(LatticewatchError):
 
 
 class ServiceUnreachableError(ServiceError):
-    """No connection to the service, or no answer in time."""
+    """No connection to the service, no answer in time, or one that says to come again (429, 5xx).
+
+    Parameters
+    ----------
+    retry_after_s : float
+        When to come again, where the service says it [s].
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class UnauthorizedError(ServiceError):
@@ -116,13 +126,18 @@ class CursorGoneError(ServiceError):
         Identifier of the log that the service keeps now.
     first_seq, last_seq : int
         First and last sequence number that it can still give.
+    lost : tuple of int, optional
+        First and last sequence number that the cursor has missed for good, where that is known.
     """
 
-    def __init__(self, message: str, stream: str, first_seq: int, last_seq: int) -> None:
+    def __init__(
+        self, message: str, stream: str, first_seq: int, last_seq: int, lost: tuple[int, int] | None = None
+    ) -> None:
         super().__init__(message)
         self.stream = stream
         self.first_seq = first_seq
         self.last_seq = last_seq
+        self.lost = lost
 
 
 class StaleStreamError(ServiceError):

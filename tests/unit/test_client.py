@@ -11,10 +11,13 @@ import textwrap
 
 import httpx
 import pytest
+import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import latticewatch_client
+from latticewatch.messages import ClassPatch, ControlRequest
 from latticewatch_client import (
     AsyncClient,
     Client,
@@ -28,6 +31,12 @@ from latticewatch_client import (
 from latticewatch_client._follow import Backoff
 
 STREAM = "11111111-2222-3333-4444-555555555555"
+
+
+STATUS = {
+    "version": "0", "stream": STREAM, "source": "s", "series_id": "a", "phase": "live", "frames": {}, "fps": 1.0,
+    "latency_ms": {}, "last_frame_age_s": 0.1, "model_version": 1,
+}  # fmt: skip
 
 
 def event(seq, stream=STREAM):
@@ -294,3 +303,118 @@ def test_the_client_imports_without_what_the_service_needs():
         check=False,
     )
     assert result.stdout.strip() == "good", result.stderr
+
+
+def test_a_client_goes_on_when_the_service_is_newer_than_itself():
+    newer = event(1) | {"type": "defect.split", "specversion": "1.1", "traceparent": "00-1", "data": {"a": 1}}
+
+    def answer(_request):
+        body = FakeLog(1)(httpx.Request("GET", "http://service/v1/events")).json()
+        return httpx.Response(200, json=body | {"events": [newer], "epoch": 4})
+
+    with client_of(answer) as client:
+        (page,) = client.event_pages(follow=False)
+    (one,) = page.events
+    assert (one.type, one.specversion, (one.model_extra or {})["traceparent"], one.data) == (
+        "defect.split",
+        "1.1",
+        "00-1",
+        {"a": 1},
+    )
+    assert (page.model_extra or {})["epoch"] == 4
+
+
+def test_a_newer_410_still_says_where_the_log_is():
+    gone = {"detail": "gone", "stream": STREAM, "first_seq": 5, "last_seq": 9, "hint": "new"}
+    with (
+        client_of(lambda _: httpx.Response(410, json=gone)) as client,
+        pytest.raises(CursorGoneError) as error,
+    ):
+        next(client.events(2))
+    assert error.value.lost == (3, 4)
+    assert "events 3 to 4 are lost" in str(error.value)
+
+
+def test_what_a_service_is_asked_stays_strict():
+    for model, body in ((ClassPatch, {"nmae": "V_S"}), (ControlRequest, {"action": "get_stage", "x": 1})):
+        with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+            model.model_validate(body)
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_events_go_on_over_a_service_that_says_to_come_again(status, paused):
+    log = FakeLog(6)
+    with client_of(log) as client:
+        events = client.events()
+        seen = [next(events).seq for _ in range(3)]
+        log.failures = [httpx.Response(status, headers={"Retry-After": "7"})]
+        seen += [next(events).seq for _ in range(3)]
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert paused == [7.0]
+
+
+def test_a_call_that_may_be_made_twice_is_made_again_and_another_one_is_not():
+    asked = []
+
+    def answer(request):
+        asked.append(request.method)
+        return httpx.Response(200, json=[]) if len(asked) == 3 else httpx.Response(500)
+
+    with client_of(answer) as client, stamina.set_testing(True, attempts=4):
+        assert client.classes() == []
+        assert asked == ["GET"] * 3
+        asked.clear()
+        with pytest.raises(ServiceUnreachableError):
+            client.relearn()
+        assert asked == ["POST"]
+
+
+def test_a_cursor_file_goes_on_where_the_last_program_ended(tmp_path):
+    kept, log = tmp_path / "cursor", FakeLog(5, page=5)
+    with client_of(log) as client:
+        events = client.events(follow=False, cursor_file=kept)
+        assert [next(events).seq for _ in range(3)] == [1, 2, 3]
+        # The third is still in hand: it comes again after a kill, and nothing is left out.
+        assert kept.read_text() == f"{STREAM}:2\n"
+        assert [one.seq for one in client.events(follow=False, cursor_file=kept)] == [3, 4, 5]
+        assert [one.seq for one in client.events(follow=False, cursor_file=kept)] == []
+    assert [file.name for file in tmp_path.iterdir()] == ["cursor"]
+
+
+@pytest.mark.parametrize("text", ["", "1111-22", "a:b", "\x00\xff"])
+def test_a_cursor_file_that_was_half_written_loses_nothing(text, tmp_path):
+    kept = tmp_path / "cursor"
+    kept.write_text(text)
+    with client_of(FakeLog(3)) as client:
+        assert [one.seq for one in client.events(follow=False, cursor_file=kept)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("on_gap", "seen"), [("oldest", [5, 6, 7, 8, 9]), ("latest", [])])
+def test_a_gap_is_named_in_the_log_and_the_walk_goes_on_as_asked(on_gap, seen, caplog):
+    with client_of(FakeLog(9, first=5)) as client:
+        assert [one.seq for one in client.events(2, follow=False, on_gap=on_gap)] == seen
+    assert "events 3 to 4 are lost" in caplog.text
+
+
+def test_watching_begins_with_what_is_there_and_misses_nothing():
+    log = FakeLog(6)
+    place = {"px": {"row": 1.0, "col": 2.0}, "stage_nm": {"x": 5.0, "y": 6.0}}
+    track = {"track": 4, "class_id": 1, "class_name": "V", "role": "defect", "confidence": 0.9} | place
+    tracks = {"stream": STREAM, "as_of_seq": 4, "series_id": "a", "frame": 3, "n": 1, "tracks": [track]}
+
+    def answer(request):
+        if request.url.path == "/v1/tracks":
+            return httpx.Response(200, json=tracks)
+        if request.url.path == "/v1/status":
+            return httpx.Response(200, json=STATUS)
+        return log(request)
+
+    with client_of(answer) as client:
+        seen = client.watch()
+        assert (seen.as_of_seq, seen.tracks.tracks[0].track) == (4, 4)
+        assert [next(seen.events).seq for _ in range(2)] == [5, 6]
+        table = client.sites()
+    assert {name: column[0] for name, column in table.items()} == {
+        "frame": 3, "track": 4, "class_id": 1, "class_name": "V", "role": "defect", "confidence": 0.9, "row_px": 1.0,
+        "col_px": 2.0, "x_nm": None, "y_nm": None, "stage_x_nm": 5.0, "stage_y_nm": 6.0, "sigma_nm": None,
+    }  # fmt: skip

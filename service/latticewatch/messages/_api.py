@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from latticewatch.messages._base import Read, Written
-from latticewatch.messages._events import Event, Nanometres, Pixel, Role
+from latticewatch.messages._base import Asked, Read, Written, known
+from latticewatch.messages._events import Event, Nanometres, Pixel, ReadRole, Role
 from latticewatch.messages._notes import Note
 
 Phase = Literal["starting", "waiting", "refusing", "learning", "live", "stalled"]
@@ -49,7 +49,7 @@ class Status(Written):
     source: str
     sources: tuple[str, ...] = Field(default=(), description="Where frames come from.")
     series_id: str | None
-    phase: Phase
+    phase: Annotated[Phase, known]
     detail: str | None = Field(
         default=None, description="What is being done in this phase, if that is known."
     )
@@ -80,7 +80,7 @@ class CountsByClass(Written):
 
     class_id: int
     name: str
-    role: Role
+    role: ReadRole
     n: int
 
 
@@ -90,7 +90,7 @@ class Counts(Written):
     as_of_seq: int
     series_id: str | None
     frame: int | None
-    by_role: dict[Role, int]
+    by_role: dict[ReadRole, int]
     by_class: list[CountsByClass]
 
 
@@ -99,7 +99,7 @@ class ClassSummary(Written):
 
     class_id: int
     name: str
-    role: Role
+    role: ReadRole
     sublattice: int
     host_class: int | None = Field(default=None, description="The host class of the same sublattice.")
     count: int = Field(description="Sites of this class in the newest frame.")
@@ -135,7 +135,7 @@ class ClassDetail(ClassSummary):
     )
 
 
-class ClassPatch(Written):
+class ClassPatch(Asked):
     """Body of ``PATCH /v1/classes/{id}``: rename, set the role, or take in other classes."""
 
     name: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
@@ -191,17 +191,23 @@ class TrackState(Written):
     track: int = Field(description="-1 for a site that is not followed (yet).")
     class_id: int
     class_name: str
-    role: Role
+    role: ReadRole
     confidence: float
     px: Pixel
     nm: Nanometres | None = Field(
         default=None, description="Position in the frame; absent without a pixel size."
     )
+    stage_nm: Nanometres | None = Field(
+        default=None, description="Where the stage has to go to bring it to the centre, as of this frame."
+    )
+    sigma_nm: float | None = Field(default=None, description="Standard deviation of the position [nm].")
+    edge_distance_nm: float | None = None
 
 
 class Tracks(Written):
     """Reply of ``GET /v1/tracks``: most confident first."""
 
+    stream: str | None = Field(default=None, description="Log to which ``as_of_seq`` belongs.")
     as_of_seq: int
     series_id: str | None
     frame: int | None
@@ -234,5 +240,5 @@ class FrameInfo(Written):
 class Health(Written):
     """Alive, and what is running."""
 
-    status: Literal["ok", "degraded"]
+    status: Annotated[Literal["ok", "degraded"], known]
     detail: str | None = None

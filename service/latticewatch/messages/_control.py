@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, FiniteFloat
 
-from latticewatch.messages._base import Written
+from latticewatch.messages._base import Asked, Written
 
 
-class ControlRequest(Written):
+class ControlRequest(Asked):
     """One request.
 
     ``get_stage`` and ``status`` take nothing; ``move_stage`` takes ``x_nm``, ``y_nm`` and ``relative``;

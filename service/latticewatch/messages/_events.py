@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from latticewatch.messages._base import Written
+from latticewatch.messages._base import Written, known
 
 Role = Literal["host", "defect", "neighbour", "unknown"]
 ROLES: tuple[Role, ...] = get_args(Role)
+ReadRole = Annotated[Role, known]
+"""A role as a client reads it: a word that a newer service uses passes."""
 
 EventType = Literal[
     "defect.appeared",
@@ -58,7 +60,7 @@ class DefectEventData(Written):
     track: int
     class_id: int
     class_name: str
-    role: Role
+    role: ReadRole
     confidence: float = Field(ge=0, le=1)
     alternatives: dict[str, float] = Field(default_factory=dict)
     previous_class_id: int | None = None
@@ -69,7 +71,12 @@ class DefectEventData(Written):
         default=None, description="Position in the frame; absent without a pixel size."
     )
     stage_nm: Nanometres | None = Field(
-        default=None, description="Position on the specimen; needs the stage position."
+        default=None,
+        description="Where the stage has to go to bring it to the centre, as of this frame: rotation and flips of the "
+        "scan are in it, and so is the drift so far. Needs the stage position.",
+    )
+    stage_sigma_nm: float | None = Field(
+        default=None, description="Standard deviation of that position [nm]."
     )
     drift_nm: Nanometres | None = Field(
         default=None, description="Drift since the first frame of the series."
@@ -90,7 +97,7 @@ class ClassEventData(Written):
     model_version: int
     class_id: int
     class_name: str
-    role: Role
+    role: ReadRole
     previous_name: str | None = None
     merged: tuple[int, ...] = Field(default=(), description="Classes that this one took in.")
     count: int | None = None
@@ -135,8 +142,8 @@ class LogGapData(Written):
 class Event(Written):
     """The envelope. ``data`` is the model that belongs to ``type``, as a dictionary."""
 
-    specversion: Literal["1.0"] = "1.0"
-    type: EventType
+    specversion: str = Field(default="1.0", max_length=16)
+    type: Annotated[EventType, known]
     source: str
     id: str = Field(description="``stream:seq``")
     stream: str

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from latticewatch.messages._base import Written
-from latticewatch.messages._events import Role
+from latticewatch.messages._events import ReadRole
 
 HappeningName = Literal["appeared", "found", "moved", "reclassified", "disappeared"]
 
@@ -25,7 +25,7 @@ class ClassCourse(Course):
 
     class_id: int
     name: str | None = None
-    role: Role | None = None
+    role: ReadRole | None = None
 
 
 class Rate(Written):
@@ -76,7 +76,7 @@ class History(Written):
     start: list[float] = Field(description="Time of the first frame of each point, seconds since 1970 UTC.")
     end: list[float] = Field(description="Time of the last one; give it as ``since`` of the next call.")
     frames: list[int] = Field(description="Classified frames in each point.")
-    by_role: dict[Role, Course]
+    by_role: dict[ReadRole, Course]
     by_class: list[ClassCourse]
     events: dict[HappeningName, list[int]] = Field(
         description="``found``: defects that were there when their place was first seen; they are in no rate."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from latticewatch.messages._base import Written
-from latticewatch.messages._events import Role
+from latticewatch.messages._events import ReadRole
 
 
 class SublatticeSpace(Written):
@@ -26,7 +26,7 @@ class ClassSpace(Written):
 
     class_id: int
     name: str
-    role: Role
+    role: ReadRole
     sublattice: int
     prior: float = Field(description="Share of the sublattice's sites that the classifier expects.")
     total: int = Field(description="Sites seen in this class since the model was learnt.")

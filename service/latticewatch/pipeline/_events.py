@@ -33,10 +33,11 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
     names = {entry.class_id: entry.name for entry in model.classes}
     (row, col), calibration = t.position, frame.calibration
     height, width = frame.image.shape[-2:]
-    place = on_specimen = drift = edge = None
+    place = on_specimen = drift = edge = sigma = None
     if calibration is not None:
         place = _nanometres(calibration.to_nm(row, col))
         drift = _nanometres(calibration.to_nm(*drift_px))
+        sigma = t.sigma_px * calibration.pixel_size_nm
         edge = min(row, col, height - 1 - row, width - 1 - col) * calibration.pixel_size_nm
         on_specimen = _nanometres(calibration.to_stage(row, col, (height, width)))
     return DefectEventData(
@@ -60,6 +61,7 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         sigma_px=t.sigma_px,
         nm=place,
         stage_nm=on_specimen,
+        stage_sigma_nm=sigma if on_specimen is not None else None,
         drift_nm=drift,
         edge_distance_nm=edge,
         scalars=dict(frame.scalars),

@@ -443,6 +443,7 @@ class Learner:
             lattice_found=analysis.where is not None,
             lattice_constant_px=None if analysis.where is None else analysis.where.lattice_constant,
             drift_px=drift_px,
+            calibration=frame.calibration,
             model_version=self._version,
             learning=(needed if model is not None else len(self._gathered), needed),
             classes=() if model is None else model.classes,

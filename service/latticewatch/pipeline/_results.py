@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from latticewatch.messages import (
     ROLES,
+    Calibration,
     ClassEventData,
     DefectEventData,
     EventType,
@@ -77,6 +78,8 @@ class FrameResult:
         Transitions that this frame brought, in order.
     learning : tuple of int
         Frames gathered and frames needed; equal once the model is learnt.
+    calibration : Calibration or None
+        How its pixels lie on the stage; None without a pixel size.
     notes : tuple of Note
         What may be wrong with this frame or with how it was understood.
     """
@@ -103,3 +106,4 @@ class FrameResult:
     events: tuple[EventDraft, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    calibration: Calibration | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
@@ -18,38 +18,44 @@ router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(read_scop
 @router.get("/tracks", response_model=Tracks)
 def tracks(
     hub: TheHub,
-    role: Annotated[Role, Query()] = "defect",
+    role: Annotated[Role | Literal["all"], Query()] = "defect",
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Response:
-    """Sites of one role in the newest frame, most confident first; then watch events after `as_of_seq`."""
-    return reply(tracks_of(hub.engine.state, role, limit))
+    """Sites of one role, or of all, in the newest frame, most confident first; then watch events after `as_of_seq`."""
+    return reply(tracks_of(hub.engine.state, role, limit, hub.engine.log.stream))
 
 
-def tracks_of(state: LiveState, role: Role, limit: int) -> Tracks:
+def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream: str | None = None) -> Tracks:
     """Sites of one role in the words of the protocol."""
     result = state.result
     if result is None:
-        return Tracks(as_of_seq=state.as_of_seq, series_id=None, frame=None, n=0, tracks=[])
-    sites, pixel_nm = result.sites, result.pixel_size_nm
+        return Tracks(stream=stream, as_of_seq=state.as_of_seq, series_id=None, frame=None, n=0, tracks=[])
+    sites, pixel_nm, calibration, shape = result.sites, result.pixel_size_nm, result.calibration, result.shape
     names = {entry.class_id: entry.name for entry in state.catalogue}
-    of_role = np.flatnonzero(sites.role == ROLES.index(role))
+    every = role == "all"
+    of_role = np.arange(len(sites)) if every else np.flatnonzero(sites.role == ROLES.index(role))
     best = of_role[np.argsort(-sites.confidence[of_role], kind="stable")][:limit]
     found = []
     for index in best.tolist():
         row, col = (float(value) for value in sites.position[index])
+        on_stage = calibration.to_stage(row, col, shape) if calibration is not None else None
+        edge_px = min(row, col, shape[0] - 1 - row, shape[1] - 1 - col)
         class_id = int(sites.class_id[index])
         found.append(
             TrackState(
                 track=int(sites.track[index]),
                 class_id=class_id,
                 class_name=names.get(class_id, "unknown"),
-                role=role,
+                role=ROLES[sites.role[index]],
                 confidence=float(sites.confidence[index]),
                 px=Pixel(row=row, col=col),
                 nm=Nanometres(x=col * pixel_nm, y=row * pixel_nm) if pixel_nm is not None else None,
+                stage_nm=Nanometres(x=on_stage[0], y=on_stage[1]) if on_stage is not None else None,
+                edge_distance_nm=edge_px * pixel_nm if pixel_nm is not None else None,
             )
         )
     return Tracks(
+        stream=stream,
         as_of_seq=state.as_of_seq,
         series_id=result.series_id,
         frame=result.number,
