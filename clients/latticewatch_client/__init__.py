@@ -12,6 +12,8 @@ from latticewatch.errors import (
 from latticewatch_client._async import AsyncClient
 from latticewatch_client._client import Client
 from latticewatch_client._follow import Cursor
+from latticewatch_client._gate import Gate, Ok, Refuse, Wait
+from latticewatch_client._journal import Journal
 from latticewatch_client.loop import ControlLoop, LoopReport
 from latticewatch_client.microscope import Microscope
 
@@ -22,11 +24,16 @@ __all__ = [
     "ControlLoop",
     "Cursor",
     "CursorGoneError",
+    "Gate",
+    "Journal",
     "LoopReport",
     "Microscope",
+    "Ok",
+    "Refuse",
     "ServiceError",
     "ServiceUnreachableError",
     "StaleStreamError",
     "UnauthorizedError",
     "UnknownClassError",
+    "Wait",
 ]

@@ -74,15 +74,24 @@ class Microscope:
         """
         return self._stage_of(ControlRequest(action="get_stage", request_id=_new_id()))
 
-    def move_to(self, x_nm: float, y_nm: float) -> StageState:
+    def move_to(self, x_nm: float, y_nm: float, request_id: str | None = None) -> StageState:
         """Bring a place on the specimen to the centre of the frame; the stage may still be on its way.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Position of the stage [nm].
+        request_id : str, optional
+            A move with the same one is made once; made up where none is given.
 
         Raises
         ------
         ControlError
             No answer, or a refusal such as a place beyond the limit.
         """
-        return self._stage_of(ControlRequest(action="move_stage", x_nm=x_nm, y_nm=y_nm, request_id=_new_id()))
+        return self._stage_of(
+            ControlRequest(action="move_stage", x_nm=x_nm, y_nm=y_nm, request_id=request_id or _new_id())
+        )
 
     def wait_until_still(self, timeout: float = 30.0, interval: float = 0.05) -> StageState:
         """Wait for the end of a move.

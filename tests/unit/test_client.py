@@ -272,9 +272,9 @@ def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
 
 def test_the_public_names_are_pinned():
     assert sorted(latticewatch_client.__all__) == [
-        "AsyncClient", "Client", "ControlError", "ControlLoop", "Cursor", "CursorGoneError", "LoopReport",
-        "Microscope", "ServiceError", "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError",
-        "UnknownClassError",
+        "AsyncClient", "Client", "ControlError", "ControlLoop", "Cursor", "CursorGoneError", "Gate", "Journal",
+        "LoopReport", "Microscope", "Ok", "Refuse", "ServiceError", "ServiceUnreachableError", "StaleStreamError",
+        "UnauthorizedError", "UnknownClassError", "Wait",
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from datetime import UTC, datetime
 
@@ -11,8 +12,16 @@ import pytest
 import zmq
 
 from latticewatch.errors import ControlError
-from latticewatch.messages import ControlReply, ControlRequest, EventPage, StageState, encode_json
-from latticewatch_client import Client, ControlLoop, Microscope
+from latticewatch.messages import (
+    ControlReply,
+    ControlRequest,
+    Event,
+    EventPage,
+    StageState,
+    Status,
+    encode_json,
+)
+from latticewatch_client import Client, ControlLoop, Gate, Journal, Microscope, Ok, Refuse, Wait
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -102,10 +111,23 @@ def status(phase="live", age_s=0.1):
     }  # fmt: skip
 
 
-def loop_of(server, state=None, **options):
-    answers = {"/v1/status": state or status()}
+def in_view(*tracks, as_of_seq=0):
+    return {
+        "stream": "log", "as_of_seq": as_of_seq, "series_id": "a", "frame": 1, "n": len(tracks), "tracks": tracks,
+    }  # fmt: skip
+
+
+def track(number, x=10.0, y=20.0, confidence=0.95):
+    return {
+        "track": number, "class_id": 1, "class_name": "V_S", "role": "defect", "confidence": confidence,
+        "px": {"row": 1, "col": 1}, "stage_nm": {"x": x, "y": y},
+    }  # fmt: skip
+
+
+def loop_of(server, state=None, seen=None, **options):
+    answers = {"/v1/status": state or status(), "/v1/tracks": seen or in_view()}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path]))
-    client = Client("http://service", transport=transport)
+    client = Client("http://service", transport=transport, retries=0)
     microscope = Microscope(server.endpoint, timeout=0.5)
     return ControlLoop(client, microscope, **options)
 
@@ -129,7 +151,7 @@ def test_the_newest_defect_is_visited_first_and_is_then_at_the_centre():
 
 def test_the_most_confident_is_visited_first_if_that_is_the_policy():
     with StageServer() as server:
-        loop = loop_of(server, policy="most-confident")
+        loop = loop_of(server, policy="most-confident", gate=Gate(min_confidence=0.0))
         events = [defect(1, x=1.0, confidence=0.5), defect(2, x=2.0, confidence=0.99), defect(3, x=3.0)]
         assert [seq for seq, _ in decide(loop, *events)] == [2, 3, 1]
 
@@ -154,23 +176,204 @@ def test_a_place_is_visited_once():
 
 
 @pytest.mark.parametrize(
-    ("event", "state", "reason"),
+    ("event", "options", "reason"),
     [
-        (defect(1, age_s=31), None, "too old"),
-        (defect(1, x=5000.0), None, "out of reach"),
-        (defect(1, stage_nm=None), None, "no position"),
-        (defect(1), status("stalled"), "stale"),
-        (defect(1), status(age_s=60.0), "stale"),
-        (defect(1), status("waiting", None), "stale"),
-        (defect(1), {"not": "a status"}, "service"),
+        (defect(1, age_s=31), {}, "too old"),
+        (defect(1, x=5000.0), {}, "out of reach"),
+        (defect(1, x=float("nan")), {}, "no position"),
+        (defect(1, stage_nm=None), {}, "no position"),
+        (defect(1, x=10.0), {"box_nm": (0.0, 0.0, 9.0, 30.0)}, "out of the box"),
+        (defect(1, confidence=0.51), {}, "confidence"),
+        (defect(1, edge_distance_nm=0.1), {}, "edge"),
+        (defect(1, model_version=2), {}, "model"),
+        (defect(1), {"max_acts": 0}, "budget"),
+        (defect(1), {"approve": lambda _: False}, "approval"),
     ],
 )
-def test_what_cannot_be_trusted_is_refused_counted_and_not_visited(event, state, reason):
+def test_what_does_not_pass_by_itself_is_refused_counted_and_not_visited(event, options, reason):
     with StageServer() as server:
-        loop = loop_of(server, state)
+        loop = loop_of(server, gate=Gate(**options))
         assert decide(loop, event) == [(1, reason)]
         assert (loop.report.moved, loop.report.refused) == (0, {reason: 1})
         assert server.moves == []
+
+
+@pytest.mark.parametrize(
+    ("state", "options", "reason"),
+    [
+        (status("stalled"), {}, "stale"),
+        (status(age_s=60.0), {}, "stale"),
+        (status("waiting", None), {}, "stale"),
+        (status("learning"), {}, "not live"),
+        (status() | {"latency_ms": {"p50": 9000.0}}, {}, "lag"),
+        (status(), {"acts_per_minute": 0}, "rate"),
+        (status(), {"approve": lambda _: None}, "approval"),
+        ({"not": "a status"}, {}, "service"),
+    ],
+)
+def test_what_passes_by_itself_keeps_the_target_and_then_lets_it_through(state, options, reason):
+    states = [state, status()]
+    with StageServer() as server:
+        loop = loop_of(server, gate=Gate(**options))
+        loop._client = Client("http://service", retries=0, transport=httpx.MockTransport(
+            lambda request: httpx.Response(
+                200, json=states[0] if request.url.path == "/v1/status" else in_view()
+            )
+        ))  # fmt: skip
+        loop.take(EventPage.model_validate(page(defect(1))))
+        assert loop.act() is None
+        assert server.moves == []
+        assert loop.report.waited == {reason: 1}
+        states.pop(0)
+        loop._gate.acts_per_minute, loop._gate.approve = 60.0, lambda _: True
+        assert loop.act().refused is None
+        loop._microscope.close()
+        assert server.moves == [(10.0, 20.0)]
+
+
+def test_a_rate_that_was_used_up_is_free_again_after_a_minute():
+    gate, stage = Gate(acts_per_minute=1), StageState(x_nm=0, y_nm=0, limit_nm=100)
+    now, event = Status.model_validate(status()), Event.model_validate(defect(1))
+    gate.acted(0.0)
+    assert isinstance(gate.check(event, 0.0, now, stage, 59.9), Wait)
+    assert isinstance(gate.check(event, 0.0, now, stage, 60.0), Ok)
+    assert isinstance(Gate(max_age_s=1.0).check(event, 1.1, now, stage, 0.0), Refuse)
+
+
+def test_a_defect_that_moved_is_visited_where_it_is_now():
+    with StageServer() as server:
+        events = [defect(1, track=7, x=1.0), defect(2, track=7, x=1.3, kind="defect.moved")]
+        assert decide(loop_of(server), *events) == [(2, None)]
+        assert server.moves == [(1.3, 20.0)]
+
+
+def test_drift_since_the_event_does_not_count():
+    with StageServer() as server:
+        assert decide(loop_of(server, seen=in_view(track(7, x=10.4))), defect(1, track=7)) == [(1, None)]
+        assert server.moves == [(10.4, 20.0)]
+
+
+def test_a_track_that_drifts_is_visited_once():
+    with StageServer() as server:
+        loop = loop_of(server)
+        loop.take(EventPage.model_validate(page(defect(1, track=7, x=10.0))))
+        assert loop.act().refused is None
+        assert decide(loop, defect(2, track=7, x=15.0, kind="defect.moved")) == []
+        assert len(server.moves) == 1
+
+
+def test_what_is_in_view_at_the_start_is_not_forgotten():
+    def answer(request):
+        if request.url.path == "/v1/events":
+            assert request.url.params["after"] == "4"
+            return httpx.Response(200, json=page(last=4) | {"next": 4})
+        return httpx.Response(
+            200,
+            json=status() if request.url.path == "/v1/status" else in_view(track(3), track(-1), as_of_seq=4),
+        )
+
+    with StageServer() as server, Microscope(server.endpoint) as microscope:
+        client = Client("http://service", transport=httpx.MockTransport(answer))
+        assert ControlLoop(client, microscope).run(moves=1).moved == 1
+        assert server.moves == [(10.0, 20.0)]
+
+
+def test_an_intent_is_on_disk_before_the_stage_moves_and_a_restart_does_nothing_twice(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with StageServer() as server:
+        with Journal(path) as journal:
+            loop = loop_of(server, journal=journal)
+            move_to = loop._microscope.move_to
+
+            def moved(*args, request_id):
+                (line,) = path.read_text().splitlines()
+                assert (json.loads(line)["what"], json.loads(line)["id"]) == ("intent", request_id)
+                move_to(*args, request_id=request_id)
+                raise KeyboardInterrupt
+
+            loop._microscope.move_to = moved
+            loop.take(EventPage.model_validate(page(defect(1, track=7))))
+            with pytest.raises(KeyboardInterrupt):
+                loop.act()
+            loop._microscope.close()
+        with path.open("a") as file:
+            file.write('{"what": "inte')  # killed while it wrote
+        with Journal(path) as journal:
+            assert len(journal.open) == 1
+            assert decide(loop_of(server, journal=journal), defect(1, track=7), defect(2, x=50.0)) == [
+                (2, None)
+            ]
+        assert server.moves == [(10.0, 20.0), (50.0, 20.0)]
+    assert [json.loads(line)["what"] for line in path.read_text().splitlines()] == [
+        "intent",
+        "intent",
+        "done",
+    ]
+
+
+def test_a_journal_that_is_none_is_refused_by_name_and_line(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("hello\n")
+    with pytest.raises(ControlError, match=r"notes\.txt, line 1: no line of a journal"):
+        Journal(path)
+
+
+def test_nothing_is_begun_after_a_stop():
+    with StageServer() as server:
+        loop = loop_of(server)
+        loop.stop()
+        assert decide(loop, defect(1)) == []
+        assert server.moves == []
+
+
+@pytest.mark.parametrize(
+    "n_steps", [300, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])]
+)
+def test_no_move_without_an_intent_none_twice_and_none_outside_the_limits(n_steps, tmp_path):
+    rng = random.Random(16)
+    made, state, seen = [], [status()], [in_view()]
+
+    class Stage:
+        def stage(self):
+            return StageState(x_nm=0, y_nm=0, limit_nm=50)
+
+        def move_to(self, x_nm, y_nm, request_id):
+            assert request_id in journal.open
+            assert max(abs(x_nm), abs(y_nm)) <= 40
+            assert state[0]["phase"] == "live"
+            made.append((request_id, journal.open[request_id]["target"]))
+
+        def wait_until_still(self):
+            if rng.random() < 0.1:
+                raise ControlError("it does not settle")
+
+    def answer(request):
+        return httpx.Response(200, json=state[0] if request.url.path == "/v1/status" else seen[0])
+
+    client = Client("http://service", retries=0, transport=httpx.MockTransport(answer))
+    with Journal() as journal:
+        gate = Gate(box_nm=(-40.0, -40.0, 40.0, 40.0), acts_per_minute=1e9)
+        loop = ControlLoop(client, Stage(), gate=gate, journal=journal, visited_radius_nm=0.0)
+        old = []
+        for step in range(1, n_steps + 1):
+            kind = rng.choice(["appeared", "appeared", "moved", "reclassified", "disappeared"])
+            fresh = defect(
+                step, x=rng.uniform(-70, 70), y=rng.uniform(-70, 70), confidence=rng.uniform(0.7, 1.0),
+                age_s=rng.uniform(0, 40), kind=f"defect.{kind}", track=rng.randrange(step // 2 + 5),
+                model_version=rng.choice([0, 1, 1, 2]), series_id=rng.choice("ab"),
+            )  # fmt: skip
+            old = [*old[-20:], fresh]
+            state[0] = status(
+                rng.choice(["live", "live", "live", "stalled", "learning"]), rng.choice([0.1, 9.0])
+            )
+            seen[0] = in_view(track(rng.randrange(step // 2 + 5), rng.uniform(-70, 70), rng.uniform(-70, 70)))
+            events = [fresh, *rng.sample(old, min(2, len(old)))]
+            loop.take(EventPage.model_validate(page(*events)))
+            while loop.act() is not None:
+                pass
+    targets = [target for _, target in made]
+    assert len(made) > n_steps / 100
+    assert len(set(targets)) == len(targets)
 
 
 def test_the_age_of_a_defect_grows_while_it_waits():
@@ -185,8 +388,10 @@ def test_the_age_of_a_defect_grows_while_it_waits():
 
 def test_a_dry_run_moves_nothing():
     with StageServer() as server:
-        assert decide(loop_of(server, dry_run=True), defect(1)) == [(1, None)]
+        loop = loop_of(server, dry_run=True)
+        assert decide(loop, defect(1)) == [(1, None)]
         assert server.moves == []
+        assert (loop.report.moved, loop.report.would) == (0, 1)
 
 
 def test_a_move_whose_answer_was_lost_is_made_once():
@@ -226,8 +431,8 @@ def test_the_loop_ends_after_its_moves_and_asks_again_after_each():
     asked = []
 
     def answer(request):
-        if request.url.path == "/v1/status":
-            return httpx.Response(200, json=status())
+        if request.url.path != "/v1/events":
+            return httpx.Response(200, json=status() if request.url.path == "/v1/status" else in_view())
         asked.append(dict(request.url.params))
         after = asked[-1]["after"]
         body = page(defect(1, x=1.0), defect(2, x=2.0), defect(3, x=3.0)) if after == "now" else page(last=3)
@@ -235,7 +440,7 @@ def test_the_loop_ends_after_its_moves_and_asks_again_after_each():
 
     with StageServer() as server, Microscope(server.endpoint) as microscope:
         client = Client("http://service", transport=httpx.MockTransport(answer))
-        report = ControlLoop(client, microscope).run(moves=2)
+        report = ControlLoop(client, microscope).run(moves=2, after="now")
     assert report.moved == 2
     assert server.moves == [(3.0, 20.0), (2.0, 20.0)]
     # One defect still waits, so the second question must not wait for another.
