@@ -1,0 +1,72 @@
+"""``/v1/tracks`` says where the stage has to go, whatever the rotation and the flips of the scan."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from latticewatch.execute import LiveState
+from latticewatch.messages import ROLES, Calibration
+from latticewatch.pipeline import FrameResult, SiteTable
+from latticewatch.serve._tracks import tracks_of
+
+SHAPE = (101, 101)
+
+
+def state_of(calibration):
+    sites = SiteTable(
+        position=np.array([[50.0, 60.0], [20.0, 50.0]], np.float32),
+        sublattice=np.zeros(2, np.int16),
+        class_id=np.array([1, 0], np.int16),
+        role=np.array([ROLES.index("defect"), ROLES.index("host")], np.uint8),
+        confidence=np.array([0.9, 0.8], np.float32),
+        track=np.array([4, 5], np.int32),
+    )
+    result = FrameResult(
+        series_id="a",
+        number=3,
+        ordinal=3,
+        shape=SHAPE,
+        t_received=0.0,
+        t_acquired=None,
+        pixel_size_nm=None if calibration is None else calibration.pixel_size_nm,
+        stage_nm=None if calibration is None else calibration.stage_nm,
+        picture=np.zeros(SHAPE, np.uint8),
+        sites=sites,
+        lattice_found=True,
+        lattice_constant_px=10.0,
+        drift_px=(0.0, 0.0),
+        model_version=1,
+        learning=(5, 5),
+        calibration=calibration,
+    )
+    return LiveState().with_result(result)
+
+
+@pytest.mark.parametrize(
+    ("turned", "place"),
+    [
+        ({}, (101.0, 200.0)),
+        ({"rotation_deg": 90}, (100.0, 201.0)),
+        ({"rotation_deg": 30}, (100.0 + 3**0.5 / 2, 200.5)),
+        ({"flip_x": True}, (99.0, 200.0)),
+        ({"flip_y": True}, (101.0, 200.0)),
+    ],
+)
+def test_the_place_to_drive_to_follows_rotation_and_flips(turned, place):
+    calibration = Calibration(pixel_size_nm=0.1, stage_nm=(100.0, 200.0), **turned)
+    (track,) = tracks_of(state_of(calibration), "defect", 10).tracks
+    assert track.stage_nm is not None
+    assert (track.stage_nm.x, track.stage_nm.y) == pytest.approx(place)
+    assert track.edge_distance_nm == pytest.approx(4.0)
+
+
+def test_without_a_calibration_there_is_no_place():
+    (track,) = tracks_of(state_of(None), "defect", 10).tracks
+    assert (track.stage_nm, track.nm, track.edge_distance_nm) == (None, None, None)
+
+
+def test_all_roles_come_in_one_list_each_with_its_own():
+    seen = tracks_of(state_of(None), "all", 10, "log")
+    assert [(one.track, one.role) for one in seen.tracks] == [(4, "defect"), (5, "host")]
+    assert (seen.n, seen.stream) == (2, "log")
