@@ -66,7 +66,7 @@ class CursorFile:
         beside = self._path.with_name(f"{self._path.name}.{os.getpid()}.new")
         try:
             with beside.open("w", encoding="utf-8") as file:
-                file.write(f"{cursor}\n")
+                file.write(str(cursor))
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
