@@ -16,6 +16,7 @@ from latticewatch_client._gate import Gate, Ok, Refuse, Wait
 from latticewatch_client._journal import Journal
 from latticewatch_client.loop import ControlLoop, LoopReport
 from latticewatch_client.microscope import Microscope
+from latticewatch_client.publisher import Publisher, PublisherError
 
 __all__ = [
     "AsyncClient",
@@ -29,6 +30,8 @@ __all__ = [
     "LoopReport",
     "Microscope",
     "Ok",
+    "Publisher",
+    "PublisherError",
     "Refuse",
     "ServiceError",
     "ServiceUnreachableError",

@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -224,6 +225,36 @@ def test_the_publisher_of_the_readme_sends_frames_that_are_read(
     assert header.pixel_size_nm == 0.0106
     assert header.frame is not None
     np.testing.assert_array_equal(np.frombuffer(buffer, header.dtype).reshape(header.shape), image)
+
+
+def test_the_publisher_class_of_the_how_to_sends_frames_that_are_read(rng: np.random.Generator) -> None:
+    from latticewatch.config import IngestSettings
+    from latticewatch.ingest import Frame, Receiver
+
+    image = rng.integers(0, 4096, (48, 64), dtype=np.uint16)
+    done = threading.Event()
+    code = python_example("docs/how-to/attach-a-microscope.md", "import Publisher")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    assert "tcp://0.0.0.0:5555" in code
+
+    def acquire() -> Iterator[np.ndarray]:
+        while not done.wait(0.01):
+            yield image
+
+    publisher = threading.Thread(
+        target=exec, args=(code.replace("tcp://0.0.0.0:5555", address), {"acquire": acquire})
+    )
+    publisher.start()
+    try:
+        with Receiver(IngestSettings(sources=(address,))) as source:
+            while not isinstance(frame := source.get(10), Frame):
+                assert frame is not None, "nothing arrived"
+    finally:
+        done.set()
+        publisher.join(10)
+    assert np.array_equal(frame.image, image)
+    assert (frame.detector, frame.pixel_size_nm, frame.scalars) == ("HAADF", 0.0106, {"temperature_K": 573.0})
 
 
 @dataclass(frozen=True)

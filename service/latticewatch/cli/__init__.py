@@ -22,11 +22,14 @@ COMMANDS = {
     "events": ("_events", "events"),
     "classes": ("_classes", "classes"),
     "loop": ("_loop", "loop"),
+    "doctor": ("_doctor", "doctor"),
     "bench": ("_bench", "bench"),
 }
 # What each extra brings, to name the one that is missing.
 EXTRA_OF = {
     "zmq": "service",
+    "cbor2": "service",
+    "msgpack": "service",
     "numba": "service",
     "sklearn": "service",
     "scipy": "service",

@@ -23,6 +23,9 @@ def serve(
     pull: Annotated[
         bool | None, typer.Option("--pull/--sub", help="PULL socket (loses nothing) or SUB socket.")
     ] = None,
+    req: Annotated[
+        bool | None, typer.Option("--req", help="REQ socket: ask a karabo bridge for each train.")
+    ] = None,
     bind_source: Annotated[
         bool | None, typer.Option("--bind-source", help="Bind the sources instead of connecting to them.")
     ] = None,
@@ -56,7 +59,7 @@ def serve(
         config,
         ingest={
             "sources": tuple(source) if source else None,
-            "socket": _either(pull, "pull", "sub"),
+            "socket": "req" if req else _either(pull, "pull", "sub"),
             "bind": bind_source,
             "mode": _either(lossless, "lossless", "latest"),
             "pixel_size_nm": pixel_size,

@@ -49,7 +49,8 @@ def status_of(vitals: Vitals, state: LiveState) -> Status:
     phase, detail = phase_of(state), state.starting or state.busy
     if phase == "waiting" and vitals.refused:
         # Something comes, and none of it can be used: that is not to wait.
-        phase, detail = "refusing", vitals.refused[0].text
+        detail = vitals.refused[0].text
+        phase = "refusing" if vitals.refused[0].code == "messages-refused" else phase
     a_px = result.lattice_constant_px if result else None
     pixel_size_nm = result.pixel_size_nm if result else None
     return Status(

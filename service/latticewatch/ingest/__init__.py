@@ -1,5 +1,6 @@
 """ZeroMQ messages and microscope files in; `Frame` objects out, every one of them accounted for."""
 
+from latticewatch.ingest._doctor import Diagnosis, Heard, examine
 from latticewatch.ingest._frame import Frame
 from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, SeriesStarted
 from latticewatch.ingest._receiver import Receiver
@@ -7,15 +8,18 @@ from latticewatch.ingest._replay import Replayer
 from latticewatch.ingest.files import FileSeries, read_frames
 
 __all__ = [
+    "Diagnosis",
     "FileSeries",
     "Found",
     "Frame",
     "Gap",
+    "Heard",
     "Item",
     "Partial",
     "Receiver",
     "Replayer",
     "SeriesEnded",
     "SeriesStarted",
+    "examine",
     "read_frames",
 ]

@@ -19,6 +19,7 @@ from latticewatch.ingest._frame import Frame
 from latticewatch.ingest._inlets import Inlet, open_inlet
 from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, SeriesStarted
 from latticewatch.ingest._ledger import FrameLedger
+from latticewatch.ingest._probe import probe, silence_note
 from latticewatch.ingest._refusals import Refusals
 from latticewatch.ingest._series import Discarded, SeriesTracker
 from latticewatch.ingest._wire import Message, WireFrame
@@ -29,6 +30,8 @@ MAX_MARKERS = 256
 # A frame whose numbers leap waits for the next one: at least so long [s], and so many of the usual intervals.
 HOLD_S = 0.5
 HOLD_INTERVALS = 3
+# When a source has given nothing for so long after the start, it is looked at [s].
+SILENT_AFTER_S = 3.0
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +78,8 @@ class Receiver:
         )
         self._formats = [Formats(settings) for _ in settings.sources]
         self._refusals = Refusals(settings.sources)
+        self._silence: dict[int, Note] = {}
+        self._prober: threading.Thread | None = None
         # When the last message of each source came, and the usual time between two [s].
         self._pace: dict[int, tuple[float, float]] = {}
         self._changed = threading.Condition()
@@ -180,7 +185,12 @@ class Receiver:
 
     def notes(self) -> tuple[Note, ...]:
         """What comes and does not fit, source by source, and what to do about it."""
-        return self._refusals.notes()
+        return (*self._refusals.notes(), *self._silence.values())
+
+    @property
+    def formats(self) -> tuple[str | None, ...]:
+        """In which format each source sends; None while that is not known."""
+        return tuple(one.name for one in self._formats)
 
     @property
     def last_frame_age_s(self) -> float | None:
@@ -233,7 +243,9 @@ class Receiver:
         poller = zmq.Poller()
         poller.register(woken, zmq.POLLIN)
         polled: dict[int, Any] = {}
+        started = time.monotonic()
         while True:
+            self._look_into_silence(started)
             for number, inlet in enumerate(self._inlets):
                 self._due[number] = inlet.tick()
                 if polled.get(number) is not inlet.pollable:
@@ -265,6 +277,8 @@ class Receiver:
     def _patience_ms(self) -> int | None:
         waits = [wait for n in range(len(self._inlets)) if (wait := self._patience_s(n)) is not None]
         waits += [wait for wait in self._due.values() if wait is not None]
+        if len(self._pace) < len(self._inlets) and self._prober is None and not self.settings.bind:
+            waits.append(SILENT_AFTER_S)
         return int(1000 * min(waits)) + 1 if waits else None
 
     def _wait_for_space(self) -> bool:
@@ -327,8 +341,27 @@ class Receiver:
         for item in list(self._tracker.refuse(source, error.fields)):
             self._put(source, item)
 
+    def _look_into_silence(self, started: float) -> None:
+        """Where a source has given nothing at all for some time, find out what is there, in a thread of its own."""
+        silent = [n for n in range(len(self._inlets)) if n not in self._pace]
+        if not silent or self.settings.bind or time.monotonic() < started + SILENT_AFTER_S:
+            return
+        if self._prober is None:
+            self._prober = threading.Thread(target=self._probe, args=(silent,), name="probe", daemon=True)
+            self._prober.start()
+
+    def _probe(self, silent: list[int]) -> None:
+        for number in silent:
+            note = silence_note(self.endpoints[number], self.settings.socket, probe(self.endpoints[number]))
+            if note is not None and number not in self._pace:
+                log.warning(
+                    "nothing comes", source=self.endpoints[number], detail=note.text, remedy=note.remedy
+                )
+                self._silence[number] = note
+
     def _keep_pace(self, source: int) -> None:
         now = time.monotonic()
+        self._silence.pop(source, None)
         last, interval = self._pace.get(source, (now, 0.0))
         self._pace[source] = now, interval + 0.2 * (now - last - interval)
 
