@@ -273,8 +273,8 @@ def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
 def test_the_public_names_are_pinned():
     assert sorted(latticewatch_client.__all__) == [
         "AsyncClient", "Client", "ControlError", "ControlLoop", "Cursor", "CursorGoneError", "Gate", "Journal",
-        "LoopReport", "Microscope", "Ok", "Refuse", "ServiceError", "ServiceUnreachableError", "StaleStreamError",
-        "UnauthorizedError", "UnknownClassError", "Wait",
+        "LoopReport", "Microscope", "Ok", "Publisher", "PublisherError", "Refuse", "ServiceError",
+        "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError", "UnknownClassError", "Wait",
     ]  # fmt: skip
 
 
