@@ -288,6 +288,11 @@ def test_frames_of_several_sources_come_through_one_queue(context: zmq.Context) 
         assert [frame.ordinal for frame in frames] == list(range(10))
         for name in ("a", "a~2"):
             assert [frame.number for frame in frames if frame.series_id == name] == [0, 1, 2, 3, 4]
+        # which one it came from is told with each, and that they mix
+        assert {frame.address for frame in frames} == set(source.endpoints)
+        assert {item.address for item in items if isinstance(item, SeriesStarted)} == set(source.endpoints)
+        assert frames[0].notes == ()
+        assert [note.code for note in frames[-1].notes] == ["several-sources"]
         assert source.counts().lost_upstream == 0
 
 

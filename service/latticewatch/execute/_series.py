@@ -43,7 +43,17 @@ class OpenSeries:
         """A series has started; a stall of the one before it is over when its first frame comes."""
         self._heard(item.series_id, None, now)
         self.stalled = False
-        return [("series.started", StreamEventData(series_id=item.series_id, reason=item.reason))]
+        return [
+            (
+                "series.started",
+                StreamEventData(
+                    series_id=item.series_id,
+                    reason=item.reason,
+                    address=item.address or None,
+                    detector=item.detector,
+                ),
+            )
+        ]
 
     def frame(self, series_id: str, number: int, now: float) -> list[StreamDraft]:
         """A frame has come; a stalled stream has resumed."""

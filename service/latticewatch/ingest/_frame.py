@@ -40,6 +40,8 @@ class Frame:
         Columns or rows count up against the stage's axis; from the header, else from the configuration.
     calibration_id : str or None
         What the sender calls its calibration.
+    address : str
+        Which source it came from.
     scalars : mapping of str to float or str
         What else was measured or set while the frame was taken.
     notes : tuple of Note
@@ -65,6 +67,7 @@ class Frame:
     flip_x: bool = False
     flip_y: bool = False
     calibration_id: str | None = None
+    address: str = ""
     scalars: Mapping[str, float | str] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     received_at: float = field(default_factory=time.monotonic, compare=False)

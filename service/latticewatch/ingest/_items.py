@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,10 +21,16 @@ class SeriesStarted:
     reason : str
         ``announced``, ``first frame``, ``another detector``, ``counter restarted``, ``shape changed``,
         ``pixel size changed`` or ``scan rotation changed``.
+    detector : str or None
+        Whose frames these are, where a stream carries those of several and this is not the first one's.
+    address : str
+        Where the series comes from.
     """
 
     series_id: str
     reason: str
+    detector: str | None = None
+    address: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ MAX_MARKERS = 256
 # A frame whose numbers leap waits for the next one: at least so long [s], and so many of the usual intervals.
 HOLD_S = 0.5
 HOLD_INTERVALS = 3
+# Sources that both gave a frame within so long send side by side [s].
+BESIDE_S = 60.0
 # When a source has given nothing for so long after the start, it is looked at [s].
 SILENT_AFTER_S = 3.0
 
@@ -78,6 +80,7 @@ class Receiver:
         )
         self._formats = [Formats(settings) for _ in settings.sources]
         self._refusals = Refusals(settings.sources)
+        self._newest_of: dict[int, float] = {}
         self._silence: dict[int, Note] = {}
         self._prober: threading.Thread | None = None
         # When the last message of each source came, and the usual time between two [s].
@@ -381,12 +384,16 @@ class Receiver:
                 self._ledger.lose(-1)
                 log.debug("frame found", series=item.series_id, frame=item.number)
             case SeriesStarted():
+                item = replace(item, address=self.endpoints[source])
                 log.info("series started", series=item.series_id, reason=item.reason)
             case SeriesEnded():
                 log.info("series ended", series=item.series_id, frames=item.frames, reason=item.reason)
             case Frame():
                 self._last_frame = time.monotonic()
                 self._refusals.good(source)
+                item = replace(
+                    item, address=self.endpoints[source], notes=(*item.notes, *self._mixed(source))
+                )
                 self._ledger.receive()
         with self._changed:
             if isinstance(item, Partial):
@@ -402,6 +409,25 @@ class Receiver:
                 self._frames_waiting += 1
             self._queue.append(item)
             self._changed.notify_all()
+
+    def _mixed(self, source: int) -> tuple[Note, ...]:
+        """Frames of several sources are analysed as one stream: that is said while they come side by side."""
+        now = time.monotonic()
+        self._newest_of[source] = now
+        beside = [n for n, then in sorted(self._newest_of.items()) if now - then <= BESIDE_S]
+        if len(beside) < 2:
+            return ()
+        names = ", ".join(self.endpoints[n] for n in beside)
+        return (
+            Note(
+                code="several-sources",
+                text=(
+                    f"Frames of {len(beside)} sources ({names}) are analysed as one stream: "
+                    "their classes and tracks mix."
+                )[:600],
+                remedy="Start a service for each microscope, with its own --http, --data-dir and serve.instrument.",
+            ),
+        )
 
     def _give_way(self) -> None:
         """Room for a backlog shrinks with it, and by a frame for two that are taken where it does not shrink."""

@@ -229,7 +229,7 @@ class SeriesTracker:
         if reason != "another detector":
             self._chosen.pop((source, key[0]), None)
         at.runs[key] = Run(self._unique(key, now))
-        yield SeriesStarted(at.runs[key].series_id, reason)
+        yield SeriesStarted(at.runs[key].series_id, reason, key[1])
 
     # Frames
 

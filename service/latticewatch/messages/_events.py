@@ -82,6 +82,8 @@ class DefectEventData(Written):
         default=None, description="Drift since the first frame of the series."
     )
     edge_distance_nm: float | None = None
+    address: str | None = Field(default=None, description="Source that the frame came from.")
+    detector: str | None = Field(default=None, description="Detector that made the frame, from its header.")
     scalars: dict[str, float | str] = Field(
         default_factory=dict,
         description="What else was measured or set while the frame was taken, from its header.",
@@ -128,6 +130,11 @@ class StreamEventData(Written):
     frame: int | None = None
     frames: int | None = None
     reason: str | None = None
+    address: str | None = Field(default=None, description="Where a series that starts comes from.")
+    detector: str | None = Field(
+        default=None,
+        description="Whose frames a series holds, where a stream carries those of several detectors.",
+    )
     last_frame_age_s: float | None = None
 
 

@@ -64,6 +64,8 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         stage_sigma_nm=sigma if on_specimen is not None else None,
         drift_nm=drift,
         edge_distance_nm=edge,
+        address=frame.address or None,
+        detector=frame.detector,
         scalars=dict(frame.scalars),
         latency_frames=t.latency_frames,
     )
