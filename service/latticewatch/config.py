@@ -116,7 +116,7 @@ class AnalysisSettings(Section):
     material: str | None = Field(
         default=None,
         max_length=64,
-        description="Formula, or columns brightest first; names simulated classes, and nothing else.",
+        description="Formula, or columns brightest first; names simulated classes, and is compared with the lattice.",
     )
     threads: int = Field(default=2, ge=1, le=64)
     frame_limit_s: float = Field(

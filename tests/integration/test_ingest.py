@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -362,6 +363,58 @@ def test_a_context_of_the_caller_stays_open_and_its_end_ends_the_receiver() -> N
     context.term()
     assert source.get(TIMEOUT) is None
     source.close()
+
+
+@pytest.mark.parametrize("sends", [zmq.PUSH, zmq.XPUB])
+def test_either_side_may_come_first_and_either_may_be_restarted(context: zmq.Context, sends: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    kind = "pull" if sends == zmq.PUSH else "sub"
+
+    def sender() -> zmq.Socket:
+        one = context.socket(sends)
+        one.sndtimeo = TIMEOUT * 1000
+        for _ in range(100 * TIMEOUT):
+            try:
+                one.bind(address)
+            except zmq.ZMQError:  # ZeroMQ lets go of an address some time after it was closed
+                threading.Event().wait(0.01)
+            else:
+                return one
+        raise AssertionError(f"{address} is not given back")
+
+    def send_and_take(one: zmq.Socket, source: Receiver, series: str) -> None:
+        if sends == zmq.XPUB:
+            assert one.poll(TIMEOUT * 1000), "nobody subscribed"
+            one.recv()
+        for n in range(2):
+            one.send_multipart(parts(n, series))
+        items = take_until(source, lambda item: isinstance(item, Frame) and item.number == 1)
+        assert [item.series_id for item in items if isinstance(item, Frame)] == [series, series]
+
+    settings = {"socket": kind, "bind": False, "sources": (address,)}
+    # the receiver first
+    with receiver(**settings) as source:
+        one = sender()
+        send_and_take(one, source, "a")
+        # the sender is restarted, as after a power cut
+        one.close(linger=0)
+        one = sender()
+        send_and_take(one, source, "b")
+    # the receiver is restarted, and now comes second
+    with receiver(**settings) as source:
+        if sends == zmq.XPUB:
+            while one.poll(200):  # the old one's farewell
+                if one.recv()[:1] == b"\x01":
+                    break
+            for n in range(2):
+                one.send_multipart(parts(n, "c"))
+            take_until(source, lambda item: isinstance(item, Frame) and item.number == 1)
+        else:
+            send_and_take(one, source, "c")
+        assert_adds_up(source)
+        assert source.counts().lost_upstream == 0
+    one.close(linger=0)
 
 
 def test_what_ends_the_receiving_thread_is_raised_to_the_reader(monkeypatch) -> None:
