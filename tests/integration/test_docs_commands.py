@@ -233,7 +233,7 @@ def test_the_publisher_class_of_the_how_to_sends_frames_that_are_read(rng: np.ra
 
     image = rng.integers(0, 4096, (48, 64), dtype=np.uint16)
     done = threading.Event()
-    code = python_example("docs/how-to/attach-a-microscope.md", "import Publisher")
+    code = python_example("docs/how-to/attach-a-microscope.md", "scalars=")
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
     assert "tcp://0.0.0.0:5555" in code

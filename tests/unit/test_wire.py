@@ -208,6 +208,8 @@ def test_series_messages_come_alone_or_with_an_empty_buffer(text: bytes, model: 
         ({"shape": [1 << 70, 4]}, "shape"),
         ({"shape": [65537, 1]}, "shape"),
         ({"shape": "4,4"}, "shape"),
+        ({"shape": [], "fov_nm": [1, 1]}, "shape"),
+        ({"shape": [4], "fov_nm": [None]}, "shape"),
         ({"shape": [65536, 65536]}, "size"),
         ({"shape": [4, 5]}, "size"),
         ({"encoding": "blosc"}, "encoding"),

@@ -174,8 +174,9 @@ def _in_the_forms_of_others(fields: dict[str, Any]) -> None:
                 fields[name] = date.timestamp()
     for name in ("pixel_size_nm", "fov_nm"):
         if isinstance(sizes := fields.get(name), list) and sizes and all(size == sizes[0] for size in sizes):
-            rows, cols = fields.get("shape", (0, 1))[-2:] if isinstance(fields.get("shape"), list) else (0, 1)
-            if name == "pixel_size_nm" or rows == cols:
+            shape = fields.get("shape")
+            square = isinstance(shape, list) and len(shape) > 1 and shape[-2] == shape[-1]
+            if name == "pixel_size_nm" or square:
                 fields[name] = sizes[0]
     if isinstance(number := fields.get("series_id"), int) and not isinstance(number, bool):
         fields["series_id"] = str(number)[:256]
