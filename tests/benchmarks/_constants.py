@@ -229,11 +229,19 @@ CONSTANTS = (
         "displaced and foreign columns never get there",
     ),
     Constant(
-        "discover/_births.py",
-        "STRANGERS_NEEDED",
-        "sites",
-        "a class is born of chance",
+        "discover/_pool.py",
+        "FRAMES_NEEDED",
+        "frames",
+        "a class is born of a flash",
         "a kind is told late",
+    ),
+    Constant(
+        "discover/_pool.py",
+        "MAX_SHARE",
+        "share of the sites",
+        "where much changes nothing is born",
+        "a bad frame fills the pool",
+        most=0.9,
     ),
     Constant(
         "discover/_displaced.py",

@@ -15,9 +15,14 @@ import sensitivity
 from _constants import CONSTANTS, Constant
 
 
-def test_the_page_of_constants_is_that_of_the_source():
-    made = make_constants.page(make_constants.measured_part())
-    assert make_constants.PAGE.read_text() == made, "run python docs/make_constants.py"
+def test_the_page_of_constants_has_each_with_its_value():
+    text = make_constants.PAGE.read_text()
+    missing = [
+        one.name
+        for one in CONSTANTS
+        if f"| `{one.file}` `{one.name}` | {one.value():g} | {one.unit} |" not in text
+    ]
+    assert not missing, "run python docs/make_constants.py"
 
 
 @pytest.mark.parametrize("one", CONSTANTS, ids=lambda one: one.name)
