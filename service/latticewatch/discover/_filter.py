@@ -12,6 +12,8 @@ CORE = 0.75
 CORE_STEPS = 3
 # Sites beyond so many standard deviations do not count: one in a thousand of Gaussian ones.
 TRIM_SIGMA = 3.0
+# Variance of the background between the columns, beside that of the noise of its pixels: as much as makes it any.
+ANY_BACKGROUND = 1e4
 
 
 def matched_filter(
@@ -43,6 +45,10 @@ def matched_filter(
         spread = float(np.linalg.norm(direction))
     else:
         covariance = host_covariance((host - mean) @ to_noise)
+        if templates.void and templates.flat is not None:
+            # between the columns a brighter place is no atom: how bright the background is says nothing
+            flat = templates.flat @ to_noise
+            covariance = covariance + ANY_BACKGROUND * np.outer(flat, flat) / (flat @ flat)
         direction = np.linalg.solve(covariance, signal[0])
         power, vectors = np.linalg.eigh(covariance)
         whitening = to_noise @ (vectors / np.sqrt(power))

@@ -106,21 +106,26 @@ def _light(image, position, width):  # pragma: no cover - compiled
     """Intensity at each place, weighted by a Gaussian as wide as a column, cut at two widths."""
     rows, cols = image.shape
     reach = 2.0 * width
-    steps = 64
-    table = np.empty(steps + 1, np.float32)
-    for k in range(steps + 1):
-        table[k] = np.exp(-0.5 * (k / steps) * reach**2 / width**2)
+    most = int(2 * reach) + 2
+    across, down = np.empty(most, np.float32), np.empty(most, np.float32)
     out = np.zeros(len(position))
     for i in range(len(position)):
         r, c = position[i, 0], position[i, 1]
-        total, mass = np.float32(0.0), np.float32(0.0)
-        for a in range(max(int(np.ceil(r - reach)), 0), min(int(r + reach), rows - 1) + 1):
-            for b in range(max(int(np.ceil(c - reach)), 0), min(int(c + reach), cols - 1) + 1):
-                square = ((a - r) ** 2 + (b - c) ** 2) / reach**2
-                if square <= 1.0:
-                    weight = table[int(square * steps)]
-                    total += weight * image[a, b]
-                    mass += weight
-        if mass > 0.0:
-            out[i] = total / mass
+        top, left = max(int(np.ceil(r - reach)), 0), max(int(np.ceil(c - reach)), 0)
+        n_rows, n_cols = min(int(r + reach), rows - 1) - top + 1, min(int(c + reach), cols - 1) - left + 1
+        mass_rows, mass_cols = np.float32(0.0), np.float32(0.0)
+        for a in range(n_rows):
+            down[a] = np.exp(-0.5 * ((top + a - r) / width) ** 2)
+            mass_rows += down[a]
+        for b in range(n_cols):
+            across[b] = np.exp(-0.5 * ((left + b - c) / width) ** 2)
+            mass_cols += across[b]
+        total = np.float32(0.0)
+        for a in range(n_rows):
+            line = np.float32(0.0)
+            for b in range(n_cols):
+                line += across[b] * image[top + a, left + b]
+            total += down[a] * line
+        if mass_rows > 0.0 and mass_cols > 0.0:
+            out[i] = total / (mass_rows * mass_cols)
     return out

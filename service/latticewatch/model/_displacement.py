@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.model._matched import MatchedFilter
-from latticewatch.model._templates import SublatticeTemplates, shift_terms
+from latticewatch.model._templates import ORDER, SublatticeTemplates, shift_terms
 
 N_STEPS = 10
 # Least slope of the filter at a displacement, beside that in place, for a step of Newton's method.
@@ -71,22 +72,8 @@ class DisplacementFilter:
         z : ndarray of shape (n, 2), float64
             [sigma]
         """
-        shift = self._bounded(z @ self.px_of_sigma)
-        step = 1e-3 * self.farthest_px
-        for _ in range(N_STEPS):
-            said = self.of(shift)
-            slope = np.stack([(self.of(shift + by) - said) / step for by in step * np.eye(2)], 1)
-            # where the filter hardly says more for a longer way, the first order is a safe step
-            turned = np.linalg.det(slope) * np.linalg.det(self.px_of_sigma) < LEAST_SLOPE
-            slope[turned] = np.linalg.inv(self.px_of_sigma)
-            shift = self._bounded(
-                shift + np.linalg.solve(slope.transpose(0, 2, 1), (z - said)[..., None])[..., 0]
-            )
-        return shift
-
-    def _bounded(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
-        length = np.hypot(*shift.T)[:, None]
-        return shift * np.minimum(1.0, self.farthest_px / np.maximum(length, 1e-12))
+        z = np.ascontiguousarray(z, np.float64)
+        return _shift_of(z, self.px_of_sigma, self.says[0], self.farthest_px)
 
     @property
     def sigma_px(self) -> float:
@@ -119,3 +106,55 @@ def displacement_filter(
     return DisplacementFilter(
         weights, root, templates.moved @ weights, templates.moved @ height.weights, templates.farthest_px
     )
+
+
+@njit(cache=True, nogil=True)
+def _shift_of(z, px_of_sigma, says, farthest):  # pragma: no cover - compiled
+    """Displacement that the filter's output stands for, by Newton's method within a circle; see `shift`."""
+    out = np.empty((len(z), 2))
+    whole = px_of_sigma[0, 0] * px_of_sigma[1, 1] - px_of_sigma[0, 1] * px_of_sigma[1, 0]
+    value, slope = np.empty(2), np.empty((2, 2))
+    for m in range(len(z)):
+        a = z[m, 0] * px_of_sigma[0, 0] + z[m, 1] * px_of_sigma[1, 0]
+        b = z[m, 0] * px_of_sigma[0, 1] + z[m, 1] * px_of_sigma[1, 1]
+        for _ in range(N_STEPS + 1):
+            length = np.sqrt(a * a + b * b)
+            if length > farthest:
+                a, b = a * farthest / length, b * farthest / length
+            _said(a / farthest, b / farthest, says, value, slope)
+            left, right = z[m, 0] - value[0], z[m, 1] - value[1]
+            # slope[i, k]: what axis k says more for a step along i, in units of the farthest
+            turned = (slope[0, 0] * slope[1, 1] - slope[0, 1] * slope[1, 0]) / farthest**2
+            if turned * whole < LEAST_SLOPE:
+                # where the filter hardly says more for a longer way, the first order is a safe step
+                da = left * px_of_sigma[0, 0] + right * px_of_sigma[1, 0]
+                db = left * px_of_sigma[0, 1] + right * px_of_sigma[1, 1]
+            else:
+                da = (left * slope[1, 1] - right * slope[1, 0]) / (turned * farthest)
+                db = (right * slope[0, 0] - left * slope[0, 1]) / (turned * farthest)
+            a, b = a + da, b + db
+            if da * da + db * db < (1e-6 * farthest) ** 2:
+                break
+        length = np.sqrt(a * a + b * b)
+        if length > farthest:
+            a, b = a * farthest / length, b * farthest / length
+        out[m, 0], out[m, 1] = a, b
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _said(a, b, says, value, slope):  # pragma: no cover - compiled
+    """Value and slope of the polynomial of `shift_terms` at (a, b)."""
+    value[:] = 0.0
+    slope[:] = 0.0
+    k = 0
+    for n in range(1, ORDER + 1):
+        for i in range(n, -1, -1):
+            term = a**i * b ** (n - i)
+            by_a = i * a ** (i - 1) * b ** (n - i) if i > 0 else 0.0
+            by_b = (n - i) * a**i * b ** (n - i - 1) if n > i else 0.0
+            for axis in range(2):
+                value[axis] += term * says[k, axis]
+                slope[0, axis] += by_a * says[k, axis]
+                slope[1, axis] += by_b * says[k, axis]
+            k += 1

@@ -19,6 +19,8 @@ CROWDED_HOST = 0.75
 MANY_VOIDS = 0.5
 # Where what is measured is less certain by more than this, oddness is measured anew.
 SURE = 1.05
+# Displacements are measured locally only where one, on the scale of the frames learnt from, is this near to the gate.
+NEAR_GATE = 0.6
 
 
 class Members:
@@ -103,10 +105,21 @@ class Members:
         if self._few:
             self.z, self.scale = raw, np.ones(2)
             return
+        if not self._any_far(raw):
+            self.z, self.scale = np.zeros((len(raw), 2)), np.ones(2)
+            self._doubt_oddity(unsure)
+            return
         self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, axis])) for axis in range(2)], 1)
         if self._host.any():
             self.scale = np.array([spread_ratio(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
         self.z *= self.scale
+        self._doubt_oddity(unsure)
+
+    def _any_far(self, raw: NDArray[np.float64]) -> bool:
+        """Whether any column may be displaced, on the scale of the frames learnt from."""
+        return bool(np.einsum("ij,ij->i", raw, raw).max(initial=0.0) > NEAR_GATE * self._known.gate)
+
+    def _doubt_oddity(self, unsure: NDArray[np.float64]) -> None:
         some = np.flatnonzero(unsure > SURE)
         if len(some):
             residual, by = self._projection.residual[some], unsure[some]

@@ -54,6 +54,8 @@ class SublatticeTemplates:
         Of the patch [px].
     height : float
         Height of the host column, in units of the flattened frame; between the columns that of the highest one.
+    flat : ndarray of shape (n_moments,), float64, or None
+        Moments of a patch of the intensity 1 everywhere.
     void : bool
         It is a place between the columns, whose host is nothing.
     profile_error : float
@@ -75,6 +77,7 @@ class SublatticeTemplates:
     noise: NDArray[np.float64]
     radius: float
     height: float
+    flat: NDArray[np.float64] | None = None
     void: bool = False
     profile_error: float = 0.0
     grain: int = 0
@@ -181,6 +184,7 @@ def _of_grain(
                 moved=np.stack(moved),
                 farthest_px=farthest,
                 n_columns=int((around[:, 0] == 0).sum()),
+                flat=_moments(zernike, np.ones((1, size, size)))[0],
                 void=index >= n,
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
