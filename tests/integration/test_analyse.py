@@ -349,7 +349,7 @@ def test_patches_that_do_not_fit_into_the_image_are_said(analyse, image, tmp_pat
     np.save(tmp_path / "a.npy", image)
     status, said, err = analyse(tmp_path / "a.npy", "--out", tmp_path / "out", "--patch-size", 319)
     assert (status, err) == (0, "")
-    assert "no lattice found (no patch of 319 px lies within 320 x 300 px" in said
+    assert "No patch of 319 px lies within 320 x 300 px" in said
     assert summary_of(tmp_path / "out")["lattice_found"] is False
 
 

@@ -10,6 +10,9 @@ from latticewatch.model import MatchedFilter, SublatticeTemplates, normal_score
 # Share of the sites that say what hosts are like, and how often they are chosen anew.
 CORE = 0.75
 CORE_STEPS = 3
+# With fewer sites than so many for each moment the share is larger, up to this.
+SITES_A_MOMENT = 5
+FULL_CORE = 0.98
 # Sites beyond so many standard deviations do not count: one in a thousand of Gaussian ones.
 TRIM_SIGMA = 3.0
 # Variance of the background between the columns, beside that of the noise of its pixels: as much as makes it any.
@@ -71,12 +74,14 @@ def host_covariance(whitened: NDArray[np.float64]) -> NDArray[np.float64]:
     whitened : ndarray of shape (n, n_moments), float64
         In units of the pixel noise.
     """
+    # of few sites none can be spared: a covariance of hardly more sites than moments makes all others odd
+    core = max(CORE, min(FULL_CORE, SITES_A_MOMENT * whitened.shape[1] / len(whitened)))
     distance = (whitened**2).sum(1)
-    kept = distance <= np.quantile(distance, CORE)
+    kept = distance <= np.quantile(distance, core)
     for _ in range(CORE_STEPS):
         covariance = spiked_covariance(np.cov(whitened[kept].T), int(kept.sum()))
         distance = np.einsum("ij,ij->i", whitened @ np.linalg.inv(covariance), whitened)
-        kept = distance <= np.quantile(distance, CORE)
+        kept = distance <= np.quantile(distance, core)
     score = normal_score(distance * (whitened.shape[1] / np.median(distance)), whitened.shape[1])
     level = np.median(score)
     spread = 1.4826 * np.median(np.abs(score - level))

@@ -6,10 +6,10 @@ A class closer to the host than `MIN_SEPARATION` cannot be told from a tail of i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from latticewatch.model import MIN_SEPARATION, Mixture
 from latticewatch.model._local import densest
@@ -29,6 +29,8 @@ LONE_CHANCE = 1e-3
 # Share of the hosts whose distance tells whether their tails are those of a Gaussian, and what it is for one.
 TAIL_QUANTILE = 0.99
 TAIL_SIGMA = 2.576
+# Of so many hosts one is far enough out to say something of their tails.
+TAIL_SHARE_OF = 4
 BIN_SIGMA = 0.05
 
 
@@ -105,8 +107,11 @@ def above_host(mixture: Mixture) -> Mixture:
 
 
 def bonferroni(n: float, chance: float) -> float:
-    """Standard deviations beyond which one of n Gaussian values lies, on either side, by a chance at most."""
-    return -NormalDist().inv_cdf(chance / max(n, 2) / 2)
+    """Standard deviations beyond which one of n values lies, on either side, by a chance at most.
+
+    How long their tails are is known from them alone: the fewer they are, the longer they may be (Student's t).
+    """
+    return -float(stdtrit(max(n / TAIL_SHARE_OF, 2.0), chance / max(n, 2) / 2))
 
 
 def _with_lone(values: NDArray[np.float64], mixture: Mixture, least: float) -> Mixture:

@@ -15,13 +15,13 @@ from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeDisk
 from latticewatch.identify import confirmed
 from latticewatch.lattice import Lattice, Sites, follow_lattice
-from latticewatch.messages import ClassEventData, Role, StreamEventData
+from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
 from latticewatch.model import CatalogueEntry, Model, Survey
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
 from latticewatch.pipeline._kept import state_packer
-from latticewatch.pipeline._notes import NoteBook
+from latticewatch.pipeline._notes import NoteBook, cannot_learn, too_few_sites
 from latticewatch.pipeline._plausible import lattice_notes
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._space import LiveSpace
@@ -37,6 +37,8 @@ SAME_VECTORS = 0.05
 REMEMBERED = 8
 # Fewer sites of a sublattice than these, in all frames learnt from together, say too little of their host.
 MIN_GRAIN_SITES = 50
+# And in a frame of one grain, with fewer than these nothing is learnt, and that is said.
+FEWEST_SITES = 20
 
 
 class Learner:
@@ -67,6 +69,7 @@ class Learner:
         self._remembered: list[Model] = []
         self._events: list[EventDraft] = []
         self._notes = NoteBook()
+        self._cannot_learn: Note | None = None
 
     def fold(self, analysis: Analysis) -> list[FrameResult]:
         """Take in one frame.
@@ -246,17 +249,24 @@ class Learner:
         self._gathered = []
         if not surveys:
             return []
-        model = learn_model(
-            surveys,
-            reference,
-            zernike,
-            invariant=self.settings.invariant,
-            material=self.settings.material,
-            pixel_size_nm=used[0].frame.pixel_size_nm,
-            version=self._version + 1,
-            first_class=self._next_class,
-            seed=self.settings.seed,
-        )
+        self._cannot_learn = _too_few_sites(reference, surveys)
+        if self._cannot_learn is not None:
+            return []
+        try:
+            model = learn_model(
+                surveys,
+                reference,
+                zernike,
+                invariant=self.settings.invariant,
+                material=self.settings.material,
+                pixel_size_nm=used[0].frame.pixel_size_nm,
+                version=self._version + 1,
+                first_class=self._next_class,
+                seed=self.settings.seed,
+            )
+        except (np.linalg.LinAlgError, FloatingPointError) as error:
+            self._cannot_learn = cannot_learn(str(error))
+            return []
         model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
         self._follower = Follower()
@@ -427,6 +437,8 @@ class Learner:
         frame, model = analysis.frame, self.model
         needed = self.settings.learning_frames
         notes = [*frame.notes, *analysis.notes]
+        if self.model is None and self._cannot_learn is not None:
+            notes.append(self._cannot_learn)
         if analysis.where is not None:
             notes += lattice_notes(analysis.where.vectors, frame.pixel_size_nm, self.settings.material)
         return FrameResult(
@@ -454,6 +466,14 @@ class Learner:
             space=None if model is None else self._space,
             notes=self._notes.taken(notes, frame.series_id, frame.number),
         )
+
+
+def _too_few_sites(lattice: Lattice, surveys: list[Survey]) -> Note | None:
+    """What is said where some sublattice has too few sites, in all frames together, to know its host."""
+    n = sum(len(grain.cell.columns) for grain in lattice.grains)
+    number = sum(np.bincount(survey.sites.sublattice, minlength=n)[:n] for survey in surveys)
+    fewest = int(np.min(number))
+    return too_few_sites(fewest, FEWEST_SITES) if fewest < FEWEST_SITES else None
 
 
 def _well_seen(lattice: Lattice, surveys: list[Survey]) -> Lattice:

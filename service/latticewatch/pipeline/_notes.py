@@ -14,6 +14,24 @@ def no_lattice(why: str) -> Note:
     return Note(code="no-lattice", text=_sentence(why), remedy=CHECK_THE_VIEW)
 
 
+def too_few_sites(number: int, needed: int) -> Note:
+    """Sites are found, but too few of one sublattice to learn what they are."""
+    return Note(
+        code="too-few-sites",
+        text=f"Too few sites to learn from: {number} of one sublattice, {needed} are needed.",
+        remedy="Use a larger field of view, or more frames.",
+    )
+
+
+def cannot_learn(why: str) -> Note:
+    """The frames show a lattice, but nothing can be learnt from them."""
+    return Note(
+        code="cannot-learn",
+        text=_sentence(f"nothing could be learnt from these frames ({why.rstrip('.')})"),
+        remedy="Check that columns are bright on a dark background, and that the frames are of one specimen.",
+    )
+
+
 def _sentence(text: str) -> str:
     text = text.strip()
     return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
