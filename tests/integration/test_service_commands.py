@@ -105,7 +105,7 @@ def test_the_loop_brings_a_new_defect_to_the_centre(tmp_path, control):
     assert (at.x_nm, at.y_nm) == (defect.data["stage_nm"]["x"], defect.data["stage_nm"]["y"])
 
 
-def test_the_loop_refuses_while_the_stream_is_stalled(tmp_path, control):
+def test_the_loop_waits_while_the_stream_is_stalled(tmp_path, control):
     with (
         running(tmp_path, ingest={"stall_after_s": 0.1}) as live,
         Client(live.url) as client,
@@ -116,7 +116,10 @@ def test_the_loop_refuses_while_the_stream_is_stalled(tmp_path, control):
         loop = ControlLoop(client, microscope)
         for page in client.event_pages(0, ["defect.appeared"], follow=False):
             loop.take(page)
-        assert loop.act().refused == "stale"
+        # the target is kept, nothing moves, and why is told
+        assert loop.act() is None
+        assert dict(loop.report.waited) == {"stale": 1}
+        assert loop.act() is None
         assert ControlReply(ok=True, stage=microscope.stage()).stage.x_nm == 0.0
 
 
