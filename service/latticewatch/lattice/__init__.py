@@ -10,6 +10,7 @@ from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
+from latticewatch.lattice._specimen import Specimen, mend, touched
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 from latticewatch.lattice._voids import lit, void_places, void_sites
 
@@ -21,6 +22,7 @@ __all__ = [
     "PhaseField",
     "PixelNoise",
     "Sites",
+    "Specimen",
     "UnitCell",
     "bilinear_pair",
     "bragg_peaks",
@@ -33,9 +35,11 @@ __all__ = [
     "gaussian_window",
     "grain_sites",
     "lit",
+    "mend",
     "phase_field",
     "predict_sites",
     "reciprocal_basis",
+    "touched",
     "unit_cell",
     "void_places",
     "void_sites",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from latticewatch.lattice._cell import UnitCell, unfold_cell
 from latticewatch.lattice._demodulator import block_side
@@ -26,6 +27,11 @@ CLIP_SIGMA = 3.0
 NOISE_CLIP_SIGMA = 4.0
 # Share of a column's height to which the average cell, resampled, says what a pixel should be. It counts as noise.
 MODEL_ERROR = 0.005
+# Dirt is brighter than what is around it by this share of a column's height, in this many blocks at least: an atom,
+# however heavy, fills fewer. What belongs to it the smooth background misses by this share.
+DIRT_HEIGHT = 1.0
+MIN_DIRT_BLOCKS = 9
+DIRT_LEFT = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,14 @@ class Flattened:
     scale : float
         Counts that are 1 in `image`.
     noise : PixelNoise
+    dirt : ndarray of shape (height, width), bool, or None
+        Where the background is brighter than columns are: contamination, or something thick. None where nowhere.
     """
 
     image: NDArray[np.float32]
     scale: float
     noise: PixelNoise
+    dirt: NDArray[np.bool_] | None = None
 
 
 def flatten(
@@ -107,6 +116,7 @@ def flatten(
     nothing = np.zeros([-(-n // group) for n in means.shape])
     sums = _blocks(means, perfect, nothing, np.float32(0.0), np.float32(np.inf), group)
     gain = _gain(sums)
+    level = (sums[1] - gain * sums[2]) / np.maximum(sums[0], 1.0)
     offset = _smooth_offset(sums, gain, window)
     spread = max(_spread(means, perfect, offset, gain, group), MODEL_ERROR * gain * peak)
     sums = _blocks(means, perfect, offset, np.float32(gain), np.float32(CLIP_SIGMA * spread), group)
@@ -118,7 +128,39 @@ def flatten(
     if noise:
         shape = (image.shape[0], image.shape[1])
         measured = _pixel_noise(flat, _perfect(field, cells, shape, 1) * np.float32(gain / scale))
-    return Flattened(flat, float(scale), measured)
+    dirt = _dirt(level, offset, float(scale))
+    if dirt is not None:
+        dirt = _in_pixels(dirt, group * block, flat.shape)  # type: ignore[arg-type]
+    return Flattened(flat, float(scale), measured, dirt)
+
+
+def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float) -> NDArray[np.bool_] | None:
+    """Regions of blocks whose level is above that of the frame by more than a column is high, and what belongs to them.
+
+    Parameters
+    ----------
+    level : ndarray of shape (rows, cols), float64
+        Background of each block alone.
+    offset : ndarray of shape (rows, cols), float64
+        Background as it was smoothed.
+    scale : float
+        Height of a column.
+    """
+    bright = level - np.median(level) > DIRT_HEIGHT * scale
+    if np.count_nonzero(bright) < MIN_DIRT_BLOCKS:
+        return None
+    # the smooth background does not follow its slopes
+    together = bright | (np.abs(level - offset) > DIRT_LEFT * scale)
+    labels = np.asarray(ndimage.label(together)[0], np.intp)  # type: ignore[index]
+    seeds = np.bincount(labels[bright], minlength=labels.max() + 1) >= MIN_DIRT_BLOCKS
+    seeds[0] = False
+    return np.asarray(ndimage.binary_dilation(seeds[labels]), bool) if seeds.any() else None
+
+
+def _in_pixels(blocks: NDArray[np.bool_], side: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Blocks as the pixels in them; those beyond the last whole block are as it is."""
+    rows, cols = (np.minimum(np.arange(n) // side, m - 1) for n, m in zip(shape, blocks.shape, strict=True))
+    return blocks[rows][:, cols]
 
 
 def _perfect(

@@ -23,12 +23,14 @@ from latticewatch.lattice import (
     follow_lattice,
     grain_sites,
     lit,
+    mend,
+    touched,
     void_sites,
 )
 from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.parallel import working
-from latticewatch.pipeline._notes import no_lattice
+from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
@@ -67,6 +69,8 @@ class Analysis:
         What may be wrong with the frame or with how it was understood.
     timings_ms : dict
         Wall time of each stage [ms].
+    mask : ndarray of shape (height, width), bool, or None
+        What is no specimen: borders, bars, gaps, contamination; None where all is.
     """
 
     frame: Frame
@@ -81,6 +85,7 @@ class Analysis:
     sites: Sites
     notes: tuple[Note, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
+    mask: NDArray[np.bool_] | None = None
 
 
 class _Clock:
@@ -118,8 +123,12 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
     clock = _Clock()
     image, picture = counts_and_picture(frame.image)
     clock.lap("picture")
+    gaps = ~np.isfinite(frame.image) if frame.image.dtype.kind == "f" else None
+    specimen = mend(image, gaps)
+    image, mask = specimen.image, specimen.mask
+    clock.lap("mending")
     lattice = found = survey = patches = verdict = None
-    notes: list[Note] = []
+    notes: list[Note] = list(specimen.notes)
     try:
         if model is None:
             lattice = find_lattice(image)
@@ -127,6 +136,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             found = lattice.field
             size = patch_size(lattice, settings)
             sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
+            sites = _on_specimen(sites, mask, size)
             _check_fit(sites, size, image.shape)
             clock.lap("lattice")
         else:
@@ -140,7 +150,11 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 ZernikeDisk(model.n_max, model.patch_px),
                 clock,
                 voids="lit" if model.n_voids else "none",
+                mask=mask,
             )
+            if survey.flat.dirt is not None:
+                notes.append(contaminated(survey.flat.dirt))
+                mask = survey.flat.dirt if mask is None else mask | survey.flat.dirt
             sites = survey.sites
             _check_fit(sites, model.patch_px, image.shape)
             patches = gather_patches(
@@ -157,6 +171,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         notes.append(no_lattice(str(error)))
         sites = find_peaks(image)
         clock.lap("peaks")
+    notes += partly_covered(found, mask)
     return Analysis(
         frame,
         image,
@@ -170,6 +185,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         sites,
         tuple(notes),
         clock.laps,
+        mask,
     )
 
 
@@ -199,6 +215,7 @@ def survey_frame(
     *,
     measure_noise: bool = False,
     voids: Literal["none", "lit", "all"] = "lit",
+    mask: NDArray[np.bool_] | None = None,
 ) -> Survey:
     """Sites and moments of a frame in which a known lattice was found.
 
@@ -216,6 +233,8 @@ def survey_frame(
         Whether the pixel noise is wanted, as it is for learning.
     voids : {"none", "lit", "all"}, optional
         Places between the columns that are wanted: all of them for learning, later those that are lit.
+    mask : ndarray of shape (height, width), bool, optional
+        What is no specimen: sites whose patch reaches into it, or into contamination, are left out.
     """
     clock = clock or _Clock()
     others = [other.cell for other in lattice.others]
@@ -228,10 +247,19 @@ def survey_frame(
             between = between.take(lit(flat.image, between, lattice.profile.narrow))
         if len(between):
             sites = sites.joined(between)
+    for region in (mask, flat.dirt):
+        sites = _on_specimen(sites, region, zernike.patch_size)
     clock.lap("sites")
     moments = zernike.at(flat.image, sites.position)
     clock.lap("moments")
     return Survey(flat, sites, moments)
+
+
+def _on_specimen(sites: Sites, mask: NDArray[np.bool_] | None, patch_px: int) -> Sites:
+    """Sites whose patches lie on the specimen."""
+    if mask is None or not len(sites):
+        return sites
+    return sites.take(~touched(sites.position, mask, patch_px / 2))
 
 
 def _check_fit(sites: Sites, patch_px: int, shape: tuple[int, ...]) -> None:

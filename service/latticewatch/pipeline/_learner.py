@@ -291,7 +291,15 @@ class Learner:
                 continue
             distinct.append(analysis.image)
             surveys.append(
-                survey_frame(analysis.image, reference, where, zernike, measure_noise=True, voids="all")
+                survey_frame(
+                    analysis.image,
+                    reference,
+                    where,
+                    zernike,
+                    measure_noise=True,
+                    voids="all",
+                    mask=analysis.mask,
+                )
             )
         return surveys, used
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.lattice import PhaseField
 from latticewatch.messages import Note
 
+# Less of a frame without a lattice is the uncertainty of its edges.
+LEAST_MISSING = 0.08
 CHECK_THE_VIEW = "Check focus, field of view and pixel size."
 
 
@@ -30,6 +36,31 @@ def cannot_learn(why: str) -> Note:
         text=_sentence(f"nothing could be learnt from these frames ({why.rstrip('.')})"),
         remedy="Check that columns are bright on a dark background, and that the frames are of one specimen.",
     )
+
+
+def contaminated(dirt: NDArray[np.bool_]) -> Note:
+    """Part of a frame is brighter than its columns."""
+    rows, cols = np.nonzero(dirt)
+    return Note(
+        code="contamination",
+        text=(
+            f"Around row {rows.mean():.0f}, column {cols.mean():.0f}, {dirt.mean():.1%} of the frame is brighter than "
+            "the columns of the lattice: contamination, or something thick. There are no sites in it."
+        ),
+        remedy="Go to a clean place, or count what is found per area of the rest.",
+    )
+
+
+def partly_covered(field: PhaseField | None, mask: NDArray[np.bool_] | None) -> list[Note]:
+    """Whether part of a frame, beside what is masked, shows no lattice."""
+    if field is None:
+        return []
+    covered = sum(grain.covered for grain in field.grains if grain is not None)
+    missing = 1 - covered - (0.0 if mask is None else float(mask.mean()))
+    if missing < LEAST_MISSING:
+        return []
+    text = f"About {missing:.0%} of the frame shows no lattice: holes, vacuum, another material. No sites are there."
+    return [Note(code="partly-covered", text=text)]
 
 
 def _sentence(text: str) -> str:

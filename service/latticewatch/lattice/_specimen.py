@@ -1,0 +1,368 @@
+"""What of a frame is no specimen: pixels and lines that the detector made, borders, bars and gaps. Mended or masked.
+
+Single pixels and lines are mended, since their neighbours say what they should be. Areas that hold one and the same
+value (the border of an aligned stack, a scale bar) or none at all are masked: no site lies there, and nothing there is
+a defect. All of it is counted, and told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from latticewatch.messages import Note
+from latticewatch.vectors import kernel
+
+# A pixel stands out of its neighbours by more than chance gives once in so many frames; the tail is taken for
+# exponential, and measured between two quantiles of a sample of so many pixels, in whole rows.
+FRAMES_TO_CHANCE = np.exp(10.0)
+TAIL = (0.98, 0.995)
+SAMPLED = 8_192
+# A column, however narrow, gives its neighbours more than a fifth of its height; a hot pixel gives them nothing.
+MIN_ALONE = 0.8
+# More of the pixels than this are no faults, but what such a frame looks like.
+MAX_FAULTS = 0.01
+# The mean of a line of the scan that differs from those beside it by so many robust standard deviations.
+LINE_SIGMA = 12.0
+# An area of one value: side of the blocks that are looked at, and pixels in one that equal their neighbours.
+BLOCK = 8
+MIN_EQUAL = 12
+MIN_AREA = 16
+# Areas of one value that are more than this are columns that the detector saturates.
+MAX_AREAS = 8
+# Of a large area of one value [px] this share is no nearer than two pixels to any other value.
+LARGE_AREA = 400
+MIN_WHOLE = 0.3
+# Where there is more of it than this the frame as a whole is so.
+MAX_MASKED = 0.9
+# What is drawn with soft edges reaches this far beyond its value [px].
+SOFT_EDGE = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Specimen:
+    """A frame without what is no specimen.
+
+    Attributes
+    ----------
+    image : ndarray of shape (height, width), float32
+        Faulty pixels mended, masked ones at the level of the frame.
+    mask : ndarray of shape (height, width), bool, or None
+        What is no specimen; None where all of it is.
+    notes : tuple of Note
+    """
+
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    notes: tuple[Note, ...]
+
+
+def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> Specimen:
+    """Mend the faults of the detector, and mask what is no specimen.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+        Finite counts; changed in place where there is something to mend.
+    gaps : ndarray of shape (height, width), bool, optional
+        Pixels that had no value.
+    """
+    notes: list[Note] = []
+    if min(image.shape) < 2 * BLOCK:
+        return Specimen(image, gaps, ())
+    mask = _areas(image)
+    n_pixels = 0
+    # of a frame without any value nothing is masked: that it shows no lattice says it all
+    if gaps is not None and gaps.any() and not gaps.all():
+        wide, narrow = _split(gaps)
+        if wide.any():
+            mask = wide if mask is None else mask | wide
+        n_pixels = _fill(image, narrow, gaps)
+    n_pixels += _mend_pixels(image, mask)
+    n_lines = _mend_lines(image, mask)
+    if n_pixels or n_lines:
+        notes.append(_mended(n_pixels, n_lines))
+    if mask is not None:
+        known = image[~mask]
+        image[mask] = np.median(known[:: max(1, len(known) // 4096)]) if len(known) else 0.0
+        notes.append(_masked(float(mask.mean())))
+    return Specimen(image, mask, tuple(notes))
+
+
+def _mended(n_pixels: int, n_lines: int) -> Note:
+    parts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((n_pixels, "pixel"), (n_lines, "line")) if n]
+    return Note(
+        code="pixels-mended",
+        text=f"{' and '.join(parts)} without a value, or far out of what is around, were mended.",
+        remedy="Check the detector, or the correction of its pixels, if they stay.",
+    )
+
+
+def _masked(share: float) -> Note:
+    return Note(
+        code="no-specimen",
+        text=f"{share:.1%} of the frame is a border, a bar or a gap; there are no sites in it.",
+    )
+
+
+# Gaps
+
+
+def _split(gaps: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pixels without a value in areas, and those that are alone or in lines."""
+    # beyond the frame nothing is known, so a border may be as thin as it likes
+    core = ndimage.binary_erosion(gaps, np.ones((3, 3), bool), border_value=1)
+    wide = np.asarray(ndimage.binary_dilation(core, np.ones((3, 3), bool)), bool) & gaps
+    return wide, gaps & ~wide
+
+
+def _fill(image: NDArray[np.float32], narrow: NDArray[np.bool_], gaps: NDArray[np.bool_]) -> int:
+    """Give pixels the mean of those around that have a value; returns how many."""
+    n = int(np.count_nonzero(narrow))
+    if n:
+        known = (~gaps).astype(np.float32)
+        weight = ndimage.gaussian_filter(known, 1.0)
+        level = ndimage.gaussian_filter(image * known, 1.0) / np.maximum(weight, 1e-6)
+        usable = narrow & (weight > 1e-3)
+        image[usable] = level[usable]
+    return n
+
+
+# Single pixels
+
+
+def _mend_pixels(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> int:
+    """Mend single pixels, and pairs, that stand out of all around; returns how many."""
+    limits = []
+    n_rows = max(1, SAMPLED // image.shape[1])
+    rows = np.arange(1, image.shape[0] - 1, max(1, (image.shape[0] - 2) // n_rows))
+    for sign in (1, -1):
+        limit = _limit(_over(image, rows, sign, mask), image.size)
+        limits.append(np.float32(limit))
+    found = _stand_out(image, limits[0], limits[1])
+    if mask is not None and len(found):
+        found = found[~mask[found[:, 0], found[:, 1]]]
+    if not len(found) or len(found) > MAX_FAULTS * image.size:
+        return 0
+    faulty = np.zeros(image.shape, bool)
+    for r, c in found:
+        around = image[max(r - 2, 0) : r + 3, max(c - 2, 0) : c + 3]
+        level = float(np.median(around))
+        near = np.sort(np.array([image[r - 1, c], image[r + 1, c], image[r, c - 1], image[r, c + 1]]))
+        second = near[2] if image[r, c] > level else near[1]
+        faulty[r, c] = abs(image[r, c] - second) > MIN_ALONE * abs(image[r, c] - level)
+    for r, c in np.argwhere(faulty):
+        part = (slice(r - 1, r + 2), slice(c - 1, c + 2))
+        image[r, c] = np.median(image[part][~faulty[part]]) if not faulty[part].all() else image[r - 1, c]
+    return int(faulty.sum())
+
+
+def _over(
+    image: NDArray[np.float32], rows: NDArray[np.intp], sign: int, mask: NDArray[np.bool_] | None
+) -> NDArray[np.float32]:
+    """How far pixels of some rows lie above, or below, all but one of their four neighbours."""
+    four = [image[rows - 1, 1:-1], image[rows + 1, 1:-1], image[rows, :-2], image[rows, 2:]]
+    highest, high = np.maximum(*four[:2]), np.maximum(*four[2:])
+    lowest, low = np.minimum(*four[:2]), np.minimum(*four[2:])
+    if sign > 0:
+        second = np.where(highest > high, np.maximum(high, lowest), np.maximum(highest, low))
+    else:
+        second = np.where(lowest < low, np.minimum(low, highest), np.minimum(lowest, high))
+    out = sign * (image[rows, 1:-1] - second)
+    return out[~mask[rows, 1:-1]] if mask is not None else out.ravel()
+
+
+def _limit(over: NDArray[np.float32], n_pixels: int) -> float:
+    """What noise and columns do not reach, from the tail of a sample."""
+    if len(over) < 100:
+        return np.inf
+    places = [round(share * (len(over) - 1)) for share in TAIL]
+    low, high = np.partition(over, places)[places].astype(float)
+    if high <= 0:
+        # a frame of few distinct values: what is usual is a step of them
+        high = float(over.max()) if over.max() > 0 else np.inf
+    fold = max((high - max(low, 0.0)) / np.log((1 - TAIL[0]) / (1 - TAIL[1])), 0.5 * high)
+    return high + fold * np.log((1 - TAIL[1]) * n_pixels * FRAMES_TO_CHANCE)
+
+
+@njit(cache=True, nogil=True)
+def _stand_out(image, above, below):  # pragma: no cover - compiled
+    """Places (row, col) of pixels that lie beyond all but one of their four neighbours."""
+    height, width = image.shape
+    hits = np.empty(width, np.float32)
+    places = []
+    for r in range(1, height - 1):
+        total = _row_hits(image[r - 1], image[r], image[r + 1], above, below, hits)
+        if total > 0:
+            for c in range(1, width - 1):
+                if hits[c] > 0:
+                    places.append((r, c))  # noqa: PERF401 - numba
+    out = np.empty((len(places), 2), np.int64)
+    for k in range(len(places)):
+        out[k, 0], out[k, 1] = places[k]
+    return out
+
+
+@kernel
+def _row_hits(before, row, after, above, below, hits):  # pragma: no cover - compiled
+    total = np.float32(0.0)
+    for c in range(1, len(row) - 1):
+        a, b = max(before[c], after[c]), min(before[c], after[c])
+        d, e = max(row[c - 1], row[c + 1]), min(row[c - 1], row[c + 1])
+        high = max(d, b) if a > d else max(a, e)
+        low = min(e, a) if b < e else min(b, d)
+        hit = np.float32(1.0) if row[c] - high > above or low - row[c] > below else np.float32(0.0)
+        hits[c] = hit
+        total += hit
+    return total
+
+
+# Lines
+
+
+def _mend_lines(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> int:
+    """Replace whole rows and columns that do not belong by what is beside them; returns how many."""
+    n = 0
+    for axis, means in enumerate(_line_means(image, mask)):
+        turned = image if axis == 0 else image.T
+        apart = means[1:-1] - (means[:-2] + means[2:]) / 2
+        spread = 1.4826 * float(np.median(np.abs(apart - np.median(apart))))
+        far = np.flatnonzero(np.abs(apart) > LINE_SIGMA * max(spread, 1e-9 * float(np.abs(means).max()))) + 1
+        far = [k for k in far if abs(apart[k - 1]) >= 0.9 * np.abs(apart[max(k - 2, 0) : k + 1]).max()]
+        if spread <= 0 or not far or len(far) > max(2, MAX_FAULTS * len(means)):
+            continue
+        for k in far:
+            turned[k] = (turned[k - 1] + turned[k + 1]) / 2
+        n += len(far)
+    return n
+
+
+def _line_means(
+    image: NDArray[np.float32], mask: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Means of the rows and of the columns over what is not masked; one that is masked has that before it."""
+    if mask is None:
+        down, across = _sums(image)
+        return down / image.shape[1], across / image.shape[0]
+    known = ~mask
+    out = []
+    for axis in (1, 0):
+        n = known.sum(axis)
+        means = np.where(known, image, 0).sum(axis, dtype=np.float64) / np.maximum(n, 1)
+        # means over few of the pixels vary more, and those beside a border more still
+        usable = n > 0.9 * n.max()
+        at = np.maximum.accumulate(np.where(usable, np.arange(len(n)), int(np.argmax(usable))))
+        out.append(means[at])
+    return out[0], out[1]
+
+
+@njit(cache=True, nogil=True)
+def _sums(image):  # pragma: no cover - compiled
+    """Sums of the rows and of the columns."""
+    height, width = image.shape
+    down, across = np.empty(height), np.zeros(width)
+    some = np.zeros(width, np.float32)
+    for r in range(height):
+        down[r] = _row_sum(image[r], some)
+        if r % 64 == 63 or r == height - 1:
+            for c in range(width):
+                across[c] += some[c]
+                some[c] = 0
+    return down, across
+
+
+@kernel
+def _row_sum(row, some):  # pragma: no cover - compiled
+    total = np.float32(0.0)
+    for c in range(len(row)):
+        some[c] += row[c]
+        total += row[c]
+    return total
+
+
+# Areas of one value
+
+
+def _areas(image: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+    """Areas that hold one and the same value, larger than chance can make them."""
+    counts = _equal_in_blocks(image)
+    if counts.max() < MIN_EQUAL:
+        return None
+    equal = np.zeros(image.shape, bool)
+    equal[:-1, :-1] = (image[:-1, :-1] == image[:-1, 1:]) & (image[:-1, :-1] == image[1:, :-1])
+    labels, n = ndimage.label(equal)  # type: ignore[misc]
+    area = np.bincount(labels.ravel(), minlength=n + 1)
+    area[0] = 0
+    by_value: dict[float, list[int]] = {}
+    first = ndimage.maximum(image, labels, index=np.arange(n + 1)) if n else np.zeros(1)
+    for k in np.flatnonzero(area >= MIN_AREA):
+        by_value.setdefault(float(first[k]), []).append(int(k))
+    mask = np.zeros(image.shape, bool)
+    for value, regions in by_value.items():
+        if len(regions) > MAX_AREAS:
+            continue
+        same = image == value
+        inside = np.isin(labels, regions)
+        around = np.asarray(ndimage.binary_dilation(inside, np.ones((3, 3), bool)), bool)
+        share = max(float((same & ~around).mean()), 1 / image.size)
+        needed = (np.log(image.size) + 10) / -np.log(share) if share < 1 else np.inf
+        kept = [k for k in regions if area[k] >= max(needed, MIN_AREA)]
+        if not kept:
+            continue
+        region = ndimage.binary_dilation(np.isin(labels, kept), np.ones((3, 3), bool)) & same
+        whole = ndimage.minimum_filter(region, size=5)
+        if region.sum() > LARGE_AREA and whole.sum() < MIN_WHOLE * region.sum():
+            # where few electrons are counted most pixels have none, with others among them
+            continue
+        border = region[[0, -1]].any() or region[:, [0, -1]].any()
+        if not border:
+            # a bar: what is written beside it has its value, and both have soft edges
+            region |= same & (same.mean() < 0.1)
+            region = ndimage.binary_dilation(region, iterations=SOFT_EDGE)
+        mask |= region
+    return mask if 0 < mask.mean() < MAX_MASKED else None
+
+
+@njit(cache=True, nogil=True)
+def _equal_in_blocks(image):  # pragma: no cover - compiled
+    """Pixels of each block that equal those right of and below them."""
+    height, width = image.shape
+    out = np.zeros((height // BLOCK, width // BLOCK), np.float32)
+    line = np.empty(width, np.float32)
+    for i in range(len(out)):
+        for c in range(width):
+            line[c] = 0
+        for r in range(i * BLOCK, min((i + 1) * BLOCK, height - 1)):
+            _add_equal(image[r], image[r + 1], line)
+        for j in range(out.shape[1]):
+            for c in range(j * BLOCK, (j + 1) * BLOCK):
+                out[i, j] += line[c]
+    return out
+
+
+@kernel
+def _add_equal(row, below, line):  # pragma: no cover - compiled
+    for c in range(len(row) - 1):
+        line[c] += np.float32(1.0) if row[c] == row[c + 1] and row[c] == below[c] else np.float32(0.0)
+
+
+def touched(position: NDArray[np.float64], mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
+    """Which places have something masked within a square around them.
+
+    Parameters
+    ----------
+    position : ndarray of shape (n, 2), float64
+    mask : ndarray of shape (height, width), bool
+    reach : float
+        Half the side of the square [px].
+    """
+    total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
+    np.cumsum(np.cumsum(mask, 0, dtype=np.int32), 1, out=total[1:, 1:])
+    low = np.clip(np.floor(position - reach).astype(int), 0, np.array(mask.shape))
+    high = np.clip(np.ceil(position + reach).astype(int) + 1, 0, np.array(mask.shape))
+    (a, b), (c, d) = low.T, high.T
+    return total[c, d] - total[a, d] - total[c, b] + total[a, b] > 0
