@@ -223,7 +223,8 @@ def _number(
         if model.templates.void:
             # nothing has no class of its own: it stands for the host of the grain
             grain = model.templates.grain
-            ids[s][0] = next(i[0] for i, m in zip(ids, found, strict=True) if m.templates.grain == grain)
+            first = next(t for t, m in enumerate(found) if m.templates.grain == grain)
+            ids[s][0] = ids[twin.get(first, first)][0]
             continue
         ids[s][0] = add(f"{letter(s)} host", "host", s, None, None, float(model.mixture.weight[0]))
     for s, model in enumerate(found):
