@@ -59,6 +59,11 @@ class Access:
         self._control = _encoded(settings.control_key)
         host, _ = split_address(settings.http)
         self.open = self._read is None and self._control is None
+        if "*" in settings.allowed_origins and not is_loopback(host):
+            raise ConfigurationError(
+                "serve.allowed_origins holds '*', and others can reach this service: any page in a browser could use "
+                "it; name the origins, as in https://microscope.example.org"
+            )
         if self.open and not is_loopback(host):
             raise ConfigurationError(
                 f"serve.http {settings.http!r}: others can reach this address and there is no key; "

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
@@ -82,6 +83,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         app.include_router(module.router)
     app.include_router(_status.probes)
     app.mount("/", StaticFiles(directory=latticewatch_dashboard.static_path(), html=True), name="dashboard")
+    app.add_exception_handler(RequestValidationError, _explain)
     app.add_exception_handler(UnknownClassError, _answer(404))
     app.add_exception_handler(EngineBusyError, _answer(503))
     if settings.serve.allowed_origins:
@@ -102,6 +104,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     unsubscribe = hub.engine.subscribe(hub.news.notify)
     yield
     unsubscribe()
+
+
+async def _explain(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    """What is wrong with a request, without what was sent: NaN and lone surrogates are no JSON."""
+    assert isinstance(error, RequestValidationError)
+    detail = [
+        {"type": one["type"], "loc": [_shown(part) for part in one["loc"]], "msg": _shown(one["msg"])}
+        for one in error.errors()
+    ]
+    return JSONResponse({"detail": detail}, 422)
+
+
+def _shown(part: object) -> object:
+    return part if isinstance(part, int) else str(part).encode("utf-8", "replace").decode()
 
 
 def _answer(status: int):

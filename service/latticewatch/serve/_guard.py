@@ -10,10 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from latticewatch.config import ServeSettings
-from latticewatch.serve._access import is_loopback, split_address
+from latticewatch.serve._access import Access, is_loopback, split_address
 
 MAX_BODY = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+PROBES = ("/healthz", "/readyz")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TRY_AGAIN_LATER = 1013
 CONTENT_POLICY = (
@@ -37,6 +38,7 @@ class Guard:
       site whose name was made to point here (DNS rebinding) is refused with 421.
     - ``Origin`` of a websocket and of a request that changes something must be our own or an allowed one
       (403). A request without one does not come from another site's page.
+    - A request that changes something needs a key before its body is read (401).
     - Bodies are read to `MAX_BODY` and no further (413), within `BODY_TIMEOUT_S` (408).
     - Requests and sockets beyond ``max_connections`` at a time are turned away: 503, or close code 1013.
     """
@@ -47,6 +49,7 @@ class Guard:
         # The name under which a proxy in front of us is known comes through in Host.
         self._hosts = frozenset(urlsplit(origin).netloc for origin in self._origins)
         self._loopback = is_loopback(split_address(settings.http)[0])
+        self._access = Access(settings)
         self._max_connections = settings.max_connections
         self._connections = 0
 
@@ -61,12 +64,24 @@ class Guard:
         if refusal is not None:
             await _refuse(scope, receive, send, *refusal)
             return
+        if scope["type"] == "http" and scope["path"] in PROBES and scope["method"] == "GET":
+            # Whoever watches over the service is answered under any load.
+            await self._app(scope, receive, send)
+            return
         if self._connections >= self._max_connections:
             await _turn_away(scope, receive, send, self._max_connections)
             return
         self._connections += 1
         try:
             if scope["type"] == "http" and scope["method"] not in SAFE_METHODS:
+                if not self._access.allows(_key_of(headers), "read"):
+                    # before the body: a stranger is not waited for
+                    await JSONResponse(
+                        {"detail": "key missing or wrong; send it as  Authorization: Bearer KEY"},
+                        401,
+                        {"WWW-Authenticate": "Bearer"},
+                    )(scope, receive, send)
+                    return
                 body = await _bounded_body(receive, headers)
                 if isinstance(body, int):
                     await _refuse(
@@ -90,6 +105,11 @@ class Guard:
 
     def _is_ours(self, origin: str, host: str) -> bool:
         return origin in self._origins or (bool(host) and origin in (f"http://{host}", f"https://{host}"))
+
+
+def _key_of(headers: Headers) -> str | None:
+    kind, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if kind.lower() == "bearer" and key else None
 
 
 def _hostname(url: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -12,15 +13,21 @@ from types import TracebackType
 import uvicorn
 
 from latticewatch.config import Settings
-from latticewatch.errors import ConfigurationError
+from latticewatch.errors import ConfigurationError, LatticewatchError
 from latticewatch.execute import Engine
 from latticewatch.messages import FrameCounts
 from latticewatch.serve._access import Access, is_loopback, split_address
 from latticewatch.serve._app import create_app
+from latticewatch.serve._connections import protocol_of
 from latticewatch.serve._socket import MAX_MESSAGE
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5
+# How often it is looked whether the engine is alive, and how long each thread may take to end [s].
+WATCH_S = 0.5
+PATIENCE_S = 0.5
+# After a signal the process ends within this time, whatever hangs [s].
+LAST_RESORT_S = 4.5
 
 
 class _Server(uvicorn.Server):
@@ -76,8 +83,9 @@ class Service:
             ws_max_size=2 * MAX_MESSAGE,
             ws_max_queue=8,
             ws_per_message_deflate=False,
-            # Idle connections count here; requests and sockets at work are counted by the guard.
-            limit_concurrency=2 * settings.serve.max_connections + 16,
+            # Requests and sockets at work are counted by the guard, and connections of one address by the protocol. A
+            # limit here would turn away everybody when one stranger has used it up.
+            http=protocol_of(settings.serve.max_connections),
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
             server_header=False,
             proxy_headers=False,
@@ -121,13 +129,15 @@ class Service:
         finally:
             self._server.ready.set()
 
-    def stop(self, drain: bool = False) -> FrameCounts:
+    def stop(self, drain: bool = False, patience_s: float | None = None) -> FrameCounts:
         """Let waiting requests go, stop answering, then stop the engine.
 
         Parameters
         ----------
         drain : bool
             Analyse the frames that wait; otherwise they are counted as dropped, reason ``shutdown``.
+        patience_s : float, optional
+            For how long each thread that hangs is waited for [s].
 
         Returns
         -------
@@ -137,11 +147,11 @@ class Service:
         if not self._stopped:
             self._stopped = True
             # Frames first: their events still reach those who wait for them.
-            self.engine.stop(drain)
+            self.engine.stop(drain, patience_s)
             self._news.close()
             self._server.should_exit = True
             if self._thread.ident is not None:
-                self._thread.join()
+                self._thread.join(None if patience_s is None else STOP_TIMEOUT_S)
             self._socket.close()
             self.engine.close()
         return self.engine.receiver.counts()
@@ -179,6 +189,11 @@ def run_service(
     -------
     FrameCounts
         The accounting at the end.
+
+    Raises
+    ------
+    LatticewatchError
+        A thread has died or hangs for good: the process should end, so that it is started anew.
     """
     stop = stop or threading.Event()
     service = Service(settings, engine, warm=True)
@@ -187,9 +202,16 @@ def run_service(
             service.start()
             if on_ready is not None:
                 on_ready(service)
-            stop.wait()
+            while not stop.wait(WATCH_S) and service.engine.alive:
+                pass
+            died = not stop.is_set()
         finally:
-            counts = service.stop()
+            counts = service.stop(patience_s=PATIENCE_S)
+    if died:
+        raise LatticewatchError(
+            "the service has ended itself: "
+            + (service.engine.fault or "a thread of the engine has ended; see the log")
+        )
     return counts
 
 
@@ -215,9 +237,17 @@ def _signals(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {
-        number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def end(number: int, _: object) -> None:
+        if stop.is_set():
+            # The second time: at once. What was acknowledged is on disk.
+            os._exit(128 + number)
+        stop.set()
+        last_resort = threading.Timer(LAST_RESORT_S, os._exit, [128 + number])
+        last_resort.daemon = True
+        last_resort.start()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

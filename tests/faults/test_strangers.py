@@ -1,0 +1,58 @@
+"""Whoever comes without a key, or with nonsense, costs the service little and others nothing."""
+
+from __future__ import annotations
+
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from _running import PATIENCE_S, running
+from latticewatch.config import Settings
+from latticewatch.errors import ConfigurationError
+from latticewatch.serve._access import Access
+
+KEYS = {"read_key": "read-me", "control_key": "control-me"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"name": NaN}', b'{"name": 1e999}', b'{"name": "\\ud800"}', b'{"role": "\\udfff"}', b'{"\\ud800": 1}'],
+)
+def test_numbers_and_letters_that_are_no_json_are_refused_and_never_an_error_of_ours(tmp_path, body):
+    with running(tmp_path) as live:
+        reply = httpx.patch(
+            f"{live.url}/v1/classes/0", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert reply.status_code in (404, 422)
+        assert reply.json()["detail"]
+
+
+def test_health_is_answered_though_strangers_hold_all_connections_of_their_address(tmp_path):
+    with running(tmp_path, serve={**KEYS, "max_connections": 8}) as live:
+        address = urlsplit(live.url)
+        silent = [socket.create_connection((address.hostname, address.port)) for _ in range(200)]
+        with httpx.Client(transport=httpx.HTTPTransport(local_address="127.0.0.2")) as other:
+            assert other.get(f"{live.url}/healthz", timeout=PATIENCE_S).status_code == 200
+            reply = other.get(f"{live.url}/v1/status", headers={"Authorization": "Bearer read-me"})
+            assert reply.status_code == 200
+        for one in silent:
+            one.close()
+
+
+def test_a_body_is_not_waited_for_without_a_key(tmp_path):
+    with running(tmp_path, serve={**KEYS, "max_connections": 4}) as live:
+        address = urlsplit(live.url)
+        for _ in range(10):
+            with socket.create_connection((address.hostname, address.port)) as slow:
+                slow.settimeout(PATIENCE_S)
+                head = f"POST /v1/model:relearn HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 5000\r\n\r\n"
+                slow.sendall(head.encode())
+                assert b" 401 " in slow.recv(200)
+
+
+def test_every_origin_is_allowed_on_loopback_only():
+    Access(Settings(serve={"allowed_origins": ["*"]}).serve)
+    with pytest.raises(ConfigurationError, match="any page"):
+        Access(Settings(serve={"http": "0.0.0.0:0", "allowed_origins": ["*"], **KEYS}).serve)
