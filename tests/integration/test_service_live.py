@@ -91,6 +91,44 @@ def test_the_page_gets_one_frame_for_each_one_it_asks_for_and_always_the_newest(
         assert third.frame == 10
 
 
+def test_a_page_gets_the_part_that_it_shows_no_finer_than_it_can_show_it(live):
+    live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
+    live.analysed(3)
+    with connect(f"{live.ws}/v1/live") as socket:
+        small = {"top": 31.6, "left": 15.2, "rows": 60.0, "columns": 90.0, "width": 30, "height": 30}
+        ask(socket, view=small)
+        header, arrays = receive(socket)
+        coarse = arrays["image"]
+        assert header.image_origin == (31, 15)
+        assert header.image_scale == pytest.approx(91 / 30)
+        assert arrays["image"].shape == (20, 30)
+        assert max(arrays["overview"].shape) <= 128
+        # the view moves: the same frame again, at once
+        ask(socket, after=header.ordinal, again=True, view={"width": 400, "height": 300})
+        again, arrays = receive(socket)
+        assert (again.frame, again.image_scale, arrays["image"].shape) == (header.frame, 1.0, (128, 128))
+        assert "overview" not in arrays
+        # grey levels are those of the whole frame at the same places
+        there = arrays["image"][31:92, 15:106]
+        assert abs(float(coarse.mean()) - float(there.mean())) < 3
+        ask(socket, after=header.ordinal, again=True, view=small | {"width": 91, "height": 61})
+        _, arrays = receive(socket)
+        assert np.array_equal(arrays["image"], there)
+
+
+@pytest.mark.parametrize("side", [128, 256, 400])
+def test_a_message_keeps_to_its_bytes_and_says_what_it_left_out(live, side):
+    live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
+    live.analysed(3)
+    with connect(f"{live.ws}/v1/live") as socket:
+        ask(socket, view={"width": side, "height": side, "max_bytes": max(16_384, int(1.2 * side**2))})
+        message = socket.recv(timeout=PATIENCE_S)
+    assert len(message) <= max(16_384, 1.2 * side**2)
+    header, arrays = unpack_live(message)
+    assert header.hosts_left_out + len(arrays["role"]) == 64
+    assert np.count_nonzero(arrays["role"] == 1) == 1
+
+
 def test_model_parts_are_sent_only_to_a_page_whose_model_is_older(live):
     live.sender.send(grid_image(), n=3)
     live.analysed(3)
@@ -143,7 +181,19 @@ def test_a_cursor_that_cannot_be_followed_closes_the_socket_with_the_ends_of_the
 
 
 @pytest.mark.parametrize(
-    "message", ["", "{", "[]", "null", '{"type":"other"}', '{"max_size":1e99}', '{"after":-1}', "x" * 20_000]
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"type":"other"}',
+        '{"max_size":1e99}',
+        '{"after":-1}',
+        '{"view":{}}',
+        '{"view":{"width":99999,"height":64}}',
+        "x" * 20_000,
+    ],
 )
 def test_a_message_that_makes_no_sense_closes_the_socket_with_a_reason(live, message):
     with connect(f"{live.ws}/v1/live") as socket:

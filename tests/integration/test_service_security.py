@@ -62,6 +62,12 @@ def test_nothing_is_read_without_the_key(locked, path, key):
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(("key", "scopes"), [(READ, ["read"]), (CONTROL, ["read", "control"])])
+def test_a_key_can_ask_what_it_may_do(locked, key, scopes):
+    answer = locked.http.get("/v1/access", headers={"Authorization": f"Bearer {key}"})
+    assert answer.json() == {"scopes": scopes}
+
+
 def test_the_page_and_the_probes_need_no_key(locked):
     for path in ("/", "/healthz", "/readyz", "/docs"):
         assert locked.http.get(path).status_code == 200

@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from latticewatch.errors import NotLearntError
-from latticewatch.messages import ROLES, DefectEventData, Note, Pixel, colour_of
+from latticewatch.messages import ROLES, DefectEventData, Note, Pixel, colour_of, signs_of
 from latticewatch.offline._figures import (
     classes_figure,
     counts_figure,
@@ -137,12 +137,11 @@ def test_every_defect_has_a_ring_in_the_colour_of_its_class(learnt):
     figure = overlay_figure(image, result)
     axes = image_axes(figure, image.shape)
     defects = [entry for entry in result.classes if entry.role == "defect"]
+    signs = signs_of((entry.class_id, entry.name, entry.role) for entry in result.classes)
     for entry in defects:
         sites = result.sites.position[result.sites.class_id == entry.class_id]
         assert len(sites)
-        np.testing.assert_array_equal(
-            marks_of(figure, axes, edgecolour=colour_of(entry.class_id, "defect")), sites
-        )
+        np.testing.assert_array_equal(marks_of(figure, axes, edgecolour=signs[entry.class_id].colour), sites)
     n_defects = int(np.isin(result.sites.class_id, [entry.class_id for entry in defects]).sum())
     assert f"{n_defects} defects among {len(result.sites)} sites" in words_of(figure)
 
@@ -169,7 +168,7 @@ def test_sites_of_no_class_are_dashed(learnt):
     unknown = [
         collection
         for collection in axes.findobj(PathCollection)
-        if to_hex(collection.get_edgecolor()[0]) == colour_of(-1, "unknown")
+        if to_hex(collection.get_edgecolor()[0]) == colour_of("", "unknown")
     ]
     assert len(unknown) == 1
     (_, dashes), *_ = unknown[0].get_linestyle()

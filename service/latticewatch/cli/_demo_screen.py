@@ -185,7 +185,7 @@ def _defects(now: Now) -> Table:
     most = max(defects[0].n, 1)
     table.add_row("class", "sites", "", "d′ [σ]", style="dim")
     for one in defects[:CLASSES_SHOWN]:
-        colour = colour_of(one.class_id, one.role)
+        colour = colour_of(one.name, one.role)
         table.add_row(
             Text.assemble(("● ", colour), one.name),
             Text(str(one.n), style="bold"),

@@ -4,6 +4,7 @@ One frozen model a message. What we write forbids extra fields; what we read kee
 """
 
 from latticewatch.messages._api import (
+    AccessInfo,
     Authenticate,
     ClassDetail,
     ClassPatch,
@@ -47,14 +48,22 @@ from latticewatch.messages._history import (
     LifetimeSummary,
     Rate,
 )
-from latticewatch.messages._live import LiveHeader, LiveRequest, LiveSection, pack_live, unpack_live
+from latticewatch.messages._live import (
+    LiveHeader,
+    LiveRequest,
+    LiveSection,
+    LiveView,
+    pack_live,
+    unpack_live,
+)
 from latticewatch.messages._model import ClassSpace, EmbeddingState, ModelState, SublatticeSpace
 from latticewatch.messages._notes import Note
-from latticewatch.messages._palette import colour_of
+from latticewatch.messages._palette import Shape, Sign, colour_of, sign_of, signs_of
 
 __all__ = [
     "EVENT_TYPES",
     "ROLES",
+    "AccessInfo",
     "Authenticate",
     "Calibration",
     "ClassCourse",
@@ -86,6 +95,7 @@ __all__ = [
     "LiveHeader",
     "LiveRequest",
     "LiveSection",
+    "LiveView",
     "LogGapData",
     "ModelEventData",
     "ModelState",
@@ -96,6 +106,8 @@ __all__ = [
     "Role",
     "SeriesEnd",
     "SeriesStart",
+    "Shape",
+    "Sign",
     "StageState",
     "Status",
     "StreamEventData",
@@ -107,5 +119,7 @@ __all__ = [
     "encode_frame",
     "encode_json",
     "pack_live",
+    "sign_of",
+    "signs_of",
     "unpack_live",
 ]

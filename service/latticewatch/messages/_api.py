@@ -9,6 +9,7 @@ from pydantic import Field
 from latticewatch.messages._base import Asked, Read, Written, known
 from latticewatch.messages._events import Event, Nanometres, Pixel, ReadRole, Role
 from latticewatch.messages._notes import Note
+from latticewatch.messages._palette import Shape
 
 Phase = Literal["starting", "waiting", "refusing", "learning", "live", "stalled"]
 
@@ -108,7 +109,11 @@ class ClassSummary(Written):
     separation: float | None = Field(
         default=None, description="Distance d' of the centroid from its host [sigma]."
     )
-    colour: str = Field(pattern=r"^#[0-9a-f]{6}$")
+    colour: str = Field(
+        pattern=r"^#[0-9a-f]{6}$",
+        description="By what the class is, never by its id; the same after relearning.",
+    )
+    shape: Shape = Field(default="circle", description="The second sign beside the colour.")
     template: str | None = Field(
         default=None, description="Simulated class that it looks like; absent where none matches."
     )
@@ -153,6 +158,12 @@ class EventPage(Written):
     last_seq: int
     server_time: str
     last_frame_age_s: float | None
+
+
+class AccessInfo(Written):
+    """Reply of ``GET /v1/access``: what the key of this request may do."""
+
+    scopes: list[Literal["read", "control"]]
 
 
 class Authenticate(Read):

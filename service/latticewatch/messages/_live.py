@@ -17,6 +17,25 @@ from latticewatch.messages._api import ClassSummary, Counts, Status
 from latticewatch.messages._base import Read, Written
 
 
+class LiveView(Read):
+    """The part of the frame that a page shows, and the room that it has for it."""
+
+    top: float = Field(default=0.0, ge=-1e5, le=1e5, description="First row [frame px].")
+    left: float = Field(default=0.0, ge=-1e5, le=1e5, description="First column [frame px].")
+    rows: float | None = Field(
+        default=None, gt=0, le=1e5, description="Rows of the part; the whole frame without [frame px]."
+    )
+    columns: float | None = Field(default=None, gt=0, le=1e5, description="Columns of the part [frame px].")
+    width: int = Field(ge=16, le=8192, description="Room for it on the screen [device px].")
+    height: int = Field(ge=16, le=8192, description="Room for it on the screen [device px].")
+    max_bytes: int | None = Field(
+        default=None,
+        ge=16_384,
+        le=2**27,
+        description="Of the message: hosts are left out and the picture is made coarser to keep to it.",
+    )
+
+
 class LiveRequest(Read):
     """What a page sends: its credit for one more frame, given after it has drawn the last one."""
 
@@ -25,6 +44,12 @@ class LiveRequest(Read):
     after: int | None = Field(default=None, ge=0, description="Ordinal of the last live message drawn.")
     model_version: int | None = Field(
         default=None, description="Version whose classes and embedding the page has."
+    )
+    view: LiveView | None = Field(
+        default=None, description="Part and size of the picture; takes the place of ``max_size``."
+    )
+    again: bool = Field(
+        default=False, description="Answer at once, though the frame may be the same: the view has changed."
     )
     key: str | None = Field(
         default=None, max_length=512, repr=False, description="Needed once where there are keys."
@@ -44,7 +69,8 @@ class LiveSection(Written):
 class LiveHeader(Written):
     """Header of a live message.
 
-    Sections: ``image`` uint8 (h, w), the picture, ``image_scale`` frame pixels to one of its pixels;
+    Sections: ``image`` uint8 (h, w), the picture, ``image_scale`` frame pixels to one of its pixels, the corner of the
+    first one at ``image_origin``; ``overview`` uint8, the whole frame in small, where the picture is a part of it;
     ``positions`` float32 (n, 2), row and column in frame pixels; ``class_id`` int16 (n,);
     ``role`` uint8 (n,), 0 host, 1 defect, 2 neighbour, 3 unknown; ``track`` int32 (n,); ``confidence``
     float32 (n,); and, when the page's model is older, ``embedding`` float32 (m, 2) and ``embedding_class``
@@ -56,6 +82,11 @@ class LiveHeader(Written):
     frame: int | None
     shape: tuple[int, int] | None = Field(default=None, description="Rows and columns of the frame.")
     image_scale: float = 1.0
+    image_origin: tuple[float, float] = Field(
+        default=(0.0, 0.0), description="Row, column of the picture's corner in the frame [frame px]."
+    )
+    overview_scale: float | None = Field(default=None, description="Frame pixels to one of ``overview``.")
+    hosts_left_out: int = Field(default=0, description="Host sites that had no room in the message.")
     pixel_size_nm: float | None = None
     t_received: float | None = None
     age_s: float | None = None

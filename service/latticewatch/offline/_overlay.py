@@ -128,7 +128,9 @@ def _layers(result: FrameResult) -> list[Layer]:
     ]
     none = ~np.isin(sites.class_id, [entry.class_id for entry in result.classes])
     layers.append(Layer("fits no class", "unknown", UNKNOWN, xy[none & (sites.sublattice >= 0)]))
-    off = Layer("peak off the lattice", "unknown", Look(UNKNOWN.colour, 2), xy[none & (sites.sublattice < 0)])
+    off = Layer(
+        "peak off the lattice", "unknown", Look(UNKNOWN.colour, "diamond"), xy[none & (sites.sublattice < 0)]
+    )
     layers.append(off)
     order: tuple[Role, ...] = ("defect", "unknown", "neighbour", "host")
     layers.sort(key=lambda layer: (order.index(layer.kind), -len(layer.xy)))  # type: ignore[arg-type]

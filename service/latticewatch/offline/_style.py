@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from latticewatch.messages import colour_of
+from latticewatch.messages import Shape, sign_of, signs_of
 from latticewatch.pipeline import CatalogueEntry
 
 if TYPE_CHECKING:
@@ -27,35 +26,37 @@ TITLE, TEXT, SMALL = 12.0, 8.5, 7.5
 LINE_SPACING = 1.3
 # Between a number and its unit, which are not to be parted at the end of a line.
 NBSP = "\u00a0"
-# Classes that share a colour differ in shape.
-MARKERS = ("o", "s", "D", "^", "p")
+MARKERS: dict[Shape, str] = {
+    "circle": "o",
+    "down": "v",
+    "up": "^",
+    "diamond": "D",
+    "square": "s",
+    "hexagon": "h",
+    "dot": "o",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a class is drawn, the same in every figure: ``variant`` counts the classes before it of its colour."""
+    """How a class is drawn, the same in every figure and on the dashboard."""
 
     colour: str
-    variant: int = 0
+    shape: Shape = "circle"
 
     @property
     def marker(self) -> str:
         """Shape of its sites."""
-        return MARKERS[self.variant % len(MARKERS)]
+        return MARKERS[self.shape]
 
 
-UNKNOWN = Look(colour_of(-1, "unknown"))
+UNKNOWN = Look(sign_of("", "unknown").colour)
 
 
 def class_looks(classes: Iterable[CatalogueEntry]) -> dict[int, Look]:
-    """Look of each class by its id: the colour of the dashboard, and a shape where a colour comes again."""
-    before: Counter[str] = Counter()
-    looks = {}
-    for entry in sorted(classes, key=lambda e: e.class_id):
-        colour = colour_of(entry.class_id, entry.role)
-        looks[entry.class_id] = Look(colour, before[colour])
-        before[colour] += 1
-    return looks
+    """Look of each class by its id: colour and shape are those of the dashboard."""
+    signs = signs_of((entry.class_id, entry.name, entry.role) for entry in classes)
+    return {number: Look(sign.colour, sign.shape) for number, sign in signs.items()}
 
 
 def nice_length(limit: float) -> float:

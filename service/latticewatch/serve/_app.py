@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 import latticewatch_dashboard
 from latticewatch import __version__
@@ -82,7 +83,9 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     for module in RESOURCES:
         app.include_router(module.router)
     app.include_router(_status.probes)
-    app.mount("/", StaticFiles(directory=latticewatch_dashboard.static_path(), html=True), name="dashboard")
+    page = StaticFiles(directory=latticewatch_dashboard.static_path(), html=True)
+    # Only the page: what is live would wait in the compressor.
+    app.mount("/", GZipMiddleware(page, minimum_size=1000), name="dashboard")
     app.add_exception_handler(RequestValidationError, _explain)
     app.add_exception_handler(UnknownClassError, _answer(404))
     app.add_exception_handler(EngineBusyError, _answer(503))

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from latticewatch.errors import UnknownClassError
 from latticewatch.execute import LiveState
-from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary, colour_of
+from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary, Sign, signs_of
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import TheHub, reply
 from latticewatch.serve._picture import patch_png, signed_png
@@ -27,8 +27,14 @@ NOT_FOUND: dict[int | str, dict] = {404: {"description": "The catalogue does not
 PICTURE = NOT_FOUND | {200: {"content": {"image/png": {}}}}
 
 
-def summary_of(state: LiveState, entry: CatalogueEntry) -> ClassSummary:
+def catalogue_signs(state: LiveState) -> dict[int, Sign]:
+    """Colour and shape of every class of the catalogue, by its id."""
+    return signs_of((entry.class_id, entry.name, entry.role) for entry in state.catalogue)
+
+
+def summary_of(state: LiveState, entry: CatalogueEntry, sign: Sign | None = None) -> ClassSummary:
     """A class in the words of the protocol, counted in the newest frame."""
+    sign = sign or catalogue_signs(state)[entry.class_id]
     return ClassSummary(
         class_id=entry.class_id,
         name=entry.name,
@@ -39,7 +45,8 @@ def summary_of(state: LiveState, entry: CatalogueEntry) -> ClassSummary:
         total=entry.total,
         prior=entry.prior,
         separation=entry.separation,
-        colour=colour_of(entry.class_id, entry.role),
+        colour=sign.colour,
+        shape=sign.shape,
         template=entry.template,
         score=entry.score,
         runner_up=entry.runner_up,
@@ -48,7 +55,8 @@ def summary_of(state: LiveState, entry: CatalogueEntry) -> ClassSummary:
 
 def summaries_of(state: LiveState) -> list[ClassSummary]:
     """Every class of the catalogue, in the order of the ids."""
-    return [summary_of(state, entry) for entry in state.catalogue]
+    signs = catalogue_signs(state)
+    return [summary_of(state, entry, signs[entry.class_id]) for entry in state.catalogue]
 
 
 def _entry(state: LiveState, class_id: int) -> CatalogueEntry:

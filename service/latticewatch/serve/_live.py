@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from latticewatch.execute import LiveState, counts_of
-from latticewatch.messages import LiveHeader, LiveRequest, pack_live
+from latticewatch.messages import ROLES, LiveHeader, LiveRequest, LiveView, pack_live
 from latticewatch.serve._classes import summaries_of
 from latticewatch.serve._hub import Hub, TheHub
 from latticewatch.serve._news import woken
-from latticewatch.serve._picture import binned
+from latticewatch.serve._picture import OVERVIEW_PX, binned, part_of
 from latticewatch.serve._socket import conversation, first_message
 
 router = APIRouter(prefix="/v1")
+
+SECTIONS_BYTES = 1500  # of the header, for the list of sections and for padding
 
 
 @router.websocket("/live")
@@ -36,18 +38,22 @@ async def live(hub: TheHub, socket: WebSocket) -> None:
             request = inbox.newest(LiveRequest) or request
             state = hub.engine.state
             # A page that has drawn nothing yet does not get the same empty state again and again.
-            if request is None or state.number == (sent if request.after is None else request.after):
+            if request is None or _seen(request, state.number, sent):
                 await woken(wake, None)
                 continue
             # A class can be renamed without a new version of the model; names are sent whenever they changed.
             names = tuple((entry.class_id, entry.name, entry.role) for entry in state.catalogue)
             stale = request.model_version != state.model_version or names != catalogue
-            message = await run_in_threadpool(_message, hub, state, request.max_size, stale)
+            message = await run_in_threadpool(_message, hub, state, request, stale)
             sent, catalogue, request = state.number, names, None
             await socket.send_bytes(message)
 
 
-def _message(hub: Hub, state: LiveState, max_size: int, with_model: bool) -> bytes:
+def _seen(request: LiveRequest, number: int, sent: int | None) -> bool:
+    return not request.again and number == (sent if request.after is None else request.after)
+
+
+def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool) -> bytes:
     result = state.result
     header = LiveHeader(
         ordinal=state.number,
@@ -62,19 +68,61 @@ def _message(hub: Hub, state: LiveState, max_size: int, with_model: bool) -> byt
         counts=counts_of(state),
         classes=summaries_of(state) if with_model else None,
     )
-    arrays: dict[str, NDArray[Any]] = {}
-    if result is not None:
-        key = (result.ordinal, state.partials, max_size)
-        arrays["image"], factor = hub.pictures.get(key, lambda: binned(result.picture, max_size))
+    if result is None:
+        return pack_live(header, {})
+    model: dict[str, NDArray[Any]] = {}
+    if with_model:
+        model["embedding"] = np.asarray(result.embedding, np.float32)
+        model["embedding_class"] = np.asarray(result.embedding_class, np.int16)
+    if request.view is None:
+        key = (result.ordinal, state.partials, request.max_size)
+        image, factor = hub.pictures.get(key, lambda: binned(result.picture, request.max_size))
         header = header.model_copy(update={"image_scale": float(factor)})
-        arrays |= _sites(state)
-        if with_model:
-            arrays["embedding"] = np.asarray(result.embedding, np.float32)
-            arrays["embedding_class"] = np.asarray(result.embedding_class, np.int16)
-    return pack_live(header, arrays)
+        return pack_live(header, {"image": image} | _sites(state) | model)
+    return _viewed(hub, state, request.view, header, model)
 
 
-def _sites(state: LiveState) -> Mapping[str, NDArray[Any]]:
+def _viewed(
+    hub: Hub, state: LiveState, view: LiveView, header: LiveHeader, model: dict[str, NDArray[Any]]
+) -> bytes:
+    """A message of what a page shows; what it has no room for is left out: layout, hosts, fineness, in this order."""
+    result = state.result
+    assert result is not None
+    room = None if view.max_bytes is None else view.max_bytes - len(header.model_dump_json()) - SECTIONS_BYTES
+    model = _thinned(model, None if room is None else room // 4)
+    sites, left_out = _sites(state), 0
+    if room is not None:
+        room -= _nbytes(model)
+        hosts = np.asarray(result.sites.role) == ROLES.index("host")
+        # A picture coarser than two pixels of the screen is worse than hosts that cannot be pointed at.
+        if _nbytes(sites) > room - view.width * view.height // 4 and hosts.any():
+            sites = {name: values[~hosts] for name, values in sites.items()}
+            left_out = int(hosts.sum())
+        room -= _nbytes(sites) + OVERVIEW_PX**2
+    key = (result.ordinal, state.partials, view.model_dump_json(), room)
+    image, scale, origin = hub.pictures.get(key, lambda: part_of(result.picture, view, room))
+    arrays = {"image": image} | sites | model
+    changes: dict[str, Any] = {"image_scale": scale, "image_origin": origin, "hosts_left_out": left_out}
+    if view.rows is not None:
+        overview, factor = hub.pictures.get(
+            (result.ordinal, state.partials, "overview"), lambda: binned(result.picture, OVERVIEW_PX)
+        )
+        arrays["overview"] = overview
+        changes["overview_scale"] = float(factor)
+    return pack_live(header.model_copy(update=changes), arrays)
+
+
+def _nbytes(arrays: Mapping[str, NDArray[Any]]) -> int:
+    return sum(values.nbytes for values in arrays.values())
+
+
+def _thinned(model: dict[str, NDArray[Any]], room: int | None) -> dict[str, NDArray[Any]]:
+    """The layout, every n-th point of it where there is no room for more."""
+    step = 1 if room is None else max(1, -(-_nbytes(model) // max(room, 1)))
+    return {name: values[::step] for name, values in model.items()}
+
+
+def _sites(state: LiveState) -> dict[str, NDArray[Any]]:
     assert state.result is not None
     sites = state.result.sites
     return {

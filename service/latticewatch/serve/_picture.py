@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from latticewatch.execute import LiveState
-from latticewatch.messages import ROLES, colour_of
+from latticewatch.messages import ROLES, LiveView, signs_of
 
 T = TypeVar("T")
 # Ends of the colour scale of differences.
+UNKNOWN = "#ffffff"
+# Longest side of the whole frame beside a part of it [px].
+OVERVIEW_PX = 128
 MORE, LESS = np.array([178.0, 24.0, 43.0]), np.array([33.0, 102.0, 172.0])
 
 
@@ -75,6 +78,51 @@ def binned(picture: NDArray[np.uint8], max_size: int) -> tuple[NDArray[np.uint8]
     return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8), factor
 
 
+def part_of(
+    picture: NDArray[np.uint8], view: LiveView, max_pixels: int | None = None
+) -> tuple[NDArray[np.uint8], float, tuple[int, int]]:
+    """The part of a picture that a page shows, no finer than the page can show it.
+
+    Parameters
+    ----------
+    picture : ndarray of shape (height, width), uint8
+    view : LiveView
+        What is shown of it, and the room for it.
+    max_pixels : int, optional
+        Of the result.
+
+    Returns
+    -------
+    ndarray of shape (h, w), uint8
+        Areas averaged by a triangle filter, so that the lattice makes no moiré.
+    float
+        Pixels of the frame to one of the result, on either axis; never below 1.
+    tuple of int
+        Row, column of its corner in the frame.
+    """
+    height, width = picture.shape
+    top, bottom = _span(view.top, view.rows, height)
+    left, right = _span(view.left, view.columns, width)
+    rows, columns = bottom - top, right - left
+    scale = max(rows / view.height, columns / view.width, 1.0)
+    if max_pixels is not None:
+        scale = max(scale, float(np.sqrt(rows * columns / max(max_pixels, 1))))
+    if scale == 1.0:
+        return picture[top:bottom, left:right], 1.0, (top, left)
+    # Whole pixels of one exact size: what does not fill the last one is left out.
+    h, w = max(1, int(rows / scale)), max(1, int(columns / scale))
+    box = (left, top, min(left + w * scale, width), min(top + h * scale, height))
+    small = Image.fromarray(picture).resize((w, h), Image.Resampling.BILINEAR, box=box)
+    return np.asarray(small), scale, (top, left)
+
+
+def _span(start: float, size: float | None, limit: int) -> tuple[int, int]:
+    """First and one past the last pixel of a part, inside the frame and never empty."""
+    first = min(max(int(np.floor(start)), 0), limit - 1) if size is not None else 0
+    last = min(int(np.ceil(start + size)), limit) if size is not None else limit
+    return first, max(last, first + 1)
+
+
 def frame_png(state: LiveState, max_size: int, overlay: bool) -> bytes:
     """The newest frame as PNG, with every defect ringed in the colour of its class if wanted."""
     if state.result is None:
@@ -91,12 +139,13 @@ def _ring_defects(image: Image.Image, state: LiveState, factor: int) -> None:
     assert state.result is not None
     sites = state.result.sites
     radius = max(4.0, 0.45 * (state.result.lattice_constant_px or 20.0) / factor)
+    signs = signs_of((entry.class_id, entry.name, entry.role) for entry in state.catalogue)
     draw = ImageDraw.Draw(image)
     for index in np.flatnonzero(sites.role == ROLES.index("defect")):
         row, column = (sites.position[index] + 0.5) / factor - 0.5
         draw.ellipse(
             (column - radius, row - radius, column + radius, row + radius),
-            outline=colour_of(int(sites.class_id[index]), "defect"),
+            outline=signs[class_id].colour if (class_id := int(sites.class_id[index])) in signs else UNKNOWN,
             width=2,
         )
 

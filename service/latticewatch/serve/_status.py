@@ -6,8 +6,8 @@ from fastapi import APIRouter, Depends, Response
 from starlette.concurrency import run_in_threadpool
 
 from latticewatch.execute import counts_of
-from latticewatch.messages import Counts, Health, Status
-from latticewatch.serve._access import control_scope, read_scope
+from latticewatch.messages import AccessInfo, Counts, Health, Status
+from latticewatch.serve._access import Credentials, control_scope, read_scope
 from latticewatch.serve._hub import Hub, TheHub, reply
 
 router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(read_scope)])
@@ -24,6 +24,13 @@ async def status(hub: TheHub) -> Response:
 async def counts(hub: TheHub) -> Response:
     """Sites of the newest frame, by role and by class."""
     return reply(counts_of(hub.engine.state))
+
+
+@router.get("/access", response_model=AccessInfo)
+async def access(hub: TheHub, credentials: Credentials) -> Response:
+    """What the key of this request may do; a page leaves out the controls that would be refused."""
+    key = credentials.credentials if credentials else None
+    return reply(AccessInfo(scopes=["read", "control"] if hub.access.allows(key, "control") else ["read"]))
 
 
 @router.post("/model:relearn", status_code=202, response_model=Status, dependencies=[Depends(control_scope)])
