@@ -102,7 +102,14 @@ class ScriptedLearner:
         learning_frames: int = 0,
         lattice_found: bool = True,
         notes: tuple[Note, ...] = (),
+        drift_px: tuple[float, float] = (0.0, 0.0),
+        retrack: bool = False,
+        certain: bool = False,
     ) -> None:
+        """``drift_px`` a frame; with ``retrack`` each frame has new tracks; ``certain``: every confidence is 1."""
+        self.drift_px = np.array(drift_px)
+        self.retrack = retrack
+        self.certain = certain
         self.specimen = specimen
         self.lattice_found = lattice_found
         self.notes = notes
@@ -159,13 +166,15 @@ class ScriptedLearner:
             self._version += 1
             events = self._learnt(frame)
         n = len(self._class_id)
+        moved = (self._folded - 1) * self.drift_px
+        confidence = (1 - 0.05 * self._rng.random(n) ** 3).astype(np.float32)
         sites = SiteTable(
-            position=self.specimen.position,
+            position=self.specimen.position + moved.astype(np.float32),
             sublattice=np.zeros(n, np.int16),
             class_id=self._class_id if learnt else np.full(n, -1, np.int16),
             role=self._role if learnt else np.full(n, 3, np.uint8),
-            confidence=(1 - 0.05 * self._rng.random(n) ** 3).astype(np.float32),
-            track=np.arange(n, dtype=np.int32),
+            confidence=np.ones(n, np.float32) if self.certain else confidence,
+            track=np.arange(n, dtype=np.int32) + (10_000 * self._folded if self.retrack else 0),
         )
         return [
             FrameResult(
@@ -181,7 +190,7 @@ class ScriptedLearner:
                 sites=sites,
                 lattice_found=self.lattice_found,
                 lattice_constant_px=SPACING_PX if self.lattice_found else None,
-                drift_px=(0.0, 0.0),
+                drift_px=(float(moved[0]), float(moved[1])),
                 model_version=self._version if learnt else 0,
                 learning=(min(self._folded, self._learning_frames), self._learning_frames),
                 classes=tuple(self._entries.values()) if learnt else (),
@@ -224,6 +233,7 @@ class ScriptedLearner:
             px=Pixel(row=row, col=col),
             sigma_px=0.2,
             nm=Nanometres(x=col * size_nm, y=row * size_nm) if size_nm else None,
+            drift_nm=Nanometres(x=0.0, y=0.0),
         )
         return EventDraft("defect.appeared", data)
 
@@ -288,6 +298,7 @@ class Microscope:
     """Sends noisy frames of a specimen over ZeroMQ, one each time that a test says so."""
 
     def __init__(self, specimen: Specimen) -> None:
+        self.series_id = "test-series"
         self._scene = specimen.scene
         self._rng = np.random.default_rng(3)
         self._socket = zmq.Context.instance().socket(zmq.PUSH)
@@ -305,7 +316,7 @@ class Microscope:
         parts = encode_frame(
             np.clip(counts, 0, 255).astype(np.uint8),
             frame=self.number,
-            series_id="test-series",
+            series_id=self.series_id,
             msg_number=self.number,
             **fields,
         )

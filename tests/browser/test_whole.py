@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from _canvas import ALL_LOADED, on_screen, ring_radius, rings_painted, wait_for_frame, wait_until
+from _canvas import ALL_LOADED, marks_painted, on_screen, ring_radius, wait_for_frame, wait_until
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 from scipy.spatial import KDTree
@@ -169,8 +169,9 @@ def marks_are_those_of_the_service(
         assert text == (one["class_name"], str(one["track"]) if one["track"] >= 0 else "none yet")
 
     points, scale = on_screen(page, places(tracks), SIZE_PX)
-    colours = [classes[one["class_id"]]["colour"] for one in tracks]
-    painted = rings_painted(page, points, ring_radius(SPACING_PX, scale), colours)
+    looks = [classes[one["class_id"]] for one in tracks]
+    colours, shapes = [one["colour"] for one in looks], [one["shape"] for one in looks]
+    painted = marks_painted(page, points, ring_radius(SPACING_PX, scale), colours, shapes)
     # rings of defects side by side cross
     assert np.mean(painted > 0.8) >= 0.9
     assert painted.min() > 0.3
@@ -189,7 +190,7 @@ def events_are_listed_once(page: Page, events: list[dict[str, Any]]) -> None:
     assert listed == [[one["seq"], one["type"]] for one in reversed(events)]
     appeared = [one["data"]["track"] for one in events if one["type"] == "defect.appeared"]
     texts = page.locator('[data-kind="defect.appeared"] .event-text').all_inner_texts()
-    assert all(text.startswith("defect appeared") for text in texts)
+    assert all(text.startswith("defect ") for text in texts)
     tracks = [int(re.findall(r"track (\d+)", text)[0]) for text in texts]
     assert tracks == appeared[::-1]
     assert len(set(tracks)) == len(tracks) > 50

@@ -21,13 +21,6 @@ export const currentKey = () => sessionStorage.getItem(STORED);
 /** Address of a path of the API, beside the page. @param {string} path */
 export const apiUrl = (path) => new URL(path, document.baseURI);
 
-/** The same as a websocket address. @param {string} path */
-export function socketUrl(path) {
-  const url = apiUrl(path);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  return url;
-}
-
 /** @type {Promise<boolean> | null} */
 let asking = null;
 
@@ -109,3 +102,6 @@ export const getBlob = async (path) => (await request(path)).blob();
 
 /** @param {string} path @param {unknown} body @returns {Promise<any>} */
 export const patchJson = async (path, body) => (await request(path, { method: "PATCH", body })).json();
+
+/** @param {string} path @returns {Promise<any>} */
+export const postJson = async (path) => (await request(path, { method: "POST" })).json();

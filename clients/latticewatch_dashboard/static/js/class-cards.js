@@ -2,29 +2,42 @@
 /** A card for each class: average patch, name to change, role, count with its course, separation from the host. */
 
 import { ApiError, getBlob, patchJson } from "./access.js";
-import { drawSparkline } from "./counts-chart.js";
+import { confirmed } from "./dialogs.js";
 import { byId, element, setText } from "./dom.js";
 import { fixed, integer, percent } from "./format.js";
+import { sign } from "./sign.js";
+import { drawSparkline } from "./sparkline.js";
+import { readable } from "./timeline.js";
 
 const ROLE_ORDER = ["defect", "neighbour", "unknown", "host"];
 const AVERAGE_MAX_AGE_MS = 10_000;  // a class that follows slow change is looked at again, but not with every version
 
 /**
- * @typedef {import("./live-message.js").ClassSummary} ClassSummary
+ * @typedef {import("./live/message.js").ClassSummary} ClassSummary
  * @typedef {{summary: ClassSummary, root: HTMLElement, image: HTMLImageElement, name: HTMLButtonElement,
- *   role: HTMLElement, meta: HTMLElement, count: HTMLElement, spark: HTMLCanvasElement, error: HTMLElement,
+ *   role: HTMLElement, meta: HTMLElement, title: HTMLElement, actions: HTMLElement, count: HTMLElement, spark: HTMLCanvasElement, error: HTMLElement,
  *   fetched: number, version: number, address: string}} Card
  */
 export class ClassCards {
   /**
-   * @param {{emphasised: (classId: number | null) => void, renamed: (classId: number, name: string) => void}} handlers
+   * @param {{emphasised: (classId: number | null) => void, chosen: (classId: number | null) => void,
+   *          hidden: (classIds: Set<number>) => void, renamed: (classId: number, name: string) => void}} handlers
    */
-  constructor({ emphasised, renamed }) {
-    this.list = byId("classes");
+  constructor({ emphasised, chosen, hidden, renamed }) {
+    this.lists = { host: byId("classes-host"), neighbour: byId("classes-neighbour"), other: byId("classes") };
     this.emphasised = emphasised;
+    this.chosen = chosen;
+    this.hidden = hidden;
     this.renamed = renamed;
+    this.mayEdit = true;
     /** @type {Map<number, Card>} */
     this.cards = new Map();
+    /** @type {number | null} */
+    this.choice = null;
+    /** @type {Set<number>} */
+    this.off = new Set();
+    /** The last edit, as what takes it back. @type {{id: number, change: object} | null} */
+    this.undo = null;
   }
 
   /**
@@ -41,15 +54,21 @@ export class ClassCards {
     }
     const rank = (/** @type {ClassSummary} */ one) => ROLE_ORDER.indexOf(one.role);
     const sorted = [...classes].sort((a, b) => rank(a) - rank(b) || b.total - a.total || a.class_id - b.class_id);
-    sorted.forEach((summary, index) => {
+    const next = { host: 0, neighbour: 0, other: 0 };
+    for (const summary of sorted) {
       const card = this.cards.get(summary.class_id) ?? this.create(summary);
+      const where = summary.role === "host" || summary.role === "neighbour" ? summary.role : "other";
+      const list = this.lists[where];
       card.summary = summary;
       this.write(card);
-      if (this.list.children[index] !== card.root && !card.root.contains(document.activeElement)) {
-        this.list.insertBefore(card.root, this.list.children[index] ?? null);
+      const index = next[where]++;
+      if (list.children[index] !== card.root && !card.root.querySelector(".class-field")) {
+        list.insertBefore(card.root, list.children[index] ?? null);
       }
       void this.refreshAverage(card, version);
-    });
+    }
+    byId("neighbour-classes").hidden = !next.neighbour;
+    if (this.choice !== null) this.choose(present.has(this.choice) ? this.choice : null);
     byId("no-classes").hidden = classes.length > 0;
   }
 
@@ -60,6 +79,8 @@ export class ClassCards {
     const name = /** @type {HTMLButtonElement} */ (element("button", { class: "class-name", type: "button" }));
     const role = element("span", { class: "chip" });
     const meta = element("span", { class: "class-meta" });
+    const title = element("div", { class: "class-title" }, name);
+    const actions = element("div", { class: "class-actions" });
     const count = element("span", { class: "class-count", "data-count": id });
     const spark = /** @type {HTMLCanvasElement} */ (element("canvas", { class: "spark", "aria-hidden": "true" }));
     const error = element("p", { class: "class-error", role: "alert", hidden: true });
@@ -67,47 +88,162 @@ export class ClassCards {
       "li",
       { class: "class-card", "data-class-id": id },
       element("div", { class: "patch-box" }, image),
-      element("div", { class: "class-text" }, name, element("div", { class: "class-line" }, role, meta)),
+      element("div", { class: "class-text" }, title, element("div", { class: "class-line" }, role, meta)),
       element("div", { class: "class-numbers" }, count, element("span", { class: "unit", text: "in frame" })),
       spark,
+      actions,
       error,
     );
-    const card = { summary, root, image, name, role, meta, count, spark, error, fetched: -Infinity, version: -1, address: "" };
-    name.addEventListener("click", () => this.edit(card));
+    const card = { summary, root, image, name, role, meta, title, actions, count, spark, error, fetched: -Infinity, version: -1, address: "" };
+    name.addEventListener("click", () => {
+      if (this.mayEdit) this.edit(card);
+    });
+    root.addEventListener("click", (event) => {
+      if (!(/** @type {Element} */ (event.target).closest("button, input, select"))) this.choose(this.choice === id ? null : id);
+    });
     for (const start of ["pointerenter", "focusin"]) root.addEventListener(start, () => this.emphasised(id));
     for (const end of ["pointerleave", "focusout"]) root.addEventListener(end, () => this.emphasised(null));
     this.cards.set(id, card);
-    this.list.append(root);
     return card;
   }
 
+  /** Choose a class, or none: it stands out everywhere, and what can be done with it is offered. @param {number | null} id */
+  choose(id) {
+    const changed = id !== this.choice;
+    this.choice = id;
+    for (const [one, card] of this.cards) {
+      card.root.classList.toggle("chosen", one === id);
+      if (one === id) this.writeActions(card);
+      else card.actions.replaceChildren();
+    }
+    if (changed) this.chosen(id);
+  }
+
   /** @param {Card} card */
-  write({ summary, root, image, name, role, meta }) {
+  writeActions(card) {
+    const { class_id: id, role, name } = card.summary;
+    // A list that somebody has open is not replaced under their hands.
+    if (card.actions.contains(document.activeElement)) return;
+    const off = this.off.has(id);
+    const hide = element("button", { type: "button", text: off ? "show in the frame" : "hide in the frame" });
+    hide.addEventListener("click", () => {
+      if (off) this.off.delete(id);
+      else this.off.add(id);
+      card.root.classList.toggle("off", !off);
+      this.hidden(this.off);
+      hide.blur();
+      this.writeActions(card);
+    });
+    /** @type {Node[]} */
+    const items = [hide];
+    if (this.mayEdit) {
+      const roles = element("select", { "aria-label": `Role of class ${name}` });
+      for (const one of ["defect", "neighbour", "host"]) {
+        const option = element("option", { value: one, text: `is a ${one}` });
+        if (one === role) option.setAttribute("selected", "");
+        roles.append(option);
+      }
+      roles.addEventListener("change", () => void this.change(card, { role: /** @type {any} */ (roles).value }, { role }, "Role not changed"));
+      const others = element("select", { "aria-label": `Merge class ${name} into another` });
+      others.append(element("option", { value: "", text: "merge into …" }));
+      for (const other of this.cards.values()) {
+        if (other !== card) others.append(element("option", { value: other.summary.class_id, text: other.summary.name }));
+      }
+      others.addEventListener("change", () => void this.merge(card, Number(/** @type {any} */ (others).value)));
+      items.push(roles, others);
+      if (this.undo) {
+        const undo = element("button", { type: "button", text: "undo the last edit" });
+        undo.addEventListener("click", () => void this.takeBack());
+        items.push(undo);
+      }
+    }
+    card.actions.replaceChildren(...items);
+  }
+
+  /** @param {Card} card @param {number} into */
+  async merge(card, into) {
+    const other = this.cards.get(into);
+    if (!other) return;
+    const sure = await confirmed("Merge classes", `Sites of “${card.summary.name}” will be called “${other.summary.name}” from now on. This cannot be undone.`);
+    if (sure) await this.change(other, { merge: [card.summary.class_id] }, null, "Not merged");
+  }
+
+  /**
+   * @param {Card} card @param {object} change @param {object | null} back what takes it back, if anything does
+   * @param {string} failure
+   */
+  async change(card, change, back, failure) {
+    card.error.hidden = true;
+    try {
+      await patchJson(`v1/classes/${card.summary.class_id}`, change);
+      this.undo = back && { id: card.summary.class_id, change: back };
+      // the answer may come after the new catalogue: what can be taken back is offered now
+      const at = document.activeElement;
+      if (at instanceof HTMLElement && card.actions.contains(at)) at.blur();
+      const chosen = this.choice === null ? undefined : this.cards.get(this.choice);
+      if (chosen) this.writeActions(chosen);
+    } catch (error) {
+      setText(card.error, `${failure}: ${error instanceof ApiError ? error.message : "the service could not be reached"}`);
+      card.error.hidden = false;
+    }
+  }
+
+  async takeBack() {
+    const { undo } = this;
+    const card = undo && this.cards.get(undo.id);
+    this.undo = null;
+    if (card) await this.change(card, undo.change, null, "Not taken back");
+    if (this.choice !== null) this.choose(this.choice);
+  }
+
+  /** Whether the key of this page may change anything. @param {boolean} mayEdit */
+  setMayEdit(mayEdit) {
+    if (mayEdit === this.mayEdit) return;
+    this.mayEdit = mayEdit;
+    for (const card of this.cards.values()) this.write(card);
+  }
+
+  /** @param {Card} card */
+  write({ summary, root, image, name, role, meta, title }) {
     setText(name, summary.name);
-    name.setAttribute("aria-label", `${summary.name}: change the name`);
-    name.title = `${summary.name}: click to change the name`;
+    if (this.mayEdit) {
+      name.setAttribute("aria-label", `${summary.name}: change the name`);
+      name.title = `${summary.name}: click to change the name`;
+    } else {
+      name.setAttribute("aria-label", summary.name);
+      name.title = summary.name;
+    }
+    name.disabled = !this.mayEdit;
+    const drawn = `${summary.shape}${summary.colour}`;
+    if (title.dataset.sign !== drawn) {
+      title.dataset.sign = drawn;
+      title.querySelector("svg")?.remove();
+      title.prepend(sign(summary.shape, readable(summary.colour)));
+    }
     root.style.setProperty("--class-colour", summary.colour);
     setText(role, summary.role);
     role.dataset.role = summary.role;
     image.alt = `Average patch of class ${summary.name}`;
     const parts = [summary.separation === null ? "reference" : `d′ ${fixed(summary.separation, 1)} σ`];
     if (summary.template !== null) parts.push(`like ${summary.template} ${percent(summary.score)}`);
-    else if (summary.score !== null) parts.push("like no simulated class");
-    parts.push(`${integer(summary.total)} seen`);
+    else if (summary.score !== null) parts.push("unlike any simulated");
     setText(meta, parts.join(" · "));
     meta.title =
       "d′: distance of the class from the host of its sublattice, in standard deviations of the noise. " +
-      "Seen: sites of this class in all frames since learning." +
+      `${integer(summary.total)} sites of this class were seen since learning.` +
       (summary.score === null ? "" : " Like: share of its difference from the host that the simulated class explains.") +
       (summary.runner_up === null ? "" : ` Next: ${summary.runner_up[0]} ${percent(summary.runner_up[1])}.`);
   }
 
   /** @param {Map<number, number>} counts by class @param {import("./history.js").CountHistory} history */
   updateCounts(counts, history) {
+    let neighbours = 0;
     for (const [id, card] of this.cards) {
       setText(card.count, integer(counts.get(id) ?? 0));
-      drawSparkline(card.spark, history, id, card.summary.colour);
+      if (card.summary.role === "neighbour") neighbours += counts.get(id) ?? 0;
+      else drawSparkline(card.spark, history, id, card.summary.colour);
     }
+    setText(byId("neighbour-total"), integer(neighbours));
   }
 
   /** @param {Card} card @param {number} version */
@@ -162,6 +298,7 @@ export class ClassCards {
     this.write(card);
     try {
       await patchJson(`v1/classes/${before.class_id}`, { name });
+      this.undo = { id: before.class_id, change: { name: before.name } };
       this.renamed(before.class_id, name);
     } catch (error) {
       card.summary = before;

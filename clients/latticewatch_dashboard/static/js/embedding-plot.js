@@ -1,28 +1,41 @@
 // @ts-check
-/** The force-relaxed layout of the sites that were learnt from, coloured by class. */
+/** The force-relaxed layout of a pool of sites, and the newest frame's among them, coloured by class. */
 
 import { clearedCanvas } from "./dom.js";
+import { readable } from "./timeline.js";
 
 const PADDING = 14;
 const NEUTRAL = "#6d7889";
 
 export class EmbeddingPlot {
-  /** @param {HTMLCanvasElement} canvas */
-  constructor(canvas) {
+  /** @param {HTMLCanvasElement} canvas @param {(classes: Map<number, number>) => void} chosen points of each class within a line that was drawn */
+  constructor(canvas, chosen = () => {}) {
     this.canvas = canvas;
+    /** @type {[number, number][]} corners of the line that is drawn [CSS px] */
+    this.loop = [];
+    this.place = { x0: 0, y0: 0, scale: 1 };
     this.points = new Float32Array();
     this.classId = new Int16Array();
+    this.sites = new Float32Array();
+    this.siteClass = new Int16Array();
     /** @type {Map<number, {colour: string, role: string}>} */
     this.looks = new Map();
     /** @type {number | null} */
     this.emphasis = null;
     new ResizeObserver(() => this.draw()).observe(canvas);
+    this.attachLasso(chosen);
   }
 
   /** @param {Float32Array} points x, y one after the other @param {Int16Array} classId */
   setPoints(points, classId) {
     this.points = points.slice();  // a view would keep the whole message alive
     this.classId = classId.slice();
+  }
+
+  /** Sites of the newest frame among the points. @param {Float32Array} points @param {Int16Array} classId */
+  setSites(points, classId) {
+    this.sites = points;
+    this.siteClass = classId;
   }
 
   get length() {
@@ -38,13 +51,14 @@ export class EmbeddingPlot {
     const scale = Math.min((width - 2 * PADDING) / (right - left || 1), (height - 2 * PADDING) / (high - low || 1));
     const x0 = width / 2 - (scale * (left + right)) / 2;
     const y0 = height / 2 + (scale * (low + high)) / 2;
+    this.place = { x0, y0, scale };
     const size = count > 3000 ? 2 : count > 800 ? 2.6 : 3.6;
     // Hosts first: the few defects must not be buried under thousands of them.
     const order = [...new Set(this.classId)].sort((a, b) => this.depth(a) - this.depth(b));
     for (const id of order) {
       const look = this.looks.get(id);
       const quiet = this.emphasis !== null ? this.emphasis !== id : look?.role === "host";
-      context.fillStyle = look?.colour ?? NEUTRAL;
+      context.fillStyle = readable(look?.colour ?? NEUTRAL);
       context.globalAlpha = quiet ? 0.38 : 0.95;
       const side = quiet ? size : size + 0.8;
       for (let i = 0; i < count; i++) {
@@ -55,6 +69,68 @@ export class EmbeddingPlot {
       }
     }
     context.globalAlpha = 1;
+    // the newest frame: small and clear, over the pool that they lie in
+    for (let i = 0; i < this.siteClass.length; i++) {
+      const look = this.looks.get(this.siteClass[i]);
+      if (look?.role === "host" || (this.emphasis !== null && this.emphasis !== this.siteClass[i])) continue;
+      const x = x0 + scale * this.sites[2 * i];
+      const y = y0 - scale * this.sites[2 * i + 1];
+      context.strokeStyle = readable(look?.colour ?? "#ffffff");
+      context.lineWidth = 1;
+      context.strokeRect(x - 2.5, y - 2.5, 5, 5);
+    }
+    if (this.loop.length > 1) {
+      context.beginPath();
+      this.loop.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+      context.closePath();
+      context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
+      context.lineWidth = 1.5;
+      context.setLineDash([5, 4]);
+      context.stroke();
+      context.setLineDash([]);
+    }
+  }
+
+  /** @param {(classes: Map<number, number>) => void} chosen */
+  attachLasso(chosen) {
+    const { canvas } = this;
+    const place = (/** @type {PointerEvent} */ event) => {
+      const box = canvas.getBoundingClientRect();
+      return /** @type {[number, number]} */ ([event.clientX - box.left, event.clientY - box.top]);
+    };
+    let drawing = false;
+    canvas.addEventListener("pointerdown", (event) => {
+      canvas.setPointerCapture(event.pointerId);
+      drawing = true;
+      this.loop = [place(event)];
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (!drawing) return;
+      this.loop.push(place(event));
+      this.draw();
+    });
+    for (const ending of /** @type {const} */ (["pointerup", "pointercancel"])) {
+      canvas.addEventListener(ending, () => {
+        if (!drawing) return;
+        drawing = false;
+        if (this.loop.length < 4) this.loop = [];
+        chosen(this.within());
+        this.draw();
+      });
+    }
+  }
+
+  /** Points of each class within the line. */
+  within() {
+    /** @type {Map<number, number>} */
+    const found = new Map();
+    const { x0, y0, scale } = this.place;
+    if (this.loop.length < 4) return found;
+    for (let i = 0; i < this.length; i++) {
+      if (!inside(this.loop, x0 + scale * this.points[2 * i], y0 - scale * this.points[2 * i + 1])) continue;
+      found.set(this.classId[i], (found.get(this.classId[i]) ?? 0) + 1);
+    }
+    return found;
   }
 
   /** @param {number} id */
@@ -62,6 +138,17 @@ export class EmbeddingPlot {
     if (id === this.emphasis) return 9;
     return { host: 0, neighbour: 2, defect: 3 }[this.looks.get(id)?.role ?? ""] ?? 1;
   }
+}
+
+/** Whether a point is within a polygon (a ray to the right crosses it an odd number of times). @param {[number, number][]} polygon @param {number} x @param {number} y */
+function inside(polygon, x, y) {
+  let odd = false;
+  for (let i = 0, j = polygon.length - 1; i < polygon.length; j = i++) {
+    const [xi, yi] = polygon[i];
+    const [xj, yj] = polygon[j];
+    if (yi > y !== yj > y && x < ((xj - xi) * (y - yi)) / (yj - yi) + xi) odd = !odd;
+  }
+  return odd;
 }
 
 /** Range of one coordinate without its farthest outliers. @param {Float32Array} points @param {0 | 1} axis @returns {[number, number]} */

@@ -2,22 +2,25 @@
 /** The newest events, newest first; a bounded list that holds still while somebody points at it. */
 
 import { byId, element, setText } from "./dom.js";
-import { describe } from "./event-text.js";
+import { Comings, describe } from "./event-text.js";
 import { clock } from "./format.js";
+import { sign } from "./sign.js";
 
 const MAX_ROWS = 150;
+const FLUSH_MS = 500;  // rows that come faster are not read
 
 /** @typedef {import("./event-text.js").ServiceEvent} ServiceEvent */
 
 export class EventList {
   /**
-   * @param {{colourOf: (classId: number) => string | undefined,
-   *          chosen: (px: {row: number, col: number}, track: number) => void}} handlers
+   * @param {{lookOf: (classId: number) => {colour: string, shape: string} | undefined,
+   *          chosen: (event: ServiceEvent, coming: string) => void}} handlers
    */
-  constructor({ colourOf, chosen }) {
+  constructor({ lookOf, chosen }) {
     this.list = byId("events");
     this.held = byId("events-held");
-    this.colourOf = colourOf;
+    this.lookOf = lookOf;
+    this.comings = new Comings();
     this.chosen = chosen;
     /** @type {ServiceEvent[]} oldest first, not shown yet */
     this.waiting = [];
@@ -40,7 +43,7 @@ export class EventList {
 
   schedule() {
     // A timer, not an animation frame: a hidden page must not pile up work for its return.
-    if (!this.pending) this.pending = window.setTimeout(() => this.flush(), 120);
+    if (!this.pending) this.pending = window.setTimeout(() => this.flush(), this.list.childElementCount ? FLUSH_MS : 50);
   }
 
   get isHeld() {
@@ -52,7 +55,7 @@ export class EventList {
     const holding = this.isHeld && this.list.childElementCount > 0;
     setText(this.held, holding && this.waiting.length ? `${this.waiting.length} new, held` : "");
     if (holding || !this.waiting.length) return;
-    this.list.prepend(...this.waiting.map((event) => this.row(event)).reverse());
+    this.list.prepend(...this.waiting.map((event) => this.row(event)).reverse());  // in order: one explains the next
     this.waiting = [];
     while (this.list.childElementCount > MAX_ROWS) this.list.lastElementChild?.remove();
     byId("no-events").hidden = true;
@@ -60,11 +63,11 @@ export class EventList {
 
   /** @param {ServiceEvent} event @returns {HTMLElement} */
   row(event) {
-    const { title, facts } = describe(event);
-    const { px, track, class_id: classId } = event.data;
-    const mark = element("span", { class: "event-mark", "aria-hidden": "true" });
-    const colour = classId === undefined ? undefined : this.colourOf(classId);
-    if (colour) mark.style.setProperty("--class-colour", colour);
+    const coming = this.comings.of(event);
+    const { title, facts } = describe(event, coming);
+    const { px, class_id: classId } = event.data;
+    const look = classId === undefined ? undefined : this.lookOf(classId);
+    const mark = look ? sign(look.shape, look.colour) : element("span");
     const content = [
       mark,
       element(
@@ -76,9 +79,15 @@ export class EventList {
       element("time", { datetime: event.time, text: clock(event.time) }),
     ];
     const row = element("li", { class: "event", "data-seq": event.seq, "data-kind": event.type });
+    if (coming !== "appeared") row.classList.add("quiet");
+    row.dataset.coming = event.type === "defect.appeared" ? coming : "";
     if (px) {
       const button = element("button", { type: "button", title: "Show this place in the frame" }, ...content);
-      button.addEventListener("click", () => this.chosen(px, track));
+      button.addEventListener("click", () => {
+        for (const other of this.list.querySelectorAll(".chosen")) other.classList.remove("chosen");
+        row.classList.add("chosen");
+        this.chosen(event, coming);
+      });
       row.append(button);
     } else {
       row.append(element("div", {}, ...content));

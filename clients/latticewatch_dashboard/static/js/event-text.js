@@ -9,17 +9,18 @@ import { fixed, integer } from "./format.js";
 
 /** @param {Record<string, any>} data */
 function place({ nm, px }) {
-  if (nm) return `${fixed(nm.x, 2)}, ${fixed(nm.y, 2)} nm`;
+  if (nm) return `x ${fixed(nm.x, 2)} nm, y ${fixed(nm.y, 2)} nm`;
   return `row ${fixed(px.row, 1)}, column ${fixed(px.col, 1)} px`;
 }
 
 /** @param {Record<string, any>} data @returns {string[]} */
 const defect = (data) => [
+  data.displacement_nm ? `shifted ${fixed(1000 * Math.hypot(data.displacement_nm.x, data.displacement_nm.y), 0)} pm` : "",
   data.previous_class_name ? `${data.previous_class_name} → ${data.class_name}` : data.class_name,
   `track ${data.track}`,
   `frame ${data.frame}`,
   place(data),
-];
+].filter(Boolean);
 
 /** @param {number} n @param {string} noun @param {string} [plural] */
 const several = (n, noun, plural = `${noun}s`) => `${integer(n)} ${n === 1 ? noun : plural}`;
@@ -46,9 +47,48 @@ const FACTS = {
 };
 
 /**
+ * How a defect came to be told: something that was born, or something that was there when it was first seen.
+ * @typedef {"appeared" | "found" | "entered"} Coming
+ */
+const COMINGS = { appeared: "defect appeared", found: "defect found, there from the start", entered: "defect came into view" };
+
+/**
  * @param {ServiceEvent} event
+ * @param {Coming} [coming] of a ``defect.appeared``
  * @returns {{title: string, facts: string[]}}
  */
-export function describe({ type, data }) {
-  return { title: type.replace(".", " "), facts: FACTS[type]?.(data) ?? [] };
+export function describe({ type, data }, coming = "appeared") {
+  const title = type === "defect.appeared" ? COMINGS[coming] : type.replace(".", " ");
+  return { title, facts: FACTS[type]?.(data) ?? [] };
+}
+
+const EDGE_CONSTANTS = 2.5;  // nearer to the edge than so many lattice constants, and with drift: it came into view
+
+/** Tells births from what was there before; it has to see the events in their order. */
+export class Comings {
+  constructor() {
+    this.series = "";
+    /** First frame in which a defect could be told. */
+    this.first = -1;
+    this.latticeNm = 0.3;
+  }
+
+  /** @param {ServiceEvent} event @returns {Coming} */
+  of({ type, data }) {
+    if (type === "series.started") {
+      this.series = data.series_id;
+      this.first = data.frame ?? -1;
+    } else if (type === "model.updated" && /learnt|asked|anew|adopted/.test(data.reason ?? "")) {
+      this.first = data.frame ?? this.first;
+    }
+    if (type !== "defect.appeared") return "appeared";
+    if (this.first < 0 || data.series_id !== this.series) {
+      // the first that this page hears of: whatever comes with the same frame was there
+      this.series = data.series_id;
+      this.first = data.frame;
+    }
+    if (data.found === true || data.frame - (data.latency_frames ?? 0) <= this.first + 1) return "found";
+    const moved = data.drift_nm && Math.hypot(data.drift_nm.x, data.drift_nm.y) > 0.2 * this.latticeNm;
+    return moved && data.edge_distance_nm != null && data.edge_distance_nm < EDGE_CONSTANTS * this.latticeNm ? "entered" : "appeared";
+  }
 }

@@ -26,9 +26,9 @@ export function significant(value) {
 /** @param {number | null | undefined} share between 0 and 1 */
 export function percent(share) {
   if (!present(share)) return MISSING;
-  // "100 %" would claim a certainty that no classifier has.
-  if (share > 0.999 && share < 1) return "> 99.9 %";
-  return `${fixed(100 * share, share >= 0.9995 || share < 0.0005 ? 0 : 1)} %`;
+  // "100 %" would claim a certainty that no classifier has; in single precision it comes as 1.
+  if (share > 0.999) return "> 99.9 %";
+  return `${fixed(100 * share, share < 0.0005 ? 0 : 1)} %`;
 }
 
 /** How long ago. @param {number | null | undefined} seconds */
@@ -38,6 +38,15 @@ export function ago(seconds) {
   if (seconds < 120) return `${fixed(seconds, 0)} s ago`;
   if (seconds < 7200) return `${fixed(seconds / 60, 0)} min ago`;
   return `${fixed(seconds / 3600, 0)} h ago`;
+}
+
+/** An age as it is written large. @param {number | null | undefined} seconds */
+export function age(seconds) {
+  if (!present(seconds)) return MISSING;
+  if (seconds < 9.95) return `${fixed(Math.max(0, seconds), 1)} s`;
+  if (seconds < 120) return `${fixed(seconds, 0)} s`;
+  if (seconds < 7200) return `${fixed(seconds / 60, 0)} min`;
+  return `${fixed(seconds / 3600, 0)} h`;
 }
 
 /** Time of day of an RFC 3339 instant, in the viewer's zone. @param {string} instant */

@@ -1,194 +1,234 @@
 // @ts-check
-/** The live frame: the picture on one canvas, the markers on another, both under one viewport. */
+/** The live frame as the page knows it: where it lies, which site is meant, and what is written over it. */
 
-import { byId, clearedCanvas, setText } from "./dom.js";
-import { plain, roundLength } from "./format.js";
+import { byId, setText } from "./dom.js";
+import { plain, roundLength, fixed } from "./format.js";
 import { attachGestures } from "./gestures.js";
-import { drawMarkers, ringRadius } from "./markers.js";
-import { greyTable, Picture } from "./picture.js";
-import { Sites } from "./sites.js";
+import { markRadius } from "./live/marks.js";
+import { Sites } from "./live/sites.js";
+import { Viewport } from "./live/viewport.js";
 import { SiteTooltip } from "./tooltip.js";
-import { Viewport } from "./viewport.js";
 
 const REACH_PX = 14;  // how far from a site the pointer still means it
-const PIXELATED_ABOVE = 6;  // screen pixels to a frame pixel
+const CLICK_PX = 5;  // further than this, a press was a drag
 
-/**
- * @typedef {import("./live-message.js").LiveHeader} LiveHeader
- * @typedef {import("./live-message.js").Section} Section
- */
+/** @typedef {import("./live-client.js").Summary} Summary */
+
 export class FrameView {
-  constructor() {
+  /**
+   * @param {{moved: () => void, chosen: (track: number, site: number) => void, probed: (row: number, column: number) => void,
+   *          key: (key: string) => boolean}} handlers
+   */
+  constructor(handlers) {
+    this.handlers = handlers;
     this.stage = byId("stage");
-    this.pictureCanvas = byId("picture");
-    this.markerCanvas = byId("markers");
-    this.picture = new Picture();
+    this.markers = byId("markers");
     this.view = new Viewport();
     this.sites = new Sites();
     this.tooltip = new SiteTooltip();
-    /** @type {LiveHeader | null} */
+    /** @type {Summary["header"] | null} */
     this.header = null;
-    /** @type {import("./markers.js").Style} */
-    this.style = {
-      looks: new Map(),
-      shown: { defect: true, neighbour: true, host: false, unknown: true },
-      spacing: 20,
-      emphasis: null,
-      selected: -1,
-      learnt: false,
-    };
-    /** Track that stays selected while frames go by, or -1. */
+    /** @type {Map<number, import("./live/message.js").ClassSummary>} */
+    this.looks = new Map();
+    this.spacing = 20;
+    /** Track that stays chosen while frames go by, or -1. */
     this.track = -1;
-    this.pending = 0;
-    attachGestures(this.markerCanvas, this.view, () => {
-      this.pointAt(null);
-      this.requestDraw();
+    this.hovered = -1;
+    this.stepped = false;  // whether the tooltip belongs to the keyboard
+    attachGestures(this.markers, this.view, () => {
+      this.point(null);
+      this.moved();
     });
     this.attachPointer();
-    new ResizeObserver(() => {
-      this.view.resize(this.stage.clientWidth, this.stage.clientHeight);
-      this.requestDraw();
-    }).observe(this.stage);
+    this.attachMinimap();
+    new ResizeObserver(() => this.resized()).observe(this.stage);
+    this.resized(false);
   }
 
-  /** Longest side of picture worth sending at this zoom [px]. */
-  get wantedSize() {
-    return this.view.fitted ? 1024 : 2048;
+  get ratio() {
+    return Math.min(window.devicePixelRatio || 1, 2);
   }
 
-  /**
-   * Take in a live message that brings a frame; the next `draw` shows it.
-   * @param {LiveHeader} header @param {Record<string, Section>} arrays
-   */
-  show(header, arrays) {
-    this.header = header;
-    const [rows, columns] = header.shape ?? arrays.image.shape;
-    this.view.setFrame(rows, columns);
-    this.picture.show(arrays.image.shape, /** @type {Uint8Array} */ (arrays.image.data));
-    this.sites = new Sites(arrays);
-    this.style.spacing = header.status.lattice_constant_px ?? Math.max(rows, columns) / 40;
-    this.style.learnt = this.style.looks.size > 0;
-    this.style.selected = this.sites.ofTrack(this.track);
-    if (this.style.selected < 0) this.tooltip.hide();
-    else this.showTooltip(this.style.selected);
+  resized(tell = true) {
+    this.view.resize(this.stage.clientWidth, this.stage.clientHeight);
+    if (tell) this.moved();
   }
 
-  /** @param {Map<number, import("./markers.js").Look & {role: string}>} looks */
-  setLooks(looks) {
-    this.style.looks = looks;
-    this.style.learnt = looks.size > 0;
-  }
-
-  /** @param {"defect" | "neighbour" | "host" | "unknown"} role @param {boolean} shown */
-  setShown(role, shown) {
-    this.style.shown[role] = shown;
-    this.requestDraw();
-  }
-
-  /** @param {number | null} classId markers of other classes step back */
-  setEmphasis(classId) {
-    this.style.emphasis = classId;
-    this.requestDraw();
-  }
-
-  /** @param {number} black @param {number} white @param {number} gamma */
-  setContrast(black, white, gamma) {
-    this.picture.setTable(greyTable(black, white, gamma));
-    this.requestDraw();
-  }
-
-  requestDraw() {
-    if (!this.pending) this.pending = requestAnimationFrame(() => this.draw());
-  }
-
-  draw() {
-    cancelAnimationFrame(this.pending);
-    this.pending = 0;
-    const { view, header } = this;
-    if (!header) return;
-    const { context } = clearedCanvas(this.pictureCanvas);
-    context.imageSmoothingEnabled = view.scale * header.image_scale < PIXELATED_ABOVE;
-    context.imageSmoothingQuality = "low";
-    const scale = view.scale * header.image_scale;
-    const { canvas } = this.picture;
-    context.drawImage(canvas, view.left, view.top, canvas.width * scale, canvas.height * scale);
-    drawMarkers(clearedCanvas(this.markerCanvas).context, view, this.sites, this.style);
+  /** The view has changed: say so, and write anew what depends on it. */
+  moved() {
+    this.markers.classList.toggle("zoomed", !this.view.fitted);
+    this.handlers.moved();
     this.drawScaleBar();
+    this.drawMinimap();
+  }
+
+  /** @param {Summary} summary */
+  show(summary) {
+    const { header, sites } = summary;
+    this.header = header;
+    const [rows, columns] = header.shape ?? [1, 1];
+    const { rows: hadRows, columns: hadColumns } = this.view;
+    this.view.setFrame(rows, columns);
+    if (summary.place && !summary.place.fitted) this.view.take(summary.place);
+    this.view.setShift({ row: summary.shift[0], column: summary.shift[1] });
+    this.sites = new Sites(Object.fromEntries(Object.entries(sites).map(([name, data]) => [name, { shape: [], data }])));
+    this.spacing = header.status.lattice_constant_px ?? Math.max(rows, columns) / 40;
+    if (summary.overview) this.overview = summary.overview;
+    const site = this.sites.ofTrack(this.track);
+    if (this.hovered >= 0 || this.stepped) {
+      const again = this.hoveredTrack >= 0 ? this.sites.ofTrack(this.hoveredTrack) : -1;
+      if (again >= 0) this.hover(again);
+      else this.hover(-1);
+    }
+    if (rows !== hadRows || columns !== hadColumns) this.drawScaleBar();
+    this.drawScaleBar();
+    this.drawMinimap();
+    return site;
   }
 
   drawScaleBar() {
+    const bar = this.bar;
+    byId("scale-line").style.width = `${bar.length}px`;
+    setText(byId("scale-text"), this.header ? bar.text : "");
+  }
+
+  get bar() {
     const nm = this.header?.pixel_size_nm ?? null;
     const perUnit = nm ? this.view.scale / nm : this.view.scale;  // CSS px to a nm, or to a frame pixel
     const length = roundLength((0.18 * this.view.width) / perUnit);
-    byId("scale-line").style.width = `${length * perUnit}px`;
-    setText(byId("scale-text"), `${plain(length)} ${nm ? "nm" : "px"}`);
+    return { length: length * perUnit, text: `${plain(length)} ${nm ? "nm" : "px"}` };
   }
 
   attachPointer() {
-    const canvas = this.markerCanvas;
-    canvas.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
-      if (event.buttons) return;
-      const box = canvas.getBoundingClientRect();
-      this.pointAt([event.clientX - box.left, event.clientY - box.top]);
+    /** @type {[number, number] | null} */
+    let pressed = null;
+    const place = (/** @type {PointerEvent} */ event) => {
+      const box = this.markers.getBoundingClientRect();
+      return /** @type {[number, number]} */ ([event.clientX - box.left, event.clientY - box.top]);
+    };
+    this.markers.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => (pressed = place(event)));
+    this.markers.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => {
+      const [x, y] = place(event);
+      if (!pressed || Math.hypot(x - pressed[0], y - pressed[1]) > CLICK_PX) return;
+      const site = this.siteAt([x, y]);
+      this.handlers.chosen(site < 0 ? -1 : this.sites.track[site], site);
     });
-    canvas.addEventListener("pointerleave", () => this.pointAt(null));
-    canvas.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-      if (event.key === "Escape") this.pointAt(null);
-      else if (event.key === "n") this.step(1);
+    this.markers.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
+      if (event.buttons) return;
+      this.point(place(event));
+    });
+    this.markers.addEventListener("pointerleave", () => {
+      this.point(null);
+      setText(byId("readout"), "");
+    });
+    this.markers.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+      if (event.key === "n") this.step(1);
       else if (event.key === "p") this.step(-1);
     });
   }
 
-  /** Select the site under a point of the screen, or none. @param {[number, number] | null} point */
-  pointAt(point) {
-    const reach = Math.max(REACH_PX, ringRadius(this.style.spacing, this.view.scale)) / this.view.scale;
-    const site = point ? this.sites.nearest(...this.view.toFrame(...point), reach) : -1;
-    if (site < 0 && this.style.selected < 0) return;
-    this.select(site);
+  /** @param {[number, number]} point */
+  siteAt(point) {
+    const reach = Math.max(REACH_PX, markRadius(this.spacing, this.view.scale)) / this.view.scale;
+    return this.sites.nearest(...this.view.toFrame(...point), reach);
+  }
+
+  /** Look at what is under a point of the screen, or at nothing. @param {[number, number] | null} point */
+  point(point) {
+    this.hover(point ? this.siteAt(point) : -1);
+    if (point) this.handlers.probed(...this.view.toFrame(...point));
+  }
+
+  /** @param {number} row @param {number} column @param {number | null} level */
+  showLevel(row, column, level) {
+    const nm = this.header?.pixel_size_nm;
+    const place = nm ? `x ${fixed((column + 0.5) * nm, 2)} nm, y ${fixed((row + 0.5) * nm, 2)} nm` : `row ${fixed(row, 0)} px, column ${fixed(column, 0)} px`;
+    setText(byId("readout"), level === null ? "" : `${place} · intensity ${fixed((100 * level) / 255, 0)} % of the range shown`);
   }
 
   /** @param {number} site index, or -1 for none */
-  select(site) {
-    this.style.selected = site;
-    this.track = site < 0 ? -1 : (this.sites.track[site] ?? -1);
+  hover(site, byKeyboard = false) {
+    this.hovered = site;
+    this.stepped = byKeyboard && site >= 0;
+    this.hoveredTrack = site < 0 ? -1 : (this.sites.track[site] ?? -1);
     if (site < 0) this.tooltip.hide();
     else this.showTooltip(site);
-    this.requestDraw();
   }
 
   /** Go to the next defect in reading order. @param {1 | -1} direction */
   step(direction) {
     const notable = this.sites.notable();
     if (!notable.length) return;
-    const at = notable.indexOf(this.style.selected);
+    const at = notable.indexOf(this.hovered);
     const next = at < 0 ? (direction > 0 ? 0 : notable.length - 1) : at + direction;
     const site = notable[(next + notable.length) % notable.length];
-    if (!this.view.fitted) this.view.centre(this.sites.row(site), this.sites.column(site));
-    this.select(site);
+    if (!this.view.fitted) {
+      this.view.centre(this.sites.row(site), this.sites.column(site));
+      this.moved();
+    }
+    this.hover(site, true);
+    this.handlers.chosen(this.sites.track[site], site);
   }
 
-  /** Bring a place to the middle and select what is there. @param {{row: number, col: number}} px @param {number} track */
-  goTo(px, track) {
+  /**
+   * Bring a place to the middle.
+   * @param {number} row @param {number} column as they are in the frame on the screen [px]
+   */
+  goTo(row, column) {
     if (this.view.fitted) this.view.zoom(4);
-    this.view.centre(px.row, px.col);
-    this.markerCanvas.focus({ preventScroll: true });
-    const site = this.sites.ofTrack(track);
-    this.select(site >= 0 ? site : this.sites.nearest(px.row, px.col, this.style.spacing / 2));
+    this.view.centre(row, column);
+    this.moved();
   }
 
   /** @param {number} site */
   showTooltip(site) {
     const [x, y] = this.view.toScreen(this.sites.row(site), this.sites.column(site));
+    if (x < 0 || y < 0 || x > this.view.width || y > this.view.height) {
+      this.tooltip.hide();
+      return;
+    }
     this.tooltip.show({
-      sites: this.sites,
-      site,
-      look: this.style.looks.get(this.sites.classId[site]),
-      nm: this.header?.pixel_size_nm ?? null,
-      x,
-      y,
-      gap: ringRadius(this.style.spacing, this.view.scale) + 10,
-      width: this.view.width,
-      height: this.view.height,
+      sites: this.sites, site, look: this.looks.get(this.sites.classId[site]), nm: this.header?.pixel_size_nm ?? null,
+      x, y, gap: 1.25 * markRadius(this.spacing, this.view.scale) + 10, width: this.view.width, height: this.view.height,
+    });
+  }
+
+  /** The whole frame in small, and where the view is in it. */
+  drawMinimap() {
+    const box = byId("minimap");
+    const { view } = this;
+    box.hidden = view.fitted || !this.header;
+    if (box.hidden) return;
+    const canvas = byId("minimap-canvas");
+    const context = canvas.getContext("2d");
+    const scale = Math.min(canvas.width / view.columns, canvas.height / view.rows);
+    context.fillStyle = "#05080d";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    if (this.overview) {
+      const [rows, columns] = this.overview.shape;
+      const image = context.createImageData(columns, rows);
+      const words = new Uint32Array(image.data.buffer);
+      for (let i = 0; i < words.length; i++) words[i] = 0xff000000 | (this.overview.data[i] * 0x010101);
+      const small = new OffscreenCanvas(columns, rows);
+      /** @type {OffscreenCanvasRenderingContext2D} */ (small.getContext("2d")).putImageData(image, 0, 0);
+      context.drawImage(small, 0, 0, columns * this.overview.scale * scale, rows * this.overview.scale * scale);
+    }
+    for (const i of this.sites.notable()) {
+      context.fillStyle = this.looks.get(this.sites.classId[i])?.colour ?? "#ffffff";
+      context.fillRect(this.sites.column(i) * scale - 1, this.sites.row(i) * scale - 1, 2, 2);
+    }
+    const [top, left] = view.toFrame(0, 0);
+    context.strokeStyle = "#ffffff";
+    context.lineWidth = 1.5;
+    context.strokeRect(left * scale, top * scale, (view.width / view.scale) * scale, (view.height / view.scale) * scale);
+  }
+
+  attachMinimap() {
+    byId("minimap").addEventListener("click", (/** @type {MouseEvent} */ event) => {
+      const box = byId("minimap").getBoundingClientRect();
+      const side = Math.max(this.view.rows, this.view.columns);
+      this.view.centre(((event.clientY - box.top) / box.height) * side, ((event.clientX - box.left) / box.width) * side);
+      this.moved();
     });
   }
 }

@@ -6,7 +6,7 @@ const PAN_STEP_PX = 60;
 
 /**
  * @param {HTMLElement} target
- * @param {import("./viewport.js").Viewport} view
+ * @param {import("./live/viewport.js").Viewport} view
  * @param {() => void} changed called after the view has moved
  */
 export function attachGestures(target, view, changed) {

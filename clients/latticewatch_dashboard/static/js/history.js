@@ -41,6 +41,12 @@ export class CountHistory {
     this.length = Math.min(this.length + 1, this.capacity);
   }
 
+  /** What comes next does not continue what was before: another series, another model. */
+  boundary() {
+    if (!this.length || Number.isNaN(this.time[this.slot(this.length - 1)])) return;
+    this.push(NaN, [...this.counts.keys()].map((id) => ({ class_id: id, n: NaN })));
+  }
+
   /**
    * Put earlier counts in front of those that are here.
    * @param {number[]} times seconds, rising
@@ -54,10 +60,16 @@ export class CountHistory {
     });
     this.clear();
     times.forEach((time, i) => {
-      if (kept.length && time >= kept[0][0]) return;
+      if (kept.length && time >= kept[0][0] - 1e-6) return;
       this.push(time, courses.map(({ class_id: id, mean }) => ({ class_id: id, n: mean[i] })));
     });
     for (const [time, byClass] of kept) this.push(time, byClass);
+  }
+
+  /** Time of the newest frame [s], or 0. */
+  get newest() {
+    for (let i = this.length - 1; i >= 0; i--) if (Number.isFinite(this.time[this.slot(i)])) return this.time[this.slot(i)];
+    return 0;
   }
 
   /** Ring index of the i-th oldest frame. @param {number} i */

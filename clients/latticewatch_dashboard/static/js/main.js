@@ -1,113 +1,188 @@
 // @ts-check
-/** The page: a live message goes to every view, and what people do in one view reaches the others. */
+/** The page: what the worker shows goes to every panel, and what people choose in one of them reaches the others. */
 
-import { getJson } from "./access.js";
+import { askForKey, currentKey, getJson, postJson } from "./access.js";
 import { ClassCards } from "./class-cards.js";
-import { attachContrast } from "./contrast.js";
-import { drawCounts } from "./counts-chart.js";
-import { byId, setText } from "./dom.js";
+import { closeOutside, ContrastMenu } from "./contrast.js";
+import { confirmed } from "./dialogs.js";
+import { byId, element, setText } from "./dom.js";
+import { save, saveTable, sitesTable } from "./downloads.js";
 import { EmbeddingPlot } from "./embedding-plot.js";
-import { EventFeed } from "./event-feed.js";
 import { EventList } from "./event-list.js";
-import { integer } from "./format.js";
+import { fixed, integer, significant } from "./format.js";
 import { FrameView } from "./frame-view.js";
+import { attachHelp } from "./help.js";
 import { CountHistory } from "./history.js";
-import { LiveFeed } from "./live-feed.js";
+import { Inspector } from "./inspector.js";
+import { Layout } from "./layout.js";
+import { LiveClient } from "./live-client.js";
 import { showNotices } from "./notices.js";
+import { Settings } from "./settings.js";
+import { SpaceFeed } from "./space.js";
 import { StatusBar } from "./status-bar.js";
+import { Timeline } from "./timeline.js";
 
-const CHART_EVERY_MS = 200;  // faster than this, a line over a minute only flickers
+const CHART_EVERY_MS = 400;  // faster than this, a line over a minute only flickers
 const TICK_MS = 250;
 const BEFORE_S = 60;  // shown of the time before the page was opened
 
 /**
- * @typedef {import("./live-message.js").LiveHeader} LiveHeader
- * @typedef {import("./live-message.js").ClassSummary} ClassSummary
- * @typedef {import("./live-message.js").Section} Section
+ * @typedef {import("./live-client.js").Summary} Summary
+ * @typedef {import("./live/message.js").ClassSummary} ClassSummary
+ * @typedef {import("./event-text.js").ServiceEvent} ServiceEvent
  */
 
 /** @type {Map<number, ClassSummary>} */
 let catalogue = new Map();
-/** @type {import("./socket.js").Connection} */
+/** @type {import("./live/socket.js").Connection} */
 let connection = { state: "connecting" };
-/** @type {number | null} number of the frame on the screen */
-let drawnFrame = null;
-let anyDrawn = false;
+/** @type {Summary | null} */
+let last = null;
 /** @type {string | null} */
 let series = null;
-let chartedAt = 0;
-/** @type {ReturnType<typeof setTimeout> | undefined} draws the counts that came too soon after others */
-let chartTimer;
-/** @type {Parameters<typeof takeCounts>[0] | undefined} the newest, whether drawn or not */
-let newestCounts;
 /** @type {number | null} when the frame last counted was received */
 let countedAt = null;
+let chartedAt = -Infinity;
+/** @type {ReturnType<typeof setTimeout> | undefined} draws the counts that came too soon after others */
+let chartTimer;
+/** @type {import("./live/message.js").LiveHeader["counts"] | undefined} the newest, whether drawn or not */
+let newestCounts;
+/** What is chosen, everywhere: a site by its track, the event that led there, a class. */
+const chosen = { track: -1, site: -1, follow: false, /** @type {ServiceEvent | null} */ event: null };
+/** @type {Set<number>} */
+let hiddenClasses = new Set();
+/** @type {number | null} */
+let emphasis = null;
+/** @type {string | null | undefined} key whose rights are known */
+let keyAsked;
 
+const settings = new Settings();
+if (settings.values.theme === "light") document.documentElement.dataset.theme = "light";
+if (new URLSearchParams(location.search).has("wall")) document.documentElement.dataset.wall = "";
+
+const layout = new Layout();
 const history = new CountHistory();
 const statusBar = new StatusBar();
-const frameView = new FrameView();
-const embedding = new EmbeddingPlot(byId("embedding"));
+const timeline = new Timeline({ sought: (time) => live.tell("seek", { time }) });
+timeline.setRange(settings.values.range);
+timeline.kind = settings.values.chart;
+
+const frameView = new FrameView({
+  moved: () => live?.tell("view", { view: viewOf() }),
+  chosen: (track, site) => choose(track, site),
+  probed: (row, column) => live.tell("probe", { row, column }),
+  key: () => false,
+});
+const inspector = new Inspector({
+  centre: () => {
+    chosen.follow = true;
+    const site = frameView.sites.ofTrack(chosen.track);
+    if (site >= 0) frameView.goTo(frameView.sites.row(site), frameView.sites.column(site));
+    live.tell("select", { track: chosen.track, follow: true });
+  },
+  replay: () => void replay(),
+  patchSize: (px) => live.tell("patch", { px }),
+});
+const embedding = new EmbeddingPlot(byId("embedding"), lassoed);
+const space = new SpaceFeed(embedding);
 const cards = new ClassCards({
-  emphasised: (classId) => {
-    frameView.setEmphasis(classId);
-    embedding.emphasis = classId;
-    embedding.draw();
+  emphasised: (classId) => emphasise(classId ?? cards.choice),
+  chosen: (classId) => emphasise(classId),
+  hidden: (classIds) => {
+    hiddenClasses = classIds;
+    live.tell("style", { style: styleOf() });
   },
   renamed: (classId, name) => {
     const summary = catalogue.get(classId);
     if (summary) takeClasses([...catalogue.values()].map((one) => (one === summary ? { ...one, name } : one)));
   },
 });
-const events = new EventList({
-  colourOf: (classId) => catalogue.get(classId)?.colour,
-  chosen: (px, track) => frameView.goTo(px, track),
+const events = new EventList({ lookOf: (classId) => catalogue.get(classId), chosen: (event) => goToEvent(event) });
+const contrast = new ContrastMenu(settings.values, (values) => {
+  settings.set(values);
+  live.tell("contrast", { contrast: levels(values) });
 });
 
-const live = new LiveFeed({
-  size: () => frameView.wantedSize,
-  drawn: takeLive,
-  status: takeStatus,
-  changed: (now) => {
-    connection = now;
-    statusBar.setConnected(now.state === "open");
-    tick();
+const live = new LiveClient(
+  byId("picture"),
+  {
+    summary: takeSummary,
+    status: ({ status, counts, classes, embedding: points, embeddingClass }) => {
+      if (classes) takeClasses(classes, status.model_version);
+      if (points) takeEmbedding(points, embeddingClass);
+      if (counts) takeCounts(counts);
+      takeStatus(status);
+    },
+    connection: ({ connection: now }) => {
+      connection = now;
+      statusBar.setConnected(now.state === "open");
+      if (now.state === "open") void askRights();
+      tick();
+    },
+    events: ({ events: list }) => list.forEach(takeEvent),
+    restarted: () => events.clear(),
+    level: ({ row, column, level }) => frameView.showLevel(row, column, level),
+    replay: (found) => inspector.play(found),
+    picture: ({ blob }) => save(blob, `${fileName()}.png`),
   },
-});
+  { view: viewOf(), style: styleOf(), contrast: levels(contrast.values) },
+);
+tellOptions();
 
-const eventFeed = new EventFeed({
-  received: (event) => {
-    events.add(event);
-    // Another page may have changed the catalogue: ask for it whole with the next frame.
-    if (event.type.startsWith("class.") || event.type === "model.updated") live.modelVersion = null;
-  },
-  restarted: () => events.clear(),
-});
+function viewOf() {
+  return { ...frameView.view.place, ratio: frameView.ratio };
+}
 
-/** @param {LiveHeader} header @param {Record<string, Section>} arrays */
-function takeLive(header, arrays) {
-  if (header.series_id !== null && header.series_id !== series) {
-    series = header.series_id;
-    history.clear();
+function styleOf() {
+  const { defect, neighbour, host, unknown } = settings.values;
+  return { shown: { defect, neighbour, host, unknown }, emphasis, hidden: [...hiddenClasses] };
+}
+
+/** @param {import("./contrast.js").Contrast} contrast in percent */
+function levels({ black, white, gamma, map }) {
+  return { black: 2.55 * black, white: 2.55 * white, gamma, map };
+}
+
+function tellOptions() {
+  const { trails, locked } = settings.values;
+  live.tell("options", { trails, locked });
+}
+
+/** @param {Summary} summary */
+function takeSummary(summary) {
+  const { header, newest } = summary;
+  last = summary;
+  if (newest.series_id !== null && newest.series_id !== series) {
+    series = newest.series_id;
+    history.boundary();
   }
-  if (header.classes) takeClasses(header.classes, header.status.model_version);
-  if (arrays.embedding) takeEmbedding(arrays);
-  if (arrays.image) {
-    drawnFrame = header.frame;
-    anyDrawn = true;
-    frameView.show(header, arrays);
-    frameView.draw();
-    setText(byId("frame-caption"), caption(header));
-    // The same frame comes again when its state changes: a class was renamed, the stream has stalled. Before there
-    // are classes there is nothing to count.
-    if (header.counts.by_class.length && header.t_received !== null && header.t_received !== countedAt) {
-      countedAt = header.t_received;
-      const first = history.length === 0;
-      history.push(countedAt, header.counts.by_class);
-      if (first) recall(countedAt);
-    }
+  if (summary.classes) takeClasses(summary.classes, newest.status.model_version);
+  if (summary.embedding && summary.embeddingClass) takeEmbedding(summary.embedding, summary.embeddingClass);
+  if (header.shape) layout.setShape(header.shape[0], header.shape[1]);
+  frameView.show(summary);
+  setText(byId("frame-caption"), caption(header));
+  contrast.show(summary.histogram);
+  byId("stage").closest(".frame").classList.toggle("paused", summary.paused);
+  byId("pause").setAttribute("aria-pressed", String(summary.paused));
+  timeline.seen = summary.paused ? header.t_received : null;
+  statusBar.setPicture(summary.age, summary.paused);
+  // For whoever measures the page: how much was asked for, what came, and how long painting takes.
+  const { dataset } = byId("stage");
+  dataset.frame = String(header.frame);
+  for (const [name, value] of Object.entries(summary.stats)) dataset[name] = String(Math.round(value * 100) / 100);
+  // The same frame comes again when its state changes: a class was renamed, the stream has stalled. Before there
+  // are classes there is nothing to count.
+  if (newest.counts.by_class.length && newest.t_received !== null && newest.t_received !== countedAt) {
+    countedAt = newest.t_received;
+    const first = history.length === 0;
+    history.push(countedAt, newest.counts.by_class);
+    if (first) void recall(countedAt);
   }
-  takeCounts(header.counts);
-  takeStatus(header.status);
+  takeCounts(newest.counts);
+  takeStatus(newest.status, summary.newestAge);
+  inspect();
+  const drift = newest.drift_nm;
+  setText(byId("rate-drift"), drift ? `x ${fixed(drift[0], 2)} nm, y ${fixed(drift[1], 2)} nm` : "–");
 }
 
 /** Put what was counted before this page looked in front of the chart. @param {number} now time of the first frame [s] */
@@ -123,9 +198,9 @@ async function recall(now) {
   }
 }
 
-/** @param {import("./live-message.js").Status} status */
-function takeStatus(status) {
-  statusBar.update(status);
+/** @param {import("./live/message.js").Status} status @param {number} [age] of the newest frame [s] */
+function takeStatus(status, age) {
+  statusBar.update(age === undefined ? status : { ...status, last_frame_age_s: age });
   tick();
 }
 
@@ -133,31 +208,37 @@ function takeStatus(status) {
 function takeClasses(classes, version = statusBar.status?.model_version ?? 0) {
   catalogue = new Map(classes.map((summary) => [summary.class_id, summary]));
   history.keepOnly(new Set(catalogue.keys()));
-  frameView.setLooks(catalogue);
-  frameView.requestDraw();
+  frameView.looks = catalogue;
   embedding.looks = catalogue;
   embedding.draw();
   cards.update(classes, version);
-  chartedAt = 0;
+  chartedAt = -Infinity;
+  byId("relearn").hidden = !cards.mayEdit || !classes.length;
 }
 
-/** @param {Record<string, Section>} arrays */
-function takeEmbedding({ embedding: points, embedding_class: classId }) {
-  embedding.setPoints(/** @type {Float32Array} */ (points.data), /** @type {Int16Array} */ (classId.data));
+/** @param {Float32Array} points @param {Int16Array} classId */
+function takeEmbedding(points, classId) {
+  if (space.live) return;  // the live one takes its place
+  embedding.setPoints(points, classId);
   embedding.draw();
   byId("no-embedding").hidden = embedding.length > 0;
   setText(byId("embedding-size"), embedding.length ? `${integer(embedding.length)} sites` : "");
   byId("embedding").setAttribute("aria-label", `Force-relaxed layout of ${embedding.length} learnt sites, coloured by class`);
 }
 
-/** @param {LiveHeader["counts"]} counts */
+/** @param {import("./live/message.js").LiveHeader["counts"]} counts */
 function takeCounts(counts) {
   // Before there are classes every site is "unknown", which would only alarm.
   const learnt = counts.by_class.length > 0;
   for (const role of ["defect", "neighbour", "host", "unknown"]) {
     setText(byId(`count-${role}`), learnt ? integer(counts.by_role[role] ?? 0) : "–");
   }
-  setText(byId("defect-total"), learnt ? `${integer(counts.by_role.defect ?? 0)} in frame` : "");
+  const defects = counts.by_role.defect ?? 0;
+  setText(byId("defect-total"), learnt ? `${integer(defects)} in this frame` : "");
+  const [rows, columns] = last?.newest.shape ?? [0, 0];
+  const nm = last?.newest.pixel_size_nm;
+  const area = nm ? rows * columns * nm * nm : 0;
+  setText(byId("rate-density"), learnt && area ? `${significant(defects / area)} per nm²` : "–");
   newestCounts = counts;
   // The last counts before a stream stops are drawn too, when their turn comes.
   const wait = CHART_EVERY_MS - (performance.now() - chartedAt);
@@ -177,53 +258,302 @@ function chartCounts() {
 
 function drawChart() {
   const lines = [...catalogue.values()].filter(({ role }) => role === "defect");
-  drawCounts(byId("counts-chart"), history, lines);
+  timeline.draw(history, lines);
+  if (countedAt !== null) void timeline.refresh(countedAt);
+  if (lines.length) void space.refresh();
   byId("counts-chart").setAttribute(
     "aria-label",
     `Defects per frame over the last ${history.length} frames: ${lines.map(({ name }) => name).join(", ") || "none yet"}`,
   );
 }
 
-/** @param {LiveHeader} header */
-function caption({ frame, shape, pixel_size_nm: nm }) {
+/** @param {ServiceEvent} event */
+function takeEvent(event) {
+  events.add(event);
+  const time = Date.parse(event.time) / 1000;
+  if (event.type === "series.started") timeline.mark({ time, label: "series" });
+  else if (event.type === "model.updated") timeline.mark({ time, label: `model ${event.data.model_version}` });
+  else if (event.type.startsWith("defect.")) timeline.tick(time, event.data.class_id);
+}
+
+/** @param {import("./live/message.js").LiveHeader} header */
+function caption({ frame, shape, pixel_size_nm: nm, hosts_left_out: left }) {
   const parts = [`frame ${frame ?? "–"}`];
   if (shape) {
     parts.push(`${shape[0]} × ${shape[1]} px`);
     if (nm) parts.push(`${(shape[0] * nm).toPrecision(3)} × ${(shape[1] * nm).toPrecision(3)} nm`);
   }
+  if (left) parts.push("hosts not marked at this size");
   return parts.join(" · ");
+}
+
+/** A class stands out everywhere. @param {number | null} classId */
+function emphasise(classId) {
+  if (emphasis === classId) return;
+  emphasis = classId;
+  live.tell("style", { style: styleOf() });
+  embedding.emphasis = classId;
+  embedding.draw();
+}
+
+/** Choose a site, or none. @param {number} track @param {number} site in the frame on the screen @param {ServiceEvent | null} [event] */
+function choose(track, site, event = null) {
+  Object.assign(chosen, { track, site, event, follow: event !== null });
+  frameView.track = track;
+  live.tell("select", { track, follow: chosen.follow });
+  if (site < 0 && track < 0) inspector.clear();
+  else {
+    layout.open("inspector");
+    inspect();
+  }
+}
+
+function inspect() {
+  if (!last || (chosen.track < 0 && chosen.site < 0)) return;
+  const { sites } = frameView;
+  // a site that is not followed is known only in the frame in which it was pointed at
+  const site = chosen.track >= 0 ? sites.ofTrack(chosen.track) : chosen.site < sites.length ? chosen.site : -1;
+  inspector.show({ track: chosen.track, site, sites, summary: last, looks: catalogue });
+}
+
+/** Where the place of an event lies in the frame on the screen: the drift since then is added. @param {ServiceEvent} event */
+function placeNow({ data }) {
+  let { row, col } = data.px;
+  const header = last?.header;
+  const size = header?.pixel_size_nm;
+  if (header?.drift_nm && data.drift_nm && size && header.series_id === data.series_id) {
+    col += (header.drift_nm[0] - data.drift_nm.x) / size;
+    row += (header.drift_nm[1] - data.drift_nm.y) / size;
+  }
+  return { row, column: col };
+}
+
+/** Show the place of an event where it is now, and follow what is there. @param {ServiceEvent} event */
+function goToEvent(event) {
+  const { track, class_id: classId } = event.data;
+  const { sites, spacing } = frameView;
+  let site = sites.ofTrack(track);
+  const place = placeNow(event);
+  const inside = last?.header.shape && place.row >= 0 && place.column >= 0
+    && place.row < last.header.shape[0] && place.column < last.header.shape[1];
+  if (site >= 0) frameView.goTo(sites.row(site), sites.column(site));
+  else if (inside) {
+    site = sites.nearest(place.row, place.column, spacing / 2);
+    frameView.goTo(place.row, place.column);
+  }
+  byId("markers").focus({ preventScroll: true });
+  // what is followed is what is there now, if the track itself has ended
+  choose(site >= 0 ? sites.track[site] : track, site, event);
+  if (site >= 0) frameView.hover(site, true);
+  if (classId !== undefined && cards.cards.has(classId)) cards.cards.get(classId)?.root.scrollIntoView({ block: "nearest" });
+}
+
+/** The seconds before and after the site was told to be a defect. */
+async function replay() {
+  if (!last || chosen.track < 0) return;
+  let event = chosen.event;
+  if (!event) {
+    try {
+      const { last_seq: end } = await getJson("v1/status");
+      const { events: found } = await getJson(`v1/events?after=${Math.max(0, end - 1000)}&limit=1000&types=defect.appeared,defect.reclassified`);
+      event = found.reverse().find((/** @type {ServiceEvent} */ one) => one.data.track === chosen.track) ?? null;
+    } catch {
+      event = null;
+    }
+  }
+  const site = frameView.sites.ofTrack(chosen.track);
+  const px = event?.data.px ?? (site >= 0 ? { row: frameView.sites.row(site), col: frameView.sites.column(site) } : null);
+  if (!px) return;
+  const drift = event?.data.drift_nm ? [event.data.drift_nm.x, event.data.drift_nm.y] : null;
+  live.tell("replay", {
+    track: chosen.track, time: event?.data.t_received ?? last.header.t_received, row: px.row, column: px.col,
+    size: Math.round(3.2 * frameView.spacing), drift,
+  });
+}
+
+/** What was drawn round in the embedding: its classes, and what can be done with them. @param {Map<number, number>} found */
+function lassoed(found) {
+  const box = byId("lasso");
+  const classes = [...found].filter(([id]) => catalogue.has(id)).sort((a, b) => b[1] - a[1]);
+  box.hidden = !classes.length;
+  if (!classes.length) {
+    cards.choose(null);
+    return;
+  }
+  const [[first]] = classes;
+  cards.choose(first);
+  const items = classes.slice(0, 4).map(([id, n]) => element("span", { text: `${catalogue.get(id)?.name}: ${integer(n)} points` }));
+  if (cards.mayEdit && classes.length > 1) {
+    const names = classes.map(([id]) => catalogue.get(id)?.name);
+    const merge = element("button", { type: "button", text: `merge ${classes.length} classes` });
+    merge.addEventListener("click", async () => {
+      const sure = await confirmed("Merge classes", `${names.slice(1).map((name) => `“${name}”`).join(", ")} will be called “${names[0]}” from now on. This cannot be undone.`);
+      const card = cards.cards.get(first);
+      if (sure && card) await cards.change(card, { merge: classes.slice(1).map(([id]) => id) }, null, "Not merged");
+      box.hidden = true;
+    });
+    items.push(merge);
+  }
+  box.replaceChildren(...items);
+}
+
+/** Controls that this page's key may not use are not there. */
+async function askRights() {
+  try {
+    keyAsked = currentKey();
+    const { scopes } = await getJson("v1/access");
+    keyAsked = currentKey();
+    setRights(scopes.includes("control"));
+  } catch {
+    // an older service: it says no when something is tried
+  }
+}
+
+/** @param {boolean} mayEdit */
+function setRights(mayEdit) {
+  cards.setMayEdit(mayEdit);
+  setText(byId("classes-hint"), mayEdit ? "in this frame · click a name to change it" : "in this frame");
+  byId("relearn").hidden = !mayEdit || !catalogue.size;
+  byId("use-key").hidden = mayEdit;
+}
+
+function fileName() {
+  const header = last?.header;
+  return `latticewatch-${(header?.series_id ?? "series").replace(/[^\w.-]+/g, "_").slice(0, 60)}-frame-${header?.frame ?? 0}`;
+}
+
+function saveCounts() {
+  const lines = [...catalogue.values()];
+  const rows = Array.from({ length: history.length }, (_, i) => {
+    const slot = history.slot(i);
+    return [history.time[slot], ...lines.map(({ class_id: id }) => history.counts.get(id)?.[slot] ?? 0)];
+  }).filter(([time]) => Number.isFinite(time));
+  saveTable([["time_s_since_1970", ...lines.map(({ name, role }) => `${name} (${role}) per frame`)], ...rows], `${fileName()}-counts.csv`);
 }
 
 function tick() {
   statusBar.tick();
-  showNotices({ connection, status: statusBar.status, age: statusBar.age, drawn: anyDrawn ? drawnFrame : null });
+  showNotices({ connection, status: statusBar.status, age: statusBar.pictureAge, drawn: last ? last.header.frame : null });
+  if (currentKey() !== keyAsked && connection.state === "open") void askRights();
 }
 
 /** @typedef {"defect" | "neighbour" | "host" | "unknown"} RoleName */
 for (const role of /** @type {RoleName[]} */ (["defect", "neighbour", "host", "unknown"])) {
   const button = byId(`show-${role}`);
+  button.setAttribute("aria-pressed", String(settings.values[role]));
   button.addEventListener("click", () => {
     const shown = button.getAttribute("aria-pressed") !== "true";
     button.setAttribute("aria-pressed", String(shown));
-    frameView.setShown(role, shown);
+    settings.set({ [role]: shown });
+    live.tell("style", { style: styleOf() });
   });
 }
-for (const [id, change] of /** @type {[string, () => void][]} */ ([
+for (const [id, name] of /** @type {const} */ ([["lock", "locked"], ["trails", "trails"]])) {
+  const button = byId(id);
+  button.setAttribute("aria-pressed", String(settings.values[name]));
+  button.addEventListener("click", () => {
+    settings.set({ [name]: !settings.values[name] });
+    button.setAttribute("aria-pressed", String(settings.values[name]));
+    tellOptions();
+  });
+}
+for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-range]"))) {
+  const range = Number(button.dataset.range);
+  const press = () => {
+    for (const other of document.querySelectorAll("[data-range]")) other.setAttribute("aria-pressed", String(other === button));
+  };
+  if (range === settings.values.range) press();
+  button.addEventListener("click", () => {
+    press();
+    settings.set({ range });
+    timeline.setRange(range);
+    if (countedAt !== null) void timeline.refresh(countedAt).then(drawChart);
+  });
+}
+for (const kind of ["count", "density"]) {
+  const button = byId(`chart-${kind}`);
+  const press = () => {
+    for (const other of ["count", "density"]) byId(`chart-${other}`).setAttribute("aria-pressed", String(other === kind));
+  };
+  if (kind === settings.values.chart) press();
+  button.addEventListener("click", () => {
+    press();
+    settings.set({ chart: kind });
+    timeline.kind = kind;
+    drawChart();
+  });
+}
+const togglePause = () => live.tell(last?.paused ? "resume" : "pause");
+for (const [id, act] of /** @type {[string, () => void][]} */ ([
   ["zoom-in", () => frameView.view.zoom(1.5)],
   ["zoom-out", () => frameView.view.zoom(1 / 1.5)],
   ["zoom-fit", () => frameView.view.fit()],
 ])) {
   byId(id).addEventListener("click", () => {
-    change();
-    frameView.requestDraw();
+    act();
+    frameView.moved();
   });
 }
-attachContrast((black, white, gamma) => frameView.setContrast(black, white, gamma));
-byId("retry").addEventListener("click", () => {
-  live.reconnect();
-  eventFeed.reconnect();
+byId("pause").addEventListener("click", togglePause);
+byId("step-back").addEventListener("click", () => live.tell("step", { by: -1 }));
+byId("step-on").addEventListener("click", () => live.tell("step", { by: 1 }));
+byId("go-live").addEventListener("click", () => live.tell("resume"));
+byId("unpin").addEventListener("click", () => choose(-1, -1));
+byId("theme").addEventListener("click", () => {
+  const theme = document.documentElement.dataset.theme === "light" ? "dark" : "light";
+  document.documentElement.dataset.theme = theme;
+  settings.set({ theme });
+  cards.update([...catalogue.values()], statusBar.status?.model_version ?? 0);
+  embedding.draw();
+  drawChart();
 });
-new ResizeObserver(drawChart).observe(byId("counts-chart"));
+byId("save-png").addEventListener("click", () => {
+  const lines = (newestCounts?.by_class ?? []).filter(({ role }) => role === "defect")
+    .map(({ class_id: id, name, n }) => ({ colour: catalogue.get(id)?.colour ?? "#ffffff", text: `${name}: ${integer(n)} in the frame` }));
+  live.tell("picture", { legend: { bar: frameView.bar, title: `${last?.header.series_id ?? ""} · ${byId("frame-caption").textContent}`, lines } });
+});
+byId("save-sites").addEventListener("click", () => {
+  if (last) saveTable(sitesTable(frameView.sites, last.header, catalogue), `${fileName()}-sites.csv`);
+});
+byId("save-counts").addEventListener("click", saveCounts);
+byId("copy-link").addEventListener("click", () => {
+  window.history.replaceState(null, "", settings.link);
+  void navigator.clipboard?.writeText(settings.link).catch(() => {});
+});
+byId("download").addEventListener("click", (/** @type {MouseEvent} */ event) => {
+  if (/** @type {Element} */ (event.target).closest("button")) byId("download").open = false;
+});
+closeOutside(byId("download"));
+byId("relearn").addEventListener("click", async () => {
+  const sure = await confirmed("Relearn", "All classes are thrown away, with the names given to them, and learnt again from the next frames. This cannot be undone.");
+  if (sure) await postJson("v1/model:relearn").then(takeStatus).catch(() => {});
+});
+byId("use-key").addEventListener("click", async () => {
+  if (await askForKey("To change something, this service needs a key with control scope.")) await askRights();
+});
+byId("retry").addEventListener("click", () => live.tell("reconnect"));
+attachHelp();
+
+/** @type {Record<string, () => void>} */
+const KEYS = {
+  " ": togglePause,
+  ",": () => live.tell("step", { by: -1 }),
+  ".": () => live.tell("step", { by: 1 }),
+  End: () => live.tell("resume"),
+  l: () => byId("lock").click(),
+  t: () => byId("trails").click(),
+  "?": () => byId("help").showModal(),
+  Escape: () => {
+    frameView.hover(-1);
+    choose(-1, -1);
+    cards.choose(null);
+  },
+};
+document.addEventListener("keydown", (event) => {
+  const at = /** @type {Element} */ (event.target);
+  if (event.ctrlKey || event.metaKey || event.altKey || !Object.hasOwn(KEYS, event.key)) return;
+  if (at.closest("input, select, dialog, details[open]") || (event.key === " " && at.closest("button, summary"))) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
 window.setInterval(tick, TICK_MS);
-live.connect();
-eventFeed.connect();

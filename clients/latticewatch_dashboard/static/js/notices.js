@@ -2,11 +2,11 @@
 /** What stands in the way of a live picture, said where the picture would be. */
 
 import { byId, setText } from "./dom.js";
-import { fixed, integer } from "./format.js";
+import { age as aged, fixed } from "./format.js";
 
 /**
- * @typedef {import("./live-message.js").Status} Status
- * @typedef {{connection: import("./socket.js").Connection, status: Status | null, age: number | null,
+ * @typedef {import("./live/message.js").Status} Status
+ * @typedef {{connection: import("./live/socket.js").Connection, status: Status | null, age: number | null,
  *   drawn: number | null}} Situation ``drawn`` is the number of the frame on the screen
  */
 
@@ -15,7 +15,7 @@ export function showNotices(situation) {
   const { connection, status, drawn } = situation;
   showBanner(situation);
   showEmptyState(connection, status, drawn);
-  byId("stage").classList.toggle("stale", connection.state === "lost" || status?.phase === "stalled");
+  showStaleness(situation);
 
   const learning = status?.phase === "learning" && drawn !== null;
   byId("learning").hidden = !learning;
@@ -51,6 +51,33 @@ function showNotes(status) {
   }));
 }
 
+/**
+ * What is old looks old: no colour, its age large over the picture, and in the tab's title and icon.
+ * @param {Situation} situation
+ */
+function showStaleness({ connection, status, age, drawn }) {
+  const why = drawn === null ? null : reasonOf(connection, status);
+  document.body.classList.toggle("old", why !== null);
+  byId("stale").hidden = why === null;
+  const text = aged(age);
+  if (why !== null) {
+    setText(byId("stale-age"), `${text} old`);
+    setText(byId("stale-why"), why);
+  }
+  const title = why === null ? "Latticewatch" : `${text} old · Latticewatch`;
+  if (document.title !== title) document.title = title;
+  const icon = why === null ? "favicon.svg" : "favicon-old.svg";
+  if (byId("icon").getAttribute("href") !== icon) byId("icon").setAttribute("href", icon);
+}
+
+/** @param {import("./live/socket.js").Connection} connection @param {Status | null} status */
+function reasonOf(connection, status) {
+  if (connection.state === "lost") return "the service does not answer";
+  if (status?.phase === "stalled") return "frames have stopped";
+  if (status?.phase === "waiting") return "the series has ended";
+  return null;
+}
+
 /** @param {Situation} situation */
 function showBanner(situation) {
   const notice = bannerOf(situation);
@@ -74,19 +101,20 @@ function bannerOf({ connection, status, age, drawn }) {
     if (connection.retryAt === undefined) return { kind: "lost", time: "", text: `A key is needed.${picture}` };
     const wait = Math.max(0, (connection.retryAt - Date.now()) / 1000);
     const time = wait < 0.5 ? "Trying again now." : `Trying again in ${fixed(wait, 0)} s.`;
-    return { kind: "lost", time, text: `Connection to the service lost.${picture}` };
+    const old = age === null || drawn === null ? "" : `It is ${aged(age)} old. `;
+    return { kind: "lost", time: `${old}${time}`, text: `Connection to the service lost.${picture}` };
   }
   if (status?.phase === "stalled") {
-    const time = age === null || drawn === null ? "" : `It is ${integer(age)} s old.`;
+    const time = age === null || drawn === null ? "" : `It is ${aged(age)} old.`;
     return { kind: "stalled", time, text: `Frames have stopped.${picture}` };
   }
   if (status?.phase === "waiting" && drawn !== null) {
-    return { kind: "ended", time: "", text: `The series has ended.${picture} Waiting for the next one.` };
+    return { kind: "ended", time: age === null ? "" : `It is ${aged(age)} old.`, text: `The series has ended.${picture} Waiting for the next one.` };
   }
   return null;
 }
 
-/** @param {import("./socket.js").Connection} connection @param {Status | null} status @param {number | null} drawn */
+/** @param {import("./live/socket.js").Connection} connection @param {Status | null} status @param {number | null} drawn */
 function showEmptyState(connection, status, drawn) {
   const empty = byId("empty");
   empty.hidden = drawn !== null;

@@ -2,11 +2,11 @@
 /** The header and the health line: what the stream is doing, in numbers with units. */
 
 import { byId, setText } from "./dom.js";
-import { ago, fixed, integer, significant } from "./format.js";
+import { age as aged, ago, fixed, integer, significant } from "./format.js";
 
 const OLD_S = 3;
 
-/** @typedef {import("./live-message.js").Status} Status */
+/** @typedef {import("./live/message.js").Status} Status */
 
 /** @param {Record<string, number>} reasons */
 const sum = (reasons) => Object.values(reasons).reduce((total, n) => total + n, 0);
@@ -23,6 +23,21 @@ export class StatusBar {
     this.status = null;
     this.receivedAt = 0;
     this.connected = false;
+    /** Age of the picture on the screen when it was told, and when that was. @type {[number, number] | null} */
+    this.picture = null;
+    this.paused = false;
+  }
+
+  /** @param {number} age of the picture on the screen [s] @param {boolean} paused */
+  setPicture(age, paused) {
+    this.picture = [age, performance.now()];
+    this.paused = paused;
+    this.tick();
+  }
+
+  /** Age of the picture on the screen now [s]. */
+  get pictureAge() {
+    return this.picture && this.picture[0] + (performance.now() - this.picture[1]) / 1000;
   }
 
   /** @param {Status} status */
@@ -45,7 +60,8 @@ export class StatusBar {
     setText(byId("health-sites"), `${integer(status.n_sites)} sites`);
     setText(byId("health-lattice"), latticeText(status));
     setText(byId("health-model"), `model version ${status.model_version}`);
-    setText(byId("health-series"), status.series_id ? `series ${status.series_id}` : "no series");
+    setText(byId("health-series"), status.series_id ?? "none open");
+    byId("health-series").title = status.series_id ?? "";
     setText(byId("health-version"), `Latticewatch ${status.version}`);
     this.tick();
   }
@@ -69,7 +85,12 @@ export class StatusBar {
     const phase = !this.connected ? "offline" : (status?.phase ?? "connecting");
     pill.dataset.phase = phase;
     const [gathered, needed] = status?.learning ?? [0, 0];
-    setText(pill, phase === "learning" ? `learning ${gathered} of ${needed} frames` : phase);
+    const paused = this.paused && phase !== "offline";
+    if (paused) pill.dataset.phase = "paused";
+    setText(pill, paused ? "paused" : phase === "learning" ? `learning ${gathered} of ${needed} frames` : phase);
+    const shown = this.pictureAge;
+    setText(byId("stat-age"), shown === null ? "–" : `${aged(shown)} old`);
+    byId("stat-age").classList.toggle("warn", shown !== null && shown > OLD_S);
     setText(byId("health-age"), age === null ? "no frame yet" : `last frame ${ago(age)}`);
     byId("health-age").classList.toggle("warn", age !== null && age > OLD_S);
   }

@@ -3,7 +3,7 @@
 
 import { byId, setText } from "./dom.js";
 import { fixed, percent } from "./format.js";
-import { ROLE_NAMES } from "./sites.js";
+import { ROLE_NAMES } from "./live/sites.js";
 
 export class SiteTooltip {
   constructor() {
@@ -15,7 +15,7 @@ export class SiteTooltip {
   }
 
   /**
-   * @param {{sites: import("./sites.js").Sites, site: number, look: import("./markers.js").Look | undefined,
+   * @param {{sites: import("./live/sites.js").Sites, site: number, look: import("./live/marks.js").Look | undefined,
    *   nm: number | null, x: number, y: number, gap: number, width: number, height: number}} what
    *   position and room in CSS pixels of the stage
    */
@@ -27,7 +27,7 @@ export class SiteTooltip {
     setText(byId("tip-confidence"), look ? percent(sites.confidence[site]) : "–");
     setText(byId("tip-track"), sites.track[site] >= 0 ? String(sites.track[site]) : "none yet");
     const [row, column] = [sites.row(site), sites.column(site)];
-    setText(byId("tip-nm"), nm ? `x ${fixed(column * nm, 2)}, y ${fixed(row * nm, 2)} nm` : "no pixel size");
+    setText(byId("tip-nm"), nm ? `x ${fixed(column * nm, 2)} nm, y ${fixed(row * nm, 2)} nm` : "no pixel size");
     setText(byId("tip-px"), `row ${fixed(row, 1)}, column ${fixed(column, 1)} px`);
     this.box.hidden = false;
     const left = x + gap + this.box.offsetWidth < width ? x + gap : Math.max(4, x - gap - this.box.offsetWidth);

@@ -7,7 +7,7 @@ export const NEIGHBOUR = 2;
 export const UNKNOWN = 3;
 export const ROLE_NAMES = ["host", "defect", "neighbour", "unknown"];
 
-/** @typedef {import("./live-message.js").Section} Section */
+/** @typedef {import("./message.js").Section} Section */
 
 export class Sites {
   /** @param {Record<string, Section>} [arrays] sections of a live message */
@@ -18,6 +18,9 @@ export class Sites {
     this.track = arrays.track?.data ?? new Int32Array();
     this.confidence = arrays.confidence?.data ?? new Float32Array();
     this.length = this.classId.length;
+    /** @type {Int32Array | null} defect beside each neighbour */
+    this.beside = null;
+    this.reach = 0;
     /** @type {Map<string, {classId: number, role: number, sites: number[]}>} */
     this.groups = new Map();
     for (let i = 0; i < this.length; i++) {
@@ -53,6 +56,44 @@ export class Sites {
       }
     }
     return best;
+  }
+
+  /**
+   * The defect nearest to a site, or -1 where none is within reach: a neighbour takes its hue.
+   * @param {number} i @param {number} reach [frame px]
+   */
+  defectBeside(i, reach) {
+    if (!this.beside || this.reach !== reach) this.measure(reach);
+    return /** @type {Int32Array} */ (this.beside)[i];
+  }
+
+  /** Pair neighbours with defects once for each frame, by cells as wide as the reach. @param {number} reach */
+  measure(reach) {
+    this.reach = reach;
+    this.beside = new Int32Array(this.length).fill(-1);
+    /** @type {Map<number, number[]>} */
+    const cells = new Map();
+    const cell = (/** @type {number} */ row, /** @type {number} */ column) => Math.floor(row / reach) * 65536 + Math.floor(column / reach);
+    for (let i = 0; i < this.length; i++) {
+      if (this.role[i] !== DEFECT) continue;
+      const key = cell(this.row(i), this.column(i));
+      cells.set(key, [...(cells.get(key) ?? []), i]);
+    }
+    for (let i = 0; i < this.length; i++) {
+      if (this.role[i] !== NEIGHBOUR) continue;
+      let least = reach * reach;
+      for (const down of [-reach, 0, reach]) {
+        for (const right of [-reach, 0, reach]) {
+          for (const j of cells.get(cell(this.row(i) + down, this.column(i) + right)) ?? []) {
+            const distance = (this.row(i) - this.row(j)) ** 2 + (this.column(i) - this.column(j)) ** 2;
+            if (distance <= least) {
+              least = distance;
+              this.beside[i] = j;
+            }
+          }
+        }
+      }
+    }
   }
 
   /** The site of a track, or -1. @param {number} track */

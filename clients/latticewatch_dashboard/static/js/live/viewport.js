@@ -13,6 +13,9 @@ export class Viewport {
     this.left = 0;
     this.top = 0;
     this.fitted = true;
+    // How far what is shown lies from where it lay when the view was locked to the sample [frame px].
+    this.shiftRow = 0;
+    this.shiftColumn = 0;
   }
 
   get fitScale() {
@@ -62,8 +65,8 @@ export class Viewport {
 
   /** Bring a position of the frame to the middle. @param {number} row @param {number} column */
   centre(row, column) {
-    this.left = this.width / 2 - (column + 0.5) * this.scale;
-    this.top = this.height / 2 - (row + 0.5) * this.scale;
+    this.left = this.width / 2 - (column - this.shiftColumn + 0.5) * this.scale;
+    this.top = this.height / 2 - (row - this.shiftRow + 0.5) * this.scale;
     this.settle();
   }
 
@@ -75,13 +78,51 @@ export class Viewport {
     this.top = settled(this.top, this.rows * this.scale, this.height);
   }
 
+  /** Left edge of the frame on the screen, its drift taken off where the view is locked [CSS px]. */
+  get x0() {
+    return this.left - this.shiftColumn * this.scale;
+  }
+
+  get y0() {
+    return this.top - this.shiftRow * this.scale;
+  }
+
   /** @param {number} x @param {number} y @returns {[number, number]} row, column */
   toFrame(x, y) {
-    return [(y - this.top) / this.scale - 0.5, (x - this.left) / this.scale - 0.5];
+    return [(y - this.y0) / this.scale - 0.5, (x - this.x0) / this.scale - 0.5];
   }
 
   /** @param {number} row @param {number} column @returns {[number, number]} x, y */
   toScreen(row, column) {
-    return [this.left + (column + 0.5) * this.scale, this.top + (row + 0.5) * this.scale];
+    return [this.x0 + (column + 0.5) * this.scale, this.y0 + (row + 0.5) * this.scale];
+  }
+
+  /**
+   * Take the drift off from here on, or stop doing so; what is in the middle stays there.
+   * @param {{row: number, column: number} | null} shift [frame px]
+   */
+  setShift(shift) {
+    this.shiftRow = shift?.row ?? 0;
+    this.shiftColumn = shift?.column ?? 0;
+  }
+
+  /** What another viewport of the same size needs to show the same. */
+  get place() {
+    const { width, height, scale, left, top, fitted } = this;
+    return { width, height, scale, left, top, fitted };
+  }
+
+  /** @param {{width: number, height: number, scale: number, left: number, top: number, fitted: boolean}} place */
+  take({ width, height, scale, left, top, fitted }) {
+    this.width = width;
+    this.height = height;
+    if (fitted) {
+      this.fit();
+      return;
+    }
+    this.fitted = false;
+    this.scale = scale;
+    this.left = left;
+    this.top = top;
   }
 }

@@ -1,21 +1,24 @@
 // @ts-check
 /** The event log, pushed: the last few events first, then each new one, without gaps over a reconnection. */
 
-import { getJson } from "./access.js";
 import { ReturningSocket } from "./socket.js";
 
 const BACKLOG = 60;
 
-/** @typedef {import("./event-text.js").ServiceEvent} ServiceEvent */
+/** @typedef {import("../event-text.js").ServiceEvent} ServiceEvent */
 
 export class EventFeed {
-  /** @param {{received: (event: ServiceEvent) => void, restarted: () => void}} handlers */
-  constructor(handlers) {
+  /**
+   * @param {import("./socket.js").Service} service
+   * @param {{received: (event: ServiceEvent) => void, restarted: () => void}} handlers
+   */
+  constructor(service, handlers) {
+    this.service = service;
     this.handlers = handlers;
     /** Log that the cursor belongs to. @type {string | null} */
     this.stream = null;
     this.cursor = 0;
-    this.socket = new ReturningSocket("v1/events/ws", {
+    this.socket = new ReturningSocket(service, "v1/events/ws", {
       opened: (send) => this.subscribe(send),
       received: (data) => this.received(data),
     });
@@ -32,7 +35,7 @@ export class EventFeed {
   /** @param {(message: object) => void} send */
   async subscribe(send) {
     try {
-      const { stream, first_seq: first, last_seq: last } = await getJson("v1/status");
+      const { stream, first_seq: first, last_seq: last } = await this.service.getJson("v1/status");
       // Another log, or one that has moved on past what this page has seen: begin near its end.
       if (stream !== this.stream || this.cursor > last || this.cursor < first - 1) {
         if (this.stream !== null) this.handlers.restarted();

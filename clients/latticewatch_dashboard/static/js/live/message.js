@@ -4,7 +4,7 @@
 /**
  * @typedef {{name: string, role: string, class_id: number, n: number}} ClassCount
  * @typedef {{class_id: number, name: string, role: string, sublattice: number, host_class: number | null,
- *   count: number, total: number, separation: number | null, colour: string,
+ *   count: number, total: number, separation: number | null, colour: string, shape: string,
  *   template: string | null, score: number | null, runner_up: [string, number] | null}} ClassSummary
  * @typedef {{version: string, stream: string, source: string, series_id: string | null, phase: string, detail: string | null,
  *   learning: [number, number], lattice_found: boolean | null,
@@ -16,7 +16,8 @@
  *   first_seq: number, last_seq: number, sources?: string[],
  *   notes?: {code: string, text: string, remedy: string, since_frame: number | null}[]}} Status
  * @typedef {{ordinal: number, series_id: string | null, frame: number | null, shape: [number, number] | null,
- *   image_scale: number, pixel_size_nm: number | null, t_received: number | null, age_s: number | null,
+ *   image_scale: number, image_origin?: [number, number], overview_scale?: number | null, hosts_left_out?: number,
+ *   pixel_size_nm: number | null, t_received: number | null, age_s: number | null,
  *   drift_nm: [number, number] | null, status: Status,
  *   counts: {frame: number | null, by_role: Record<string, number>, by_class: ClassCount[]},
  *   classes: ClassSummary[] | null,

@@ -1,0 +1,301 @@
+"""The page as an instrument: what is chosen, looked back at, old, exported; and what it must never get wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from _canvas import on_screen, wait_for_frame, wait_until
+from _stand_in import PIXEL_SIZE_NM
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+LOST = ("ERR_CONNECTION_REFUSED", "WebSocket connection to")
+BYTES_PER_PIXEL = 1.2
+BUSY = "setInterval(() => { const end = performance.now() + 180; while (performance.now() < end); }, 200)"
+SIZES = [(1440, 900), (1024, 768), (2560, 1440), (390, 844)]
+
+
+def pin(page: Page, rig: Any, kind: int) -> int:
+    """Click on the first site of a kind; its track."""
+    track = int(np.flatnonzero(rig.specimen.class_id == kind)[0])
+    points, _ = on_screen(page, rig.specimen.position[[track]], len(rig.specimen.scene))
+    page.locator("#markers").click(position={"x": float(points[0, 0]), "y": float(points[0, 1])})
+    return track
+
+
+def test_a_click_pins_a_site_and_shows_its_picture_class_and_past(rig, open_tab):
+    page = open_tab(rig.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    track = pin(page, rig, 5)
+    expect(page.locator("#site-class")).to_have_text("Te+S")
+    expect(page.locator("#site-track")).to_have_text(f"#{track}")
+    expect(page.locator("#site-place")).to_have_text(re.compile(r"^x [\d.]+ nm, y [\d.]+ nm$"))
+    painted = """(() => { const c = document.getElementById("site-patch");
+      return new Set(c.getContext("2d").getImageData(0, 0, c.width, c.height).data).size > 20; })()"""
+    wait_until(page, painted)
+    wait_until(page, "document.getElementById('site-average').naturalWidth > 0")
+    rig.microscope.send()
+    wait_for_frame(page, 2)
+    expect(page.locator("#site-track")).to_have_text(f"#{track}")
+    page.keyboard.press("Escape")
+    expect(page.locator("#site-class")).to_have_count(0)
+
+
+def test_the_page_pauses_steps_back_and_returns_to_the_newest_frame(rig, open_tab):
+    page = open_tab(rig.url, 1440, 900).page
+    for number in (2, 3):
+        wait_for_frame(page, number - 1)
+        rig.microscope.send()
+    wait_for_frame(page, 3)
+    page.locator("#pause").click()
+    expect(page.locator("#phase")).to_have_text("paused")
+    rig.microscope.send()
+    expect(page.locator("#stat-frame")).to_have_text("4")  # frames go on being taken in
+    wait_for_frame(page, 3)
+    page.locator("#step-back").click()
+    wait_for_frame(page, 2)
+    page.locator("#step-on").click()
+    wait_for_frame(page, 3)
+    page.locator("#go-live").click()
+    wait_for_frame(page, 4)
+    expect(page.locator("#phase")).to_have_text("live")
+
+
+@pytest.mark.parametrize("retrack", [False, True], ids=["its track is there", "its track has ended"])
+def test_a_jump_to_an_event_is_right_under_drift(make_rig, open_tab, retrack):
+    drift_px = (1.7, -0.9)
+    rig = make_rig(drift_px=drift_px, retrack=retrack)
+    page = open_tab(rig.url, 1440, 900).page
+    for number in range(1, 9):
+        rig.microscope.send()
+        wait_for_frame(page, number)
+    row = page.locator('[data-kind="defect.appeared"] button').filter(has_text=re.compile(r"track \d+")).last
+    track = int(re.findall(r"track (\d+)", row.inner_text())[0])
+    row.click()
+    now = (rig.specimen.position[track] + 7 * np.array(drift_px))[::-1] * PIXEL_SIZE_NM
+    expect(page.locator("#site-place")).to_have_text(re.compile("nm"))
+    place = [float(number) for number in re.findall(r"-?[\d.]+", page.inner_text("#site-place"))]
+    assert np.abs(np.array(place) - now).max() < 0.05
+    expect(page.locator("#tooltip")).to_be_visible()
+
+
+def test_what_has_stalled_has_no_colour_and_says_its_age(make_rig, open_tab):
+    rig = make_rig(ingest={"stall_after_s": 0.6})
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    expect(page.locator("#stale")).to_contain_text("frames have stopped")
+    expect(page.locator("#stale-age")).to_have_text(re.compile(r"^[\d.]+ s old$"))
+    expect(page).to_have_title(re.compile(r"s old"))
+    expect(page.locator("#icon")).to_have_attribute("href", "favicon-old.svg")
+    assert "grayscale" in page.evaluate("getComputedStyle(document.querySelector('main')).filter")
+    rig.microscope.send()
+    expect(page.locator("#icon")).to_have_attribute("href", "favicon.svg")
+    expect(page).to_have_title("Latticewatch")
+
+
+def test_a_page_without_its_service_looks_old(rig, open_tab):
+    page = open_tab(rig.url, tolerate=LOST).page
+    wait_for_frame(page, 1)
+    rig.stop()
+    expect(page.locator("#stale")).to_contain_text("does not answer")
+    assert page.evaluate("document.body.classList.contains('old')")
+
+
+def test_signs_are_the_same_after_relearning_and_after_a_restart(rig, open_tab):
+    page = open_tab(rig.url, tolerate=LOST).page
+    wait_for_frame(page, 1)
+    expect(page.locator(".class-card .sign")).to_have_count(7)
+    signs = (
+        "Object.fromEntries([...document.querySelectorAll('.class-card')].map(card => "
+        "[card.querySelector('.class-name').textContent, card.querySelector('.sign').outerHTML]))"
+    )
+    before = page.evaluate(signs)
+    page.locator("#relearn").click()
+    page.get_by_role("button", name="Do it").click()
+    rig.microscope.send()
+    wait_for_frame(page, 2)
+    expect(page.locator("#health-model")).not_to_have_text("model version 1")
+    assert page.evaluate(signs) == before
+    rig.restart()
+    rig.microscope.send()
+    wait_for_frame(page, 3)
+    expect(page.locator(".class-card .sign")).to_have_count(7)
+    assert page.evaluate(signs) == before
+
+
+def test_a_line_breaks_where_a_series_a_gap_or_a_model_does(shown, open_tab):
+    page = open_tab(shown.url).page
+    found = page.evaluate("""async () => {
+      const { broken } = await import("./js/timeline.js");
+      const { CountHistory } = await import("./js/history.js");
+      const values = new Map([[1, [70, 71, 72, 10, 11]]]);
+      const series = broken({ times: [0, 1, 2, 3, 4], counts: values }, [2.5]);
+      const gap = broken({ times: [0, 1, 2, 30, 31], counts: values }, []);
+      const history = new CountHistory(10);
+      history.push(1, [{ class_id: 1, n: 70 }]);
+      history.boundary();
+      history.push(2, [{ class_id: 1, n: 10 }]);
+      return [series.counts.get(1), gap.counts.get(1), Number.isNaN(history.counts.get(1)[1])];
+    }""")
+    assert found == [[70, 71, 72, None, 10, 11], [70, 71, 72, None, 10, 11], True]
+
+
+def test_no_site_is_more_than_certain_and_every_place_says_which_axis(make_rig, open_tab):
+    rig = make_rig(certain=True)
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    wait_for_frame(page, 1)
+    page.locator("#markers").focus()
+    page.keyboard.press("n")
+    expect(page.locator("#tip-confidence")).to_have_text("> 99.9 %")
+    expect(page.locator("#tip-nm")).to_have_text(re.compile(r"^x .* nm, y .* nm$"))
+    expect(page.locator('[data-kind="defect.appeared"]').first).to_contain_text(re.compile(r"x [\d.]+ nm, y"))
+
+
+def test_learning_and_notes_do_not_cover_each_other(make_rig, open_tab):
+    rig = make_rig(learning_frames=5, lattice_found=False)
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    expect(page.locator("#learning")).to_be_visible()
+    expect(page.locator("#no-lattice")).to_be_visible()
+    one, other = (page.locator(name).bounding_box() for name in ("#learning", "#notes-box"))
+    assert one is not None
+    assert other is not None
+    assert one["y"] + one["height"] <= other["y"]
+    expect(page.locator("#no-counts")).to_be_visible()
+    expect(page.locator("#counts-chart canvas")).to_have_count(0)
+
+
+def test_a_long_series_name_makes_no_page_wider(make_rig, open_tab):
+    rig = make_rig()
+    rig.microscope.series_id = "WS2-" + 12 * "a-very-long-name-"
+    rig.microscope.send()
+    page = open_tab(rig.url, 390, 844).page
+    wait_for_frame(page, 1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("getComputedStyle(document.getElementById('markers')).touchAction") == "pan-y"
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1440, 900)])
+def test_a_message_is_no_larger_than_what_the_stage_can_show(rig, open_tab, width, height):
+    tab = open_tab(rig.url, width, height)
+    for number in range(2, 5):
+        wait_for_frame(tab.page, number - 1)
+        rig.microscope.send()
+    wait_for_frame(tab.page, 4)
+    box = tab.page.locator("#stage").bounding_box()
+    assert box is not None
+    assert 0 < tab.said("nbytes") <= BYTES_PER_PIXEL * box["width"] * box["height"]
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_the_frame_fills_its_box_and_nothing_is_wrong_for_those_who_cannot_see_it(
+    shown, open_tab, width, height
+):
+    page = open_tab(shown.url, width, height).page
+    wait_for_frame(page, 1)
+    wait_until(
+        page,
+        """(() => { const { width, height } = document.getElementById("stage").getBoundingClientRect();
+      return Math.abs(width / height - 1) < 0.02; })()""",
+    )
+    pin(page, shown, 5)
+    expect(page.locator("#site-class")).to_have_text("Te+S")
+    violations = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
+
+
+def test_the_view_and_its_numbers_can_be_taken_home(shown, open_tab):
+    page = open_tab(shown.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    for button, check in (("#save-png", picture_with_a_legend), ("#save-sites", table_of_sites)):
+        page.locator("#download summary").click()
+        with page.expect_download() as download:
+            page.locator(button).click()
+        check(download.value.path().read_bytes(), shown)
+
+
+def picture_with_a_legend(data: bytes, rig: Any) -> None:
+    image = Image.open(io.BytesIO(data))
+    assert image.format == "PNG"
+    assert image.height > image.width
+
+
+def table_of_sites(data: bytes, rig: Any) -> None:
+    rows = list(csv.DictReader(io.StringIO(data.decode())))
+    assert len(rows) == len(rig.specimen.position)
+    found = np.array([(float(one["row_px"]), float(one["column_px"])) for one in rows])
+    assert np.abs(found - rig.specimen.position).max() < 0.001
+    assert float(rows[0]["x_nm"]) == pytest.approx(float(rows[0]["column_px"]) * PIXEL_SIZE_NM, abs=1e-4)
+
+
+def test_a_link_carries_how_the_page_was_set(shown, open_tab):
+    page = open_tab(shown.url + "/#theme=light&host=true&map=viridis&gamma=0.7").page
+    wait_for_frame(page, 1)
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
+    expect(page.locator("#show-host")).to_have_attribute("aria-pressed", "true")
+    page.locator("#contrast summary").click()
+    expect(page.locator("#contrast-map")).to_have_value("viridis")
+    expect(page.locator("#contrast-gamma-value")).to_have_text("0.70")
+
+
+def test_a_loop_drawn_in_the_embedding_chooses_classes(shown, open_tab):
+    page = open_tab(shown.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    box = page.locator("#embedding").bounding_box()
+    assert box is not None
+    corners = [(0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.1)]
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    for x, y in corners:
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+    page.mouse.up()
+    expect(page.locator("#lasso")).to_contain_text("points")
+    expect(page.locator(".class-card.chosen")).to_have_count(1)
+
+
+def test_a_class_can_be_hidden_its_role_set_and_the_edit_taken_back(rig, open_tab):
+    page = open_tab(rig.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    card = page.locator('[data-class-id="2"]')
+    card.locator(".class-count").click()
+    card.locator(".class-actions button").first.click()
+    expect(card).to_have_class(re.compile(r"\boff\b"))
+    card.get_by_label("Role of class S1").select_option("neighbour")
+    page.locator("#neighbour-classes summary").click()
+    expect(page.locator('#classes-neighbour [data-class-id="2"]')).to_be_visible()
+    card.get_by_role("button", name="undo the last edit").click()
+    expect(page.locator('#classes [data-class-id="2"]')).to_be_visible()
+    assert rig.get("/v1/classes/2")["role"] == "defect"
+
+
+def test_on_a_wall_there_is_nothing_to_press_and_the_type_is_large(shown, open_tab):
+    page = open_tab(shown.url + "/?wall", 1920, 1080).page
+    wait_for_frame(page, 1)
+    assert (
+        page.locator(".toolbar:visible, .stage-tools:visible, .play:visible, .choices:visible").count() == 0
+    )
+    assert page.evaluate("parseFloat(getComputedStyle(document.body).fontSize)") >= 20
+
+
+def test_the_picture_of_a_busy_page_is_young(rig, open_tab):
+    tab = open_tab(rig.url, 1280, 800)
+    wait_for_frame(tab.page, 1)
+    tab.page.evaluate(
+        "setInterval(() => { const end = performance.now() + 180; while (performance.now() < end); }, 200)"
+    )
+    for _ in range(60):
+        rig.microscope.send()
+        time.sleep(0.05)  # the microscope's own pace
+    wait_until(tab.page, "document.getElementById('stage').dataset.frame === '61'")
+    # The goal is 0.5 s; what else the machine does must not make the test fail.
+    assert tab.said("age99-ms") < 1500
