@@ -190,7 +190,7 @@ def events_are_listed_once(page: Page, events: list[dict[str, Any]]) -> None:
     listed = rows.evaluate_all("rows => rows.map((row) => [Number(row.dataset.seq), row.dataset.kind])")
     assert listed == [[one["seq"], one["type"]] for one in reversed(events)]
     appeared = [one["data"]["track"] for one in events if one["type"] == "defect.appeared"]
-    texts = page.locator('[data-kind="defect.appeared"] .event-text').all_inner_texts()
+    texts = page.locator('[data-kind="defect.appeared"] .event-text').all_text_contents()
     assert all(text.startswith("defect ") for text in texts)
     tracks = [int(re.findall(r"track (\d+)", text)[0]) for text in texts]
     assert tracks == appeared[::-1]
