@@ -123,7 +123,7 @@ def test_signs_are_the_same_after_relearning_and_after_a_restart(rig, open_tab):
     page.get_by_role("button", name="Do it").click()
     rig.microscope.send()
     wait_for_frame(page, 2)
-    expect(page.locator("#health-model")).not_to_have_text("model version 1")
+    expect(page.locator("#health-model")).not_to_have_text("model version 1", timeout=30_000)
     assert page.evaluate(signs) == before
     rig.restart()
     rig.microscope.send()
