@@ -2,6 +2,9 @@
 
 from latticewatch.errors import (
     ControlError,
+    ControlRefusedError,
+    ControlTimeoutError,
+    ControlUnreachableError,
     CursorGoneError,
     ServiceError,
     ServiceUnreachableError,
@@ -14,6 +17,7 @@ from latticewatch_client._client import Client
 from latticewatch_client._follow import Cursor
 from latticewatch_client._gate import Gate, Ok, Refuse, Wait
 from latticewatch_client._journal import Journal
+from latticewatch_client._zmq_microscope import ZmqMicroscope
 from latticewatch_client.loop import ControlLoop, LoopReport
 from latticewatch_client.microscope import Microscope
 from latticewatch_client.publisher import Publisher, PublisherError
@@ -23,6 +27,9 @@ __all__ = [
     "Client",
     "ControlError",
     "ControlLoop",
+    "ControlRefusedError",
+    "ControlTimeoutError",
+    "ControlUnreachableError",
     "Cursor",
     "CursorGoneError",
     "Gate",
@@ -39,4 +46,5 @@ __all__ = [
     "UnauthorizedError",
     "UnknownClassError",
     "Wait",
+    "ZmqMicroscope",
 ]

@@ -19,7 +19,7 @@ from latticewatch_client._client import Client
 from latticewatch_client._follow import WAIT_S, After, Cursor
 from latticewatch_client._gate import Answer, Gate, Refuse, Wait
 from latticewatch_client._journal import Journal
-from latticewatch_client.microscope import Microscope
+from latticewatch_client._zmq_microscope import ZmqMicroscope
 
 Policy = Literal["newest", "most-confident"]
 
@@ -76,7 +76,7 @@ class ControlLoop:
     ----------
     client : Client
         Of the service that sees the defects.
-    microscope : Microscope
+    microscope : ZmqMicroscope
         Whose stage is moved.
     classes : sequence of str
         Names of classes; none means every class that is a defect.
@@ -101,7 +101,7 @@ class ControlLoop:
     def __init__(
         self,
         client: Client,
-        microscope: Microscope,
+        microscope: ZmqMicroscope,
         classes: Sequence[str] = (),
         policy: Policy = "newest",
         visited_radius_nm: float = 0.2,

@@ -10,7 +10,10 @@
     ├── NoLatticeError                a frame in which no lattice was found
     ├── NotLearntError                a model was asked for before the learning phase ended
     ├── UnknownClassError             a class id that the catalogue does not hold
-    ├── ControlError                  the microscope's control socket refused or did not answer
+    ├── ControlError                  what a microscope's control raises
+    │   ├── ControlRefusedError       the microscope says no: out of bounds, blanked, stopped
+    │   ├── ControlTimeoutError       it was begun and did not end in time, or did not arrive
+    │   └── ControlUnreachableError   no connection, or no answer
     └── ServiceError                  what the client raises
         ├── ServiceUnreachableError   no connection, or no answer in time
         ├── UnauthorizedError         the key is missing, wrong, or lacks the scope
@@ -27,6 +30,9 @@ from typing import Any
 __all__ = [
     "ConfigurationError",
     "ControlError",
+    "ControlRefusedError",
+    "ControlTimeoutError",
+    "ControlUnreachableError",
     "CursorGoneError",
     "FileError",
     "FrameTooLargeError",
@@ -93,6 +99,18 @@ class UnknownClassError(LatticewatchError):
 
 class ControlError(LatticewatchError):
     """The control socket of the microscope refused a request or did not answer."""
+
+
+class ControlRefusedError(ControlError):
+    """The microscope says no, and has done nothing."""
+
+
+class ControlTimeoutError(ControlError):
+    """It was begun and did not end in time; nobody knows how far it went."""
+
+
+class ControlUnreachableError(ControlError):
+    """No connection to the microscope, or no answer; nobody knows whether it was done."""
 
 
 class ServiceError(LatticewatchError):

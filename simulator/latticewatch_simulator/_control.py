@@ -1,24 +1,20 @@
-"""The control socket: one JSON request, one JSON reply, over ZeroMQ REQ/REP."""
+"""The control socket: one JSON request, one JSON reply, over ZeroMQ, for REQ sockets."""
 
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import zmq
 from pydantic import ValidationError
 
-from latticewatch.errors import ConfigurationError, ControlError
+from latticewatch.errors import ConfigurationError
 from latticewatch.messages import ControlReply, ControlRequest, encode_json
+from latticewatch_simulator._actions import Actions
 from latticewatch_simulator._publisher import POLL_MS, bind
-from latticewatch_simulator._stage import Stage
 
 MAX_REQUEST_BYTES = 16 * 1024
-# Requests that are remembered, so that one that is sent again is done once.
-REMEMBERED = 256
 
 
 class ControlServer:
@@ -28,10 +24,8 @@ class ControlServer:
     ----------
     endpoint : str
         Address to bind; port 0 takes a free one.
-    stage : Stage
-        What it moves.
-    status, truth : callable
-        Give the results of the actions ``status`` and ``get_truth``, from any thread.
+    actions : Actions
+        What it asks.
     context : zmq.Context, optional
         The caller's, which stays open; else one of its own.
 
@@ -41,23 +35,13 @@ class ControlServer:
         Where it is bound.
     """
 
-    def __init__(
-        self,
-        endpoint: str,
-        *,
-        stage: Stage,
-        status: Callable[[], dict[str, Any]],
-        truth: Callable[[], dict[str, Any]],
-        context: zmq.Context[Any] | None = None,
-    ) -> None:
-        self._stage = stage
-        self._results = {"status": status, "get_truth": truth}
-        self._moves: OrderedDict[str, ControlReply] = OrderedDict()
+    def __init__(self, endpoint: str, *, actions: Actions, context: zmq.Context[Any] | None = None) -> None:
+        self._actions = actions
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._own_context = context is None
         self._context = zmq.Context() if context is None else context
-        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.REP)
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
         self._socket.set(zmq.LINGER, 200)
         try:
@@ -68,21 +52,15 @@ class ControlServer:
         self._thread = threading.Thread(target=self._serve, name="simulator-control", daemon=True)
         self._thread.start()
 
-    def answer(self, request: bytes) -> ControlReply:
-        """The reply to one request; what is wrong with it is said, never raised."""
+    def answer(self, request: bytes) -> ControlReply | None:
+        """The reply to one request; what is wrong with it is said, never raised. None where none is to be given."""
         try:
             asked = ControlRequest.model_validate_json(request)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-            return ControlReply(ok=False, error=f"request, {where}: {first['msg']}")
-        if asked.action == "move_stage":
-            return self._move(asked)
-        try:
-            result = self._results[asked.action]() if asked.action in self._results else None
-        except ControlError as error:
-            return ControlReply(ok=False, error=str(error), stage=self._stage.state())
-        return ControlReply(ok=True, stage=self._stage.state(), result=result)
+            return ControlReply(ok=False, fault="refused", error=f"request, {where}: {first['msg']}")
+        return self._actions.answer(asked)
 
     def check(self) -> None:
         """Raise what ended the thread, if anything did."""
@@ -104,38 +82,24 @@ class ControlServer:
     ) -> None:
         self.close()
 
-    def _move(self, asked: ControlRequest) -> ControlReply:
-        if asked.request_id in self._moves:
-            done = self._moves[asked.request_id]
-            return done.model_copy(update={"stage": self._stage.state()})
-        if asked.x_nm is None or asked.y_nm is None:
-            return ControlReply(
-                ok=False, error="move_stage: give x_nm and y_nm, 0 for an axis that stays in a relative move"
-            )
-        try:
-            target = self._stage.move(asked.x_nm, asked.y_nm, relative=asked.relative)
-            reply = ControlReply(ok=True, stage=self._stage.state(), result={"target_nm": list(target)})
-        except ControlError as error:
-            reply = ControlReply(ok=False, error=str(error), stage=self._stage.state())
-        if asked.request_id:
-            self._moves[asked.request_id] = reply
-            if len(self._moves) > REMEMBERED:
-                self._moves.popitem(last=False)
-        return reply
-
     def _serve(self) -> None:
         try:
             while not self._stop.is_set():
                 if not self._socket.poll(POLL_MS):
                     continue
-                parts = self._socket.recv_multipart()
-                if len(parts) == 1:
-                    reply = self.answer(parts[0])
+                # A REQ socket sends its name, an empty part, and the request. What is no envelope has no way back.
+                peer, *rest = self._socket.recv_multipart()
+                if not rest or rest[0] != b"":
+                    continue
+                if len(rest) == 2:
+                    reply = self.answer(rest[1])
                 else:
                     reply = ControlReply(
-                        ok=False, error=f"request of {len(parts)} parts; send one, a JSON object"
+                        ok=False, error=f"request of {len(rest) - 1} parts; send one, a JSON object"
                     )
-                self._socket.send(encode_json(reply))
+                if reply is not None:
+                    # To a peer that does not read its replies a ROUTER drops them, and goes on.
+                    self._socket.send_multipart([peer, b"", encode_json(reply)])
         except BaseException as error:  # noqa: BLE001  raised again by check and close
             self._error = error
 

@@ -14,7 +14,7 @@ temperature as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -64,6 +64,34 @@ class BeamDamage:
         for column in adatoms:
             self._diffuse(exposure, column)
         self._forget(exposure)
+
+    def go_on_from(self, before: BeamDamage) -> None:
+        """Take up the random numbers of the scan before."""
+        self._rng = before._rng
+
+    def strike(self, exposure: Exposure, doses: Mapping[int, float]) -> None:
+        """Let the standing beam act.
+
+        Parameters
+        ----------
+        exposure : Exposure
+            The next frame, which is the first to show it.
+        doses : mapping of int to float
+            Dose of each column that was hit, by its identity [e/A^2].
+        """
+        frame_dose, touched = self._dose, set[int]()
+        try:
+            for column, self._dose in doses.items():
+                lost = self._lost(exposure, column)
+                if column in touched or lost is None:
+                    continue
+                if lost:
+                    touched.update(self._vacancy(exposure, column, touched))
+                self._knock_out(exposure, [column], touched)
+                if lost == 0:
+                    self._replace(exposure, [column], touched)
+        finally:
+            self._dose = frame_dose
 
     def _vacancy(self, exposure: Exposure, column: int, touched: set[int]) -> Iterable[int]:
         """One of the things that a vacancy may do in a frame; the columns that it changed."""

@@ -161,7 +161,12 @@ class Detector:
         self._rng = np.random.Generator(np.random.SFC64(np.random.SeedSequence([settings.seed, 1])))
         self._current = 1.0
 
-    def acquire(self, scene: Scene, drift: Drift) -> NDArray[np.uint16]:
+    def use(self, settings: SimulatorSettings, dose_e_per_a2: float) -> None:
+        """Go on with another scan."""
+        self._settings = settings
+        self._electrons = dose_e_per_a2 * (10 * settings.pixel_size_nm) ** 2
+
+    def acquire(self, scene: Scene, drift: Drift, *, blanked: bool = False) -> NDArray[np.uint16]:
         """One frame.
 
         Parameters
@@ -170,6 +175,8 @@ class Detector:
             The specimen.
         drift : Drift
             Since the scene was rendered.
+        blanked : bool
+            The beam is off: nothing but the dark.
 
         Returns
         -------
@@ -187,7 +194,7 @@ class Detector:
             1 + FRAME_MEMORY * (self._current - 1) + 0.3 * settings.flicker * float(rng.standard_normal())
         )
         flicker = self._current * (1 + 0.5 * settings.flicker * rng.standard_normal(rows))
-        lines[:, 2] = self._electrons * np.clip(flicker, 0, None)
+        lines[:, 2] = 0.0 if blanked else self._electrons * np.clip(flicker, 0, None)
         frame = np.empty(settings.shape, np.uint16)
         scan(scene.image, lines, scene.oversampling, self._analogue, rng, *self._tables, frame)
         return frame

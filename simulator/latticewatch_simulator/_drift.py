@@ -57,6 +57,10 @@ class DriftPath:
         self._drift_nm = np.zeros(2)
         self._creep_nm = np.zeros(2)
 
+    def use(self, settings: SimulatorSettings) -> None:
+        """Go on with another scan."""
+        self._settings = settings
+
     def next(self, frame: int, moved_nm: tuple[float, float]) -> Drift:
         """Drift of the next frame.
 
@@ -76,16 +80,18 @@ class DriftPath:
         start = self._drift_nm
         self._creep_nm = self._creep_nm - creep
         self._drift_nm = start + step
-        pixel = settings.pixel_size_nm
-        return Drift(
-            (float(start[0] / pixel), float(start[1] / pixel)),
-            (float(step[0] / pixel), float(step[1] / pixel)),
-        )
+        return Drift(_in_frame(start, settings), _in_frame(step, settings))
+
+
+def _in_frame(moved_nm: NDArray[np.float64], settings: SimulatorSettings) -> tuple[float, float]:
+    """A displacement (y, x) of the specimen as rows and columns of the scan [px]."""
+    x, y = settings.turn_back(float(moved_nm[1]), float(moved_nm[0]))
+    return y / settings.pixel_size_nm, x / settings.pixel_size_nm
 
 
 def largest_step_nm(settings: SimulatorSettings) -> float:
     """The farthest that the specimen drifts along an axis while a frame is scanned, after a stage move of 10 nm."""
-    steady = max(map(abs, settings.drift_nm_per_frame))
+    steady = max(map(abs, settings.turn_back(*settings.drift_nm_per_frame[::-1])))
     creep = 10.0 * abs(settings.settling_fraction) * _share_of_a_frame(settings)
     return steady + LARGEST_DEVIATION * settings.drift_walk_nm + creep
 

@@ -46,7 +46,7 @@ class Births:
         """Heal what is due, then let defects be born."""
         if not self._settings.births_per_frame:
             return
-        while self._healing and (self._healing[0][0] <= exposure.frame or len(self._healing) > MAX_CHANGED):
+        while self._healing and (self._healing[0][0] <= exposure.ordinal or len(self._healing) > MAX_CHANGED):
             _, column, original = heapq.heappop(self._healing)
             exposure.set(column, original)
             exposure.tell("defect.disappeared", column, self._newborn, original)
@@ -62,13 +62,18 @@ class Births:
         at = int(self._rng.choice(eligible))
         column, original = int(columns.id[at]), int(columns.species[at])
         lifetime = int(self._rng.geometric(1 / self._settings.lifetime_frames))
-        heapq.heappush(self._healing, (exposure.frame + lifetime, column, original))
+        heapq.heappush(self._healing, (exposure.ordinal + lifetime, column, original))
         exposure.set(column, self._newborn)
         exposure.tell("defect.appeared", column, original, self._newborn)
 
 
-def dynamics(settings: SimulatorSettings, specimen: Specimen, dose_e_per_a2: float) -> Dynamics:
-    """The dynamics that the settings ask for."""
+def dynamics(
+    settings: SimulatorSettings, specimen: Specimen, dose_e_per_a2: float, before: Dynamics | None = None
+) -> Dynamics:
+    """The dynamics that the settings ask for; what goes on from one scan to the next is taken from ``before``."""
     if settings.dynamics == "beam":
-        return BeamDamage(settings, specimen, dose_e_per_a2)
-    return Births(settings, specimen)
+        damage = BeamDamage(settings, specimen, dose_e_per_a2)
+        if isinstance(before, BeamDamage):
+            damage.go_on_from(before)
+        return damage
+    return before or Births(settings, specimen)

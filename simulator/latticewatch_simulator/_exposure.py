@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latticewatch_simulator._changes import Change, DefectEventType, TrueEvent
 from latticewatch_simulator._defects import ADATOM
@@ -26,6 +27,8 @@ class Exposure:
     drift : Drift
         Of the frame, since the scene was rendered.
     settings : SimulatorSettings
+    ordinal : int, optional
+        Its number over all series; that in its own where none is given.
 
     Attributes
     ----------
@@ -38,15 +41,26 @@ class Exposure:
     """
 
     def __init__(
-        self, frame: int, scene: Scene, specimen: Specimen, drift: Drift, settings: SimulatorSettings
+        self,
+        frame: int,
+        scene: Scene,
+        specimen: Specimen,
+        drift: Drift,
+        settings: SimulatorSettings,
+        ordinal: int | None = None,
     ) -> None:
+        self.ordinal = frame if ordinal is None else ordinal
         self.frame, self.scene, self.specimen, self.settings = frame, scene, specimen, settings
         self._drift = drift
-        seen = drift.seen_at(scene.positions_px(), settings.shape[0])
+        seen = self.positions_px()
         self.inside = np.all((seen >= 0) & (seen <= np.array(settings.shape) - 1), axis=1)
         self.changes: list[Change] = []
         self.events: list[TrueEvent] = []
         self.renewed = False
+
+    def positions_px(self) -> NDArray[np.float64]:
+        """Where the frame shows each column (row, col)."""
+        return self._drift.seen_at(self.scene.positions_px(), self.settings.shape[0])
 
     @property
     def columns(self) -> ColumnTable:

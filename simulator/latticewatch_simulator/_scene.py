@@ -86,12 +86,19 @@ class Scene:
             )
         # Specimen coordinates of the first pixel; frame row r is scene row oversampling * (margin + r).
         half = (np.array(settings.shape[::-1]) - 1) / 2 + self.margin_px
-        self._corner_nm = np.asarray(centre_nm, float) - half * settings.pixel_size_nm
+        self._centre_nm = np.asarray(centre_nm, float)
+        self._corner_nm = self._centre_nm - half * settings.pixel_size_nm
+        self._turned = None
+        if settings.scan_rotation_deg:
+            # Columns of this matrix are the scan's axes; a row vector times it is what the scan sees.
+            self._turned = np.array([settings.turn(1.0, 0.0), settings.turn(0.0, 1.0)]).T
         reach = WIDE_CUTOFF * self._spot.wide_nm
         extent = np.array([cols, rows]) * self._fine_nm
-        self.columns: ColumnTable = specimen.columns(
-            self._corner_nm - reach, self._corner_nm + extent + reach
-        )
+        low, high = self._corner_nm - reach, self._corner_nm + extent + reach
+        if self._turned is not None:
+            half_nm = np.abs(self._turned) @ np.maximum(high - self._centre_nm, self._centre_nm - low)
+            low, high = self._centre_nm - half_nm, self._centre_nm + half_nm
+        self.columns: ColumnTable = specimen.columns(low, high)
         self.image = np.zeros((rows, cols), np.float32)
         self._add(self.columns.xy_nm, specimen.signal[self.columns.species])
         if settings.contamination:
@@ -100,7 +107,7 @@ class Scene:
 
     def positions_px(self, which: slice = slice(None)) -> NDArray[np.float64]:
         """Row and column of the columns in a frame without drift since the scene was rendered [frame px]."""
-        fine = (self.columns.xy_nm[which, ::-1] - self._corner_nm[::-1]) / self._fine_nm
+        fine = (self._on_scan(self.columns.xy_nm[which])[:, ::-1] - self._corner_nm[::-1]) / self._fine_nm
         return fine / self.oversampling - self.margin_px
 
     def change(self, at: int, species: int) -> None:
@@ -123,13 +130,19 @@ class Scene:
         self.columns = self.columns.with_one(column, xy, species, sublattice)
 
     def _add(self, xy_nm: NDArray[np.float64], signal: NDArray[np.float64]) -> None:
-        positions = np.ascontiguousarray((xy_nm - self._corner_nm)[:, ::-1] / self._fine_nm)
+        positions = np.ascontiguousarray((self._on_scan(xy_nm) - self._corner_nm)[:, ::-1] / self._fine_nm)
         for sigma, amplitude, cutoff in (
             (self._spot.narrow_nm, self._spot.narrow, NARROW_CUTOFF),
             (self._spot.wide_nm, self._spot.wide, WIDE_CUTOFF),
         ):
             radius = math.ceil(cutoff * sigma / self._fine_nm)
             add_spots(self.image, positions, amplitude * signal, sigma / self._fine_nm, radius)
+
+    def _on_scan(self, xy_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Places on the specimen as a scan that is not turned would see them."""
+        if self._turned is None:
+            return xy_nm
+        return (xy_nm - self._centre_nm) @ self._turned + self._centre_nm
 
     def _contamination(self, seed: int) -> NDArray[np.float32]:
         """Log-normal smooth noise of mean one, fixed to the specimen: a B-spline through hashed nodes."""

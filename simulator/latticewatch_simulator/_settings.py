@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -115,7 +116,21 @@ class SimulatorSettings(BaseModel):
     stage_limit_nm: float = Field(
         500.0, gt=0, le=1e5, description="The stage stays within this, on either axis."
     )
-    settle_s: float = Field(0.3, ge=0, le=60, description="From the request of a move to its end.")
+    settle_s: float = Field(0.3, ge=0, le=60, description="From the request of a move to its arrival.")
+    overshoot: float = Field(
+        0.0, ge=0, le=1, description="Share of a move by which the stage overshoots when it arrives."
+    )
+    overshoot_s: float = Field(
+        0.3, gt=0, le=60, description="In which that falls to 1/e, and a swing takes as long."
+    )
+    stage_tolerance_nm: float = Field(
+        0.01, gt=0, le=10, description="Nearer than this the stage has arrived."
+    )
+    shift_limit_nm: float = Field(50.0, ge=0, le=1e4, description="Largest image shift on either axis.")
+    scan_rotation_deg: float = Field(
+        0.0, ge=-360, le=360, description="Turns the scan on the specimen, from +x towards +y."
+    )
+    exposure_limit_s: float = Field(60.0, gt=0, le=3600, description="Longest exposure of one place.")
 
     @classmethod
     def checked(cls, **values: Any) -> Self:
@@ -155,6 +170,10 @@ class SimulatorSettings(BaseModel):
             raise ConfigurationError(
                 f"drift jumps of {self.drift_jumps_nm} nm: give {self.stage_limit_nm:g} nm at most on either axis"
             )
+        if self.scan_rotation_deg and self.contamination:
+            raise ConfigurationError(
+                "contamination is simulated for a scan that is not turned; give one of the two"
+            )
         if max(map(abs, self.stage_nm)) > self.stage_limit_nm:
             raise ConfigurationError(
                 f"stage at {self.stage_nm} nm: give a start within plus and minus {self.stage_limit_nm:g} nm"
@@ -164,6 +183,28 @@ class SimulatorSettings(BaseModel):
     def fov_nm(self) -> tuple[float, float]:
         """Field of view, height and width."""
         return self.shape[0] * self.pixel_size_nm, self.shape[1] * self.pixel_size_nm
+
+    @property
+    def spot_area_a2(self) -> float:
+        """Area over which the standing beam spreads: 2 pi sigma^2, so that electrons over it are the dose in its
+        middle [A^2].
+        """
+        sigma = 10 * math.hypot(self.probe_fwhm_nm / 2.3548, self.source_sigma_nm)
+        return 2 * math.pi * sigma**2
+
+    def turn(self, x_nm: float, y_nm: float) -> tuple[float, float]:
+        """A displacement along the axes of the scan as one of the stage."""
+        cos, sin = self._direction()
+        return cos * x_nm - sin * y_nm, sin * x_nm + cos * y_nm
+
+    def turn_back(self, x_nm: float, y_nm: float) -> tuple[float, float]:
+        """A displacement of the stage along the axes of the scan; the way back of `turn`."""
+        cos, sin = self._direction()
+        return cos * x_nm + sin * y_nm, -sin * x_nm + cos * y_nm
+
+    def _direction(self) -> tuple[float, float]:
+        angle = math.radians(self.scan_rotation_deg)
+        return math.cos(angle), math.sin(angle)
 
     @property
     def dwell(self) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Self
 import zmq
 
 from latticewatch.errors import ControlError
+from latticewatch_simulator._actions import Actions
 from latticewatch_simulator._control import ControlServer
 from latticewatch_simulator._microscope import Microscope, SimulatedFrame
 from latticewatch_simulator._publisher import Publisher
@@ -80,18 +81,14 @@ class Simulation:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
+        fixed = None if truth is None else "the truth is written to a file, which describes one scan"
+        self._actions = Actions(self.microscope, self.status, self._newest_truth, fixed)
         with ExitStack() as opened:
             self._publisher = opened.enter_context(Publisher(bind, push=push, context=context))
             self._control = None
             if control is not None:
                 self._control = opened.enter_context(
-                    ControlServer(
-                        control,
-                        stage=self.microscope.stage,
-                        status=self.status,
-                        truth=self._newest_truth,
-                        context=context,
-                    )
+                    ControlServer(control, actions=self._actions, context=context)
                 )
             self._truth = None
             if truth is not None:
@@ -102,6 +99,8 @@ class Simulation:
 
     def run(self, on_frame: Callable[[SimulatedFrame], None] | None = None) -> int:
         """Send the series: the frame with number i at start + i periods, in this thread.
+
+        Another scan is another series.
 
         A frame that is late by more than a period moves the start, so that frames never come in a burst.
 
@@ -118,25 +117,35 @@ class Simulation:
         if self._wait and not self._publisher.wait_for_subscriber(self._stop):
             return 0
         microscope, publisher = self.microscope, self._publisher
-        period = 1 / microscope.settings.fps
-        publisher.start_series(microscope.series_id, self._frames, self._stop)
-        start: float | None = None
-        for number in itertools.count() if self._frames is None else range(self._frames):
+        series_id = microscope.series_id
+        publisher.start_series(series_id, self._frames, self._stop)
+        due: float | None = None
+        sent = 0
+        for _ in itertools.count() if self._frames is None else range(self._frames):
             if self._stop.is_set():
                 break
             frame = microscope.acquire()
+            if frame.truth.series_id != series_id:
+                publisher.end_series(series_id)
+                sent += publisher.frames
+                series_id = frame.truth.series_id
+                publisher.start_series(series_id, None, self._stop)
+            period = 1 / microscope.settings.fps
             now = time.monotonic()
-            start = now if start is None else start
-            due = start + number * period
+            due = now if due is None else due + period
             if now - due > period:
-                start += now - due
+                due = now
             elif self._stop.wait(max(0.0, due - now)):
                 break
+            sound = microscope.is_sound(frame)
             self._publish(frame)
+            self._actions.last = (frame.truth.series_id, frame.truth.number)
+            microscope.operations.frame_sent(frame.truth.series_id, frame.truth.number, sound)
             if on_frame is not None:
                 on_frame(frame)
-        publisher.end_series(microscope.series_id)
-        return publisher.frames
+        microscope.operations.abandon("the microscope has ended")
+        publisher.end_series(series_id)
+        return sent + publisher.frames
 
     def start(self) -> None:
         """Run in a thread of its own; `stop` and `join` raise what went wrong in it."""

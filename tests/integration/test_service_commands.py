@@ -14,7 +14,7 @@ from _fake_learner import VACANCY, grid_image
 from _running import running
 from latticewatch.cli import main
 from latticewatch.messages import ControlReply, Event
-from latticewatch_client import Client, ControlLoop, Microscope
+from latticewatch_client import Client, ControlLoop, ZmqMicroscope
 from latticewatch_simulator import ControlServer, SimulatorSettings, Stage
 
 
@@ -95,7 +95,7 @@ def control():
 
 
 def test_the_loop_brings_a_new_defect_to_the_centre(tmp_path, control):
-    with running(tmp_path) as live, Client(live.url) as client, Microscope(control.endpoint) as microscope:
+    with running(tmp_path) as live, Client(live.url) as client, ZmqMicroscope(control.endpoint) as microscope:
         live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
         live.analysed(3)
         (defect,) = client.events(types=["defect.appeared"], follow=False)
@@ -109,7 +109,7 @@ def test_the_loop_waits_while_the_stream_is_stalled(tmp_path, control):
     with (
         running(tmp_path, ingest={"stall_after_s": 0.1}) as live,
         Client(live.url) as client,
-        Microscope(control.endpoint) as microscope,
+        ZmqMicroscope(control.endpoint) as microscope,
     ):
         live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
         assert next(client.events(types=["stream.stalled"]))

@@ -280,7 +280,7 @@ def test_an_error_in_the_controls_ends_the_series_and_is_raised_again(context):
     simulation = Simulation(SMALL, bind=FREE, control=FREE, context=context)
     server = simulation._control
     assert isinstance(server, ControlServer)
-    server._results["status"] = fail
+    server._actions.results["status"] = fail
     with context.socket(zmq.REQ) as socket:
         socket.set(zmq.LINGER, 0)
         socket.connect(str(simulation.control_endpoint))

@@ -272,9 +272,10 @@ def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
 
 def test_the_public_names_are_pinned():
     assert sorted(latticewatch_client.__all__) == [
-        "AsyncClient", "Client", "ControlError", "ControlLoop", "Cursor", "CursorGoneError", "Gate", "Journal",
+        "AsyncClient", "Client", "ControlError", "ControlLoop", "ControlRefusedError", "ControlTimeoutError",
+        "ControlUnreachableError", "Cursor", "CursorGoneError", "Gate", "Journal",
         "LoopReport", "Microscope", "Ok", "Publisher", "PublisherError", "Refuse", "ServiceError",
-        "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError", "UnknownClassError", "Wait",
+        "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError", "UnknownClassError", "Wait", "ZmqMicroscope",
     ]  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from latticewatch.messages import (
     Status,
     encode_json,
 )
-from latticewatch_client import Client, ControlLoop, Gate, Journal, Microscope, Ok, Refuse, Wait
+from latticewatch_client import Client, ControlLoop, Gate, Journal, Ok, Refuse, Wait, ZmqMicroscope
 
 NOW = datetime(2025, 6, 1, tzinfo=UTC)
 
@@ -128,7 +128,7 @@ def loop_of(server, state=None, seen=None, **options):
     answers = {"/v1/status": state or status(), "/v1/tracks": seen or in_view()}
     transport = httpx.MockTransport(lambda request: httpx.Response(200, json=answers[request.url.path]))
     client = Client("http://service", transport=transport, retries=0)
-    microscope = Microscope(server.endpoint, timeout=0.5)
+    microscope = ZmqMicroscope(server.endpoint, timeout=0.5)
     return ControlLoop(client, microscope, **options)
 
 
@@ -272,7 +272,7 @@ def test_what_is_in_view_at_the_start_is_not_forgotten():
             json=status() if request.url.path == "/v1/status" else in_view(track(3), track(-1), as_of_seq=4),
         )
 
-    with StageServer() as server, Microscope(server.endpoint) as microscope:
+    with StageServer() as server, ZmqMicroscope(server.endpoint) as microscope:
         client = Client("http://service", transport=httpx.MockTransport(answer))
         assert ControlLoop(client, microscope).run(moves=1).moved == 1
         assert server.moves == [(10.0, 20.0)]
@@ -395,7 +395,7 @@ def test_a_dry_run_moves_nothing():
 
 
 def test_a_move_whose_answer_was_lost_is_made_once():
-    with StageServer(deaf=1) as server, Microscope(server.endpoint, timeout=0.2, retries=2) as microscope:
+    with StageServer(deaf=1) as server, ZmqMicroscope(server.endpoint, timeout=0.2, retries=2) as microscope:
         assert microscope.move_to(3.0, 4.0).x_nm == 3.0
     assert len(server.requests) == 2
     assert server.requests[0] == server.requests[1]
@@ -403,7 +403,7 @@ def test_a_move_whose_answer_was_lost_is_made_once():
 
 
 def test_a_microscope_that_does_not_answer_is_an_error_that_says_where():
-    with Microscope("tcp://127.0.0.1:1", timeout=0.05, retries=1) as microscope:
+    with ZmqMicroscope("tcp://127.0.0.1:1", timeout=0.05, retries=1) as microscope:
         with pytest.raises(ControlError, match=r"tcp://127\.0\.0\.1:1: no answer to get_stage"):
             microscope.stage()
         with pytest.raises(ControlError):
@@ -413,7 +413,7 @@ def test_a_microscope_that_does_not_answer_is_an_error_that_says_where():
 @pytest.mark.parametrize("endpoint", ["nonsense", "tcp://127.0.0.1", "http://x"])
 def test_an_endpoint_that_makes_no_sense_is_an_error(endpoint):
     with (
-        Microscope(endpoint, timeout=0.05) as microscope,
+        ZmqMicroscope(endpoint, timeout=0.05) as microscope,
         pytest.raises(ControlError, match="tcp://HOST:PORT"),
     ):
         microscope.stage()
@@ -423,7 +423,7 @@ def test_a_loop_without_a_microscope_counts_and_goes_on():
     with StageServer() as server:
         loop = loop_of(server)
         loop._microscope.close()
-        loop._microscope = Microscope("tcp://127.0.0.1:1", timeout=0.02, retries=0)
+        loop._microscope = ZmqMicroscope("tcp://127.0.0.1:1", timeout=0.02, retries=0)
         assert decide(loop, defect(1), defect(2, x=50.0)) == [(2, "microscope"), (1, "microscope")]
 
 
@@ -438,7 +438,7 @@ def test_the_loop_ends_after_its_moves_and_asks_again_after_each():
         body = page(defect(1, x=1.0), defect(2, x=2.0), defect(3, x=3.0)) if after == "now" else page(last=3)
         return httpx.Response(200, content=json.dumps(body | {"next": 3}))
 
-    with StageServer() as server, Microscope(server.endpoint) as microscope:
+    with StageServer() as server, ZmqMicroscope(server.endpoint) as microscope:
         client = Client("http://service", transport=httpx.MockTransport(answer))
         report = ControlLoop(client, microscope).run(moves=2, after="now")
     assert report.moved == 2

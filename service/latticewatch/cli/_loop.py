@@ -46,7 +46,7 @@ def loop(
     key: Key = None,
 ) -> None:
     """Bring one defect after another to the centre of the frame; refuse when what is known is old."""
-    from latticewatch_client import Client, ControlLoop, Gate, Journal, Microscope
+    from latticewatch_client import Client, ControlLoop, Gate, Journal, ZmqMicroscope
 
     if policy not in POLICIES:
         raise ConfigurationError(f"--policy {policy}: expected {' or '.join(POLICIES)}")
@@ -55,7 +55,7 @@ def loop(
     gate = Gate(max_age_s=max_age, min_confidence=min_confidence, box_nm=None if box is None else _box(box))
     with (
         Client(service, key) as client,
-        Microscope(control) as microscope,
+        ZmqMicroscope(control) as microscope,
         Journal(None if dry_run else journal) as kept,
     ):
         steering = ControlLoop(

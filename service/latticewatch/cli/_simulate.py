@@ -54,6 +54,12 @@ def simulate(
     settling: Annotated[
         float | None, typer.Option(help="Share of a stage move by which the specimen creeps on.")
     ] = None,
+    overshoot: Annotated[
+        float | None, typer.Option(help="Share of a stage move by which the stage overshoots.")
+    ] = None,
+    scan_rotation: Annotated[
+        float | None, typer.Option(help="Rotation of the scan on the stage [degrees].")
+    ] = None,
     jump: Annotated[
         list[str] | None,
         typer.Option(help="Untold jump before a frame, 'FRAME:ROW,COLUMN' [nm]; may be given again."),
@@ -87,6 +93,8 @@ def simulate(
         "drift_nm_per_frame": None if drift is None else drift.split(","),
         "drift_walk_nm": walk,
         "settling_fraction": settling,
+        "overshoot": overshoot,
+        "scan_rotation_deg": scan_rotation,
         "drift_jumps_nm": None if jump is None else dict(map(_jump, jump)),
         "line_jitter_px": jitter,
         "flicker": flicker,

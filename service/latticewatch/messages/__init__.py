@@ -23,7 +23,16 @@ from latticewatch.messages._api import (
     TrackState,
 )
 from latticewatch.messages._calibration import Calibration
-from latticewatch.messages._control import ControlReply, ControlRequest, StageState
+from latticewatch.messages._control import (
+    Acquired,
+    Capabilities,
+    ControlReply,
+    ControlRequest,
+    Exposed,
+    Limits,
+    MicroscopeState,
+    StageState,
+)
 from latticewatch.messages._events import (
     EVENT_TYPES,
     ROLES,
@@ -64,8 +73,10 @@ __all__ = [
     "EVENT_TYPES",
     "ROLES",
     "AccessInfo",
+    "Acquired",
     "Authenticate",
     "Calibration",
+    "Capabilities",
     "ClassCourse",
     "ClassDetail",
     "ClassEventData",
@@ -84,6 +95,7 @@ __all__ = [
     "Event",
     "EventPage",
     "EventType",
+    "Exposed",
     "FrameCounts",
     "FrameHeader",
     "FrameInfo",
@@ -92,11 +104,13 @@ __all__ = [
     "History",
     "LatencyMs",
     "LifetimeSummary",
+    "Limits",
     "LiveHeader",
     "LiveRequest",
     "LiveSection",
     "LiveView",
     "LogGapData",
+    "MicroscopeState",
     "ModelEventData",
     "ModelState",
     "Nanometres",
