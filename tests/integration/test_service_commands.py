@@ -15,7 +15,8 @@ from _running import running
 from latticewatch.cli import main
 from latticewatch.messages import ControlReply, Event
 from latticewatch_client import Client, ControlLoop, ZmqMicroscope
-from latticewatch_simulator import ControlServer, SimulatorSettings, Stage
+from latticewatch_simulator import Actions, ControlServer, SimulatorSettings
+from latticewatch_simulator import Microscope as Simulated
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +90,9 @@ def test_a_service_that_is_not_there_is_one_line_and_status_2(capsys):
 
 @pytest.fixture
 def control():
-    stage = Stage(SimulatorSettings(settle_s=0.0))
-    with ControlServer("tcp://127.0.0.1:0", stage=stage, status=dict, truth=dict) as server:
+    settings = SimulatorSettings(settle_s=0.0, shape=(64, 64), dose_e_per_a2=1e3)
+    actions = Actions(Simulated(settings), status=dict, truth=dict)
+    with ControlServer("tcp://127.0.0.1:0", actions=actions) as server:
         yield server
 
 

@@ -275,7 +275,8 @@ def test_the_public_names_are_pinned():
         "AsyncClient", "Client", "ControlError", "ControlLoop", "ControlRefusedError", "ControlTimeoutError",
         "ControlUnreachableError", "Cursor", "CursorGoneError", "Gate", "Journal",
         "LoopReport", "Microscope", "Ok", "Publisher", "PublisherError", "Refuse", "ServiceError",
-        "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError", "UnknownClassError", "Wait", "ZmqMicroscope",
+        "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError", "UnknownClassError", "Wait",
+        "ZmqMicroscope",
     ]  # fmt: skip
 
 
