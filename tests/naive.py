@@ -517,3 +517,21 @@ def doubt(amplitude, rows, index, each):
         known = [(amplitude[j] * e) ** 2 for j, e in zip(index[i], each[1:], strict=False) if j >= 0]
         out.append(np.sqrt(1 + sum(known)))
     return np.array(out)
+
+
+def look(image, above, below, block):
+    """Equal neighbours of each block, pixels that stand out of their neighbours, sums of rows and columns."""
+    height, width = image.shape
+    equal = np.zeros((height // block, width // block))
+    places = []
+    for r in range(height - 1):
+        for c in range(width - 1):
+            if r // block < len(equal) and c // block < equal.shape[1]:
+                equal[r // block, c // block] += (
+                    image[r, c] == image[r, c + 1] and image[r, c] == image[r + 1, c]
+                )
+            if r > 0 and c > 0:
+                near = np.sort([image[r - 1, c], image[r + 1, c], image[r, c - 1], image[r, c + 1]])
+                if image[r, c] - near[2] > above or near[1] - image[r, c] > below:
+                    places.append((r, c))
+    return equal, np.array(places).reshape(-1, 2), image.sum(1), image.sum(0)

@@ -23,6 +23,7 @@ from latticewatch.lattice._phase import (
 )
 from latticewatch.lattice._sites import predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window, weighted_plane
+from latticewatch.lattice._specimen import BLOCK, _look
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=25, deadline=None, derandomize=True)
@@ -286,3 +287,17 @@ def test_the_offset_is_bilinear_between_the_centres_of_blocks(seed, block):
     offset = rng.normal(size=[-(-n // block) for n in shape])
     found = _subtract(image, offset, block, np.float32(0.5))
     np.testing.assert_allclose(found, naive.without_offset(image, offset, block, 0.5), atol=1e-5)
+
+
+@given(seed=seeds, rows=st.integers(16, 30), cols=st.integers(16, 30))
+@few
+def test_one_look_at_a_frame_sees_areas_of_one_value_pixels_that_stand_out_and_lines(seed, rows, cols):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 6, (rows, cols)).astype(np.float32)
+    image[rng.integers(rows, size=5), rng.integers(cols, size=5)] = 20
+
+    above, below = np.float32(rng.integers(1, 9)), np.float32(rng.integers(1, 4))
+    for found, expected in zip(
+        _look(image, above, below), naive.look(image, above, below, BLOCK), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -8,6 +8,7 @@ a defect. All of it is counted, and told.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -74,7 +75,9 @@ def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> S
     notes: list[Note] = []
     if min(image.shape) < 2 * BLOCK:
         return Specimen(image, gaps, ())
-    mask = _areas(image)
+    limits = _limits(image, None)
+    seen = _Look(*_look(image, *limits))
+    mask = _areas(image, seen.equal)
     n_pixels = 0
     # of a frame without any value nothing is masked: that it shows no lattice says it all
     if gaps is not None and gaps.any() and not gaps.all():
@@ -82,8 +85,14 @@ def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> S
         if wide.any():
             mask = wide if mask is None else mask | wide
         n_pixels = _fill(image, narrow, gaps)
-    n_pixels += _mend_pixels(image, mask)
-    n_lines = _mend_lines(image, mask)
+    if mask is not None or n_pixels:
+        limits = _limits(image, mask)
+        seen = _Look(*_look(image, *limits))
+    mended = _mend_pixels(image, seen.places, mask)
+    if mended:
+        seen = _Look(*_look(image, *limits))
+    n_pixels += mended
+    n_lines = _mend_lines(image, seen, mask)
     if n_pixels or n_lines:
         notes.append(_mended(n_pixels, n_lines))
     if mask is not None:
@@ -132,18 +141,126 @@ def _fill(image: NDArray[np.float32], narrow: NDArray[np.bool_], gaps: NDArray[n
     return n
 
 
+# One look at every pixel
+
+
+class _Look(NamedTuple):
+    """What one pass over a frame of shape (height, width) sees.
+
+    Attributes
+    ----------
+    equal : ndarray of shape (height // BLOCK, width // BLOCK), float32
+        Pixels of each block that equal those right of and below them.
+    places : ndarray of shape (n, 2), int64
+        Row and column of pixels that lie beyond all but one of their four neighbours.
+    down : ndarray of shape (height,), float64
+        Sums of the rows.
+    across : ndarray of shape (width,), float64
+        Sums of the columns.
+    """
+
+    equal: NDArray[np.float32]
+    places: NDArray[np.int64]
+    down: NDArray[np.float64]
+    across: NDArray[np.float64]
+
+
+@njit(cache=True, nogil=True)
+def _look(image, above, below):  # pragma: no cover - compiled
+    """The fields of a `_Look`; above and below: how far a pixel has to stand out."""
+    height, width = image.shape
+    equal = np.zeros((height // BLOCK, width // BLOCK), np.float32)
+    down, across = np.empty(height), np.zeros(width)
+    some, same = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    hits = np.zeros(width, np.float32)
+    places = []
+    least = min(above, below)
+    for r in range(height):
+        row = image[r]
+        down[r] = _add_row(row, some)
+        # nothing is below the last row
+        if r < height - 1:
+            _add_equal(row, image[r + 1], same)
+            # what stands out does so of the pixel left or right of it, which is soon said of a whole row
+            if (
+                r > 0
+                and _steps(row, least) > 0
+                and _row_hits(image[r - 1], row, image[r + 1], above, below, hits) > 0
+            ):
+                for c in range(1, width - 1):
+                    if hits[c] > 0:
+                        places.append((r, c))  # noqa: PERF401 - numba
+        if r % BLOCK == BLOCK - 1 or r == height - 1:
+            i = r // BLOCK
+            for j in range(equal.shape[1] if i < len(equal) else 0):
+                for c in range(j * BLOCK, (j + 1) * BLOCK):
+                    equal[i, j] += same[c]
+            for c in range(width):
+                across[c] += some[c]
+                some[c] = same[c] = 0
+    found = np.empty((len(places), 2), np.int64)
+    for k in range(len(places)):
+        found[k, 0], found[k, 1] = places[k]
+    return equal, found, down, across
+
+
+@kernel
+def _add_row(row, some):  # pragma: no cover - compiled
+    total = np.float32(0.0)
+    for c in range(len(row)):
+        some[c] += row[c]
+        total += row[c]
+    return total
+
+
+@kernel
+def _add_equal(row, below, same):  # pragma: no cover - compiled
+    for c in range(len(row) - 1):
+        same[c] += np.float32(1.0) if row[c] == row[c + 1] and row[c] == below[c] else np.float32(0.0)
+
+
+@kernel
+def _steps(row, least):  # pragma: no cover - compiled
+    """How many neighbours in a row differ by more than the least."""
+    total = np.float32(0.0)
+    for c in range(len(row) - 1):
+        total += np.float32(1.0) if abs(row[c] - row[c + 1]) > least else np.float32(0.0)
+    return total
+
+
+@kernel
+def _row_hits(before, row, after, above, below, hits):  # pragma: no cover - compiled
+    total = np.float32(0.0)
+    for c in range(1, len(row) - 1):
+        a, b = max(before[c], after[c]), min(before[c], after[c])
+        d, e = max(row[c - 1], row[c + 1]), min(row[c - 1], row[c + 1])
+        high = max(d, b) if a > d else max(a, e)
+        low = min(e, a) if b < e else min(b, d)
+        hit = np.float32(1.0) if row[c] - high > above or low - row[c] > below else np.float32(0.0)
+        hits[c] = hit
+        total += hit
+    return total
+
+
 # Single pixels
 
 
-def _mend_pixels(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> int:
-    """Mend single pixels, and pairs, that stand out of all around; returns how many."""
-    limits = []
+def _limits(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> tuple[np.float32, np.float32]:
+    """How far a pixel has to lie above, and below, all but one of its four neighbours to stand out."""
     n_rows = max(1, SAMPLED // image.shape[1])
     rows = np.arange(1, image.shape[0] - 1, max(1, (image.shape[0] - 2) // n_rows))
-    for sign in (1, -1):
-        limit = _limit(_over(image, rows, sign, mask), image.size)
-        limits.append(np.float32(limit))
-    found = _stand_out(image, limits[0], limits[1])
+    high, low = _over(image, rows)
+    if mask is not None:
+        known = ~mask[rows, 1:-1]
+        high, low = high[known], low[known]
+    return (
+        np.float32(_limit(high.ravel(), image.size)),
+        np.float32(_limit(low.ravel(), image.size)),
+    )
+
+
+def _mend_pixels(image: NDArray[np.float32], found: NDArray[np.int64], mask: NDArray[np.bool_] | None) -> int:
+    """Mend single pixels, and pairs, of those that stand out of all around; returns how many."""
     if mask is not None and len(found):
         found = found[~mask[found[:, 0], found[:, 1]]]
     if not len(found) or len(found) > MAX_FAULTS * image.size:
@@ -161,19 +278,20 @@ def _mend_pixels(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> 
     return int(faulty.sum())
 
 
-def _over(
-    image: NDArray[np.float32], rows: NDArray[np.intp], sign: int, mask: NDArray[np.bool_] | None
-) -> NDArray[np.float32]:
-    """How far pixels of some rows lie above, or below, all but one of their four neighbours."""
-    four = [image[rows - 1, 1:-1], image[rows + 1, 1:-1], image[rows, :-2], image[rows, 2:]]
-    highest, high = np.maximum(*four[:2]), np.maximum(*four[2:])
-    lowest, low = np.minimum(*four[:2]), np.minimum(*four[2:])
-    if sign > 0:
-        second = np.where(highest > high, np.maximum(high, lowest), np.maximum(highest, low))
-    else:
-        second = np.where(lowest < low, np.minimum(low, highest), np.minimum(lowest, high))
-    out = sign * (image[rows, 1:-1] - second)
-    return out[~mask[rows, 1:-1]] if mask is not None else out.ravel()
+@kernel
+def _over(image, rows):  # pragma: no cover - compiled
+    """How far the pixels of some rows lie above, and below, all but one of their four neighbours."""
+    width = image.shape[1]
+    above = np.empty((len(rows), width - 2), np.float32)
+    below = np.empty((len(rows), width - 2), np.float32)
+    for k in range(len(rows)):
+        before, row, after = image[rows[k] - 1], image[rows[k]], image[rows[k] + 1]
+        for c in range(1, width - 1):
+            a, b = max(before[c], after[c]), min(before[c], after[c])
+            d, e = max(row[c - 1], row[c + 1]), min(row[c - 1], row[c + 1])
+            above[k, c - 1] = row[c] - (max(d, b) if a > d else max(a, e))
+            below[k, c - 1] = (min(e, a) if b < e else min(b, d)) - row[c]
+    return above, below
 
 
 def _limit(over: NDArray[np.float32], n_pixels: int) -> float:
@@ -189,45 +307,13 @@ def _limit(over: NDArray[np.float32], n_pixels: int) -> float:
     return high + fold * np.log((1 - TAIL[1]) * n_pixels * FRAMES_TO_CHANCE)
 
 
-@njit(cache=True, nogil=True)
-def _stand_out(image, above, below):  # pragma: no cover - compiled
-    """Places (row, col) of pixels that lie beyond all but one of their four neighbours."""
-    height, width = image.shape
-    hits = np.empty(width, np.float32)
-    places = []
-    for r in range(1, height - 1):
-        total = _row_hits(image[r - 1], image[r], image[r + 1], above, below, hits)
-        if total > 0:
-            for c in range(1, width - 1):
-                if hits[c] > 0:
-                    places.append((r, c))  # noqa: PERF401 - numba
-    out = np.empty((len(places), 2), np.int64)
-    for k in range(len(places)):
-        out[k, 0], out[k, 1] = places[k]
-    return out
-
-
-@kernel
-def _row_hits(before, row, after, above, below, hits):  # pragma: no cover - compiled
-    total = np.float32(0.0)
-    for c in range(1, len(row) - 1):
-        a, b = max(before[c], after[c]), min(before[c], after[c])
-        d, e = max(row[c - 1], row[c + 1]), min(row[c - 1], row[c + 1])
-        high = max(d, b) if a > d else max(a, e)
-        low = min(e, a) if b < e else min(b, d)
-        hit = np.float32(1.0) if row[c] - high > above or low - row[c] > below else np.float32(0.0)
-        hits[c] = hit
-        total += hit
-    return total
-
-
 # Lines
 
 
-def _mend_lines(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> int:
+def _mend_lines(image: NDArray[np.float32], seen: _Look, mask: NDArray[np.bool_] | None) -> int:
     """Replace whole rows and columns that do not belong by what is beside them; returns how many."""
     n = 0
-    for axis, means in enumerate(_line_means(image, mask)):
+    for axis, means in enumerate(_line_means(image, seen, mask)):
         turned = image if axis == 0 else image.T
         apart = means[1:-1] - (means[:-2] + means[2:]) / 2
         spread = 1.4826 * float(np.median(np.abs(apart - np.median(apart))))
@@ -242,12 +328,11 @@ def _mend_lines(image: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> i
 
 
 def _line_means(
-    image: NDArray[np.float32], mask: NDArray[np.bool_] | None
+    image: NDArray[np.float32], seen: _Look, mask: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Means of the rows and of the columns over what is not masked; one that is masked has that before it."""
     if mask is None:
-        down, across = _sums(image)
-        return down / image.shape[1], across / image.shape[0]
+        return seen.down / image.shape[1], seen.across / image.shape[0]
     known = ~mask
     out = []
     for axis in (1, 0):
@@ -260,36 +345,11 @@ def _line_means(
     return out[0], out[1]
 
 
-@njit(cache=True, nogil=True)
-def _sums(image):  # pragma: no cover - compiled
-    """Sums of the rows and of the columns."""
-    height, width = image.shape
-    down, across = np.empty(height), np.zeros(width)
-    some = np.zeros(width, np.float32)
-    for r in range(height):
-        down[r] = _row_sum(image[r], some)
-        if r % 64 == 63 or r == height - 1:
-            for c in range(width):
-                across[c] += some[c]
-                some[c] = 0
-    return down, across
-
-
-@kernel
-def _row_sum(row, some):  # pragma: no cover - compiled
-    total = np.float32(0.0)
-    for c in range(len(row)):
-        some[c] += row[c]
-        total += row[c]
-    return total
-
-
 # Areas of one value
 
 
-def _areas(image: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+def _areas(image: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[np.bool_] | None:
     """Areas that hold one and the same value, larger than chance can make them."""
-    counts = _equal_in_blocks(image)
     if counts.max() < MIN_EQUAL:
         return None
     equal = np.zeros(image.shape, bool)
@@ -325,29 +385,6 @@ def _areas(image: NDArray[np.float32]) -> NDArray[np.bool_] | None:
             region = ndimage.binary_dilation(region, iterations=SOFT_EDGE)
         mask |= region
     return mask if 0 < mask.mean() < MAX_MASKED else None
-
-
-@njit(cache=True, nogil=True)
-def _equal_in_blocks(image):  # pragma: no cover - compiled
-    """Pixels of each block that equal those right of and below them."""
-    height, width = image.shape
-    out = np.zeros((height // BLOCK, width // BLOCK), np.float32)
-    line = np.empty(width, np.float32)
-    for i in range(len(out)):
-        for c in range(width):
-            line[c] = 0
-        for r in range(i * BLOCK, min((i + 1) * BLOCK, height - 1)):
-            _add_equal(image[r], image[r + 1], line)
-        for j in range(out.shape[1]):
-            for c in range(j * BLOCK, (j + 1) * BLOCK):
-                out[i, j] += line[c]
-    return out
-
-
-@kernel
-def _add_equal(row, below, line):  # pragma: no cover - compiled
-    for c in range(len(row) - 1):
-        line[c] += np.float32(1.0) if row[c] == row[c + 1] and row[c] == below[c] else np.float32(0.0)
 
 
 def touched(position: NDArray[np.float64], mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:
