@@ -139,6 +139,7 @@ class FakeLearner:
             t_received=frame.t_received,
             t_acquired=frame.t_acquired,
             pixel_size_nm=frame.pixel_size_nm,
+            calibration=frame.calibration,
             stage_nm=frame.stage_nm,
             picture=stretched,
             sites=SiteTable(

@@ -11,6 +11,7 @@ import httpx
 
 from latticewatch.errors import CursorGoneError, ServiceUnreachableError
 from latticewatch.messages import (
+    Annotation,
     ClassDetail,
     ClassSummary,
     Counts,
@@ -19,9 +20,14 @@ from latticewatch.messages import (
     EventPage,
     FrameInfo,
     History,
+    Kind,
+    Lease,
     ModelState,
+    Outcome,
+    Policy,
     Role,
     Status,
+    Targets,
     Tracks,
 )
 from latticewatch_client import _calls
@@ -181,6 +187,39 @@ class AsyncClient:
     async def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
         """Sites of one role in the newest frame, most confident first."""
         return await self._send(_calls.tracks(role, limit))
+
+    async def targets(
+        self,
+        policy: Policy = "most-confident",
+        limit: int = 20,
+        classes: Sequence[str] = (),
+        kinds: Sequence[Kind] = (),
+        min_confidence: float = 0.0,
+    ) -> Targets:
+        """What could be looked at next, best first: advice, nothing is leased."""
+        return await self._send(_calls.targets(policy, limit, classes, kinds, min_confidence))
+
+    async def next_target(
+        self,
+        holder: str,
+        policy: Policy = "most-confident",
+        ttl_s: float = 60.0,
+        key: str | None = None,
+        **wanted: Any,
+    ) -> Lease:
+        """Lease the defect that a policy ranks first, among those that nobody has and nobody visited.
+
+        See `Client.next_target`.
+        """
+        fields = {"holder": holder, "policy": policy, "ttl_s": ttl_s, "key": key, **wanted}
+        return await self._send(_calls.next_target(fields))
+
+    async def annotate(
+        self, target: str, holder: str, outcome: Outcome, detail: str | None = None, **facts: Any
+    ) -> Annotation:
+        """Say what became of a target: it is in the log when this returns. See `Client.annotate`."""
+        fields = {"target": target, "holder": holder, "outcome": outcome, "detail": detail, **facts}
+        return await self._send(_calls.annotate(fields))
 
     async def history(
         self, points: int = 300, since: float | None = None, class_id: int | None = None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import httpx
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from latticewatch.errors import (
     CursorGoneError,
@@ -18,6 +19,8 @@ from latticewatch.errors import (
     UnknownClassError,
 )
 from latticewatch.messages import (
+    Annotation,
+    AnnotationRequest,
     ClassDetail,
     ClassPatch,
     ClassSummary,
@@ -27,9 +30,14 @@ from latticewatch.messages import (
     EventPage,
     FrameInfo,
     History,
+    Kind,
+    Lease,
     ModelState,
+    Policy,
     Role,
     Status,
+    TargetRequest,
+    Targets,
     Tracks,
 )
 
@@ -187,6 +195,38 @@ def relearn() -> Call[Status]:
 
 def tracks(role: Role | Literal["all"], limit: int) -> Call[Tracks]:
     return Call("GET", "/v1/tracks", Tracks.model_validate_json, {"role": role, "limit": limit})
+
+
+def targets(
+    policy: Policy, limit: int, classes: Sequence[str], kinds: Sequence[Kind], min_confidence: float
+) -> Call[Targets]:
+    params: dict[str, Any] = {"policy": policy, "limit": limit, "min_confidence": min_confidence}
+    if classes:
+        params["classes"] = list(classes)
+    if kinds:
+        params["kinds"] = list(kinds)
+    return Call("GET", "/v1/targets", Targets.model_validate_json, params)
+
+
+def next_target(fields: Mapping[str, Any]) -> Call[Lease]:
+    return Call("POST", "/v1/targets:next", Lease.model_validate_json, body=_asked(TargetRequest, fields))
+
+
+def annotate(fields: Mapping[str, Any]) -> Call[Annotation]:
+    return Call(
+        "POST", "/v1/annotations", Annotation.model_validate_json, body=_asked(AnnotationRequest, fields)
+    )
+
+
+def _asked(model: type[BaseModel], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A body that may be sent again: it has a key, so that twice is once."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return model(**{"key": uuid.uuid4().hex, **given}).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ServiceError(f"{where}: {first['msg']} (got {str(first['input'])[:100]!r})") from error
 
 
 def columns_of(tracks: Tracks) -> dict[str, list[Any]]:

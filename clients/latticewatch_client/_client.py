@@ -11,6 +11,7 @@ import httpx
 
 from latticewatch.errors import CursorGoneError, ServiceUnreachableError
 from latticewatch.messages import (
+    Annotation,
     ClassDetail,
     ClassSummary,
     Counts,
@@ -19,9 +20,14 @@ from latticewatch.messages import (
     EventPage,
     FrameInfo,
     History,
+    Kind,
+    Lease,
     ModelState,
+    Outcome,
+    Policy,
     Role,
     Status,
+    Targets,
     Tracks,
 )
 from latticewatch_client import _calls
@@ -263,6 +269,73 @@ class Client:
     def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
         """Sites of one role in the newest frame, most confident first."""
         return self._send(_calls.tracks(role, limit))
+
+    def targets(
+        self,
+        policy: Policy = "most-confident",
+        limit: int = 20,
+        classes: Sequence[str] = (),
+        kinds: Sequence[Kind] = (),
+        min_confidence: float = 0.0,
+    ) -> Targets:
+        """What could be looked at next, best first: advice, nothing is leased."""
+        return self._send(_calls.targets(policy, limit, classes, kinds, min_confidence))
+
+    def next_target(
+        self,
+        holder: str,
+        policy: Policy = "most-confident",
+        ttl_s: float = 60.0,
+        key: str | None = None,
+        **wanted: Any,
+    ) -> Lease:
+        """Lease the defect that a policy ranks first, among those that nobody has and nobody visited.
+
+        Needs the control scope.
+
+        Parameters
+        ----------
+        holder : str
+            Who asks: a name of its own for each loop.
+        policy : str
+            ``nearest``, ``most-confident``, ``most-uncertain``, ``newest``, ``farthest`` or ``random``.
+        ttl_s : float
+            For how long the target is its own [s].
+        key : str, optional
+            The same request with the same key gets the same target; made up where none is given.
+        **wanted
+            ``classes``, ``kinds``, ``min_confidence``, ``min_edge_nm``, ``x_nm``, ``y_nm``, ``apart_nm``, as in
+            `latticewatch.messages.TargetRequest`.
+
+        Returns
+        -------
+        Lease
+            Its ``target`` is None where there is none; ``reason`` says why.
+        """
+        fields = {"holder": holder, "policy": policy, "ttl_s": ttl_s, "key": key, **wanted}
+        return self._send(_calls.next_target(fields))
+
+    def annotate(
+        self, target: str, holder: str, outcome: Outcome, detail: str | None = None, **facts: Any
+    ) -> Annotation:
+        """Say what became of a target: it is in the log when this returns. Needs the control scope.
+
+        Parameters
+        ----------
+        target : str
+            ``id`` of the target.
+        holder : str
+            Who had it.
+        outcome : {"done", "failed", "refused", "released", "note"}
+            After the first three it is not given out again.
+        detail : str, optional
+            In words.
+        **facts
+            ``series_id``, ``first``, ``last`` of frames that were acquired of it, ``offset_nm``, ``dose_e_per_a2``,
+            ``key``.
+        """
+        fields = {"target": target, "holder": holder, "outcome": outcome, "detail": detail, **facts}
+        return self._send(_calls.annotate(fields))
 
     def history(self, points: int = 300, since: float | None = None, class_id: int | None = None) -> History:
         """Counts, events and rates over time, lifetimes, and distances between defects.

@@ -30,6 +30,8 @@ EventType = Literal[
     "stream.resumed",
     "stream.paused",
     "log.gap",
+    "target.leased",
+    "target.annotated",
 ]
 EVENT_TYPES: tuple[str, ...] = get_args(EventType)
 

@@ -29,6 +29,7 @@ from latticewatch.serve import (
     _metrics,
     _model,
     _status,
+    _targets,
     _tracks,
 )
 from latticewatch.serve._access import Access
@@ -41,6 +42,7 @@ RESOURCES = (
     _live,
     _status,
     _tracks,
+    _targets,
     _history,
     _frames,
     _classes,

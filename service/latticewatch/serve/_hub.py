@@ -14,11 +14,12 @@ from latticewatch.execute import Engine
 from latticewatch.serve._access import Access
 from latticewatch.serve._news import News
 from latticewatch.serve._picture import PictureCache
+from latticewatch.serve._target_book import TargetBook
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hub:
-    """Engine, settings, keys, news and pictures of one application."""
+    """Engine, settings, keys, news, pictures and targets of one application."""
 
     engine: Engine
     settings: ServeSettings
@@ -26,6 +27,10 @@ class Hub:
     news: News = field(default_factory=News)
     pictures: PictureCache = field(default_factory=PictureCache)
     encoded: PictureCache = field(default_factory=PictureCache)
+    targets: TargetBook = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "targets", TargetBook(self.engine.log))
 
 
 def hub_of(connection: HTTPConnection) -> Hub:
