@@ -22,6 +22,7 @@ from latticewatch.messages import (
     History,
     Kind,
     Lease,
+    LoadedModel,
     ModelState,
     Outcome,
     Policy,
@@ -163,6 +164,14 @@ class AsyncClient:
     async def model(self) -> ModelState:
         """What the classifier works with: variances of the hosts, and centroids with their counts and drift."""
         return await self._send(_calls.model())
+
+    async def saved_model(self) -> bytes:
+        """The model as a file, to start from on another day: see ``latticewatch model show``."""
+        return await self._send(_calls.saved_model())
+
+    async def load_model(self, data: bytes) -> LoadedModel:
+        """Start from a saved model; needs the control key. The model in force is remembered."""
+        return await self._send(_calls.load_model(data))
 
     async def embedding(self) -> EmbeddingState:
         """Sites of the newest frame in the plane, among a pool laid out by forces."""

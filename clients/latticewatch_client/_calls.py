@@ -32,6 +32,7 @@ from latticewatch.messages import (
     History,
     Kind,
     Lease,
+    LoadedModel,
     ModelState,
     Policy,
     Role,
@@ -48,6 +49,8 @@ DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_RETRIES = 3
 LONGEST_RETRY_AFTER_S = 60.0
 MAX_TRACKS = 10_000
+# A model may have to be compiled for before it can be tried.
+MODEL_WAIT_S = 60.0
 SITE_COLUMNS = (
     "frame", "track", "class_id", "class_name", "role", "confidence", "row_px", "col_px",
     "x_nm", "y_nm", "stage_x_nm", "stage_y_nm", "sigma_nm",
@@ -63,6 +66,7 @@ class Call(Generic[T]):
     read: Callable[[bytes], T]
     params: Mapping[str, Any] = field(default_factory=dict)
     body: Any = None
+    content: bytes | None = None
     extra_wait_s: float = 0.0
     repeatable: bool = True
 
@@ -70,7 +74,12 @@ class Call(Generic[T]):
         """The request; a long-poll is given its wait on top of the timeout."""
         timeout = httpx.Timeout(timeout_s, read=timeout_s + self.extra_wait_s)
         return http.build_request(
-            self.method, self.path, params=dict(self.params), json=self.body, timeout=timeout
+            self.method,
+            self.path,
+            params=dict(self.params),
+            json=self.body,
+            content=self.content,
+            timeout=timeout,
         )
 
     def result(self, response: httpx.Response) -> T:
@@ -174,6 +183,21 @@ def classes() -> Call[list[ClassSummary]]:
 
 def model() -> Call[ModelState]:
     return Call("GET", "/v1/model", ModelState.model_validate_json)
+
+
+def saved_model() -> Call[bytes]:
+    return Call("GET", "/v1/model/file", bytes, extra_wait_s=MODEL_WAIT_S)
+
+
+def load_model(data: bytes) -> Call[LoadedModel]:
+    return Call(
+        "PUT",
+        "/v1/model/file",
+        LoadedModel.model_validate_json,
+        content=data,
+        extra_wait_s=MODEL_WAIT_S,
+        repeatable=False,
+    )
 
 
 def embedding() -> Call[EmbeddingState]:

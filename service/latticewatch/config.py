@@ -118,6 +118,10 @@ class AnalysisSettings(Section):
         max_length=64,
         description="Formula, or columns brightest first; names simulated classes, and is compared with the lattice.",
     )
+    model: Path | None = Field(
+        default=None,
+        description="A model to start from, as saved on another day; a restart goes on with what was learnt since.",
+    )
     threads: int = Field(default=2, ge=1, le=64)
     frame_limit_s: float = Field(
         default=30.0,

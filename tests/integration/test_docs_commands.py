@@ -126,8 +126,18 @@ def hexagonal_frame(rng: np.random.Generator) -> np.ndarray:
 def parse(arguments: tuple[str, ...]) -> None:
     """Take a command line apart as the real program does, and stop before it runs."""
     name, *rest = arguments
-    group = typer.main.get_command(build(name))
-    group.commands[name].make_context(name, rest).close()
+    command = typer.main.get_command(build(name)).commands[name]
+    while hasattr(command, "commands"):
+        name, *rest = rest
+        command = command.commands[name]
+    command.make_context(name, rest).close()
+
+
+def parameters_of(command) -> list:
+    """Parameters of a command, or of all the commands of a group."""
+    if not hasattr(command, "commands"):
+        return command.params
+    return [one for below in command.commands.values() for one in parameters_of(below)]
 
 
 def test_the_documentation_shows_every_command() -> None:
@@ -147,7 +157,7 @@ def test_the_reference_lists_every_option_with_nothing_invented(name: str) -> No
     listed = re.findall(
         r"`(--[a-z-]+)`", "".join(re.findall(r"^\| (`--.*?) \|", section, flags=re.MULTILINE))
     )
-    parameters = typer.main.get_command(build(name)).commands[name].params
+    parameters = parameters_of(typer.main.get_command(build(name)).commands[name])
     options = [option for each in parameters for option in (*each.opts, *each.secondary_opts)]
     assert sorted(listed) == sorted({option for option in options if option.startswith("--")})
 

@@ -17,10 +17,19 @@ import naive
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import OddPool
 from latticewatch.discover._pool import FRAMES_NEEDED, MAX_TRACKS
-from latticewatch.errors import UnknownClassError
+from latticewatch.errors import FileError, UnknownClassError
 from latticewatch.ingest import Frame
 from latticewatch.model import Model
-from latticewatch.pipeline import ROLES, Analysis, EventDraft, FrameResult, Learner, analyse
+from latticewatch.pipeline import (
+    ROLES,
+    Analysis,
+    EventDraft,
+    FrameResult,
+    Learner,
+    analyse,
+    read_model,
+    write_model,
+)
 from latticewatch.pipeline._follow import FRAMES_TOGETHER, Follower, add_up
 from latticewatch.pipeline._learner import LOST_FRAMES, OTHER_FRAMES
 from latticewatch.pipeline._picture import counts_and_picture
@@ -495,6 +504,90 @@ def test_a_restart_goes_on_with_the_same_classes_names_and_tracks(learner, image
     told = [event for event in after.events if event.type == "defect.appeared"]
     known = set(before.sites.track.tolist())
     assert not [event for event in told if event.data.track in known]
+
+
+def test_what_follows_the_classes_and_what_is_odd_outlive_a_restart(learner, images):
+    fold(learner, images[2:5], 2)
+    again = Learner(SETTINGS)
+    again.restore(learner.kept())
+    one, other = vars(learner._follower), vars(again._follower)
+    assert other["_frames"] == one["_frames"] > 0
+    assert other["_totals"] == one["_totals"] != {}
+    for mine, theirs in zip(one["_sums"], other["_sums"], strict=True):
+        assert np.array_equal(mine.square, theirs.square)
+    mine, theirs = one["_pool"]._tracks, other["_pool"]._tracks
+    assert {k: (t.frames, t.score) for k, t in mine.items()} == {
+        k: (t.frames, t.score) for k, t in theirs.items()
+    }
+
+
+def test_a_model_with_odd_classes_is_kept(learner, model):
+    from latticewatch.estimators import NearestCentroid
+
+    known = model.sublattices[0]
+    classifier = NearestCentroid.from_centroids([[0.0], [9.0]], [9, 1], contamination=0.01)
+    odd = replace(
+        known.oddities, axes=np.ones((known.oddities.projection.shape[1], 1)), classifier=classifier
+    )
+    learner.model = replace(model, sublattices=(replace(known, oddities=odd), *model.sublattices[1:]))
+    again = Learner(SETTINGS)
+    again.restore(learner.kept())
+    came_back = again.model.sublattices[0].oddities.classifier
+    rows = np.array([[-1.0], [4.0], [8.0]])
+    assert np.array_equal(came_back.predict(rows), classifier.predict(rows))
+
+
+def test_numbers_are_not_given_again_though_what_was_kept_cannot_be_read(learner, images):
+    fold(learner, images[2:4], 2)
+    given = {entry.class_id for entry in learner.model.classes}
+    tracks = learner._tracker.next_track
+    again = Learner(SETTINGS)
+    kept = learner.kept() | {"model": b"damaged"}
+    with pytest.raises(FileError):
+        again.restore(kept)
+    again.number_on(kept)
+    results = fold(again, images[:2], 0)
+    assert given.isdisjoint(entry.class_id for entry in again.model.classes)
+    told = [int(t) for t in results[-1][-1].sites.track if t >= 0]
+    assert min(told) >= tracks
+
+
+def test_a_model_of_another_day_goes_on_with_its_classes_and_names(learner, images):
+    fold(learner, images[2:4], 2)
+    learner.rename(learner.model.classes[-1].class_id, "what I call it")
+    saved = read_model(write_model(learner.model, "stream-a", 0.02))
+    assert (saved.stream, saved.pixel_size_nm) == ("stream-a", 0.02)
+    fresh = Learner(SETTINGS)
+    fresh.start_from(saved.model)
+    assert [(e.class_id, e.name) for e in fresh.model.classes] == [
+        (e.class_id, e.name) for e in learner.model.classes
+    ]
+    ((now,),) = fold(fresh, images[4:5], 0)
+    ((known,),) = fold(learner, images[4:5], 4)
+    assert now.learning[0] == now.learning[1]
+    assert np.mean(now.sites.class_id == known.sites.class_id) > 0.98
+
+
+def test_classes_of_another_stream_get_numbers_that_nobody_has(learner, images):
+    fold(learner, images[2:4], 2)
+    other = learner.model
+    learner.start_from(other)
+    taken = {entry.class_id for entry in other.classes}
+    assert taken.isdisjoint(entry.class_id for entry in learner.model.classes)
+    assert [e.name for e in learner.model.classes] == [e.name for e in other.classes]
+    # every number that the model names is that of one of its classes
+    ((result,),) = fold(learner, images[4:5], 4)
+    assert set(np.unique(result.sites.class_id)) <= {-1, *(e.class_id for e in learner.model.classes)}
+    hosts = {e.class_id: e for e in learner.model.classes}
+    for entry in learner.model.classes:
+        assert entry.host_class is None or hosts[entry.host_class].sublattice == entry.sublattice
+
+
+def test_the_model_of_this_stream_keeps_its_numbers(learner, model):
+    learner.start_from(model, own=True)
+    assert [e.class_id for e in learner.model.classes] == [e.class_id for e in model.classes]
+    assert learner.model.version > model.version
+    assert learner._remembered == []
 
 
 def test_lost_frames_that_are_not_in_a_row_change_nothing(learner, model, images):

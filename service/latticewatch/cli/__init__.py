@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": ("_inspect", "inspect"),
     "events": ("_events", "events"),
     "classes": ("_classes", "classes"),
+    "model": ("_model", "model"),
     "loop": ("_loop", "loop"),
     "doctor": ("_doctor", "doctor"),
     "bench": ("_bench", "bench"),
@@ -48,7 +49,7 @@ EXTRA_OF = {
 }
 
 
-def _command(name: str) -> Callable[..., Any]:
+def _command(name: str) -> Callable[..., Any] | typer.Typer:
     module, function = COMMANDS[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), function)
 
@@ -65,7 +66,11 @@ def build(only: str | None = None) -> typer.Typer:
     )
     app.callback()(common_options)
     for name in COMMANDS if only is None else [only]:
-        app.command(name)(_command(name))
+        command = _command(name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
     return app
 
 

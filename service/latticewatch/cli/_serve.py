@@ -45,6 +45,9 @@ def serve(
     detector: Annotated[
         str | None, typer.Option(metavar="NAME", help="Detector to analyse, where a stream carries several.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Start from a model that was saved on another day.")
+    ] = None,
     invariant: Annotated[
         bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
     ] = None,
@@ -65,7 +68,7 @@ def serve(
             "pixel_size_nm": pixel_size,
             "detector": detector,
         },
-        analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant},
+        analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant, "model": model},
         serve={"http": http},
         record={"data_dir": data_dir},
     )

@@ -4,7 +4,16 @@ from latticewatch.discover._births import born, new_class
 from latticewatch.discover._build import learn_model
 from latticewatch.discover._grow import grow_mixture
 from latticewatch.discover._odd import warm_oddities
-from latticewatch.discover._pool import OddPool
+from latticewatch.discover._pool import OddPool, OddTrack
 from latticewatch.discover._rounds import discover
 
-__all__ = ["OddPool", "born", "discover", "grow_mixture", "learn_model", "new_class", "warm_oddities"]
+__all__ = [
+    "OddPool",
+    "OddTrack",
+    "born",
+    "discover",
+    "grow_mixture",
+    "learn_model",
+    "new_class",
+    "warm_oddities",
+]

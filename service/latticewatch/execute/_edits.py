@@ -15,7 +15,8 @@ from latticewatch.execute._publisher import Publisher, drafts_of
 from latticewatch.messages import ClassPatch
 
 if TYPE_CHECKING:
-    from latticewatch.pipeline import CatalogueEntry
+    from latticewatch.model import Model
+    from latticewatch.pipeline import CatalogueEntry, SavedModel
 
 EDIT_TIMEOUT_S = 10.0
 
@@ -93,6 +94,17 @@ class Edits:
     def relearn(self) -> None:
         """Throw the classes away and start a new learning phase."""
         self.on_fold_thread(self._relearn)
+
+    def load(self, saved: SavedModel) -> Model:
+        """Take up a model of another day."""
+        return self.on_fold_thread(lambda: self._load(saved))
+
+    def _load(self, saved: SavedModel) -> Model:
+        self._require_disk()
+        own = bool(saved.stream) and saved.stream == self._publisher.log.stream
+        model = self._learner().start_from(saved.model, own=own)
+        self._publish(self._publisher.newest.with_model(model))
+        return model
 
     def _edit(self, class_id: int, patch: ClassPatch) -> CatalogueEntry:
         self._require_disk()

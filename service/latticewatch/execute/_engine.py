@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import queue
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from threadpoolctl import threadpool_limits
 
 from latticewatch.config import Settings
+from latticewatch.errors import ConfigurationError, FileError
 from latticewatch.execute._edits import Edits
 from latticewatch.execute._fold import Folder
 from latticewatch.execute._intake import Holding, Intake, Preparation
@@ -28,7 +31,8 @@ from latticewatch.messages import ClassPatch, Status
 from latticewatch.statistics import History
 
 if TYPE_CHECKING:
-    from latticewatch.pipeline import CatalogueEntry
+    from latticewatch.model import Model
+    from latticewatch.pipeline import CatalogueEntry, SavedModel
 
 # Frames in a row that could not be analysed, after which the service is not ready.
 FAILURES = 10
@@ -85,6 +89,7 @@ class Engine:
             log = EventLog(path, self.source, settings.record.max_events)
         self.log: Log = log
         self.receiver: FrameSource = receiver
+        self._start = None if settings.analysis.model is None else _read_model(settings.analysis.model)
         self._publisher = Publisher(log)
         # Set by `_adopt`, before the first frame is taken.
         self._learner: FrameLearner
@@ -285,6 +290,26 @@ class Engine:
         """
         self._edits.relearn()
 
+    def saved_model(self) -> bytes | None:
+        """The model in force as a file, see `latticewatch.pipeline.write_model`; None where nothing is learnt."""
+        model = self._learner.model if self.ready else None
+        if model is None:
+            return None
+        from latticewatch.pipeline import write_model
+
+        result = self.state.result
+        return write_model(model, self.log.stream, None if result is None else result.pixel_size_nm)
+
+    def load_model(self, saved: SavedModel) -> Model:
+        """Take up a model of another day; the one in force is remembered.
+
+        Raises
+        ------
+        EngineBusyError
+            Not done in time, or not stored.
+        """
+        return self._edits.load(saved)
+
     # Wiring
 
     def _refusal(self) -> str | None:
@@ -301,6 +326,8 @@ class Engine:
 
     def _adopt(self, learner: FrameLearner, analyse: Analyse) -> None:
         self._folding.restore(learner, self.log.kept)
+        if self._start is not None:
+            self._folding.start_from(learner, *self._start)
         self._learner, self._analyse, self._model = learner, analyse, learner.model
         self._ready.set()
 
@@ -327,3 +354,17 @@ class Engine:
             self._logger.exception("no more frames are taken")
         # What still waits is dropped and counted by the receiver, reason "shutdown".
         self.receiver.close()
+
+
+def _read_model(path: Path) -> tuple[SavedModel, str]:
+    """A model to start from, and what its file is known by."""
+    from latticewatch.pipeline import MAX_FILE_BYTES, read_model
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        return read_model(data, trial=False), hashlib.sha256(data).hexdigest()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror or error}; give a model to start from") from error
+    except FileError as error:
+        raise ConfigurationError(f"{path}: {error}") from error

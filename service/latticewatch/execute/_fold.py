@@ -27,7 +27,7 @@ from latticewatch.parallel import working
 from latticewatch.statistics import History
 
 if TYPE_CHECKING:
-    from latticewatch.pipeline import FrameResult
+    from latticewatch.pipeline import FrameResult, SavedModel
 
 # What changes without an event is stored after this long [s].
 STORE_EVERY_S = 5.0
@@ -91,13 +91,14 @@ class Folder:
         self._errors = 0
         self._given_up = False
         self._stored_model: Any = None
+        self._start = b""
         self._stored_at = time.monotonic()
         publisher.keep_with(self.kept, self.stored)
         self._logger = structlog.get_logger("latticewatch.execute")
 
     def kept(self) -> dict[str, bytes]:
         """What goes to disk with the events, so that a restart goes on from there."""
-        kept = {"series": json.dumps(self.series.open).encode()}
+        kept = {"series": json.dumps(self.series.open).encode(), "start": self._start}
         keep = getattr(self._learner(), "kept", None) if self._has_learner() else None
         if keep is not None:
             try:
@@ -115,7 +116,9 @@ class Folder:
 
     def restore(self, learner: Any, kept: Callable[[str], bytes | None]) -> None:
         """Go on from what is on disk; called before the first item."""
-        found = {name: data for name in ("model", "tracks", "series") if (data := kept(name)) is not None}
+        names = ("model", "tracks", "series", "numbers", "start")
+        found = {name: data for name in names if (data := kept(name)) is not None}
+        self._start = found.get("start", b"")
         state = self._publisher.state
         if "model" in found and hasattr(learner, "restore"):
             try:
@@ -124,6 +127,8 @@ class Folder:
                 self._logger.error(
                     "what was learnt before cannot be read; it is learnt anew", error=str(error)
                 )
+                # a number that was given out must not come to mean something else
+                learner.number_on(found)
             else:
                 model = learner.model
                 entries = tuple(sorted(getattr(model, "classes", ()), key=lambda entry: entry.class_id))
@@ -139,6 +144,17 @@ class Folder:
         ]
         if ended:
             self._publisher.publish(state, ended)
+
+    def start_from(self, learner: Any, saved: SavedModel, digest: str) -> None:
+        """Start from a model in a file, unless it was started from it before: what was learnt since counts more."""
+        if self._start == digest.encode():
+            self._logger.info("went on from the model given before", model=digest[:12])
+            return
+        own = bool(saved.stream) and saved.stream == self._publisher.log.stream
+        model = learner.start_from(saved.model, own=own)
+        self._start = digest.encode()
+        self._publisher.publish(self._publisher.newest.with_model(model), drafts_of(learner.take_events()))
+        self._logger.info("started from a model", version=model.version, classes=len(model.classes))
 
     def give_up(self) -> None:
         """Wait for no analysis any longer; what comes is dropped, reason ``shutdown``."""

@@ -11,6 +11,7 @@ import numpy as np
 from latticewatch.messages import ROLES, Role
 
 if TYPE_CHECKING:
+    from latticewatch.model import Model
     from latticewatch.pipeline import CatalogueEntry, FrameResult
 
 
@@ -83,6 +84,16 @@ class LiveState:
         )
         result = replace(self.result, sites=sites, classes=catalogue)
         return replace(self, catalogue=catalogue, result=result, **_counted(result))
+
+    def with_model(self, model: Model) -> LiveState:
+        """The state after another model was taken up: the newest frame keeps its sites, and has no classes yet."""
+        state = self.unlearnt(model.version)
+        catalogue = tuple(sorted(model.classes, key=lambda entry: entry.class_id))
+        if state.result is None:
+            return replace(state, catalogue=catalogue)
+        needed = state.result.learning[1]
+        result = replace(state.result, classes=catalogue, learning=(needed, needed), space=None)
+        return replace(state, catalogue=catalogue, result=result)
 
     def unlearnt(self, model_version: int) -> LiveState:
         """The state after the classes were thrown away: the newest frame keeps its sites, without classes."""

@@ -65,7 +65,14 @@ from latticewatch.messages._live import (
     pack_live,
     unpack_live,
 )
-from latticewatch.messages._model import ClassSpace, EmbeddingState, ModelState, SublatticeSpace
+from latticewatch.messages._model import (
+    ClassSpace,
+    EmbeddingState,
+    LoadedClass,
+    LoadedModel,
+    ModelState,
+    SublatticeSpace,
+)
 from latticewatch.messages._notes import Note
 from latticewatch.messages._palette import Shape, Sign, colour_of, sign_of, signs_of
 from latticewatch.messages._targets import (
@@ -130,6 +137,8 @@ __all__ = [
     "LiveRequest",
     "LiveSection",
     "LiveView",
+    "LoadedClass",
+    "LoadedModel",
     "LogGapData",
     "MicroscopeState",
     "ModelEventData",

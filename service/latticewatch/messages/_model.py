@@ -49,6 +49,23 @@ class ModelState(Written):
     classes: list[ClassSpace]
 
 
+class LoadedClass(Written):
+    """A class of a model that was loaded."""
+
+    class_id: int
+    class_id_in_file: int = Field(description="Another number where that one had been given here already.")
+    name: str
+    role: ReadRole
+
+
+class LoadedModel(Written):
+    """Reply of ``PUT /v1/model/file``: the model that is in force now."""
+
+    as_of_seq: int
+    model_version: int
+    classes: list[LoadedClass]
+
+
 class EmbeddingState(Written):
     """Sites in the plane: a pool of them laid out by forces, and those of the newest frame placed among it."""
 

@@ -26,6 +26,7 @@ from latticewatch.model._neighbours import (
     without_neighbours,
     without_unseen,
 )
+from latticewatch.model._numbers import renumbered
 from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
 from latticewatch.model._patches import Patches, gather_patches
 from latticewatch.model._resampling import excess_blur, without_blur
@@ -71,6 +72,7 @@ __all__ = [
     "normal_score",
     "occupied",
     "off_lattice_name",
+    "renumbered",
     "rescaled",
     "settle_shifts",
     "squared_lengths",

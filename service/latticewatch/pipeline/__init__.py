@@ -7,6 +7,7 @@ state and is called in frame order.
 from latticewatch.model import CatalogueEntry
 from latticewatch.pipeline._analyse import Analysis, analyse
 from latticewatch.pipeline._learner import Learner
+from latticewatch.pipeline._model_file import MAX_FILE_BYTES, SavedModel, read_model, write_model
 from latticewatch.pipeline._notes import NoteBook, said_in_all
 from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch.pipeline._plane import PlaneView
@@ -15,6 +16,7 @@ from latticewatch.pipeline._space import CentroidView, LiveSpace, SpaceView, Sub
 from latticewatch.pipeline._warm import warm, warm_for_learning
 
 __all__ = [
+    "MAX_FILE_BYTES",
     "ROLES",
     "Analysis",
     "CatalogueEntry",
@@ -25,12 +27,15 @@ __all__ = [
     "LiveSpace",
     "NoteBook",
     "PlaneView",
+    "SavedModel",
     "SiteTable",
     "SpaceView",
     "SublatticeView",
     "analyse",
     "counts_and_picture",
+    "read_model",
     "said_in_all",
     "warm",
     "warm_for_learning",
+    "write_model",
 ]

@@ -24,7 +24,7 @@ SAFE_SIGMA = 4.0
 
 
 @dataclass
-class _Sums:
+class Sums:
     """Weighted sums over the sites of each component of a mixture; old frames fade."""
 
     n: NDArray[np.float64]
@@ -36,7 +36,7 @@ class Follower:
     """Running statistics of the classes of a model; bounded however long the stream."""
 
     def __init__(self) -> None:
-        self._sums: list[_Sums] = []
+        self._sums: list[Sums] = []
         self._frames = 0
         self._totals: dict[int, int] = {}
         self._pool = OddPool()
@@ -202,14 +202,14 @@ def add_up(posterior, score, component, sublattice, columns, merged):  # pragma:
     return sums, counts
 
 
-def _fresh(mixture: Mixture) -> _Sums:
+def _fresh(mixture: Mixture) -> Sums:
     """Sums that say what the mixture says, with the weight of a half-life of sites."""
     n = HALF_LIFE_FRAMES * 100.0 * mixture.weight
     square = (mixture.deviation**2 + mixture.mean**2) * n
-    return _Sums(n, mixture.mean * n, square)
+    return Sums(n, mixture.mean * n, square)
 
 
-def _followed(mixture: Mixture, sums: _Sums) -> Mixture:
+def _followed(mixture: Mixture, sums: Sums) -> Mixture:
     """The mixture that the sums say, its spread no narrower than the host's."""
     n = np.maximum(sums.n, 1e-9)
     mean = sums.score / n

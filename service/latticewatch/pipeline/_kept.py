@@ -1,7 +1,9 @@
-"""What of the pipeline outlives the process: the model with its classes, and the tracks with their evidence."""
+"""What of the pipeline outlives the process: the model and what follows it, and the tracks with their evidence."""
 
 from __future__ import annotations
 
+from latticewatch.discover import OddPool, OddTrack
+from latticewatch.estimators import NearestCentroid
 from latticewatch.lattice._cell import UnitCell
 from latticewatch.lattice._lattice import Lattice
 from latticewatch.lattice._phase import PhaseField
@@ -18,6 +20,7 @@ from latticewatch.model import (
     SublatticeModel,
     SublatticeTemplates,
 )
+from latticewatch.pipeline._follow import Follower, Sums
 from latticewatch.pipeline._pack import Packer
 from latticewatch.track import Tracker
 from latticewatch.track._evidence import Evidence
@@ -34,6 +37,7 @@ MODEL_CLASSES = (
     MatchedFilter,
     Mixture,
     Model,
+    NearestCentroid,
     Oddities,
     PhaseField,
     ShiftKinds,
@@ -41,7 +45,18 @@ MODEL_CLASSES = (
     SublatticeTemplates,
     UnitCell,
 )
-STATE_CLASSES = (Evidence, Hysteresis, Places, States, TrackMap, Tracker)
+STATE_CLASSES = (
+    Evidence,
+    Follower,
+    Hysteresis,
+    OddPool,
+    OddTrack,
+    Places,
+    States,
+    Sums,
+    TrackMap,
+    Tracker,
+)
 # Made anew: notes are of a frame, and room for more tracks is no knowledge.
 LEFT_OUT = {("Lattice", "notes"): tuple, ("TrackMap", "_room"): dict}
 

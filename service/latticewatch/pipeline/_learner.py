@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +17,7 @@ from latticewatch.features import ZernikeDisk
 from latticewatch.identify import confirmed
 from latticewatch.lattice import Lattice, Sites, follow_lattice
 from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
-from latticewatch.model import CatalogueEntry, Model, Survey
+from latticewatch.model import CatalogueEntry, Model, Survey, renumbered
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
@@ -106,8 +107,18 @@ class Learner:
         with_model : bool
             With the models, too, which are large and change seldom; else the tracks alone.
         """
-        tracks = {"tracker": self._tracker, "series": self._series, "lost": self._lost}
-        out = {"tracks": state_packer.pack(tracks)}
+        tracks = {
+            "tracker": self._tracker,
+            "series": self._series,
+            "lost": self._lost,
+            "follower": self._follower,
+        }
+        numbers = {
+            "track": self._tracker.next_track,
+            "class": self._next_class,
+            "version": self._version,
+        }
+        out = {"tracks": state_packer.pack(tracks), "numbers": json.dumps(numbers).encode()}
         if with_model:
             model = {
                 "model": self.model,
@@ -128,24 +139,48 @@ class Learner:
         """
         model = state_packer.unpack(kept["model"])
         tracks = state_packer.unpack(kept["tracks"]) if "tracks" in kept else None
-        # what follows the classes starts anew: it knows no more than the last few frames
-        self._remembered, self._follower = model["remembered"], Follower()
+        self._remembered = model["remembered"]
         self._version, self._next_class = model["version"], model["next_class"]
         self.model = model["model"]
         self._space = None if self.model is None else LiveSpace(self.model, self.settings.seed)
         if tracks is not None:
             self._tracker, self._series, self._lost = tracks["tracker"], tracks["series"], tracks["lost"]
+            self._follower = tracks.get("follower") or Follower()
 
-    def start_from(self, model: Model) -> None:
-        """Start from a model of another day; its classes keep their numbers and names.
+    def number_on(self, kept: Mapping[str, bytes]) -> None:
+        """Use no number again that was given, though what was kept cannot be read."""
+        numbers = json.loads(kept.get("numbers", b"{}"))
+        self._version = max(self._version, numbers.get("version", 0))
+        self._next_class = max(self._next_class, numbers.get("class", 0))
+        self._tracker.next_track = max(self._tracker.next_track, numbers.get("track", 1))
+
+    def start_from(self, model: Model, *, own: bool = False) -> Model:
+        """Start from a model of another day; the one in force is remembered, with its classes.
 
         Parameters
         ----------
         model : Model
+        own : bool
+            It was learnt on this stream: its classes have their numbers here. Those of another stream keep theirs where
+            none of them was given here, and get new ones otherwise: a number never means two classes.
+
+        Returns
+        -------
+        Model
+            As it is now in force.
         """
+        if not own and self._next_class > 0:
+            model = renumbered(model, self._next_class)
+        self._next_class = max([self._next_class, *(merged + 1 for merged in model.alias)])
         if self.model is not None:
-            self._remembered = [self.model, *self._remembered][:REMEMBERED]
+            self._put_aside()
+        # the same one is not remembered beside itself
+        mine = {entry.class_id for entry in model.classes}
+        self._remembered = [
+            other for other in self._remembered if mine.isdisjoint(e.class_id for e in other.classes)
+        ]
         self._take_up(replace(model, version=max(model.version, self._version) + 1), "a model was loaded")
+        return self._learnt_model()
 
     def rename(self, class_id: int, name: str) -> CatalogueEntry:
         """Give a class a name of its own.

@@ -6,18 +6,21 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from latticewatch.errors import FileError
 
 FORMAT = 1
 # What an archive may hold once it is unpacked [bytes].
 MAX_BYTES = 512 * 2**20
+MAX_ARRAYS = 100_000
 MAX_DEPTH = 64
 
 
@@ -68,10 +71,7 @@ class Packer:
             The bytes are damaged, of another version, or name a class that is not known.
         """
         try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                size = sum(entry.file_size for entry in archive.infolist())
-            if size > MAX_BYTES:
-                raise FileError(f"{size} bytes unpacked, expected at most {MAX_BYTES}")
+            _check_sizes(data)
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             whole = json.loads(arrays.pop("json").tobytes().decode())
@@ -82,8 +82,26 @@ class Packer:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, EOFError) as error:
             raise FileError(f"damaged: {error or type(error).__name__}") from error
-        except (zipfile.BadZipFile, RecursionError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, RecursionError, NotImplementedError) as error:
             raise FileError(f"not a model: {error or type(error).__name__}") from error
+
+
+def _check_sizes(data: bytes) -> None:
+    """Refuse arrays that are too large, or larger than what the archive holds, before memory is taken for them."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+        size = sum(entry.file_size for entry in entries)
+        if size > MAX_BYTES or len(entries) > MAX_ARRAYS:
+            raise FileError(
+                f"{size} bytes in {len(entries)} arrays, expected at most {MAX_BYTES} in {MAX_ARRAYS}"
+            )
+        for entry in entries:
+            with archive.open(entry) as member:
+                version = npy.read_magic(member)
+                read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = read(member)
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                raise FileError(f"{entry.filename}: an array of shape {shape} in {entry.file_size} bytes")
 
 
 def _is_named_tuple(known: type) -> bool:

@@ -95,7 +95,7 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.serve.allowed_origins,
-            allow_methods=("GET", "POST", "PATCH"),
+            allow_methods=("GET", "POST", "PATCH", "PUT"),
             allow_headers=("Authorization", "Content-Type", "Last-Event-ID"),
         )
     app.add_middleware(Guard, settings=settings.serve)

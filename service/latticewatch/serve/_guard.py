@@ -14,6 +14,8 @@ from latticewatch.serve._access import Access, is_loopback, split_address
 
 MAX_BODY = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+# Bodies of another size, with the control key alone: the path, its limit [bytes], and the time for it [s].
+LARGE = {("PUT", "/v1/model/file"): (64 * 2**20, 60.0)}
 PROBES = ("/healthz", "/readyz")
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 TRY_AGAIN_LATER = 1013
@@ -38,8 +40,10 @@ class Guard:
       site whose name was made to point here (DNS rebinding) is refused with 421.
     - ``Origin`` of a websocket and of a request that changes something must be our own or an allowed one
       (403). A request without one does not come from another site's page.
-    - A request that changes something needs a key before its body is read (401).
-    - Bodies are read to `MAX_BODY` and no further (413), within `BODY_TIMEOUT_S` (408).
+    - A request that changes something needs a key before its body is read (401), and one with a large body the
+      control key (403).
+    - Bodies are read to `MAX_BODY` and no further (413), within `BODY_TIMEOUT_S` (408); see `LARGE` for others, of
+      which one is read at a time (503).
     - Requests and sockets beyond ``max_connections`` at a time are turned away: 503, or close code 1013.
     """
 
@@ -52,6 +56,7 @@ class Guard:
         self._access = Access(settings)
         self._max_connections = settings.max_connections
         self._connections = 0
+        self._large = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -82,16 +87,29 @@ class Guard:
                         {"WWW-Authenticate": "Bearer"},
                     )(scope, receive, send)
                     return
-                body = await _bounded_body(receive, headers)
-                if isinstance(body, int):
-                    await _refuse(
-                        scope, receive, send, body, f"body larger than {MAX_BODY} bytes, or too slow"
-                    )
+                body = await self._body(scope, receive, headers)
+                if isinstance(body, tuple):
+                    await _refuse(scope, receive, send, *body)
                     return
                 receive = _replayed(body, receive)
             await self._app(scope, receive, send)
         finally:
             self._connections -= 1
+
+    async def _body(self, scope: Scope, receive: Receive, headers: Headers) -> bytes | tuple[int, str]:
+        """The body, or the status that refuses it and why."""
+        large = LARGE.get((scope["method"], scope["path"]))
+        if large is None:
+            return await _bounded_body(receive, headers, MAX_BODY, BODY_TIMEOUT_S)
+        if not self._access.allows(_key_of(headers), "control"):
+            return 403, "this key may read but not control; use the control key"
+        if self._large:
+            return 503, "another large body is being read; try again when it is done"
+        self._large = True
+        try:
+            return await _bounded_body(receive, headers, *large)
+        finally:
+            self._large = False
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -138,23 +156,25 @@ async def _turn_away(scope: Scope, receive: Receive, send: Send, limit: int) -> 
     await JSONResponse({"detail": detail}, 503, {"Retry-After": "1"})(scope, receive, send)
 
 
-async def _bounded_body(receive: Receive, headers: Headers) -> bytes | int:
-    """The body, or the status that refuses it."""
+async def _bounded_body(
+    receive: Receive, headers: Headers, limit: int, timeout_s: float
+) -> bytes | tuple[int, str]:
+    too_large = 413, f"body larger than {limit} bytes"
     length = headers.get("content-length", "0")
-    if not length.isdecimal() or len(length) > 12 or int(length) > MAX_BODY:
-        return 413
+    if not length.isdecimal() or len(length) > 12 or int(length) > limit:
+        return too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             while True:
                 message = await receive()
                 body += message.get("body", b"")
-                if len(body) > MAX_BODY:
-                    return 413
+                if len(body) > limit:
+                    return too_large
                 if not message.get("more_body", False):
                     return bytes(body)
     except TimeoutError:
-        return 408
+        return 408, f"the body did not come within {timeout_s:g} s"
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

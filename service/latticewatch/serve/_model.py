@@ -1,23 +1,35 @@
-"""``/v1/model`` and ``/v1/embedding``: what the classifier works with, now."""
+"""``/v1/model`` and ``/v1/embedding``: what the classifier works with, now, and the model as a file."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-from fastapi import APIRouter, Depends, HTTPException, Response
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from numpy.typing import NDArray
+from starlette.concurrency import run_in_threadpool
 
+from latticewatch.errors import FileError
 from latticewatch.execute import LiveState
-from latticewatch.messages import ClassSpace, EmbeddingState, ModelState, SublatticeSpace
-from latticewatch.serve._access import read_scope
-from latticewatch.serve._hub import TheHub, reply
+from latticewatch.messages import (
+    ClassSpace,
+    EmbeddingState,
+    LoadedClass,
+    LoadedModel,
+    ModelState,
+    SublatticeSpace,
+)
+from latticewatch.serve._access import control_scope, read_scope
+from latticewatch.serve._hub import Hub, TheHub, reply
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import LiveSpace
 
 router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(read_scope)])
 
+MODEL_TYPE = "application/vnd.latticewatch.model+npz"
+BINARY = {"schema": {"type": "string", "format": "binary"}}
+FILE: dict[int | str, dict] = {200: {"content": {MODEL_TYPE: BINARY}}}
 NOTHING: dict[int | str, dict] = {404: {"description": "Nothing is learnt yet."}}
 
 
@@ -90,6 +102,51 @@ def embedding(hub: TheHub) -> Response:
             sites=_pairs(view.sites),
             site_class=view.site_class.tolist(),
         )
+    )
+
+
+@router.get("/model/file", responses=NOTHING | FILE, response_class=Response)
+def model_file(hub: TheHub) -> Response:
+    """The model as a file, to start from on another day."""
+    data = hub.engine.saved_model()
+    if data is None:
+        raise HTTPException(404, "nothing is learnt yet; wait until the phase in /v1/status is live")
+    name = f"model-{hub.engine.state.model_version}.npz"
+    return Response(
+        data, media_type=MODEL_TYPE, headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+@router.put(
+    "/model/file",
+    response_model=LoadedModel,
+    responses={422: {"description": "No model, or one that cannot work."}},
+    openapi_extra={"requestBody": {"required": True, "content": {MODEL_TYPE: BINARY}}},
+    dependencies=[Depends(control_scope)],
+)
+async def load_model(hub: TheHub, request: Request) -> Response:
+    """Start from a model of another day. The one in force is remembered, and comes back with its lattice."""
+    data = await request.body()
+    loaded = await run_in_threadpool(_load, hub, data)
+    return reply(loaded)
+
+
+def _load(hub: Hub, data: bytes) -> LoadedModel:
+    from latticewatch.pipeline import read_model
+
+    try:
+        saved = read_model(data)
+    except FileError as error:
+        raise HTTPException(422, f"nothing was changed: {error}") from error
+    model = hub.engine.load_model(saved)
+    classes = sorted(zip(saved.model.classes, model.classes, strict=True), key=lambda pair: pair[1].class_id)
+    return LoadedModel(
+        as_of_seq=hub.engine.state.as_of_seq,
+        model_version=model.version,
+        classes=[
+            LoadedClass(class_id=now.class_id, class_id_in_file=then.class_id, name=now.name, role=now.role)
+            for then, now in classes
+        ],
     )
 
 

@@ -121,6 +121,15 @@ class Tracker:
         self._places = Places()
         self._evidence.clear()
 
+    @property
+    def next_track(self) -> int:
+        """Number of the next track; none is used twice. It may be set, to go on after others."""
+        return self._next_track
+
+    @next_track.setter
+    def next_track(self, number: int) -> None:
+        self._next_track = number
+
     def relabel(self, mapping: Mapping[int, int]) -> None:
         """Follow a merge or a renumbering of classes; what is announced stays announced.
 
