@@ -12,6 +12,7 @@ from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
 from latticewatch.lattice._specimen import Specimen, mend, touched
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
+from latticewatch.lattice._thickness import Thickness, may_vary, measure_thickness
 from latticewatch.lattice._voids import lit, void_places, void_sites
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PixelNoise",
     "Sites",
     "Specimen",
+    "Thickness",
     "UnitCell",
     "bilinear_pair",
     "bragg_peaks",
@@ -35,6 +37,8 @@ __all__ = [
     "gaussian_window",
     "grain_sites",
     "lit",
+    "may_vary",
+    "measure_thickness",
     "mend",
     "phase_field",
     "predict_sites",

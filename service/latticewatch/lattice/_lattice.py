@@ -156,7 +156,7 @@ def _first_grain(image: NDArray[np.float32]) -> Lattice:
             try:
                 field = phase_field(seen, basis)
                 _check(seen, field, window)
-                return _measured(seen, _whole(seen, field))
+                return _measured(seen, _whole(seen, field, window))
             except NoLatticeError as error:
                 why = error
     raise why
@@ -171,15 +171,15 @@ def _ways_to_see(image: NDArray[np.float32]) -> list[tuple[NDArray[np.float32], 
     return [(image, 0)] if limited is None else [limited, (image, 0)]
 
 
-def _whole(image: NDArray[np.float32], field: PhaseField) -> PhaseField:
-    """The field of the smallest cell that explains the frame."""
+def _whole(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, slice]) -> PhaseField:
+    """The field of the smallest cell that explains the frame, of one that was found in a window."""
     for _ in range(MAX_ENLARGED):
         basis = larger_cell(image, field)
         if basis is None:
             break
         enlarged = phase_field(image, basis)
         try:
-            _check(image, enlarged, (slice(None), slice(None)))
+            _check(image, enlarged, window)
         except NoLatticeError:
             break
         field = enlarged

@@ -17,12 +17,15 @@ from latticewatch.lattice import (
     Lattice,
     PhaseField,
     Sites,
+    Thickness,
     find_lattice,
     find_peaks,
     flatten,
     follow_lattice,
     grain_sites,
     lit,
+    may_vary,
+    measure_thickness,
     mend,
     touched,
     void_sites,
@@ -32,10 +35,13 @@ from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.parallel import working
 from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._withheld import Line, without_lines
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
 # observer, while larger patches bring more neighbours than signal.
 PATCH_NEIGHBOUR_DISTANCES = 2.3
+# Changes of height up to so many times those of a step are put down to it.
+STEP_REACH = 1.1
 SMALLEST_PATCH_PX = 7
 LARGEST_PATCH_PX = 255
 
@@ -48,7 +54,7 @@ class Analysis:
     ----------
     frame : Frame
     image : ndarray of shape (height, width), float32
-        The frame's counts, infinities and gaps filled.
+        The frame's counts, infinities and gaps filled; of a lattice whose height varies, as if it did not.
     picture : ndarray of shape (height, width), uint8
         For display.
     model : Model or None
@@ -71,6 +77,8 @@ class Analysis:
         Wall time of each stage [ms].
     mask : ndarray of shape (height, width), bool, or None
         What is no specimen: borders, bars, gaps, contamination; None where all is.
+    lines : tuple of Line
+        Steps, boundaries and cores, beside which columns look changed.
     """
 
     frame: Frame
@@ -86,6 +94,14 @@ class Analysis:
     notes: tuple[Note, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     mask: NDArray[np.bool_] | None = None
+    lines: tuple[Line, ...] = ()
+
+    @property
+    def unsound(self) -> NDArray[np.bool_] | None:
+        """What nothing is learnt from: no specimen, and lines in it; None where there is neither."""
+        regions = [self.mask, *(line.mask for line in self.lines)]
+        known = [region for region in regions if region is not None]
+        return np.logical_or.reduce(known) if known else None
 
 
 class _Clock:
@@ -129,9 +145,16 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
     clock.lap("mending")
     lattice = found = survey = patches = verdict = None
     notes: list[Note] = list(specimen.notes)
+    lines: list[Line] = []
     try:
         if model is None:
             lattice = find_lattice(image)
+            thickness = _thickness(image, lattice, lattice.field)
+            if thickness is not None:
+                image = thickness.levelled(image)
+                lattice = find_lattice(image)
+                notes += thickness.notes()
+                lines += _steps(thickness, image.shape)
             notes += lattice.notes
             found = lattice.field
             size = patch_size(lattice, settings)
@@ -141,6 +164,12 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             clock.lap("lattice")
         else:
             found = follow_lattice(image, model.lattice)
+            thickness = _thickness(image, model.lattice, found)
+            if thickness is not None:
+                image = thickness.levelled(image)
+                found = follow_lattice(image, model.lattice)
+                notes += thickness.notes()
+                lines += _steps(thickness, image.shape)
             notes += model.lattice.notes
             clock.lap("lattice")
             survey = survey_frame(
@@ -162,7 +191,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 tuple(known.templates for known in model.sublattices),
                 image.shape,
             )
-            verdict = model.classify(patches)
+            verdict = without_lines(model.classify(patches), patches, model, lines)
             survey, patches, verdict = without_empty(survey, patches, verdict, model)
             sites = survey.sites
             clock.lap("classes")
@@ -186,7 +215,25 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         tuple(notes),
         clock.laps,
         mask,
+        tuple(lines),
     )
+
+
+def _steps(thickness: Thickness, shape: tuple[int, ...]) -> list[Line]:
+    """Steps in thickness, and the changes of height that one makes of a column that is taken for the other side's."""
+    mask = thickness.beside_step(shape)
+    if mask is None:
+        return []
+    # what is as high as the step, and noise
+    reach = STEP_REACH * thickness.step_ratio
+    return [Line(mask, 1 / reach - 1, reach - 1)]
+
+
+def _thickness(image: NDArray[np.float32], lattice: Lattice, where: PhaseField) -> Thickness | None:
+    """Height of the lattice over a frame; None where it hardly varies, or where there are several grains."""
+    if lattice.others or not may_vary(where):
+        return None
+    return measure_thickness(image, where, lattice.cell)
 
 
 def without_empty(

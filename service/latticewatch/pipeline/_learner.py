@@ -333,7 +333,7 @@ class Learner:
                     zernike,
                     measure_noise=True,
                     voids="all",
-                    mask=analysis.mask,
+                    mask=analysis.unsound,
                 )
             )
         return surveys, used

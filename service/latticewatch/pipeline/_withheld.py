@@ -1,0 +1,63 @@
+"""Verdicts withheld: beside a step, a boundary or a dislocation a column looks changed, and is no defect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.model import Model, Patches, Verdict
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """Where columns look changed for a reason that is told.
+
+    Attributes
+    ----------
+    mask : ndarray of shape (height, width), bool
+        Pixels of it.
+    lowest, highest : float
+        Changes of the height of a column that it explains, as shares of the height of the host: those in between.
+    """
+
+    mask: NDArray[np.bool_]
+    lowest: float = -np.inf
+    highest: float = np.inf
+
+
+def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[Line]) -> Verdict:
+    """A verdict in which what a line explains is unknown: neither a defect nor a class of its own.
+
+    Hosts stay hosts, and what is more than the line can explain stays a defect.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    patches : Patches
+        Of the same sites.
+    model : Model
+    lines : list of Line
+    """
+    doubtful = np.zeros(len(verdict.score), bool)
+    change = None
+    for line in lines:
+        row, col = np.rint(patches.position).astype(int).T
+        inside = line.mask[np.clip(row, 0, line.mask.shape[0] - 1), np.clip(col, 0, line.mask.shape[1] - 1)]
+        if not inside.any():
+            continue
+        if change is None:
+            unit = np.array([m.filter.height_of_sigma / m.templates.height for m in model.sublattices])
+            change = verdict.score * unit[patches.sublattice]
+        doubtful |= inside & (change > line.lowest) & (change < line.highest)
+    if not doubtful.any():
+        return verdict
+    role = np.array([entry.role for entry in model.classes] + ["unknown"])
+    doubtful &= role[verdict.posterior.argmax(1)] == "defect"
+    posterior, component, shift = verdict.posterior.copy(), verdict.component.copy(), verdict.shift.copy()
+    posterior[doubtful] = 0.0
+    posterior[doubtful, -1] = 1.0
+    component[doubtful] = -1
+    shift[doubtful] = 0.0
+    return replace(verdict, posterior=posterior, component=component, shift=shift)

@@ -1,0 +1,100 @@
+"""Lattices that are stronger in some places than in others: steps, wedges, holes, alloys."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial import KDTree
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.ingest import Frame
+from latticewatch.lattice import find_lattice, may_vary, measure_thickness
+from latticewatch.pipeline import ROLES, Learner, analyse
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from _specimen import KINDS, Detector, Kind, crystal, frames, planted
+
+SIZE, PIXEL_NM = 320, 0.02
+
+
+def some_frame(material, height, seed, dose=60_000.0, count=8):
+    """A frame whose lattice is as high as a function of (row, column) says, with vacancies in it."""
+    rng = np.random.default_rng(seed)
+    perfect = crystal(material, PIXEL_NM, SIZE, rng)
+    kind = KINDS[material]["vacancy"]
+    if material == "graphene":
+        kind = Kind((), 0)
+    made = planted(perfect, {"vacancy": (kind, count)}, rng, 24.0)
+    made = made.scaled(height(made.site))
+    ((frame, _),) = frames(iter([(made.image(), dose * (10 * PIXEL_NM) ** 2)]), SIZE, Detector(), rng)
+    return frame, made
+
+
+def classified(frame):
+    """Sites, roles and notes of one frame that is learnt from and classified."""
+    settings = AnalysisSettings(learning_frames=1)
+    learner = Learner(settings)
+    (result,) = learner.fold(
+        analyse(Frame(image=frame, series_id="s", number=0, pixel_size_nm=PIXEL_NM), None, settings)
+    )
+    return result
+
+
+def scores(frame, made):
+    """Recall of sites, places of false defects, recall of defects, codes of notes."""
+    result = classified(frame)
+    inside = made.inside(24.0)
+    position, role = result.sites.position, np.array(ROLES)[result.sites.role]
+    found = KDTree(position).query(made.site[inside])[0] < 0.3 * made.nearest_px
+    defects = position[role == "defect"]
+    true = made.site[made.defects()]
+    near = KDTree(true).query(defects)[0] < 0.3 * made.nearest_px if len(defects) else np.zeros(0, bool)
+    return found.mean(), defects[~near], near.sum() / len(true), {note.code for note in result.notes}
+
+
+def step(site):
+    return np.where(site @ [0.3, 1.0] > 0.6 * SIZE, 2.0, 1.0)
+
+
+def wedge(site):
+    return 1.0 + 2.0 * np.clip(site[:, 0] / SIZE, 0, 1)
+
+
+@pytest.mark.parametrize("material", ["WS2", "MoSe2"])
+def test_a_step_in_thickness_hides_no_site_and_is_no_row_of_defects(material):
+    recall, false, found, notes = scores(*some_frame(material, step, 1))
+
+    assert recall > 0.99
+    assert len(false) == 0
+    assert found >= 0.75
+    assert {"thickness-varies", "step"} <= notes
+
+
+def test_a_wedge_has_sites_and_defects_where_it_is_thin():
+    recall, false, found, notes = scores(*some_frame("MoSe2", wedge, 2))
+
+    assert recall > 0.99
+    assert len(false) == 0
+    assert found == 1.0
+    assert "thickness-varies" in notes
+    assert "step" not in notes
+
+
+def test_a_hole_stays_a_hole_and_is_no_thin_place():
+    recall, _, _, notes = scores(
+        *some_frame("WS2", lambda site: (np.hypot(*(site - 100).T) > 60).astype(float), 3)
+    )
+
+    assert recall < 0.97
+    assert "thickness-varies" not in notes
+
+
+def test_a_uniform_crystal_is_not_looked_at_twice():
+    frame, _ = some_frame("WS2", lambda site: np.ones(len(site)), 4)
+    lattice = find_lattice(frame.astype(np.float32))
+
+    assert not may_vary(lattice.field)
+    assert measure_thickness(frame.astype(np.float32), lattice.field, lattice.cell) is None
