@@ -63,9 +63,9 @@ def wedge(site):
     return 1.0 + 2.0 * np.clip(site[:, 0] / SIZE, 0, 1)
 
 
-@pytest.mark.parametrize("material", ["WS2", "MoSe2"])
-def test_a_step_in_thickness_hides_no_site_and_is_no_row_of_defects(material):
-    recall, false, found, notes = scores(*some_frame(material, step, 1))
+@pytest.mark.parametrize("seed", [1, 5])
+def test_a_step_in_thickness_hides_no_site_and_is_no_row_of_defects(seed):
+    recall, false, found, notes = scores(*some_frame("MoSe2", step, seed))
 
     assert recall > 0.99
     assert len(false) == 0
