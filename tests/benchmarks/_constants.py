@@ -171,6 +171,20 @@ CONSTANTS = (
         most=0.1,
     ),
     Constant(
+        "model/_shared.py",
+        "SURELY_SHARED",
+        "standard deviations",
+        "noise of the medians is taken off as if hosts shared it",
+        "hosts of another focus are unknown",
+    ),
+    Constant(
+        "model/_shared.py",
+        "MOST_SHARED",
+        "variance of hosts",
+        "hosts of another focus are unknown",
+        "another specimen passes for the host",
+    ),
+    Constant(
         "discover/_grow.py",
         "RELATIVE_SPREAD",
         "share of the distance",

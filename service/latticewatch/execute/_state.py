@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latticewatch.messages import ROLES, Role
+from latticewatch.messages import ROLES, DefectKind, Role
+from latticewatch.model import kinds_of
 
 if TYPE_CHECKING:
     from latticewatch.model import Model
@@ -58,6 +59,12 @@ class LiveState:
     class_counts: dict[int, int] = field(default_factory=dict)
     role_counts: dict[Role, int] = field(default_factory=dict)
 
+    def kind_of(self, entry: CatalogueEntry) -> DefectKind | None:
+        """What a class differs in from its host; None for one that is no defect."""
+        if entry.role != "defect" or self.result is None:
+            return None
+        return self.result.kinds.get(entry.class_id)
+
     def with_result(self, result: FrameResult) -> LiveState:
         """The state after a frame."""
         return replace(
@@ -92,7 +99,9 @@ class LiveState:
         if state.result is None:
             return replace(state, catalogue=catalogue)
         needed = state.result.learning[1]
-        result = replace(state.result, classes=catalogue, learning=(needed, needed), space=None)
+        result = replace(
+            state.result, classes=catalogue, kinds=kinds_of(model), learning=(needed, needed), space=None
+        )
         return replace(state, catalogue=catalogue, result=result)
 
     def unlearnt(self, model_version: int) -> LiveState:
@@ -105,7 +114,8 @@ class LiveState:
             class_id=np.full_like(sites.class_id, -1),
             role=np.full_like(sites.role, ROLES.index("unknown")),
         )
-        result = replace(self.result, sites=sites, classes=(), learning=(0, max(1, self.result.learning[1])))
+        learning = (0, max(1, self.result.learning[1]))
+        result = replace(self.result, sites=sites, classes=(), kinds={}, learning=learning)
         return replace(self, catalogue=(), result=result, model_version=model_version, **_counted(result))
 
 

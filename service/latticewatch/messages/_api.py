@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from latticewatch.messages._base import Asked, Read, Written, known
-from latticewatch.messages._events import Event, Nanometres, Pixel, ReadRole, Role
+from latticewatch.messages._events import Displacement, Event, Nanometres, Pixel, ReadKind, ReadRole, Role
 from latticewatch.messages._notes import Note
 from latticewatch.messages._palette import Shape
 
@@ -101,6 +101,9 @@ class ClassSummary(Written):
     class_id: int
     name: str
     role: ReadRole
+    kind: ReadKind | None = Field(
+        default=None, description="What the class differs in from its host; only of defects."
+    )
     sublattice: int
     host_class: int | None = Field(default=None, description="The host class of the same sublattice.")
     count: int = Field(description="Sites of this class in the newest frame.")
@@ -212,6 +215,13 @@ class TrackState(Written):
         default=None, description="Where the stage has to go to bring it to the centre, as of this frame."
     )
     sigma_nm: float | None = Field(default=None, description="Standard deviation of the position [nm].")
+    kind: ReadKind | None = Field(
+        default=None, description="What the class differs in from its host; only of defects."
+    )
+    displacement_nm: Displacement | None = Field(
+        default=None,
+        description="How far a displaced column was found from its place in this frame, x along columns and y along rows.",
+    )
     edge_distance_nm: float | None = None
 
 

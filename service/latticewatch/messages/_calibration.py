@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, FiniteFloat
 
 from latticewatch.messages._base import Written
+from latticewatch.messages._events import Displacement
 
 Point = tuple[float, float]
 
@@ -63,6 +65,18 @@ class Calibration(Written):
         cos, sin = self._direction()
         x, y = cos * x + sin * y, -sin * x + cos * y
         return (-x if self.flip_x else x), (-y if self.flip_y else y)
+
+    def displacement(self, shift: Sequence[float]) -> Displacement:
+        """A displacement in nanometres, along the axes of positions in the frame.
+
+        Parameters
+        ----------
+        shift : sequence of 3 float
+            Row, column and standard error [px].
+        """
+        row, col, sigma = (float(value) for value in shift)
+        x, y = self.to_nm(row, col)
+        return Displacement(x=x, y=y, sigma=sigma * self.pixel_size_nm)
 
     def to_stage(
         self, row: float, col: float, shape: tuple[int, int], drift_px: Point = (0.0, 0.0)

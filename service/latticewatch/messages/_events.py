@@ -13,6 +13,10 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ReadRole = Annotated[Role, known]
 """A role as a client reads it: a word that a newer service uses passes."""
 
+DefectKind = Literal["vacancy", "lower", "higher", "displaced", "added", "odd"]
+ReadKind = Annotated[DefectKind, known]
+"""What a defect differs in from its host, as a client reads it."""
+
 EventType = Literal[
     "defect.appeared",
     "defect.reclassified",
@@ -50,6 +54,12 @@ class Nanometres(Written):
     y: float
 
 
+class Displacement(Nanometres):
+    """How far a column stands beside its place on the lattice."""
+
+    sigma: float = Field(ge=0, description="Standard error along either axis [nm].")
+
+
 class DefectEventData(Written):
     """Where a defect is, what it is, and how sure we are."""
 
@@ -63,6 +73,11 @@ class DefectEventData(Written):
     class_id: int
     class_name: str
     role: ReadRole
+    kind: ReadKind | None = Field(
+        default=None,
+        description="What the class differs in from its host: the height of the column (`vacancy`, `lower`, `higher`), its "
+        "place (`displaced`), being where no column belongs (`added`), or something else (`odd`); whatever its name.",
+    )
     confidence: float = Field(ge=0, le=1)
     alternatives: dict[str, float] = Field(default_factory=dict)
     previous_class_id: int | None = None
@@ -82,6 +97,11 @@ class DefectEventData(Written):
     )
     drift_nm: Nanometres | None = Field(
         default=None, description="Drift since the first frame of the series."
+    )
+    displacement_nm: Displacement | None = Field(
+        default=None,
+        description="How far a displaced column was found from its place in this frame, x along columns and y along rows. "
+        "Needs a pixel size.",
     )
     edge_distance_nm: float | None = None
     address: str | None = Field(default=None, description="Source that the frame came from.")

@@ -16,6 +16,7 @@ from latticewatch.model._catalogue import (
 )
 from latticewatch.model._displacement import DisplacementFilter, displacement_filter
 from latticewatch.model._heights import expected_height
+from latticewatch.model._kinds import displacements, kinds_of
 from latticewatch.model._local import standardise
 from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import MIN_SEPARATION, Mixture, rescaled
@@ -60,10 +61,12 @@ __all__ = [
     "defect_name",
     "displaced_name",
     "displacement_filter",
+    "displacements",
     "excess_blur",
     "expected_height",
     "gather_patches",
     "host_name",
+    "kinds_of",
     "least_disturbed",
     "letter",
     "loose_name",

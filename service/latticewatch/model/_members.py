@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model._heights import expected_height
 from latticewatch.model._local import spread_ratio, standardise
+from latticewatch.model._oddities import squared_lengths
 from latticewatch.model._patches import Patches
-from latticewatch.model._projection import doubt, project
+from latticewatch.model._projection import Projection, doubt, project
+from latticewatch.model._shared import SharedChange, shared_change
 from latticewatch.model._shifts import ECHO_ERROR, GLARE_REACH, glare, shift_posteriors
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._templates import FARTHEST
@@ -60,7 +64,12 @@ class Members:
         self.void = known.templates.void
         self._few = self.void and len(self.rows) < MANY_VOIDS * (patches.sublattice == 0).sum()
         self._moments = patches.moments[self._piece]
+        self._shared: SharedChange | None = None
         self._projection = project(self._moments, self.rows, known)
+        if not self.void:
+            self._shared = shared_change(self._projection.residual, known.oddities)
+            self._projection = self._without_shared(self._projection)
+            self._doubt_profile()
         self.oddity = self._oddity(self._projection.residual, self._projection.squared)
         self._host = np.ones(len(self.rows), bool)
         self._echo = np.zeros(len(self.rows))
@@ -170,11 +179,27 @@ class Members:
         self._moments[which] -= change
         echo = ECHO_ERROR * np.linalg.norm(change @ self._known.whitening, axis=1)
         self._echo[which] = np.hypot(self._echo[which], echo)
-        other = project(self._moments[which], self.rows[which], self._known)
+        other = self._without_shared(project(self._moments[which], self.rows[which], self._known))
         mine = self._projection
         for name in ("height", "shift", "residual", "squared"):
             getattr(mine, name)[which] = getattr(other, name)
         self.oddity[which] = self._oddity(other.residual, other.squared)
+
+    def _without_shared(self, projection: Projection) -> Projection:
+        """What is left over without what all hosts of this frame have."""
+        if self._shared is None:
+            return projection
+        residual = self._shared.taken_off(projection.residual)
+        return replace(projection, residual=residual, squared=squared_lengths(residual))
+
+    def _doubt_profile(self) -> None:
+        """Columns look other than those learnt from by what hosts share: so do those that changed, next door."""
+        if self._shared is None:
+            return
+        norm = np.sqrt(np.diag(self._projection.gram))
+        share = float(np.linalg.norm(self._shared.offset)) / max(self._known.templates.height * float(norm[0]), 1e-12)
+        doubt = np.hypot(self._projection.doubt, share * norm)
+        self._projection = replace(self._projection, doubt=doubt)
 
     def _oddity(self, residual: NDArray[np.floating], squared: NDArray[np.float64]) -> NDArray[np.float64]:
         known = self._known.oddities.posteriors_of(residual, squared)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,12 @@ class Oddities:
     def n_classes(self) -> int:
         """Number of classes of odd sites."""
         return 0 if self.classifier is None else self.axes.shape[1]
+
+    @property
+    def usual_square(self) -> float:
+        """Median of the squared length of what hosts leave unexplained [sigma²]."""
+        n = self.projection.shape[1]
+        return n * (1 - 2 / (9 * n) + self.level * math.sqrt(2 / (9 * n))) ** 3
 
     def residual(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
         """What changes of occupancy leave unexplained, shape (n, n_axes) [sigma]."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.execute import record_of
-from latticewatch.messages import Note
+from latticewatch.messages import DefectKind, Note
 from latticewatch.pipeline import CatalogueEntry, FrameResult
 from latticewatch.statistics import History, HistoryView
 
@@ -25,6 +25,8 @@ class Stack:
     last : FrameResult or None
     catalogue : dict of int to CatalogueEntry
         Every class that a site of any frame may have, as it was last, in the order of their discovery.
+    kinds : dict of int to str
+        What each class of defects differs in from its host.
     numbers : list of int
         Of the frames.
     with_lattice : int
@@ -34,6 +36,7 @@ class Stack:
     def __init__(self, results: Iterable[FrameResult] = ()) -> None:
         self.last: FrameResult | None = None
         self.catalogue: dict[int, CatalogueEntry] = {}
+        self.kinds: dict[int, DefectKind] = {}
         self.numbers: list[int] = []
         self.with_lattice = 0
         self._counts: list[dict[int, int] | None] = []
@@ -56,6 +59,7 @@ class Stack:
         ids, n = np.unique(result.sites.class_id, return_counts=True)
         self._counts.append(dict(zip(ids.tolist(), n.tolist(), strict=True)) if classified else None)
         self.catalogue |= {entry.class_id: entry for entry in result.classes}
+        self.kinds |= result.kinds
         self.with_lattice += result.lattice_found
         for note in result.notes:
             _, first, frames = self._notes.get(note.code, (note, result.number, 0))

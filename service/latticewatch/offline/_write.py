@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from latticewatch import __version__
 from latticewatch.errors import FileError
 from latticewatch.ingest import FileSeries
+from latticewatch.messages import DefectKind
 from latticewatch.offline._run import AnalysedFile
 from latticewatch.offline._stack import Stack
 from latticewatch.offline._statistics import statistics_summary
@@ -32,6 +33,10 @@ COLUMNS = (
     "class_name",
     "role",
     "confidence",
+    "kind",
+    "displaced_row_px",
+    "displaced_col_px",
+    "displaced_sigma_px",
 )
 
 
@@ -118,7 +123,7 @@ class ResultWriter:
             numbers = summary_of(self.series, self.stack, self.events, seconds)
             if of_frames is not None:
                 numbers["ended_early"] = {"frames": len(self.stack), "of": of_frames}
-            _write_json(self._draft / "classes.json", [_class(entry) for entry in _catalogue(self.stack)])
+            _write_json(self._draft / "classes.json", [_class(entry, self.stack.kinds.get(entry.class_id)) for entry in _catalogue(self.stack)])
             _write_json(self._draft / "summary.json", numbers)
             if figures:
                 from latticewatch.offline._figures import save_figures
@@ -238,6 +243,8 @@ def _rows_of_sites(result: FrameResult) -> Iterator[tuple[Any, ...]]:
     for k in range(len(sites)):
         class_id = int(sites.class_id[k])
         row, col = sites.position[k]
+        kind = result.kinds.get(class_id)
+        shift = sites.displaced_by(k) if kind == "displaced" else None
         yield (
             result.number,
             int(sites.track[k]),
@@ -248,14 +255,17 @@ def _rows_of_sites(result: FrameResult) -> Iterator[tuple[Any, ...]]:
             names.get(class_id, "unknown"),
             ROLES[sites.role[k]],
             f"{sites.confidence[k]:.4f}",
+            kind or "",
+            *(("", "", "") if shift is None else (f"{value:.3f}" for value in shift)),
         )
 
 
-def _class(entry: CatalogueEntry) -> dict[str, Any]:
+def _class(entry: CatalogueEntry, kind: DefectKind | None) -> dict[str, Any]:
     return {
         "class_id": entry.class_id,
         "name": entry.name,
         "role": entry.role,
+        "kind": kind,
         "sublattice": entry.sublattice,
         "host_class": entry.host_class,
         "total": entry.total,

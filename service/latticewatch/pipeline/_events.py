@@ -7,13 +7,17 @@ from typing import overload
 
 from latticewatch.ingest import Frame
 from latticewatch.messages import ClassEventData, DefectEventData, ModelEventData, Nanometres, Pixel
-from latticewatch.model import Model
-from latticewatch.pipeline._results import EventDraft
+from latticewatch.model import Model, kinds_of
+from latticewatch.pipeline._results import EventDraft, SiteTable
 from latticewatch.track import Transition
 
 
 def defect_events(
-    transitions: Sequence[Transition], frame: Frame, model: Model, drift_px: tuple[float, float]
+    transitions: Sequence[Transition],
+    frame: Frame,
+    model: Model,
+    drift_px: tuple[float, float],
+    sites: SiteTable,
 ) -> list[EventDraft]:
     """Events of the transitions that a frame brought.
 
@@ -25,20 +29,28 @@ def defect_events(
         That classified the frame.
     drift_px : tuple of float
         Row, column: how far the specimen has moved since the series started [px].
+    sites : SiteTable
+        Of the frame.
     """
-    return [EventDraft(t.type, _data(t, frame, model, drift_px)) for t in transitions]
+    return [EventDraft(t.type, _data(t, frame, model, drift_px, sites)) for t in transitions]
 
 
-def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, float]) -> DefectEventData:
+def _data(
+    t: Transition, frame: Frame, model: Model, drift_px: tuple[float, float], sites: SiteTable
+) -> DefectEventData:
     names = {entry.class_id: entry.name for entry in model.classes}
     (row, col), calibration = t.position, frame.calibration
     height, width = frame.image.shape[-2:]
-    place = on_specimen = drift = edge = sigma = None
+    kind = kinds_of(model).get(t.class_id)
+    place = on_specimen = drift = edge = sigma = displacement = None
     if calibration is not None:
         place = _nanometres(calibration.to_nm(row, col))
         drift = _nanometres(calibration.to_nm(*drift_px))
         sigma = t.sigma_px * calibration.pixel_size_nm
         edge = min(row, col, height - 1 - row, width - 1 - col) * calibration.pixel_size_nm
+        shift = sites.displaced_by(t.site)
+        if shift is not None and kind == "displaced" and t.type != "defect.disappeared":
+            displacement = calibration.displacement(shift.tolist())
         on_specimen = _nanometres(calibration.to_stage(row, col, (height, width)))
     return DefectEventData(
         series_id=frame.series_id,
@@ -51,6 +63,7 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         class_id=t.class_id,
         class_name=names.get(t.class_id, "unknown"),
         role=model.entry(t.class_id).role if t.class_id in names else "unknown",
+        kind=kind,
         confidence=min(max(t.confidence, 0.0), 1.0),
         alternatives={names.get(k, "unknown"): round(float(p), 4) for k, p in t.alternatives.items()},
         previous_class_id=t.previous_class_id,
@@ -63,6 +76,7 @@ def _data(t: Transition, frame: Frame, model: Model, drift_px: tuple[float, floa
         stage_nm=on_specimen,
         stage_sigma_nm=sigma if on_specimen is not None else None,
         drift_nm=drift,
+        displacement_nm=displacement,
         edge_distance_nm=edge,
         address=frame.address or None,
         detector=frame.detector,

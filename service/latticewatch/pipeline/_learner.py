@@ -17,7 +17,7 @@ from latticewatch.features import ZernikeDisk
 from latticewatch.identify import confirmed
 from latticewatch.lattice import Lattice, Sites, follow_lattice
 from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
-from latticewatch.model import CatalogueEntry, Model, Survey, renumbered
+from latticewatch.model import CatalogueEntry, Model, Survey, displacements, kinds_of, renumbered
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower
@@ -455,9 +455,10 @@ class Learner:
             tracked.role,
             tracked.confidence,
             tracked.track,
+            displacements(analysis.model or model, analysis.verdict, analysis.sites.sublattice),
         )
         events, self._events = self._events, []
-        events += defect_events(tracked.transitions, frame, model, tracked.drift_px)
+        events += defect_events(tracked.transitions, frame, model, tracked.drift_px, sites)
         if self._space is not None and analysis.patches is not None:
             self._space.take(model, analysis.patches, tracked.class_id, frame.number)
         followed, found = self._follower.update(model, analysis, tracked.track, self._next_class)
@@ -502,6 +503,7 @@ class Learner:
             model_version=self._version,
             learning=(needed if model is not None else len(self._gathered), needed),
             classes=() if model is None else model.classes,
+            kinds={} if model is None else kinds_of(model),
             embedding=np.zeros((0, 2), np.float32) if model is None else model.embedding,
             embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
             events=tuple(events),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from latticewatch.messages import (
     Calibration,
     ClassEventData,
     DefectEventData,
+    DefectKind,
     EventType,
     ModelEventData,
     Note,
@@ -49,6 +51,9 @@ class SiteTable:
         Posterior probability of the class.
     track : ndarray of shape (n,), int32
         Identity of the site over frames; -1 where it has none.
+    displacement : ndarray of shape (n, 3), float32, or None
+        How far the column was found from its place in this frame: row, column and standard error [px]; NaN for one that
+        is in its place. None where no frame was classified.
     """
 
     position: NDArray[np.float32]
@@ -57,6 +62,13 @@ class SiteTable:
     role: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     track: NDArray[np.int32]
+    displacement: NDArray[np.float32] | None = None
+
+    def displaced_by(self, site: int) -> NDArray[np.float32] | None:
+        """Row, column and standard error [px] of the displacement of a site; None where it is in its place."""
+        if self.displacement is None or site < 0 or np.isnan(self.displacement[site, 0]):
+            return None
+        return self.displacement[site]
 
     def __len__(self) -> int:
         return len(self.position)
@@ -82,6 +94,8 @@ class FrameResult:
         How its pixels lie on the stage; None without a pixel size.
     notes : tuple of Note
         What may be wrong with this frame or with how it was understood.
+    kinds : dict of int to str
+        What each class of defects differs in from its host.
     """
 
     series_id: str
@@ -107,3 +121,4 @@ class FrameResult:
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     calibration: Calibration | None = None
+    kinds: Mapping[int, DefectKind] = field(default_factory=dict)

@@ -39,6 +39,7 @@ def summary_of(state: LiveState, entry: CatalogueEntry, sign: Sign | None = None
         class_id=entry.class_id,
         name=entry.name,
         role=entry.role,
+        kind=state.kind_of(entry),
         sublattice=entry.sublattice,
         host_class=entry.host_class,
         count=state.class_counts.get(entry.class_id, 0),

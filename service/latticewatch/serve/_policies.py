@@ -49,7 +49,7 @@ def candidates(state: LiveState, asked: TargetRequest, stream: str) -> list[Targ
         Target(
             id=f"{stream}/{track.track}",
             track=track,
-            kind=kind_of(track.class_name),
+            kind=_kind(track),
             series_id=result.series_id,
             frame=result.number,
             model_version=result.model_version,
@@ -66,11 +66,16 @@ def kind_of(name: str) -> Kind:
     return KIND_OF_SHAPE.get(sign_of(name, "defect").shape, "named")
 
 
+def _kind(track: TrackState) -> Kind:
+    """What kind of change it is by the model, and by its name where the model has none for it."""
+    return track.kind or kind_of(track.class_name)
+
+
 def _fits(track: TrackState, asked: TargetRequest) -> bool:
     edge = track.edge_distance_nm
     return (
         (not asked.classes or track.class_name in asked.classes)
-        and (not asked.kinds or kind_of(track.class_name) in asked.kinds)
+        and (not asked.kinds or _kind(track) in asked.kinds)
         and track.confidence >= asked.min_confidence
         and (edge is None or edge >= asked.min_edge_nm)
     )

@@ -32,6 +32,7 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
         return Tracks(stream=stream, as_of_seq=state.as_of_seq, series_id=None, frame=None, n=0, tracks=[])
     sites, pixel_nm, calibration, shape = result.sites, result.pixel_size_nm, result.calibration, result.shape
     names = {entry.class_id: entry.name for entry in state.catalogue}
+    kinds = {entry.class_id: state.kind_of(entry) for entry in state.catalogue}
     every = role == "all"
     of_role = np.arange(len(sites)) if every else np.flatnonzero(sites.role == ROLES.index(role))
     best = of_role[np.argsort(-sites.confidence[of_role], kind="stable")][:limit]
@@ -41,6 +42,7 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
         on_stage = calibration.to_stage(row, col, shape) if calibration is not None else None
         edge_px = min(row, col, shape[0] - 1 - row, shape[1] - 1 - col)
         class_id = int(sites.class_id[index])
+        shift = sites.displaced_by(index) if kinds.get(class_id) == "displaced" else None
         found.append(
             TrackState(
                 track=int(sites.track[index]),
@@ -51,6 +53,10 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
                 px=Pixel(row=row, col=col),
                 nm=Nanometres(x=col * pixel_nm, y=row * pixel_nm) if pixel_nm is not None else None,
                 stage_nm=Nanometres(x=on_stage[0], y=on_stage[1]) if on_stage is not None else None,
+                kind=kinds.get(class_id),
+                displacement_nm=calibration.displacement(shift.tolist())
+                if calibration is not None and shift is not None
+                else None,
                 edge_distance_nm=edge_px * pixel_nm if pixel_nm is not None else None,
             )
         )
