@@ -220,7 +220,7 @@ class TrackState(Written):
     )
     displacement_nm: Displacement | None = Field(
         default=None,
-        description="How far a displaced column was found from its place in this frame, x along columns and y along rows.",
+        description="How far a displaced column was found from its place in this frame, along the axes of `nm`.",
     )
     edge_distance_nm: float | None = None
 

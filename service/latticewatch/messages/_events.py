@@ -75,8 +75,8 @@ class DefectEventData(Written):
     role: ReadRole
     kind: ReadKind | None = Field(
         default=None,
-        description="What the class differs in from its host: the height of the column (`vacancy`, `lower`, `higher`), its "
-        "place (`displaced`), being where no column belongs (`added`), or something else (`odd`); whatever its name.",
+        description="What the class differs in from its host: the height of the column (`vacancy`, `lower`, `higher`), "
+        "its place (`displaced`), being where no column belongs (`added`), or something else (`odd`); whatever its name.",
     )
     confidence: float = Field(ge=0, le=1)
     alternatives: dict[str, float] = Field(default_factory=dict)
@@ -100,7 +100,7 @@ class DefectEventData(Written):
     )
     displacement_nm: Displacement | None = Field(
         default=None,
-        description="How far a displaced column was found from its place in this frame, x along columns and y along rows. "
+        description="How far a displaced column was found from its place in this frame, along the axes of `nm`. "
         "Needs a pixel size.",
     )
     edge_distance_nm: float | None = None

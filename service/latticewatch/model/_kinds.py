@@ -61,8 +61,8 @@ def displacements(model: Model, verdict: Verdict, sublattice: NDArray[np.int16])
 
     Notes
     -----
-    The standard error is the scatter of the hosts of the sublattice in the frames learnt from: noise of the counts and of
-    the scan together. It does not hold what a wrong profile of the column adds, some hundredths of the displacement.
+    The standard error is the scatter of the hosts of the sublattice in the frames learnt from: noise of the counts and
+    of the scan together. It does not hold what a wrong profile of the column adds, some hundredths of the displacement.
     """
     out = np.full((len(sublattice), 3), np.nan, np.float32)
     moved = verdict.shift.any(1) & (sublattice >= 0) & (sublattice < model.n_columns)

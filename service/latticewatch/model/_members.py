@@ -197,7 +197,9 @@ class Members:
         if self._shared is None:
             return
         norm = np.sqrt(np.diag(self._projection.gram))
-        share = float(np.linalg.norm(self._shared.offset)) / max(self._known.templates.height * float(norm[0]), 1e-12)
+        share = float(np.linalg.norm(self._shared.offset)) / max(
+            self._known.templates.height * float(norm[0]), 1e-12
+        )
         doubt = np.hypot(self._projection.doubt, share * norm)
         self._projection = replace(self._projection, doubt=doubt)
 

@@ -17,7 +17,8 @@ SITES_ASKED = 500
 MEDIAN_VARIANCE = np.pi / 2
 # What noise alone makes of the medians stays below this many standard deviations.
 SURELY_SHARED = 4.0
-# Where hosts scatter more than this beside the frames learnt from [variance], it is another specimen, not another focus.
+# Hosts that scatter more than this, that of the frames learnt from being 1 [variance], are another specimen, not another
+# focus.
 MOST_SHARED = 4.0
 
 

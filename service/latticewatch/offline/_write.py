@@ -123,7 +123,10 @@ class ResultWriter:
             numbers = summary_of(self.series, self.stack, self.events, seconds)
             if of_frames is not None:
                 numbers["ended_early"] = {"frames": len(self.stack), "of": of_frames}
-            _write_json(self._draft / "classes.json", [_class(entry, self.stack.kinds.get(entry.class_id)) for entry in _catalogue(self.stack)])
+            _write_json(
+                self._draft / "classes.json",
+                [_class(entry, self.stack.kinds.get(entry.class_id)) for entry in _catalogue(self.stack)],
+            )
             _write_json(self._draft / "summary.json", numbers)
             if figures:
                 from latticewatch.offline._figures import save_figures

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
 
 from latticewatch.execute import LiveState
-from latticewatch.messages import ROLES, Nanometres, Pixel, Role, Tracks, TrackState
+from latticewatch.messages import ROLES, DefectKind, Nanometres, Pixel, Role, Tracks, TrackState
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import TheHub, reply
 
@@ -32,7 +32,7 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
         return Tracks(stream=stream, as_of_seq=state.as_of_seq, series_id=None, frame=None, n=0, tracks=[])
     sites, pixel_nm, calibration, shape = result.sites, result.pixel_size_nm, result.calibration, result.shape
     names = {entry.class_id: entry.name for entry in state.catalogue}
-    kinds = {entry.class_id: state.kind_of(entry) for entry in state.catalogue}
+    kinds: dict[int, DefectKind | None] = {entry.class_id: state.kind_of(entry) for entry in state.catalogue}
     every = role == "all"
     of_role = np.arange(len(sites)) if every else np.flatnonzero(sites.role == ROLES.index(role))
     best = of_role[np.argsort(-sites.confidence[of_role], kind="stable")][:limit]
