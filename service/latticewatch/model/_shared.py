@@ -17,8 +17,7 @@ SITES_ASKED = 500
 MEDIAN_VARIANCE = np.pi / 2
 # What noise alone makes of the medians stays below this many standard deviations.
 SURELY_SHARED = 4.0
-# Hosts that scatter more than this, that of the frames learnt from being 1 [variance], are another specimen, not another
-# focus.
+# Hosts of more than this variance, beside the frames learnt from, are another specimen, and not another focus.
 MOST_SHARED = 4.0
 
 
