@@ -76,7 +76,7 @@ class DefectEventData(Written):
     kind: ReadKind | None = Field(
         default=None,
         description="What the class differs in from its host: the height of the column (`vacancy`, `lower`, `higher`), "
-        "its place (`displaced`), being where no column belongs (`added`), or something else (`odd`); whatever its name.",
+        "its place (`displaced`), being where no column belongs (`added`), or something else (`odd`); renamed or not.",
     )
     confidence: float = Field(ge=0, le=1)
     alternatives: dict[str, float] = Field(default_factory=dict)
