@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
+from websockets.sync.client import connect
 
 from _crystal import honeycomb, render
-from _running import Running, running
+from _running import PATIENCE_S, Running, running
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import LatticewatchError
+from latticewatch.messages import unpack_live
 from latticewatch.pipeline import Learner, analyse
+from latticewatch.serve._space import MOST_POINTS, thinned
 from latticewatch_client import AsyncClient, Client
 
 LEARNT, SIDE = 3, 256
@@ -111,6 +115,63 @@ def test_the_newest_frame_s_sites_stand_with_their_own_in_the_plane(stream):
     assert len(at) >= 3
     to_own, to_host = (np.linalg.norm(at - centre[k], axis=1) for k in (defect, host))
     assert (to_own < to_host).mean() > 0.9
+
+
+def ask(socket, **request):
+    """Ask for the newest state until the message holds the space."""
+    while True:
+        socket.send(json.dumps({"type": "next", "again": True, "plane": True} | request))
+        header, arrays = unpack_live(socket.recv(timeout=PATIENCE_S))
+        if header.plane is not None and header.plane.layout is not None:
+            return header, arrays
+
+
+def test_a_page_that_asks_sees_components_centroids_and_points_change_live(stream):
+    stream.send(LEARNT + 4)
+    with connect(f"{stream.running.ws}/v1/live") as socket:
+        header, arrays = ask(socket)
+        assert arrays["pool"].shape == (*arrays["pool_class"].shape, 2)
+        assert arrays["plane"].shape == (*arrays["plane_class"].shape, 2)
+        # the points are those of the sites that the same message lists
+        np.testing.assert_array_equal(arrays["plane_class"], arrays["class_id"][arrays["plane_site"]])
+        before = header.plane
+        stream.send(1)
+        header, later = ask(socket, layout=before.layout)
+        after = header.plane
+        assert after.frame == before.frame + 1
+        assert after.layout == before.layout
+        # the pool stands still, and does not come again
+        assert "pool" not in later
+        assert not np.array_equal(later["plane"], arrays["plane"])
+        for old, new in zip(before.sublattices, after.sublattices, strict=True):
+            assert new.variances != old.variances
+        centroids = [{one.class_id: one.distance for one in view.classes} for view in (before, after)]
+        assert centroids[0].keys() == centroids[1].keys()
+        assert centroids[0] != centroids[1]
+
+
+def test_the_space_comes_only_to_those_who_ask_and_not_with_every_message(stream):
+    stream.send(LEARNT + 1)
+    with connect(f"{stream.running.ws}/v1/live") as socket:
+        socket.send(json.dumps({"type": "next", "again": True}))
+        header, arrays = unpack_live(socket.recv(timeout=PATIENCE_S))
+        assert header.plane is None
+        assert not {"plane", "pool"} & arrays.keys()
+        ask(socket)
+        socket.send(json.dumps({"type": "next", "again": True, "plane": True, "view": VIEW}))
+        header, arrays = unpack_live(socket.recv(timeout=PATIENCE_S))
+        assert len(header.model_dump_json()) + sum(a.nbytes for a in arrays.values()) < VIEW["max_bytes"]
+
+
+VIEW = {"width": 64, "height": 64, "max_bytes": 65536}
+
+
+def test_of_many_points_rare_classes_are_whole():
+    class_id = np.r_[np.zeros(50_000), np.full(20, 3), np.ones(30_000)].astype(np.int16)
+    kept = thinned(class_id)
+    assert len(kept) <= MOST_POINTS
+    assert (class_id[kept] == 3).sum() == 20
+    assert (class_id[kept] == 1).sum() > 1000
 
 
 def test_relearning_begins_a_space_of_its_own(stream):

@@ -61,6 +61,7 @@ from latticewatch.messages._history import (
 )
 from latticewatch.messages._live import (
     LiveHeader,
+    LivePlane,
     LiveRequest,
     LiveSection,
     LiveView,
@@ -138,6 +139,7 @@ __all__ = [
     "LifetimeSummary",
     "Limits",
     "LiveHeader",
+    "LivePlane",
     "LiveRequest",
     "LiveSection",
     "LiveView",

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from latticewatch.messages._api import ClassSummary, Counts, Status
 from latticewatch.messages._base import Read, Written
+from latticewatch.messages._model import ClassSpace, SublatticeSpace
 
 
 class LiveView(Read):
@@ -51,9 +52,24 @@ class LiveRequest(Read):
     again: bool = Field(
         default=False, description="Answer at once, though the frame may be the same: the view has changed."
     )
+    plane: bool = Field(
+        default=False, description="Whether variances, centroids and points of the plane are wanted, too."
+    )
+    layout: int | None = Field(default=None, description="Layout whose pool the page has.")
     key: str | None = Field(
         default=None, max_length=512, repr=False, description="Needed once where there are keys."
     )
+
+
+class LivePlane(Written):
+    """What the classifier works with, as of its newest frame, for a page that draws it."""
+
+    frame: int | None = Field(description="Newest frame that this has seen.")
+    layout: int | None = Field(
+        description="Number of the layout; while it is the same, the pool stands still. Absent before there is one."
+    )
+    sublattices: list[SublatticeSpace]
+    classes: list[ClassSpace]
 
 
 class LiveSection(Written):
@@ -74,7 +90,10 @@ class LiveHeader(Written):
     ``positions`` float32 (n, 2), row and column in frame pixels; ``class_id`` int16 (n,);
     ``role`` uint8 (n,), 0 host, 1 defect, 2 neighbour, 3 unknown; ``track`` int32 (n,); ``confidence``
     float32 (n,); and, when the page's model is older, ``embedding`` float32 (m, 2) and ``embedding_class``
-    int16 (m,), the force-relaxed layout of the sites that were learnt from.
+    int16 (m,), the force-relaxed layout of the sites that were learnt from. A page that asks for the ``plane`` gets, at
+    most four times a second, ``plane`` in the header with ``plane`` float32 (k, 2), where sites of the newest frame
+    lie in it, ``plane_class`` int16 (k,) and ``plane_site`` int32 (k,), which of them they are; and, when its layout is
+    another one, ``pool`` float32 (m, 2) and ``pool_class`` int16 (m,).
     """
 
     ordinal: int = Field(description="Number of this live frame; give it back as ``after``.")
@@ -97,6 +116,9 @@ class LiveHeader(Written):
     counts: Counts
     classes: list[ClassSummary] | None = Field(
         default=None, description="Only when the page's model is older."
+    )
+    plane: LivePlane | None = Field(
+        default=None, description="Only for a page that asked for it, and only now and then."
     )
     sections: list[LiveSection] = Field(default_factory=list)
 

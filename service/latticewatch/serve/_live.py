@@ -18,6 +18,7 @@ from latticewatch.serve._hub import Hub, TheHub
 from latticewatch.serve._news import woken
 from latticewatch.serve._picture import OVERVIEW_PX, binned, part_of
 from latticewatch.serve._socket import conversation, first_message
+from latticewatch.serve._space import PlaneFeed, with_plane
 
 router = APIRouter(prefix="/v1")
 
@@ -32,7 +33,7 @@ async def live(hub: TheHub, socket: WebSocket) -> None:
     """
     async with conversation(socket, hub) as (inbox, wake):
         request: LiveRequest | None = await first_message(hub, inbox, wake, LiveRequest)
-        sent, catalogue = None, None
+        sent, catalogue, feed = None, None, PlaneFeed()
         while not hub.news.closing:
             wake.clear()
             request = inbox.newest(LiveRequest) or request
@@ -44,7 +45,7 @@ async def live(hub: TheHub, socket: WebSocket) -> None:
             # A class can be renamed without a new version of the model; names are sent whenever they changed.
             names = tuple((entry.class_id, entry.name, entry.role) for entry in state.catalogue)
             stale = request.model_version != state.model_version or names != catalogue
-            message = await run_in_threadpool(_message, hub, state, request, stale)
+            message = await run_in_threadpool(_message, hub, state, request, stale, feed)
             sent, catalogue, request = state.number, names, None
             await socket.send_bytes(message)
 
@@ -53,7 +54,7 @@ def _seen(request: LiveRequest, number: int, sent: int | None) -> bool:
     return not request.again and number == (sent if request.after is None else request.after)
 
 
-def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool) -> bytes:
+def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool, feed: PlaneFeed) -> bytes:
     result = state.result
     header = LiveHeader(
         ordinal=state.number,
@@ -70,6 +71,8 @@ def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool)
     )
     if result is None:
         return pack_live(header, {})
+    plane, points = feed.take(state, request)
+    header = with_plane(header, plane)
     model: dict[str, NDArray[Any]] = {}
     if with_model:
         model["embedding"] = np.asarray(result.embedding, np.float32)
@@ -78,12 +81,17 @@ def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool)
         key = (result.ordinal, state.partials, request.max_size)
         image, factor = hub.pictures.get(key, lambda: binned(result.picture, request.max_size))
         header = header.model_copy(update={"image_scale": float(factor)})
-        return pack_live(header, {"image": image} | _sites(state) | model)
-    return _viewed(hub, state, request.view, header, model)
+        return pack_live(header, {"image": image} | _sites(state) | model | points)
+    return _viewed(hub, state, request.view, header, model, points)
 
 
 def _viewed(
-    hub: Hub, state: LiveState, view: LiveView, header: LiveHeader, model: dict[str, NDArray[Any]]
+    hub: Hub,
+    state: LiveState,
+    view: LiveView,
+    header: LiveHeader,
+    model: dict[str, NDArray[Any]],
+    points: dict[str, NDArray[Any]],
 ) -> bytes:
     """A message of what a page shows; what it has no room for is left out: layout, hosts, fineness, in this order."""
     result = state.result
@@ -92,7 +100,10 @@ def _viewed(
     model = _thinned(model, None if room is None else room // 4)
     sites, left_out = _sites(state), 0
     if room is not None:
-        room -= _nbytes(model)
+        if _nbytes(points) > room // 4:
+            # the points come with a message that has room for them
+            points = {}
+        room -= _nbytes(model) + _nbytes(points)
         hosts = np.asarray(result.sites.role) == ROLES.index("host")
         # A picture coarser than two pixels of the screen is worse than hosts that cannot be pointed at.
         if _nbytes(sites) > room - view.width * view.height // 4 and hosts.any():
@@ -101,7 +112,7 @@ def _viewed(
         room -= _nbytes(sites) + OVERVIEW_PX**2
     key = (result.ordinal, state.partials, view.model_dump_json(), room)
     image, scale, origin = hub.pictures.get(key, lambda: part_of(result.picture, view, room))
-    arrays = {"image": image} | sites | model
+    arrays = {"image": image} | sites | model | points
     changes: dict[str, Any] = {"image_scale": scale, "image_origin": origin, "hosts_left_out": left_out}
     if view.rows is not None:
         overview, factor = hub.pictures.get(

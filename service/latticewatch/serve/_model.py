@@ -12,15 +12,14 @@ from starlette.concurrency import run_in_threadpool
 from latticewatch.errors import FileError
 from latticewatch.execute import LiveState
 from latticewatch.messages import (
-    ClassSpace,
     EmbeddingState,
     LoadedClass,
     LoadedModel,
     ModelState,
-    SublatticeSpace,
 )
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import Hub, TheHub, reply
+from latticewatch.serve._space import classes_of, sublattices_of
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import LiveSpace
@@ -45,41 +44,13 @@ def model(hub: TheHub) -> Response:
     state = hub.engine.state
     view = _space(state).variances()
     entries = {entry.class_id: entry for entry in state.catalogue}
-    sublattices = [
-        SublatticeSpace(
-            sublattice=one.sublattice,
-            rows=round(one.rows, 1),
-            variances=np.round(one.variances, 5).tolist(),
-            edge=one.edge if np.isfinite(one.edge) else None,
-            n_components=len(one.since),
-            since=list(one.since),
-        )
-        for one in view.sublattices
-    ]
-    classes = [
-        ClassSpace(
-            class_id=entry.class_id,
-            name=entry.name,
-            role=entry.role,
-            sublattice=entry.sublattice,
-            prior=entry.prior,
-            total=entry.total,
-            separation=entry.separation,
-            rows=round(of.rows, 1),
-            since=of.since,
-            distance=of.distance,
-            drift=of.drift,
-        )
-        for of in view.centroids
-        if (entry := entries.get(of.class_id)) is not None
-    ]
     return reply(
         ModelState(
             as_of_seq=state.as_of_seq,
             model_version=state.model_version,
             frame=view.frame,
-            sublattices=sublattices,
-            classes=classes,
+            sublattices=sublattices_of(view),
+            classes=classes_of(view, entries),
         )
     )
 
