@@ -3,6 +3,7 @@
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
 from latticewatch.lattice._bilinear import bilinear_pair
 from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._domains import boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
@@ -27,8 +28,10 @@ __all__ = [
     "Thickness",
     "UnitCell",
     "bilinear_pair",
+    "boundary",
     "bragg_peaks",
     "convolved",
+    "domain_notes",
     "find_lattice",
     "find_peaks",
     "fit_columns",

@@ -12,6 +12,7 @@ from scipy import ndimage
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import thinned
+from latticewatch.lattice._domains import domain_fields, find_domains
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
@@ -68,6 +69,8 @@ class Lattice:
         The other grains of a frame that shows several.
     notes : tuple of Note
         What may be wrong with it.
+    angles : tuple of float
+        Of the structure invariant, in this grain and in the others, where they are domains of one lattice; else empty.
     """
 
     field: PhaseField
@@ -76,6 +79,7 @@ class Lattice:
     nearest_neighbour_px: float
     others: tuple[Lattice, ...] = ()
     notes: tuple[Note, ...] = ()
+    angles: tuple[float, ...] = ()
 
     @property
     def constant_px(self) -> float:
@@ -128,7 +132,7 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
             break
         fields.append(another)
     if len(fields) == 1:
-        return first
+        return _in_domains(image, first)
     grains = []
     for field in owned(fields):
         assert field is not None
@@ -143,6 +147,20 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     main, *others = sorted(grains, key=lambda grain: -grain.field.covered)
     field = replace(main.field, others=tuple(other.field for other in others))
     return replace(main, field=field, others=tuple(others))
+
+
+def _in_domains(image: NDArray[np.float32], first: Lattice) -> Lattice:
+    """A lattice, its domains apart where it has two."""
+    angles = find_domains(image, first.field)
+    if not angles:
+        return first
+    try:
+        main, other = (
+            _measured(image, field) for field in domain_fields(image, first.field, angles) if field
+        )
+    except (NoLatticeError, ValueError):
+        return first
+    return replace(main, field=replace(main.field, others=(other.field,)), others=(other,), angles=angles)
 
 
 def _first_grain(image: NDArray[np.float32]) -> Lattice:
@@ -246,14 +264,30 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     main = _follow(image, known)
     if not known.others:
         return main
+    if known.angles:
+        return _follow_domains(image, main, known)
     main, *others = owned([main, *(_follow_beside(image, other) for other in known.others)])
     assert main is not None
     return replace(main, others=tuple(others))
 
 
+def _follow_domains(image: NDArray[np.float32], field: PhaseField, known: Lattice) -> PhaseField:
+    """The domains of a known lattice in a later frame; one of them may be out of view."""
+    fields = domain_fields(image, field, known.angles)
+    # the waves of two domains do not keep to one phase, those of each do
+    if not any(one is not None and one.coherence >= MIN_COHERENCE for one in fields):
+        raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
+    main, *others = fields
+    if main is None:
+        # the main one has to be there; a field that covers nothing says that it is not in view
+        main = replace(field, amplitude=np.zeros_like(field.amplitude), covered=0.0)
+    return replace(main, others=tuple(others))
+
+
 def _follow(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     field = follow_phase(image, known.field.basis)
-    if field.coherence >= MIN_COHERENCE and field.covered >= MIN_COVERED * known.field.covered:
+    least = 0.0 if known.angles else MIN_COHERENCE
+    if field.coherence >= least and field.covered >= MIN_COVERED * known.field.covered:
         settled = _settled(image, field, known)
         if settled is not None:
             return settled
@@ -267,7 +301,7 @@ def _follow(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     if change > MAX_STRAIN:
         raise NoLatticeError(f"the lattice changed by {change:.1%} from the one that was learnt")
     field = phase_field(image, basis)
-    if field.coherence < MIN_COHERENCE:
+    if field.coherence < least:
         raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
     return field
 

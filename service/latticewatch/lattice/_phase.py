@@ -218,6 +218,22 @@ def mean_slope(field: PhaseField) -> NDArray[np.float64]:
     return np.asarray(slopes, np.float64) / (2 * np.pi * field.step)
 
 
+def combined(
+    waves: NDArray[np.complex128], orders: NDArray[np.float64], good: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], float]:
+    """What the harmonics add to the phases of the two basis waves, (rows, cols, 2), and how well they keep to them.
+
+    Parameters
+    ----------
+    waves : ndarray of shape (n_waves, rows, cols), complex128
+        The two basis waves first.
+    orders : ndarray of shape (n_waves, 2), float64
+    good : ndarray of shape (rows, cols), bool
+        Nodes of one pattern: the phases between its waves are the same there.
+    """
+    return _combine(waves, orders, good)
+
+
 @njit(cache=True, nogil=True)
 def _combine(waves, orders, good):  # pragma: no cover - compiled
     """What the harmonics, by least squares with the weight of their power, add to the phases of the two basis waves.

@@ -18,6 +18,8 @@ from latticewatch.lattice import (
     PhaseField,
     Sites,
     Thickness,
+    boundary,
+    domain_notes,
     find_lattice,
     find_peaks,
     flatten,
@@ -157,6 +159,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 lines += _steps(thickness, image.shape)
             notes += lattice.notes
             found = lattice.field
+            lines += _domains(lattice, found, image.shape)
             size = patch_size(lattice, settings)
             sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
             sites = _on_specimen(sites, mask, size)
@@ -171,6 +174,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
             notes += model.lattice.notes
+            lines += _domains(model.lattice, found, image.shape)
             clock.lap("lattice")
             survey = survey_frame(
                 image,
@@ -200,6 +204,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         notes.append(no_lattice(str(error)))
         sites = find_peaks(image)
         clock.lap("peaks")
+    notes += [note for line in lines for note in line.notes]
     notes += partly_covered(found, mask)
     return Analysis(
         frame,
@@ -217,6 +222,12 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         mask,
         tuple(lines),
     )
+
+
+def _domains(lattice: Lattice, where: PhaseField, shape: tuple[int, ...]) -> list[Line]:
+    """The boundary between the domains of a lattice."""
+    mask = boundary(where.grains, shape) if lattice.angles else None
+    return [] if mask is None else [Line(mask, notes=tuple(domain_notes(mask)))]
 
 
 def _steps(thickness: Thickness, shape: tuple[int, ...]) -> list[Line]:

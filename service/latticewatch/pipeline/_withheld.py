@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Verdict
 
 
@@ -20,11 +21,14 @@ class Line:
         Pixels of it.
     lowest, highest : float
         Changes of the height of a column that it explains, as shares of the height of the host: those in between.
+    notes : tuple of Note
+        What there is to say of it.
     """
 
     mask: NDArray[np.bool_]
     lowest: float = -np.inf
     highest: float = np.inf
+    notes: tuple[Note, ...] = ()
 
 
 def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[Line]) -> Verdict:

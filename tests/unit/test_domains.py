@@ -1,0 +1,70 @@
+"""Domains of one lattice: told apart, each with its columns, and the boundary is no row of defects."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.ingest import Frame
+from latticewatch.lattice import find_lattice, follow_lattice
+from latticewatch.pipeline import Learner, analyse
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from specimens import classified, made, scored
+
+
+@pytest.mark.parametrize(("material", "seed"), [("MoSe2", 0), pytest.param("WS2", 3, marks=pytest.mark.slow)])
+def test_domains_turned_by_half_a_turn_have_columns_of_their_own_and_share_classes(material, seed):
+    frame, truth = made("domains", material, seed)
+    result = classified(frame, truth.pixel_nm)
+    score = scored(result, truth)
+
+    assert score.recall > 0.97
+    assert score.precision > 0.97
+    assert score.false == 0
+    assert score.f1 > 0.8
+    assert "domains" in {note.code for note in result.notes}
+
+
+def test_a_crystal_with_vacancies_is_one_domain():
+    frame, _ = made("perfect", "MoSe2", 1)
+
+    assert find_lattice(frame.astype(np.float32)).angles == ()
+
+
+def test_domains_are_followed_where_they_drift():
+    frame, truth = made("domains", "MoSe2", 2)
+    image = frame.astype(np.float32)
+    known = find_lattice(image)
+    moved = follow_lattice(np.ascontiguousarray(np.roll(image, (3, 2), (0, 1))), known)
+
+    assert len(known.angles) == 2
+    for field, grain in zip(moved.grains, known.grains, strict=True):
+        assert field is not None
+        inside = grain.field.amplitude_at(truth.site) > 0.95
+        inside &= truth.inside(4 * truth.constant_px)
+        at = grain.field.cell_coordinates(truth.site[inside])
+        then = field.cell_coordinates(truth.site[inside] + [3.0, 2.0])
+        # the same place in the cell, whichever cell that is called
+        apart = (then - at) - np.rint(np.median(then - at, axis=0))
+        assert np.abs(np.median(apart, axis=0)).max() < 0.02
+
+
+def test_a_learner_keeps_its_model_while_one_domain_leaves_the_view():
+    frame, _ = made("domains", "MoSe2", 2)
+    settings = AnalysisSettings(learning_frames=1)
+    learner = Learner(settings)
+    learner.fold(analyse(Frame(image=frame, series_id="s", number=0, pixel_size_nm=0.02), None, settings))
+    assert learner.model is not None
+    other, _ = made("perfect", "MoSe2", 3)
+    result = learner.fold(
+        analyse(Frame(image=other, series_id="s", number=1, pixel_size_nm=0.02), learner.model, settings)
+    )
+
+    assert len(result) == 1
+    assert "domains" not in {note.code for note in result[0].notes}
