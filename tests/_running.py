@@ -109,7 +109,7 @@ def settings_of(data_dir: Path, **sections) -> Settings:
         ingest=ingest | sections.get("ingest", {}),
         analysis=sections.get("analysis", {}),
         serve={"http": "127.0.0.1:0"} | sections.get("serve", {}),
-        record={"data_dir": data_dir},
+        record={"data_dir": data_dir} | sections.get("record", {}),
     )
 
 

@@ -163,6 +163,21 @@ class RecordSettings(Section):
     max_events: int = Field(
         default=10_000_000, ge=1000, description="The oldest events beyond this number are dropped."
     )
+    recording: Path | None = Field(
+        default=None, description="Folder in which frames and results are recorded; nothing is without it."
+    )
+    recording_frames: bool = Field(default=True, description="Record the images too, not the results alone.")
+    recording_part_mib: int = Field(
+        default=1024, ge=1, le=1_048_576, description="Size from which a new part is begun [MiB]."
+    )
+    recording_max_gib: float = Field(
+        default=100.0, gt=0, description="The oldest parts beyond this size together are deleted [GiB]."
+    )
+    recording_reserve_gib: float = Field(
+        default=1.0,
+        ge=0,
+        description="Recording pauses where less than this is free on the disk: the event log comes first [GiB].",
+    )
 
 
 class Settings(BaseSettings):

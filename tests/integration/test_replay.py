@@ -173,7 +173,7 @@ def test_a_frame_that_cannot_be_read_ends_the_replay_and_the_series(tmp_path: Pa
     with Replayer([save(tmp_path, "a.npy", recorded)], bind="tcp://127.0.0.1:0", fps=1e4) as replayer:
         with pytest.raises(FileError, match="frame 1"):
             replayer.run()
-        assert replayer._series_id == ""
+        assert replayer._open == {}
 
 
 def command(*arguments: object) -> list[str]:

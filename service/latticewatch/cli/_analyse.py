@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import Annotated
 import typer
 
 from latticewatch.cli._file_options import Axes, Channel, Dataset, Image, PixelSize
+from latticewatch.cli._progress import frames_bar
 from latticewatch.cli._serve import patch_size_of
 
 
@@ -40,16 +40,6 @@ def analyse(
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
 ) -> None:
     """Find every site of recorded frames, vacancies included, and tell defects apart without a label."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from latticewatch.config import load_settings
     from latticewatch.ingest import read_frames
     from latticewatch.offline import ResultWriter, run_file
@@ -66,24 +56,11 @@ def analyse(
     opened = [
         read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
     ]
-    console = Console(stderr=True)
-    columns = (
-        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames")),
-        *(TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
-    )
     for series, folder in zip(opened, folders(files, out), strict=True):
         start = time.perf_counter()
         with ResultWriter(series, folder) as writer, interruptible() as stopped:
-            with Progress(*columns, console=console, disable=not sys.stderr.isatty()) as bar:
-                task = bar.add_task(series.path.name, total=len(series))
-                last = run_file(
-                    series,
-                    settings,
-                    writer.add,
-                    writer.event,
-                    lambda done: bar.update(task, completed=done),  # noqa: B023
-                    stopped.is_set,
-                )
+            with frames_bar(series.path.name, len(series)) as done:
+                last = run_file(series, settings, writer.add, writer.event, done, stopped.is_set)
             early = stopped.is_set() and len(writer.stack) < len(series)
             if not len(writer.stack):
                 raise typer.Exit(130)

@@ -31,6 +31,12 @@ def serve(
     ] = None,
     http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen for people.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the event log is kept.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Record frames and results in this folder.")
+    ] = None,
+    record_results: Annotated[
+        bool | None, typer.Option("--record-results", help="Record results alone, without the frames.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with further settings.")] = None,
     lossless: Annotated[
         bool | None,
@@ -70,7 +76,11 @@ def serve(
         },
         analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant, "model": model},
         serve={"http": http},
-        record={"data_dir": data_dir},
+        record={
+            "data_dir": data_dir,
+            "recording": record,
+            "recording_frames": False if record_results else None,
+        },
     )
     log_to_stderr()
     counts = run_service(settings, on_ready=announce)
@@ -118,6 +128,12 @@ def announce(service: Service) -> None:
         "dashboard": service.url,
         "event log": settings.record.data_dir / "events.sqlite",
     }
+    record = settings.record
+    if record.recording is not None:
+        what = "frames and results" if record.recording_frames else "results"
+        lines["recording"] = (
+            f"{record.recording}  ({what}; beyond {record.recording_max_gib:g} GiB the oldest go)"
+        )
     for name, value in lines.items():
         typer.echo(f"{name:<12} {value}")
     if not service.loopback:

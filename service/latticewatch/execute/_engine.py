@@ -33,6 +33,7 @@ from latticewatch.statistics import History
 if TYPE_CHECKING:
     from latticewatch.model import Model
     from latticewatch.pipeline import CatalogueEntry, SavedModel
+    from latticewatch.record import Recorder
 
 # Frames in a row that could not be analysed, after which the service is not ready.
 FAILURES = 10
@@ -115,6 +116,7 @@ class Engine:
             lambda: self._learner,
             self._analyse_with,
         )
+        self._recorder = self._folding.recorder = self._make_recorder()
         self._intake = Intake(receiver, self._workers, work, self._run, self._stopping)
         self._preparation = Preparation(
             settings.analysis, self._say_starting, self._limit_blas, self._stopping, self._hold
@@ -174,6 +176,8 @@ class Engine:
             self._limits.close()
         self.receiver.close()
         self._workers.close()
+        if self._recorder is not None:
+            self._recorder.close(patience_s)
 
     def close(self) -> None:
         """Close the event log if it was made here; it can be read until then."""
@@ -252,6 +256,7 @@ class Engine:
             last_seq=self.log.last_seq,
             trouble=self.trouble,
             refused=getattr(self.receiver, "notes", tuple)(),
+            recording=self._recorder.status if self._recorder is not None else None,
         )
         return status_of(vitals, state or self.state)
 
@@ -318,6 +323,21 @@ class Engine:
         if not self.alive or self._stopping.is_set():
             return "the service is stopping; try again"
         return None
+
+    def _make_recorder(self) -> Recorder | None:
+        if self.settings.record.recording is None:
+            return None
+        from latticewatch.record import recorder_of
+
+        about = {
+            "source": self.source,
+            "stream": self.log.stream,
+            "analysis": self.settings.analysis.model_dump(mode="json"),
+        }
+        recorder = recorder_of(self.settings.record, lambda: about)
+        if recorder is not None:
+            self._publisher.tell(recorder.tell)
+        return recorder
 
     def _limit_blas(self) -> None:
         # Our threads are the parallelism: BLAS threads beside them only get in each other's way. This holds for the

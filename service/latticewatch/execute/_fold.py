@@ -28,6 +28,7 @@ from latticewatch.statistics import History
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import FrameResult, SavedModel
+    from latticewatch.record import Recorder
 
 # What changes without an event is stored after this long [s].
 STORE_EVERY_S = 5.0
@@ -62,6 +63,8 @@ class Folder:
         Frames in a row that could not be analysed.
     last_error : str
         Why the last one could not.
+    recorder : Recorder or None
+        Is given each frame that was analysed.
     since : float or None
         Since when the item at hand is worked on, in monotonic time [s]; None between items.
     """
@@ -90,6 +93,7 @@ class Folder:
         self._doses: dict[tuple[str, int], float | None] = {}
         self._errors = 0
         self._given_up = False
+        self.recorder: Recorder | None = None
         self._stored_model: Any = None
         self._start = b""
         self._stored_at = time.monotonic()
@@ -249,6 +253,8 @@ class Folder:
         self.failures = 0
         self.meter.add(time.monotonic() - frame.received_at)
         self._receiver.done(frame)
+        if self.recorder is not None:
+            self.recorder.add(frame, results)
         for result in results:
             self._log_learnt(result)
 

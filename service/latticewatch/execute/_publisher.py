@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from latticewatch.errors import LatticewatchError
 from latticewatch.execute._parts import Log
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import DefectEventData, EventType, LogGapData
+from latticewatch.messages import DefectEventData, Event, EventType, LogGapData
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import EventDraft
@@ -58,6 +58,7 @@ class Publisher:
         self.trouble: str | None = None
         self._keep: Callable[[], dict[str, bytes]] = dict
         self._stored: Callable[[dict[str, bytes]], None] = lambda _: None
+        self._told: Callable[[Sequence[Event]], None] = lambda _: None
         self._waiting: deque[Draft] = deque()
         self._max_waiting = max_waiting
         self._lost = 0
@@ -88,6 +89,10 @@ class Publisher:
             Called with it when it is on disk.
         """
         self._keep, self._stored = keep, stored
+
+    def tell(self, told: Callable[[Sequence[Event]], None]) -> None:
+        """Have somebody called with events, in their envelopes, when they are on disk; it must not block or raise."""
+        self._told = told
 
     def store(self) -> None:
         """Store what goes with the events, though there are none."""
@@ -156,8 +161,9 @@ class Publisher:
             )
             drafts.insert(0, ("log.gap", gap))
         kept = self._keep()
-        self.log.append(drafts, kept)
+        events = self.log.append(drafts, kept)
         self._stored(kept)
+        self._told(events)
         if self.trouble is not None:
             self._logger.warning("event log written again", written=len(drafts), lost=self._lost)
         self._waiting.clear()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from latticewatch import __version__
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import Counts, CountsByClass, FrameCounts, LatencyMs, Note, Status
+from latticewatch.messages import Counts, CountsByClass, FrameCounts, LatencyMs, Note, RecordingStatus, Status
 
 if TYPE_CHECKING:
     from latticewatch.messages._api import Phase
@@ -41,6 +41,7 @@ class Vitals:
     last_seq: int
     trouble: str | None = None
     refused: tuple[Note, ...] = ()
+    recording: RecordingStatus | None = None
 
 
 def status_of(vitals: Vitals, state: LiveState) -> Status:
@@ -76,8 +77,27 @@ def status_of(vitals: Vitals, state: LiveState) -> Status:
         lattice_constant_nm=a_px * pixel_size_nm if a_px is not None and pixel_size_nm is not None else None,
         first_seq=vitals.first_seq,
         last_seq=vitals.last_seq,
-        notes=(*vitals.refused, *(result.notes if result else ())),
+        notes=(*vitals.refused, *_recording_notes(vitals.recording), *(result.notes if result else ())),
+        recording=vitals.recording,
     )
+
+
+def _recording_notes(recording: RecordingStatus | None) -> tuple[Note, ...]:
+    """Whoever relies on a recording must hear that it has gaps."""
+    if recording is None:
+        return ()
+    n = sum(recording.skipped.values())
+    if recording.trouble is not None:
+        text = f"Nothing is recorded just now: {recording.trouble}. Frames that are missing so far: {n}."
+        return (
+            Note(code="recording-paused", text=text[:600], remedy="Make room on the disk of the recording."),
+        )
+    if n:
+        why = ", ".join(f"{reason} {count}" for reason, count in recording.skipped.items())
+        text = f"{n} analysed frames are missing in the recording ({why})."
+        remedy = "Use a faster disk, or record results alone (--record-results)."
+        return (Note(code="recording-incomplete", text=text, remedy=remedy),)
+    return ()
 
 
 def counts_of(state: LiveState) -> Counts:

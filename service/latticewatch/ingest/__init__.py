@@ -6,6 +6,7 @@ from latticewatch.ingest._items import Found, Gap, Item, Partial, SeriesEnded, S
 from latticewatch.ingest._receiver import Receiver
 from latticewatch.ingest._replay import Replayer
 from latticewatch.ingest.files import FileSeries, read_frames
+from latticewatch.ingest.files.recording import Recording, is_recording
 
 __all__ = [
     "Diagnosis",
@@ -17,9 +18,11 @@ __all__ = [
     "Item",
     "Partial",
     "Receiver",
+    "Recording",
     "Replayer",
     "SeriesEnded",
     "SeriesStarted",
     "examine",
+    "is_recording",
     "read_frames",
 ]

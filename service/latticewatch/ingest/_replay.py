@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -13,7 +14,9 @@ import zmq
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
+from latticewatch.ingest._shots import Shot, shots_of
 from latticewatch.ingest.files import FileSeries
+from latticewatch.ingest.files.recording import Recording
 from latticewatch.messages import SeriesEnd, SeriesStart, encode_frame, encode_json
 
 # Frames that may wait for one subscriber before PUB drops, or before PUSH blocks.
@@ -26,16 +29,26 @@ MAX_LATE_S = 1.0
 LINGER_MS, LINGER_STOPPED_MS = 30_000, 500
 
 
+@dataclass(slots=True)
+class _OpenSeries:
+    """A series that was begun on the wire."""
+
+    series_id: str
+    frames: int = 0
+    messages: int = 0
+
+
 class Replayer:
     """Publishes the frames of files at a steady rate, as if they were acquired now.
 
     Files of one shape and pixel size make one series, whose frame numbers run on from file to file and, with
     ``loop``, from pass to pass, so that what is followed over time lives on. Another shape or pixel size starts
-    another series.
+    another series. A recording of the service is sent as it was received: with its series, numbers, times and scalars,
+    so that it gives the same events.
 
     Parameters
     ----------
-    files : sequence of FileSeries
+    files : sequence of FileSeries or Recording
         In the order in which they are sent.
     bind : str
         Where to publish; port 0 takes a free one.
@@ -47,6 +60,8 @@ class Replayer:
         PUSH, which waits for the receiver, instead of PUB, which drops.
     frames : int, optional
         Stop after so many.
+    first, last : int, optional
+        Send these and those between them alone, counted from zero over all files.
     context : zmq.Context, optional
         Left open by `close`.
 
@@ -54,33 +69,44 @@ class Replayer:
     ----------
     endpoint : str
         The address that was bound.
+    total : int or None
+        Frames that will be sent; None of an endless loop.
 
     Raises
     ------
     ConfigurationError
-        The address cannot be bound.
+        The address cannot be bound, or there is no frame to send.
     """
 
     def __init__(
         self,
-        files: Sequence[FileSeries],
+        files: Sequence[FileSeries | Recording],
         *,
         bind: str = "tcp://127.0.0.1:5555",
         fps: float = 10.0,
         loop: bool = False,
         lossless: bool = False,
         frames: int | None = None,
+        first: int = 0,
+        last: int | None = None,
         context: zmq.Context | None = None,
     ) -> None:
-        self._files = files
+        self._shots = shots_of(files, first, last)
+        if not self._shots:
+            raise ConfigurationError(
+                f"no frame from {first}{'' if last is None else f' to {last}'}; "
+                f"there are {sum(map(len, files))}, counted from 0"
+            )
+        # the last of each series, so that it is ended there
+        self._last_of = {shot.kind: k for k, shot in enumerate(self._shots)}
+        self.total = frames if loop else min(len(self._shots), frames or len(self._shots))
         self._period_s = 1.0 / fps
         self._loop = loop
         self._lossless = lossless
         self._limit = frames
         self._stopped = threading.Event()
-        self._series_id = ""
+        self._open: dict[tuple[Any, ...], _OpenSeries] = {}
         self._n_series = 0
-        self._n_messages = 0
         self._owned = context is None
         self._context = zmq.Context() if context is None else context
         # XPUB is PUB that also tells when somebody subscribes.
@@ -129,26 +155,26 @@ class Replayer:
         FileError
             A frame in the middle of a file cannot be read.
         """
-        sent = number = 0
-        kind = None
+        sent = 0
         due = time.monotonic()
         try:
-            for series, image in self._frames():
-                if (series.shape, series.pixel_size_nm) != kind:
-                    self._end_series(number)
-                    kind, number = (series.shape, series.pixel_size_nm), 0
-                    self._start_series(series)
+            for k, turn, shot in self._all():
+                series = self._series_of(shot, turn)
+                image = shot.image
                 if self._stopped.wait(max(0.0, due - time.monotonic())):
                     break
-                if not self._send(self._message(series, image, number)):
+                if not self._send(self._message(shot, image, series), series):
                     break
-                number += 1
+                series.frames += 1
                 sent += 1
                 if on_frame is not None:
                     on_frame(sent)
                 due = max(due + self._period_s, time.monotonic() - MAX_LATE_S)
+                if shot.header is not None and self._last_of[shot.kind] == k:
+                    self._end(shot.kind)
         finally:
-            self._end_series(number)
+            for kind in list(self._open):
+                self._end(kind)
         return sent
 
     def stop(self) -> None:
@@ -167,51 +193,65 @@ class Replayer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _frames(self) -> Iterator[tuple[FileSeries, NDArray[Any]]]:
-        sent = 0
+    def _all(self) -> Iterator[tuple[int, int, Shot]]:
+        """Number in a turn, turn, and frame."""
+        sent = turn = 0
         while True:
-            for series in self._files:
-                for image in series:
-                    if sent == self._limit:
-                        return
-                    sent += 1
-                    yield series, image
+            for k, shot in enumerate(self._shots):
+                if sent == self._limit:
+                    return
+                sent += 1
+                yield k, turn, shot
             if not self._loop:
                 return
+            turn += 1
 
-    def _message(self, series: FileSeries, image: NDArray[Any], number: int) -> list[bytes | memoryview]:
-        fields: dict[str, Any] = (
-            {} if series.pixel_size_nm is None else {"pixel_size_nm": series.pixel_size_nm}
+    def _series_of(self, shot: Shot, turn: int) -> _OpenSeries:
+        """The open series that a frame belongs to; a file of another kind ends the one before."""
+        if shot.kind not in self._open:
+            if shot.header is None:
+                for kind in list(self._open):
+                    self._end(kind)
+            self._n_series += 1
+            series = _OpenSeries(self._name_of(shot, turn))
+            self._open[shot.kind] = series
+            start = SeriesStart(series_id=series.series_id, msg_number=0, frames=None)
+            self._send([encode_json(start)], series)
+        return self._open[shot.kind]
+
+    def _name_of(self, shot: Shot, turn: int) -> str:
+        if shot.header is not None:
+            name = str(shot.header.get("series_id", ""))
+            return f"{name} turn {turn + 1}"[-256:] if turn else name
+        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        stem = "".join(
+            character if character.isprintable() else "_" for character in shot.series.path.stem[:128]
         )
+        return f"{stem}-{now}-{self._n_series}"
+
+    def _message(self, shot: Shot, image: NDArray[Any], series: _OpenSeries) -> list[bytes | memoryview]:
+        number = series.frames if shot.header is None else int(shot.header["frame"])
+        fields = {"timeStamp": time.time()} if shot.header is None else {}
         return encode_frame(
             image,
             frame=number,
-            series_id=self._series_id,
-            msg_number=self._n_messages,
-            timeStamp=time.time(),
+            series_id=series.series_id,
+            msg_number=series.messages,
             **fields,
+            **shot.fields,
         )
 
-    def _start_series(self, series: FileSeries) -> None:
-        self._n_series += 1
-        now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        stem = "".join(character if character.isprintable() else "_" for character in series.path.stem[:128])
-        self._series_id = f"{stem}-{now}-{self._n_series}"
-        self._n_messages = 0
-        self._send([encode_json(SeriesStart(series_id=self._series_id, msg_number=0, frames=None))])
+    def _end(self, kind: tuple[Any, ...]) -> None:
+        series = self._open.pop(kind)
+        end = SeriesEnd(series_id=series.series_id, msg_number=series.messages, frames=series.frames)
+        self._send([encode_json(end)], series)
 
-    def _end_series(self, frames: int) -> None:
-        if self._series_id:
-            end = SeriesEnd(series_id=self._series_id, msg_number=self._n_messages, frames=frames)
-            self._send([encode_json(end)])
-            self._series_id = ""
-
-    def _send(self, parts: list[bytes | memoryview]) -> bool:
+    def _send(self, parts: list[bytes | memoryview], series: _OpenSeries) -> bool:
         """Send one message; false when it was stopped before there was room for it."""
         while True:
             with contextlib.suppress(zmq.Again):
                 self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
-                self._n_messages += 1
+                series.messages += 1
                 return True
             if self._stopped.is_set():
                 return False

@@ -42,6 +42,18 @@ class LatencyMs(Written):
     p99: float | None = None
 
 
+class RecordingStatus(Written):
+    """What is recorded on the service's disk."""
+
+    directory: str
+    recorded: int = Field(default=0, description="Frames written since the service started.")
+    skipped: dict[str, int] = Field(
+        default_factory=dict, description="Analysed frames that were not recorded, by reason."
+    )
+    bytes: int = Field(default=0, description="Size of all parts, those of earlier runs included, about.")
+    trouble: str | None = Field(default=None, description="Why nothing is recorded just now.")
+
+
 class Status(Written):
     """State of the stream."""
 
@@ -73,6 +85,9 @@ class Status(Written):
     last_seq: int = 0
     notes: tuple[Note, ...] = Field(
         default=(), description="What may be wrong with the newest frame or with how it was understood."
+    )
+    recording: RecordingStatus | None = Field(
+        default=None, description="Of a service that records; absent where it does not."
     )
 
 

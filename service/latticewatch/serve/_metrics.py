@@ -55,6 +55,17 @@ class EngineCollector(Collector):
             "Something keeps it from its work.",
             value=int(engine.trouble is not None),
         )
+        recording = engine.status(state).recording
+        if recording is not None:
+            yield CounterMetricFamily(
+                "latticewatch_frames_recorded", "Frames recorded.", value=recording.recorded
+            )
+            skipped = CounterMetricFamily(
+                "latticewatch_frames_not_recorded", "Analysed, but not recorded.", labels=["reason"]
+            )
+            for reason, n in recording.skipped.items():
+                skipped.add_metric([reason], n)
+            yield skipped
         sites = GaugeMetricFamily("latticewatch_sites", "Sites in the newest frame.", labels=["role"])
         for role, n in state.role_counts.items():
             sites.add_metric([role], n)

@@ -17,6 +17,12 @@ ZARR = (".zspy", ".zarr")
 _TIFFS = ("tif", "tiff", "btf", "tf8", "ome")
 
 
+def _is_folder_of_parts(path: Path) -> bool:
+    from latticewatch.ingest.files.recording import is_part, is_recording
+
+    return is_recording(path) and not is_part(path)
+
+
 def read_signals(path: Path, dataset: str | None = None) -> list[Signal]:
     """Everything that a file, or a folder that is one recording, holds.
 
@@ -35,6 +41,8 @@ def read_signals(path: Path, dataset: str | None = None) -> list[Signal]:
         raise FileError(f"{path}: no such file; check the name")
     suffix = path.suffix.lower()
     if path.is_dir():
+        if _is_folder_of_parts(path):
+            raise FileError(f"{path}: a recording of several parts; give one of the folders in it")
         if is_zarr(path) or suffix in ZARR:
             return read_zarr(path)
         raise FileError(f"{path}: a folder; give the files in it")
