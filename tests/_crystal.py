@@ -65,6 +65,27 @@ def oblique(constant, heights=(1.0,)):
     )
 
 
+def graphene(constant):
+    """Two columns of the same kind in a hexagonal cell."""
+    return honeycomb(constant, (1.0, 1.0))
+
+
+def perovskite(constant, heights=(1.0, 0.55, 0.25, 0.25)):
+    """Four columns in a square cell, as SrTiO3 along [001] with its oxygen: Sr, Ti with O, and twice O."""
+    columns = np.array([[0.25, 0.25], [0.75, 0.75], [0.25, 0.75], [0.75, 0.25]])
+    return Crystal(constant * np.eye(2), columns, np.array(heights))
+
+
+def dumbbells(constant, heights=(1.0, 0.8), apart=0.25):
+    """Pairs of columns in a centred rectangular cell, as GaAs along [110]: four columns, two near each other twice."""
+    pair = np.array([[0.25, 0.25 - apart / 2], [0.25, 0.25 + apart / 2]])
+    return Crystal(
+        constant * np.array([[0.0, 1.0], [1 / np.sqrt(2), 0.0]])[::-1],
+        np.concatenate([pair, (pair + 0.5) % 1.0]),
+        np.array(heights * 2),
+    )
+
+
 @dataclass(frozen=True)
 class Scene:
     """A rendered frame and its truth; a column that was displaced keeps its site in `position`."""

@@ -11,7 +11,7 @@ from _track_scene import CLASS_IDS, HOSTS, PAIR, SPACING, UNKNOWN, VACANCY, VECT
 
 from latticewatch.errors import ConfigurationError
 from latticewatch.track import ROLES as ROLE_NAMES
-from latticewatch.track import Tracker
+from latticewatch.track import Observation, Tracker
 
 APPEARED, RECLASSIFIED, MOVED, DISAPPEARED = (
     f"defect.{word}" for word in ("appeared", "reclassified", "moved", "disappeared")
@@ -510,3 +510,52 @@ def test_sites_that_nothing_is_said_about_are_unknown(rng):
 def test_parameters_outside_their_limits_are_refused_by_name(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         Tracker(**wrong)
+
+
+def honeycomb_stream(rng, separation, n_frames, hop_at):
+    """Observations of a hexagonal crystal of two like sublattices, on which one defect hops to the other one."""
+    cells = np.stack(np.meshgrid(np.arange(-20, 20), np.arange(-20, 20), indexing="ij"), -1).reshape(-1, 2)
+    position = np.concatenate([(cells + c) @ VECTORS for c in (1 / 3, 2 / 3)]) + 150.0
+    sublattice = np.repeat([0, 1], len(cells)).astype(np.int16)
+    near = ((position > 5) & (position < 295)).all(axis=1)
+    position, sublattice = position[near], sublattice[near]
+    first = int(np.hypot(*(position - 150.0).T).argmin())
+    others = np.flatnonzero(sublattice != sublattice[first])
+    second = int(others[np.hypot(*(position[others] - position[first]).T).argmin()])
+    log_prior = np.log([0.99, 0.01, 1e-3])
+    for number in range(n_frames):
+        value = rng.normal(size=len(position))
+        value[first if number < hop_at else second] += separation
+        likelihood = np.stack(
+            [-(value**2) / 2, -((value - separation) ** 2) / 2, np.full(len(value), -12.0)], 1
+        )
+        posterior = np.exp(likelihood + log_prior)
+        yield (
+            Observation(
+                series_id="g",
+                number=number,
+                ordinal=number,
+                shape=(300, 300),
+                image=np.zeros((300, 300), np.float32),
+                vectors=VECTORS,
+                position=position + rng.normal(0, 0.2, position.shape),
+                sublattice=sublattice,
+                posterior=(posterior / posterior.sum(1, keepdims=True)).astype(np.float32),
+                class_ids=np.array([0, 1, -1], np.int16),
+                roles=("host", "defect", "unknown"),
+                log_prior=log_prior,
+            ),
+            second,
+        )
+
+
+def test_a_hop_to_the_other_sublattice_is_one_move_where_both_can_have_the_defect(rng):
+    moved = 0
+    for _ in range(20):
+        tracker, heard = Tracker(), []
+        for observation, second in honeycomb_stream(rng, 3.5, 26, 12):
+            result = tracker.update(observation)
+            if observation.number >= 12:
+                heard += [(event.type, event.site) for event in result.transitions]
+        moved += heard == [("defect.moved", second)]
+    assert moved >= 16

@@ -264,6 +264,19 @@ def test_a_defect_that_is_missed_is_looked_at_once_it_is_gone():
 def test_a_hop_is_looked_for_where_a_neighbour_may_have_become_the_defect(to, busy):
     tracks = Tracks()
     tracks.defect(4, 1, 0.9, announced=1)
+    # of the class of the defect a site of another sublattice may be, or not: then it has no probability at all
+    tracks.posterior[[3, 5], 1] = 1e-9
     tracks.counts[1, [4, to]] = 1
     tracks.known[4, 3, 0] = 2.0
     assert tracks() == (sorted([4, to]), busy)
+
+
+def test_a_hop_to_another_sublattice_is_looked_for_where_the_defect_can_be_there():
+    tracks = Tracks()
+    tracks.defect(4, 1, 0.9, announced=1)
+    tracks.sublattice[3] = 1
+    tracks.counts[1, [3, 4]] = 1
+    tracks.known[4, 3, 0] = 2.0
+    assert tracks() == ([3, 4], False)
+    tracks.posterior[3, 1] = 1e-9
+    assert tracks() == ([3, 4], True)

@@ -129,9 +129,9 @@ class Evidence:
         _reading.weigh(value, row, self._log_prior)
         return value, evident
 
-    def prior(self, sublattice: int, state: int) -> float:
-        """Prior of a state on a sublattice."""
-        return float(self._state_prior[sublattice + 1, state])
+    def priors(self, sublattice: NDArray[np.int16], state: int) -> NDArray[np.float64]:
+        """Prior of a state on each of some sublattices, 0 where it cannot be."""
+        return self._state_prior[sublattice.astype(np.int64) + 1, state]
 
     def expected_defects(self, row: NDArray[np.int64]) -> float:
         """How many defects the priors let expect on sites of these sublattices + 1."""

@@ -64,7 +64,7 @@ def find_restless(
     appear_above, disappear_below, reclassify_above, miss_probability = thresholds
     n = len(site)
     row, agrees = np.empty(n, np.int64), np.empty(n, np.bool_)
-    going, coming = np.empty(n, np.int64), np.empty(n, np.int64)
+    going, coming, going_class = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.int64)
     m, n_going, n_coming, busy = 0, 0, 0, False
     for t in range(n):
         seen, is_announced = site[t] >= 0, announced[t] >= 0
@@ -85,12 +85,13 @@ def find_restless(
         # What a site was before must be known: the doubts of its first frames are no change.
         changed = not stirred and run_frames[t] < frames[t]
         if is_announced:
-            presence, own = float(probability), np.float32(0.0)
+            presence, own, announced_class = float(probability), np.float32(0.0), np.int64(-1)
             for k in unknown:
                 presence += posterior[t, k]
             for k in range(len(class_ids)):
                 if class_ids[k] == announced[t]:
                     own += posterior[t, k]
+                    announced_class = np.int64(k)
             if not seen:
                 presence *= miss_probability ** missed[t] if sublattice[t] < 0 else missed[t] < ABSENT_FRAMES
             other = class_ids[best] != announced[t] and posterior[t, best] > reclassify_above
@@ -102,6 +103,7 @@ def find_restless(
             gone = stirred and known[t, EXCESS, NO_DEFECT] > 0.0
             if seen and (gone or (changed and nothing > 0.5 * change)):
                 going[n_going] = t
+                going_class[n_going] = announced_class
                 n_going += 1
         else:
             busy |= probability > appear_above
@@ -114,7 +116,10 @@ def find_restless(
         for c in range(n_coming):
             there = coming[c]
             rows, cols = position[here, 0] - position[there, 0], position[here, 1] - position[there, 1]
-            busy |= sublattice[here] == sublattice[there] and rows * rows + cols * cols < reach * reach
+            # a class that the other sublattice cannot have does not go there
+            k = going_class[g]
+            possible = k >= 0 and posterior[there, k] > 0.0
+            busy |= possible and rows * rows + cols * cols < reach * reach
     if not busy:
         for i in range(m):
             held_since[row[i]] = -1

@@ -18,8 +18,7 @@ from latticewatch.track._states import NO_DEFECT, States
 # A hop goes to a neighbouring site, this many lattice constants away at most.
 HOP_REACH = 1.2
 MIN_ALTERNATIVE = 0.01
-# Sites that a hop may go to, and how sure one is that both ends speak for.
-HOP_SITES = 6
+# How sure one is of a hop that both ends speak for.
 HOP_CERTAINTY = 0.9999
 
 
@@ -148,8 +147,9 @@ class _Update:
         """Settle hops that both ends speak for, though neither might be enough alone.
 
         With o the odds of a site alone that a defect has gone from here (ε a) or has come there (ε π b, π its prior), a
-        and b being what the frames say: that it hopped to one of six sites has the odds ε a b / 6 against that
-        nothing happened, which is o o′ / (6 ε π), and o or o′ are those of one of the two alone.
+        and b being what the frames say: that it hopped to one of n sites has the odds ε a b / n against that
+        nothing happened, which is o o′ / (n ε π), and o or o′ are those of one of the two alone. The n are the sites
+        of the lattice in reach, of whatever sublattice, on which the defect can be.
         """
         tracks, columns, change = self.tracks, self.scene.states.of_column, evidence.change
         announced, seen = tracks.announced[self.row] >= 0, self.site >= 0
@@ -162,20 +162,19 @@ class _Update:
         coming = np.flatnonzero(~announced & seen & (stirred | changed))
         for i in np.flatnonzero(announced & seen & (gone > change)).tolist():
             column = int((tracks.class_ids == tracks.announced[self.row[i]]).argmax())
-            near = self._near(i, coming)
-            near = near[tracks.sublattice[self.row[near]] == tracks.sublattice[self.row[i]]]
+            state, near = int(columns[column]), self._near(i, coming)
+            prior = evidence.priors(tracks.sublattice[self.row[near]], state)
+            near, prior = near[prior > 0], prior[prior > 0]
             if not len(near):
                 continue
-            state = int(columns[column])
-            prior = evidence.prior(int(tracks.sublattice[self.row[i]]), state)
             come = np.where(
                 stirred[near],
                 change * prior * np.exp(tracks.known[self.row[near], EXCESS, state]),
                 _odds(posterior[near, column]),
             )
-            best = int(come.argmax())
-            hop = gone[i] * come[best] / (HOP_SITES * change * prior)
-            if hop / (1 + gone[i] + come[best]) > _odds(self.rule.appear_above):
+            hop = gone[i] * come / (self._landing_sites(i, state, evidence) * change * prior)
+            best = int(hop.argmax())
+            if hop[best] / (1 + gone[i] + come[best]) > _odds(self.rule.appear_above):
                 evidence.settle(tracks, int(self.row[i]), NO_DEFECT, HOP_CERTAINTY)
                 evidence.settle(tracks, int(self.row[near[best]]), state, HOP_CERTAINTY)
                 coming = coming[coming != near[best]]
@@ -276,6 +275,16 @@ class _Update:
         position = self.tracks.position
         distance = np.hypot(*(position[self.row[others]] - position[self.row[i]]).T)
         return others[(distance < HOP_REACH * self.tracks.spacing) & ~self.used[others]]
+
+    def _landing_sites(self, i: int, state: int, evidence: Evidence) -> int:
+        """Number of sites that a defect may hop to from one row: those in reach on which it can be."""
+        tracks = self.tracks
+        away = np.abs(tracks.position - tracks.position[self.row[i]])
+        reach = HOP_REACH * tracks.spacing
+        near = np.flatnonzero((away < reach).all(axis=1) & (np.hypot(*away.T) < reach))
+        possible = evidence.priors(tracks.sublattice[near], state) > 0
+        # the site itself is one of them
+        return max(int(possible.sum()) - 1, 1)
 
     def _wait(self, i: int) -> bool:
         """Whether a change is held back once more."""
