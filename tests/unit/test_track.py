@@ -552,10 +552,10 @@ def honeycomb_stream(rng, separation, n_frames, hop_at):
 def test_a_hop_to_the_other_sublattice_is_one_move_where_both_can_have_the_defect(rng):
     moved = 0
     for _ in range(20):
-        tracker, heard = Tracker(), []
-        for observation, second in honeycomb_stream(rng, 3.5, 26, 12):
+        tracker, heard, target = Tracker(), [], -1
+        for observation, target in honeycomb_stream(rng, 3.5, 26, 12):
             result = tracker.update(observation)
             if observation.number >= 12:
                 heard += [(event.type, event.site) for event in result.transitions]
-        moved += heard == [("defect.moved", second)]
+        moved += heard == [("defect.moved", target)]
     assert moved >= 16
