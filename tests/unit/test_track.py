@@ -552,9 +552,9 @@ def honeycomb_stream(rng, separation, n_frames, hop_at):
 def test_a_hop_to_the_other_sublattice_is_one_move_where_both_can_have_the_defect(rng):
     moved = 0
     for _ in range(20):
-        tracker, heard, target = Tracker(), [], -1
-        for observation, target in honeycomb_stream(rng, 3.5, 26, 12):
-            result = tracker.update(observation)
+        tracker, heard, target = Tracker(), [], None
+        for observation, there in honeycomb_stream(rng, 3.5, 26, 12):
+            result, target = tracker.update(observation), there
             if observation.number >= 12:
                 heard += [(event.type, event.site) for event in result.transitions]
         moved += heard == [("defect.moved", target)]
