@@ -7,6 +7,7 @@ import pytest
 
 from _crystal import add_columns, honeycomb, render
 from latticewatch.lattice import find_lattice, flatten, unit_cell
+from latticewatch.lattice._background import _dirt
 
 
 def flattened(scene):
@@ -111,3 +112,17 @@ def test_the_caller_keeps_the_image(rng):
     lattice = find_lattice(image)
     flatten(image, lattice.field, lattice.cell)
     np.testing.assert_array_equal(image, scene.image)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.25, 0.5])
+def test_noise_does_not_join_dirt_to_the_rest_of_the_frame(rng, noise):
+    level, offset = noise * rng.standard_normal((80, 90)), np.zeros((80, 90))
+    level[30:36, 40:47] += 6.0
+    dirt = _dirt(level, offset, 1.0)
+    assert dirt is not None
+    assert dirt[30:36, 40:47].all()
+    assert dirt.sum() < 150
+
+
+def test_at_a_low_dose_noise_is_no_dirt(rng):
+    assert _dirt(0.6 * rng.standard_normal((80, 90)), np.zeros((80, 90)), 1.0) is None

@@ -32,6 +32,8 @@ MODEL_ERROR = 0.005
 DIRT_HEIGHT = 1.0
 MIN_DIRT_BLOCKS = 9
 DIRT_LEFT = 0.1
+# And by more than noise does to a block [standard deviations]: at a low dose it would join dirt to all the rest.
+DIRT_SIGMA = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +148,13 @@ def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float)
     scale : float
         Height of a column.
     """
-    bright = level - np.median(level) > DIRT_HEIGHT * scale
+    left = np.abs(level - offset)
+    noise = DIRT_SIGMA * 1.4826 * float(np.median(left))
+    bright = level - np.median(level) > max(DIRT_HEIGHT * scale, noise)
     if np.count_nonzero(bright) < MIN_DIRT_BLOCKS:
         return None
     # the smooth background does not follow its slopes
-    together = bright | (np.abs(level - offset) > DIRT_LEFT * scale)
+    together = bright | (left > max(DIRT_LEFT * scale, noise))
     labels = np.asarray(ndimage.label(together)[0], np.intp)  # type: ignore[index]
     seeds = np.bincount(labels[bright], minlength=labels.max() + 1) >= MIN_DIRT_BLOCKS
     seeds[0] = False
