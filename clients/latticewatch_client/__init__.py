@@ -12,13 +12,16 @@ from latticewatch.errors import (
     UnauthorizedError,
     UnknownClassError,
 )
+from latticewatch_client import acts
 from latticewatch_client._async import AsyncClient
 from latticewatch_client._client import Client
+from latticewatch_client._dose_book import Dose, DoseBook
 from latticewatch_client._follow import Cursor
 from latticewatch_client._gate import Gate, Ok, Refuse, Wait
+from latticewatch_client._hands import Hands, Sight
 from latticewatch_client._journal import Journal
 from latticewatch_client._zmq_microscope import ZmqMicroscope
-from latticewatch_client.loop import ControlLoop, LoopReport
+from latticewatch_client.loop import Loop, LoopReport, Step, tiles
 from latticewatch_client.microscope import Microscope
 from latticewatch_client.publisher import Publisher, PublisherError
 
@@ -26,14 +29,17 @@ __all__ = [
     "AsyncClient",
     "Client",
     "ControlError",
-    "ControlLoop",
     "ControlRefusedError",
     "ControlTimeoutError",
     "ControlUnreachableError",
     "Cursor",
     "CursorGoneError",
+    "Dose",
+    "DoseBook",
     "Gate",
+    "Hands",
     "Journal",
+    "Loop",
     "LoopReport",
     "Microscope",
     "Ok",
@@ -42,9 +48,13 @@ __all__ = [
     "Refuse",
     "ServiceError",
     "ServiceUnreachableError",
+    "Sight",
     "StaleStreamError",
+    "Step",
     "UnauthorizedError",
     "UnknownClassError",
     "Wait",
     "ZmqMicroscope",
+    "acts",
+    "tiles",
 ]

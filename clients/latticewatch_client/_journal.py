@@ -14,6 +14,9 @@ from latticewatch.errors import ControlError
 class Journal:
     """A file of JSON lines; each is on the disk when `write` returns. A context manager.
 
+    An act begins with an ``intent`` and ends with ``done``, ``failed`` or ``refused``. Between them stand its actions:
+    ``action`` before each, ``result`` after it. ``annotated`` says that the service knows.
+
     Parameters
     ----------
     path : str or Path, optional
@@ -24,7 +27,13 @@ class Journal:
     visited : set of str
         Targets that were acted on, by their identity.
     open : dict of str to dict
-        Intents without an end, by their id: the program was ended in between, and nobody knows whether they were done.
+        Intents without an end, by their id: the program was ended in between.
+    actions : dict of str to list of dict
+        Actions of the open intents, in order, each with its ``result`` if it has one.
+    untold : dict of str to dict
+        Ends of acts that the service does not know of, by the id of the act.
+    past : list of dict
+        Intents and actions that were there when it was opened, for the limits that hold over restarts.
 
     Raises
     ------
@@ -36,6 +45,9 @@ class Journal:
         self._path = None if path is None else Path(path)
         self.visited: set[str] = set()
         self.open: dict[str, dict[str, Any]] = {}
+        self.actions: dict[str, list[dict[str, Any]]] = {}
+        self.untold: dict[str, dict[str, Any]] = {}
+        self.past: list[dict[str, Any]] = []
         self._file = None
         if self._path is None:
             return
@@ -64,15 +76,17 @@ class Journal:
 
         Parameters
         ----------
-        what : {"intent", "done", "failed"}
-            Before an act, and after it.
+        what : {"intent", "action", "result", "done", "failed", "refused", "annotated"}
+            What is about to be done, or was.
         act : str
-            Its id; the microscope does one id once.
+            Id of the act.
+        **fields
+            Ready for JSON.
 
         Raises
         ------
         ControlError
-            It is not on the disk: the act must not be done.
+            It is not on the disk: what it speaks of must not be done.
         """
         entry = {"what": what, "id": act, "time": time.time(), **fields}
         if self._file is not None:
@@ -80,8 +94,9 @@ class Journal:
                 self._file.write(json.dumps(entry).encode() + b"\n")
                 self._file.flush()
                 os.fsync(self._file.fileno())
-            except OSError as error:
-                raise ControlError(f"{self._path}: the journal was not written: {error.strerror}") from error
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise ControlError(f"{self._path}: the journal was not written: {reason}") from error
         self._take(entry)
 
     def _read(self, path: Path) -> int:
@@ -94,6 +109,8 @@ class Journal:
             try:
                 entry = json.loads(line)
                 self._take(entry)
+                if entry["what"] in ("intent", "action"):
+                    self.past.append(entry)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ControlError(
                     f"{path}, line {number}: no line of a journal; move the file away to start a new one"
@@ -101,9 +118,23 @@ class Journal:
         return whole
 
     def _take(self, entry: dict[str, Any]) -> None:
+        act = entry["id"]
         if entry["what"] == "intent":
-            self.open[entry["id"]] = entry
-            if entry.get("target"):
+            self.open[act] = entry
+            self.actions[act] = []
+            # A target is acted on once, whatever comes of it; a field that was not reached may be gone to again.
+            if "found" in entry:
                 self.visited.add(entry["target"])
+        elif entry["what"] == "action":
+            self.actions[act].append(entry)
+        elif entry["what"] == "result":
+            self.actions[act][-1] = {**self.actions[act][-1], "result": entry["result"]}
+        elif entry["what"] == "annotated":
+            self.untold.pop(act, None)
         else:
-            self.open.pop(entry["id"], None)
+            begun = self.open.pop(act, None)
+            self.actions.pop(act, None)
+            if begun is not None and "found" in begun:
+                self.untold[act] = {**entry, "target": begun["target"], "holder": begun.get("holder")}
+            elif begun is not None and entry["what"] == "done":
+                self.visited.add(begun["target"])

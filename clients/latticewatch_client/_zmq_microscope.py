@@ -25,7 +25,6 @@ from latticewatch.messages import (
     Exposed,
     Limits,
     MicroscopeState,
-    StageState,
     encode_json,
 )
 
@@ -225,33 +224,6 @@ class ZmqMicroscope:
     def release(self) -> None:
         """Let it go on after an emergency stop; the beam stays blanked."""
         self.ask(ControlRequest(action="release"))
-
-    # What `ControlLoop` asks
-
-    def stage(self) -> StageState:
-        """Where the stage is, and how far it may go."""
-        return self._stage_of(self.ask(ControlRequest(action="get_stage")))
-
-    def move_to(self, x_nm: float, y_nm: float, request_id: str | None = None) -> StageState:
-        """Ask for a move; the stage may still be on its way."""
-        request = ControlRequest(action="move_stage", x_nm=x_nm, y_nm=y_nm, request_id=request_id or "")
-        return self._stage_of(self.ask(request))
-
-    def wait_until_still(self, timeout: float = 30.0, interval: float = 0.05) -> StageState:
-        """Wait for the end of a move."""
-        deadline = time.monotonic() + timeout
-        while (state := self.stage()).moving:
-            if time.monotonic() > deadline:
-                raise ControlTimeoutError(
-                    f"{self.endpoint}: the stage still moves after {timeout:g} s; look at it"
-                )
-            time.sleep(interval)
-        return state
-
-    def _stage_of(self, reply: ControlReply) -> StageState:
-        if reply.stage is None:
-            raise ControlUnreachableError(f"{self.endpoint}: an answer without the state of the stage")
-        return reply.stage
 
     # The socket
 

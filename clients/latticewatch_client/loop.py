@@ -1,322 +1,515 @@
-"""The control loop: events of defects in, moves of the stage out, each through a gate and a journal."""
+"""The control loop: a target leased, the gate asked, the intent written, the act done, verified, annotated."""
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import uuid
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from latticewatch.errors import ControlError, ServiceError
-from latticewatch.messages import Event, EventPage, Status, TrackState
+from latticewatch.errors import (
+    ControlError,
+    ControlRefusedError,
+    ServiceError,
+    ServiceUnreachableError,
+)
+from latticewatch.messages import Kind, Policy, Target, TrackState
+from latticewatch_client import acts
 from latticewatch_client._client import Client
-from latticewatch_client._follow import WAIT_S, After, Cursor
 from latticewatch_client._gate import Answer, Gate, Refuse, Wait
+from latticewatch_client._hands import Hands, Sight, StoppedError, charge_past
 from latticewatch_client._journal import Journal
-from latticewatch_client._zmq_microscope import ZmqMicroscope
+from latticewatch_client.microscope import Microscope
 
-Policy = Literal["newest", "most-confident"]
-
-TYPES = ("defect.appeared", "defect.reclassified", "defect.moved", "defect.disappeared")
-MAX_CANDIDATES = 1024
-MAX_VISITED = 4096
-# How long a target that has to wait is left alone; events are followed meanwhile.
+Outcome = Literal["done", "failed", "refused", "waits", "would"]
+# How long a target that has to wait is left alone, and how long one looks for a target before looking anew [s].
 ASK_AGAIN_S = 0.5
+LOOK_AGAIN_S = 1.0
+# Frames of a new field before targets are taken from it: evidence has to add up.
+FIELD_FRAMES = 10
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What the loop did about one defect; ``refused`` says why it did not move, ``dry`` that it would have."""
+class Step:
+    """What the loop did about one target, or why it did not.
 
-    event: Event
-    x_nm: float | None
-    y_nm: float | None
-    refused: str | None = None
-    detail: str | None = None
-    dry: bool = False
+    Attributes
+    ----------
+    target : Target or None
+        None for a step to another field, or where nothing was leased.
+    outcome : str
+        ``done``, ``failed``, ``refused`` and ``waits`` by the gate, or ``would`` of a dry run.
+    reason, detail : str
+        Why.
+    sight : Sight or None
+        The target in the frames that were acquired of it.
+    """
+
+    target: Target | None
+    outcome: Outcome
+    reason: str = ""
+    detail: str = ""
+    sight: Sight | None = None
 
 
 @dataclass(slots=True)
 class LoopReport:
-    """What a loop has done: moves made, moves that a dry run would have made, and refusals and waits by reason."""
+    """What a loop has done: acts, those that a dry run would have done, failures, refusals and waits by reason."""
 
-    moved: int = 0
+    done: int = 0
     would: int = 0
+    fields: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     waited: Counter[str] = field(default_factory=Counter)
 
-    def count(self, decision: Decision) -> None:
-        """Add one decision."""
-        if decision.refused is not None:
-            self.refused[decision.refused] += 1
-        elif decision.dry:
+    def count(self, step: Step) -> None:
+        """Add one step."""
+        if step.outcome == "done":
+            self.done += 1
+        elif step.outcome == "would":
             self.would += 1
+        elif step.outcome == "failed":
+            self.failed[step.reason] += 1
+        elif step.outcome == "refused":
+            self.refused[step.reason] += 1
         else:
-            self.moved += 1
+            self.waited[step.reason] += 1
 
 
-class ControlLoop:
-    """Brings defects of chosen classes to the centre of the frame, one after another.
+class Loop:
+    """Takes one target after another and acts on it; safe to leave alone.
 
-    An event's ``stage_nm`` is where the stage has to go to bring the defect to the centre, as of its frame. Before a
-    move the loop looks where the defect is in the newest frame, so that drift since then does not count.
-
-    What waits (see `Gate`) is kept; what is refused is dropped. An intent is in the journal before the stage is
-    asked to move, and a track is visited once, however far it has drifted.
+    A target is leased from the service, so that two loops never have the same, and is not given out again once it was
+    acted on. The gate is asked with what is known at that moment; what waits is kept, what is refused is not. The
+    intent is on disk before the first action; every action goes through the gate and the journal once more. After a
+    kill the next run goes on with the act that was interrupted, by the same ids, so that nothing is done twice. The
+    beam is blanked on every way out.
 
     Parameters
     ----------
     client : Client
-        Of the service that sees the defects.
-    microscope : ZmqMicroscope
-        Whose stage is moved.
-    classes : sequence of str
-        Names of classes; none means every class that is a defect.
-    policy : {"newest", "most-confident"}
-        Which of the defects that wait is visited next.
-    visited_radius_nm : float
-        A defect this near to a place that was visited is the same, though its track is another one [nm].
+        Of the service that sees the defects; needs the control key where there are keys.
+    microscope : Microscope
+        That takes its frames.
+    policy : str
+        ``nearest``, ``most-confident``, ``most-uncertain``, ``newest``, ``farthest`` or ``random``.
+    act : callable
+        What to do with a target: called with `Hands` and the `Target`; see `latticewatch_client.acts`.
+    gate : Gate, optional
+        What must hold.
+    journal : Journal, optional
+        Where intents are kept; without one a restart does not know what was begun.
+    classes, kinds : sequence of str
+        Only these classes by name, or kinds of change; none means every defect.
+    holder : str, optional
+        Name of this loop; made up where none is given.
+    ttl_s : float
+        For how long a target is leased [s].
+    fields : sequence of tuple of float
+        Places of the stage to go to, one after another, when a field has no target left; see `tiles` [nm].
+    verify_nm : float, optional
+        Farther from the middle than this at the end, an act has failed [nm]; None does not look.
     dry_run : bool
-        Decide, but do not move.
-    on_decision : callable, optional
-        Called with each `Decision`.
+        Decide, and touch nothing: no lease, no move, no blanking.
+    on_step : callable, optional
+        Called with each `Step`; a wait is told when its reason is a new one.
     clock : callable
         Monotonic time [s].
-    gate : Gate, optional
-        What must hold before each move.
-    journal : Journal, optional
-        Where intents are kept; without one a restart does not know what was visited.
-    on_wait : callable, optional
-        Called when the reason to wait is a new one.
+
+    Examples
+    --------
+    >>> with Client() as client, ZmqMicroscope() as microscope:      # doctest: +SKIP
+    ...     Loop(client, microscope, "nearest", acts.centre, classes=["Fe_W"]).run(steps=7)
     """
 
     def __init__(
         self,
         client: Client,
-        microscope: ZmqMicroscope,
-        classes: Sequence[str] = (),
-        policy: Policy = "newest",
-        visited_radius_nm: float = 0.2,
-        dry_run: bool = False,
-        on_decision: Callable[[Decision], None] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        microscope: Microscope,
+        policy: Policy = "nearest",
+        act: acts.Act = acts.centre,
         gate: Gate | None = None,
         journal: Journal | None = None,
-        on_wait: Callable[[Event, Wait], None] | None = None,
+        *,
+        classes: Sequence[str] = (),
+        kinds: Sequence[Kind] = (),
+        holder: str | None = None,
+        ttl_s: float = 120.0,
+        fields: Sequence[tuple[float, float]] = (),
+        verify_nm: float | None = 0.1,
+        dry_run: bool = False,
+        on_step: Callable[[Step], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
-        self._microscope = microscope
-        self._classes = frozenset(classes)
-        self._policy = policy
-        self._visited_radius_nm = visited_radius_nm
-        self._dry_run = dry_run
-        self._on_decision = on_decision
-        self._on_wait = on_wait
-        self._clock = clock
-        self._gate = gate or Gate()
-        self._journal = journal or Journal()
+        self._client, self._microscope = client, microscope
+        self._policy: Policy = policy
+        self._act, self._gate, self._journal = act, gate or Gate(), journal or Journal()
+        self._classes, self._kinds = tuple(classes), tuple(kinds)
+        self._holder = holder or f"loop-{uuid.uuid4().hex[:12]}"
+        self._ttl_s, self._verify_nm, self._dry_run = ttl_s, verify_nm, dry_run
+        self._fields = list(enumerate(fields))
+        self._on_step, self._clock = on_step, clock
         self._halt = threading.Event()
+        # The target that is leased, until when, and when it was seen last.
+        self._target: tuple[Target, float, float] | None = None
         self._waiting: str | None = None
-        # By track, oldest first, with the moment on our own clock at which the defect was seen.
-        self._candidates: dict[str, tuple[Event, float]] = {}
-        self._seen_dry: set[str] = set()
-        self._visited: deque[tuple[float, float]] = deque(maxlen=MAX_VISITED)
+        self._would: set[str] = set()
         self.report = LoopReport()
+        charge_past(self._gate, self._journal, clock())
 
-    def run(self, moves: int | None = None, after: After | Literal["view"] = "view") -> LoopReport:
-        """Follow the events and act on them.
+    def run(self, steps: int | None = None, timeout: float | None = None) -> LoopReport:
+        """Act on targets until there is an end to it.
 
         Parameters
         ----------
-        moves : int, optional
-            Return after this many, those of a dry run included; without it, go on until `stop`.
-        after : "view", None, "now", int, str or Cursor
-            Where to begin: with the defects in view, or somewhere in the log, as for `Client.events`.
+        steps : int, optional
+            Return after so many acts, those of a dry run included.
+        timeout : float, optional
+            Return when no target has come for so long, and no field is left [s]; without it, wait for ever.
 
         Returns
         -------
         LoopReport
+
+        Raises
+        ------
+        ControlError
+            The journal cannot be written, or the microscope cannot be blanked.
         """
-        if after == "view":
-            after = self._look()
-        for page in self._client.event_pages(after, TYPES, on_gap=self._missed, wait=self._wait_s):
-            self.take(page)
-            # After a move, what happened meanwhile counts before the next choice is made.
-            while (decision := self.act()) is not None and decision.refused is not None:
-                pass
-            if self._halt.is_set() or (moves is not None and self.report.moved + self.report.would >= moves):
-                break
-            if self._waiting is not None:
-                self._halt.wait(ASK_AGAIN_S)
+        idle_since = self._clock()
+        try:
+            if not self._dry_run:
+                self._begin()
+            while not self._halt.is_set():
+                step = self.step()
+                if step is not None and step.outcome != "waits":
+                    idle_since = self._clock()
+                if steps is not None and self._acts() >= steps:
+                    break
+                if step is None and timeout is not None and self._clock() - idle_since >= timeout:
+                    break
+                if step is None or step.outcome == "waits":
+                    self._pause(ASK_AGAIN_S if self._target else LOOK_AGAIN_S)
+        finally:
+            if not self._dry_run:
+                self._end()
         return self.report
 
+    def step(self) -> Step | None:
+        """One target: leased, asked about, acted on, annotated; None where there is none."""
+        try:
+            self._tell()
+            step = self._resume() or self._next()
+        except ServiceUnreachableError as error:
+            step = Step(self._target[0] if self._target else None, "waits", "service", str(error))
+        except StoppedError:
+            return None
+        if step is None:
+            return None
+        if step.outcome == "waits":
+            if step.reason == self._waiting:
+                return step
+            self._waiting = step.reason
+        else:
+            self._waiting = None
+        self.report.count(step)
+        if step.outcome != "done":
+            name = step.target.id if step.target else "no target"
+            logger.info("%s: %s, %s: %s", name, step.outcome, step.reason, step.detail)
+        if self._on_step is not None:
+            self._on_step(step)
+        return step
+
     def stop(self) -> None:
-        """Begin no further move; from any thread or signal handler. The move that is being made ends."""
+        """Begin no further action; from any thread or signal handler. The one that is being done ends."""
         self._halt.set()
 
-    def take(self, page: EventPage) -> None:
-        """Take note of what happened; the service's own clock says how long ago, so clocks need not agree."""
-        now, service_now = self._clock(), datetime.fromisoformat(page.server_time).timestamp()
-        for event in page.events:
-            key = _identity(event)
-            if key is None:
-                continue
-            self._candidates.pop(key, None)
-            if event.type != "defect.disappeared" and self._is_wanted(event):
-                self._add(key, event, now - (service_now - event.data.get("t_received", service_now)))
+    def emergency_stop(self) -> None:
+        """Stop the microscope at once, from any thread or signal handler; then as `stop`.
 
-    def act(self) -> Decision | None:
-        """Decide about the next defect and visit it; ``None`` where none waits, or where one has to."""
-        chosen = None if self._halt.is_set() else self._choose(self._candidates)
-        if chosen is None:
-            self._waiting = None
-            return None
-        event, seen_at = self._candidates[chosen]
-        decision = self._decide(chosen, event, seen_at)
-        if isinstance(decision, Wait):
-            if decision.reason != self._waiting:
-                self.report.waited[decision.reason] += 1
-                logger.info("%s: waits, %s: %s", event.id, decision.reason, decision.detail)
-                if self._on_wait is not None:
-                    self._on_wait(event, decision)
-            self._waiting = decision.reason
-            return None
-        self._waiting = None
-        self._candidates.pop(chosen)
-        self.report.count(decision)
-        if decision.refused is not None:
-            logger.info("%s: not visited, %s: %s", event.id, decision.refused, decision.detail)
-        if self._on_decision is not None:
-            self._on_decision(decision)
-        return decision
+        Nothing moves and the beam is blanked until a person releases it.
+        """
+        self._halt.set()
+        self._microscope.stop()
 
-    def _look(self) -> Cursor:
-        """The defects in view become candidates; returns the cursor behind them."""
-        status = self._client.status()
-        seen = self._client.tracks("defect")
-        now = self._clock() - (status.last_frame_age_s or 0.0)
-        stream = seen.stream or status.stream
-        for track in seen.tracks:
-            if track.track < 0:
-                continue
-            data = {"series_id": seen.series_id, "model_version": status.model_version, **_data_of(track)}
-            event = Event(
-                type="defect.appeared",
-                source=status.source,
-                id=f"{stream}:{seen.as_of_seq}",
-                stream=stream,
-                seq=max(seen.as_of_seq, 1),
-                time="",
-                data=data,
-            )
-            key = _identity(event)
-            if key is not None and self._is_wanted(event):
-                self._add(key, event, now)
-        return Cursor(stream, seen.as_of_seq)
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._halt.is_set()
 
-    def _add(self, key: str, event: Event, seen_at: float) -> None:
-        if key in self._journal.visited or key in self._seen_dry:
-            return
-        self._candidates[key] = (event, seen_at)
-        while len(self._candidates) > MAX_CANDIDATES:
-            self._candidates.pop(next(iter(self._candidates)))
+    # Beginning and end
 
-    def _wait_s(self) -> float:
-        return 0.0 if self._candidates else WAIT_S
+    def _begin(self) -> None:
+        state = self._microscope.state()
+        if state.stopped:
+            raise ControlRefusedError("an emergency stop is in force: see that all is well, then release it")
+        self._microscope.blank(False)
 
-    def _is_wanted(self, event: Event) -> bool:
-        if event.data.get("role") != "defect":
-            return False
-        return not self._classes or event.data.get("class_name") in self._classes
-
-    def _choose(self, keys: Iterable[str]) -> str | None:
-        def rank(key: str) -> tuple[float, int]:
-            event, _ = self._candidates[key]
-            confidence = event.data.get("confidence", 0.0) if self._policy == "most-confident" else 0.0
-            return confidence, event.seq
-
-        return max(keys, key=rank, default=None)
-
-    def _decide(self, key: str, event: Event, seen_at: float) -> Decision | Wait:
+    def _end(self) -> None:
         try:
-            status = self._client.status()
-            event, seen_at = self._where_now(event, seen_at, status)
-        except ServiceError as error:
-            return Wait("service", str(error))
-        place = event.data.get("stage_nm") or {}
-        x_nm, y_nm = place.get("x"), place.get("y")
-        if x_nm is not None and y_nm is not None and self._was_visited(x_nm, y_nm):
-            near = f"within {self._visited_radius_nm:g} nm of a place that was visited"
-            return Decision(event, x_nm, y_nm, "visited", near)
-        answer = self._ask(event, seen_at, status)
+            self._microscope.blank(True)
+        except ControlError:
+            logger.exception("the beam was not blanked; stopping the microscope instead")
+            self._microscope.stop()
+        if self._target is not None:
+            target = self._target[0]
+            self._target = None
+            try:
+                self._client.annotate(target.id, self._holder, "released", "the loop has ended")
+            except ServiceError as error:
+                logger.warning("%s: not given back, its lease ends by itself: %s", target.id, error)
+
+    def _acts(self) -> int:
+        return self.report.done + self.report.would + self.report.failed.total()
+
+    def _pause(self, seconds: float) -> None:
+        self._halt.wait(seconds)
+
+    # One target
+
+    def _next(self) -> Step | None:
+        if self._target is not None and self._clock() >= self._target[1]:
+            # Somebody else may have it by now.
+            self._target = None
+        if self._target is None:
+            target = self._lease()
+            if target is None:
+                return self._next_field()
+            if target.id in self._journal.visited:
+                # An earlier run acted on it, and the service was not told.
+                self._client.annotate(target.id, self._holder, "done", "acted on before, says the journal")
+                return None
+            self._target = (target, self._clock() + self._ttl_s, self._clock())
+        target, until, seen_at = self._target
+        answer, now, seen_at = self._ask(target, seen_at)
+        self._target = (target, until, seen_at)
         if isinstance(answer, Wait):
-            return answer
+            return Step(target, "waits", answer.reason, answer.detail)
+        self._target = None
         if isinstance(answer, Refuse):
-            return Decision(event, x_nm, y_nm, answer.reason, answer.detail)
-        assert x_nm is not None
-        assert y_nm is not None
-        return self._move(key, event, x_nm, y_nm)
-
-    def _ask(self, event: Event, seen_at: float, status: Status) -> Answer:
-        now = self._clock()
-        try:
-            stage = self._microscope.stage()
-        except ControlError as error:
-            return Refuse("microscope", str(error))
-        return self._gate.check(event, now - seen_at, status, stage, now)
-
-    def _where_now(self, event: Event, seen_at: float, status: Status) -> tuple[Event, float]:
-        """The event with the place of its track in the newest frame, where that shows it."""
-        seen = self._client.tracks("defect")
-        for track in seen.tracks:
-            if track.track == event.data.get("track") and seen.series_id == event.data.get("series_id"):
-                data = {**event.data, **_data_of(track)}
-                moment = self._clock() - (status.last_frame_age_s or 0.0)
-                return event.model_copy(update={"data": data}), max(seen_at, moment)
-        return event, seen_at
-
-    def _was_visited(self, x_nm: float, y_nm: float) -> bool:
-        return any(math.dist((x_nm, y_nm), place) <= self._visited_radius_nm for place in self._visited)
-
-    def _move(self, key: str, event: Event, x_nm: float, y_nm: float) -> Decision:
+            return self._refused(target, answer)
+        if now is not None:
+            target = target.model_copy(update={"track": now})
         if self._dry_run:
-            self._seen_dry.add(key)
-            self._visited.append((x_nm, y_nm))
-            return Decision(event, x_nm, y_nm, dry=True)
-        intent = uuid.uuid4().hex
-        self._journal.write("intent", intent, target=key, event=event.id, x_nm=x_nm, y_nm=y_nm)
-        self._gate.acted(self._clock())
-        self._visited.append((x_nm, y_nm))
+            place = target.track.stage_nm
+            at = "" if place is None else f"({place.x:.2f}, {place.y:.2f}) nm"
+            return Step(target, "would", getattr(self._act, "__name__", "act"), at)
+        return self._perform(target)
+
+    def _lease(self) -> Target | None:
+        wanted: dict[str, Any] = {
+            "classes": self._classes,
+            "kinds": self._kinds,
+            "min_confidence": self._gate.min_confidence,
+        }
+        if self._dry_run:
+            found = self._client.targets(self._policy, 1000, **wanted)
+            fresh = [target for target in found.targets if target.id not in self._would]
+            if fresh:
+                self._would.add(fresh[0].id)
+            return fresh[0] if fresh else None
+        lease = self._client.next_target(
+            self._holder, self._policy, self._ttl_s, min_edge_nm=self._gate.min_edge_nm, **wanted
+        )
+        return lease.target
+
+    def _ask(self, target: Target, seen_at: float) -> tuple[Answer, TrackState | None, float]:
         try:
-            self._microscope.move_to(x_nm, y_nm, request_id=intent)
-            self._microscope.wait_until_still()
+            state, limits = self._microscope.state(), self._microscope.limits()
         except ControlError as error:
-            self._journal.write("failed", intent, error=str(error))
-            return Decision(event, x_nm, y_nm, "microscope", str(error))
-        self._journal.write("done", intent)
-        return Decision(event, x_nm, y_nm)
+            return Wait("microscope", str(error)), None, seen_at
+        status = self._client.status()
+        tracks = self._client.tracks("all", 10_000)
+        now = next((one for one in tracks.tracks if one.track == target.track.track), None)
+        if now is not None:
+            seen_at = self._clock() - (status.last_frame_age_s or 0.0)
+        age_s = max(0.0, self._clock() - seen_at)
+        return self._gate.check(target, now, age_s, status, state, limits, self._clock()), now, seen_at
 
-    def _missed(self, gone: ServiceError) -> None:
-        logger.warning("events were missed: %s", gone)
-        self._candidates.clear()
+    def _refused(self, target: Target, answer: Refuse) -> Step:
+        if not self._dry_run:
+            self._client.annotate(
+                target.id, self._holder, "refused", f"{answer.reason}: {answer.detail}"[:1000]
+            )
+        return Step(target, "refused", answer.reason, answer.detail)
 
+    # Acts
 
-def _identity(event: Event) -> str | None:
-    """What a defect is called over frames: its stream, its epoch or else its series, and its track."""
-    data = event.data
-    if "track" not in data:
+    def _perform(self, target: Target) -> Step:
+        intent = uuid.uuid4().hex
+        self._journal.write(
+            "intent",
+            intent,
+            target=target.id,
+            holder=self._holder,
+            session=self._microscope.state().session,
+            found=target.model_dump(mode="json"),
+        )
+        self._gate.acted(self._clock())
+        return self._finish(intent, target)
+
+    def _finish(self, intent: str, target: Target) -> Step:
+        sight: Sight | None = None
+        facts: dict[str, Any] = {}
+        hands: Hands | None = None
+        try:
+            hands = self._hands(intent, target)
+            self._act(hands, target)
+            if self._verify_nm is not None:
+                sight = hands.seen or hands.look()
+            step = self._verdict(target, sight)
+        except StoppedError:
+            # The intent stays open: the next run goes on from here.
+            raise
+        except ControlRefusedError as error:
+            step = Step(target, "failed", "refused", str(error))
+        except ControlError as error:
+            step = Step(target, "failed", "microscope", str(error))
+        if sight is not None:
+            facts["offset_nm"] = sight.offset_nm
+        if hands is not None and hands.acquired is not None:
+            facts |= hands.acquired.model_dump(include={"series_id", "first", "last"})
+        if hands is not None and hands.dose_e_per_a2:
+            facts["dose_e_per_a2"] = hands.dose_e_per_a2
+        detail = f"{step.reason}: {step.detail}"[:1000] if step.outcome == "failed" else None
+        self._journal.write(step.outcome, intent, detail=detail, facts=facts)
+        try:
+            self._tell()
+        except ServiceUnreachableError as error:
+            logger.warning("%s: not annotated yet: %s", target.id, error)
+        return step
+
+    def _verdict(self, target: Target, sight: Sight | None) -> Step:
+        if self._verify_nm is None:
+            return Step(target, "done")
+        if sight is None:
+            return Step(target, "failed", "not seen", "not in the frames that were acquired of it")
+        if sight.offset_nm > self._verify_nm:
+            off = f"{sight.offset_nm:.3f} nm from the middle, tolerance {self._verify_nm:g} nm"
+            return Step(target, "failed", "off centre", off, sight)
+        return Step(target, "done", sight=sight)
+
+    def _hands(self, intent: str, target: Target) -> Hands:
+        return Hands(
+            intent,
+            target,
+            self._client,
+            self._microscope,
+            self._gate,
+            self._journal,
+            self._halt,
+            self._clock,
+        )
+
+    def _resume(self) -> Step | None:
+        """Go on with an act that was interrupted, or close it where nobody can know what was done."""
+        if self._dry_run:
+            return None
+        for intent, entry in list(self._journal.open.items()):
+            if "found" not in entry:
+                self._journal.write("failed", intent, detail="interrupted", facts={})
+                continue
+            target = Target.model_validate(entry["found"])
+            try:
+                session = self._microscope.state().session
+            except ControlError as error:
+                return Step(target, "waits", "microscope", str(error))
+            if session != entry["session"]:
+                detail = "interrupted, and the microscope was started anew: nobody knows what was done"
+                self._journal.write("failed", intent, detail=detail, facts={})
+                return Step(target, "failed", "interrupted", detail)
+            return self._finish(intent, target)
         return None
-    epoch = data.get("epoch")
-    return f"{event.stream}/{data.get('series_id') if epoch is None else epoch}/{data['track']}"
+
+    def _tell(self) -> None:
+        """Annotate what the service does not know of yet."""
+        if self._dry_run:
+            return
+        for act, entry in list(self._journal.untold.items()):
+            detail, facts = entry.get("detail"), entry.get("facts", {})
+            try:
+                self._client.annotate(entry["target"], self._holder, entry["what"], detail, key=act, **facts)
+            except ServiceUnreachableError:
+                raise
+            except ServiceError as error:
+                logger.warning("%s: the annotation was refused: %s", entry["target"], error)
+            self._journal.write("annotated", act)
+
+    # Fields
+
+    def _next_field(self) -> Step | None:
+        """Go to the next field, if there is one; its intent and its end are in the journal as those of any act."""
+        while self._fields:
+            number, (x_nm, y_nm) = self._fields[0]
+            name = f"field/{number}"
+            if name in self._journal.visited:
+                self._fields.pop(0)
+                continue
+            if self._dry_run:
+                self._fields.pop(0)
+                return Step(
+                    None, "waits", "dry run", f"would go to field {number} at ({x_nm:g}, {y_nm:g}) nm"
+                )
+            status, state = self._client.status(), self._microscope.state()
+            if status.phase != "live" or state.stopped:
+                return Step(None, "waits", "not live", f"the service is {status.phase}")
+            self._fields.pop(0)
+            intent = uuid.uuid4().hex
+            self._journal.write("intent", intent, target=name, session=state.session)
+            hands = Hands(
+                intent, _NO_TARGET, self._client, self._microscope, self._gate, self._journal, self._halt,
+                self._clock,
+            )  # fmt: skip
+            try:
+                hands.go_to(x_nm, y_nm)
+                hands.look(FIELD_FRAMES)
+            except ControlError as error:
+                self._journal.write("failed", intent, detail=str(error), facts={})
+                return Step(None, "failed", "field", f"({x_nm:g}, {y_nm:g}) nm: {error}")
+            self._journal.write("done", intent, facts={})
+            self.report.fields += 1
+            logger.info("field %d at (%g, %g) nm", number, x_nm, y_nm)
+            return self._next()
+        return None
 
 
-def _data_of(track: TrackState) -> dict[str, object]:
-    return track.model_dump(exclude_none=True)
+_NO_TARGET = Target.model_validate(
+    {
+        "id": "field",
+        "track": {
+            "track": -1, "class_id": -1, "class_name": "", "role": "unknown", "confidence": 0,
+            "px": {"row": 0, "col": 0},
+        },
+        "kind": "named", "series_id": "", "frame": 0, "model_version": 0, "score": 0,
+    }
+)  # fmt: skip
+
+
+def tiles(
+    n_x: int, n_y: int, step_nm: float, centre_nm: tuple[float, float] = (0.0, 0.0)
+) -> Iterator[tuple[float, float]]:
+    """Places of the stage that tile a sample, row by row, there and back.
+
+    Parameters
+    ----------
+    n_x, n_y : int
+        Fields along x and y.
+    step_nm : float
+        From one to the next [nm].
+    centre_nm : tuple of float
+        The middle of all of them (x, y) [nm].
+    """
+    for row in range(n_y):
+        columns = range(n_x) if row % 2 == 0 else reversed(range(n_x))
+        for col in columns:
+            yield (
+                centre_nm[0] + (col - (n_x - 1) / 2) * step_nm,
+                centre_nm[1] + (row - (n_y - 1) / 2) * step_nm,
+            )

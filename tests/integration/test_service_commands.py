@@ -13,8 +13,8 @@ import pytest
 from _fake_learner import VACANCY, grid_image
 from _running import running
 from latticewatch.cli import main
-from latticewatch.messages import ControlReply, Event
-from latticewatch_client import Client, ControlLoop, ZmqMicroscope
+from latticewatch.messages import Event
+from latticewatch_client import Client, Loop, ZmqMicroscope
 from latticewatch_simulator import Actions, ControlServer, SimulatorSettings
 from latticewatch_simulator import Microscope as Simulated
 
@@ -96,15 +96,23 @@ def control():
         yield server
 
 
-def test_the_loop_brings_a_new_defect_to_the_centre(tmp_path, control):
+def test_the_loop_moves_the_stage_to_a_new_defect_and_tells_the_log(tmp_path, control):
+    def go(do, target):
+        do.move_stage(target.track.stage_nm.x, target.track.stage_nm.y)
+
     with running(tmp_path) as live, Client(live.url) as client, ZmqMicroscope(control.endpoint) as microscope:
         live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
         live.analysed(3)
         (defect,) = client.events(types=["defect.appeared"], follow=False)
-        report = ControlLoop(client, microscope).run(moves=1, after=0)
-        at = microscope.stage()
-    assert (report.moved, dict(report.refused)) == (1, {})
-    assert (at.x_nm, at.y_nm) == (defect.data["stage_nm"]["x"], defect.data["stage_nm"]["y"])
+        report = Loop(client, microscope, act=go, verify_nm=None).run(steps=1)
+        at = microscope.state()
+        leased, annotated = client.events(types=["target.*"], follow=False)
+    assert (report.done, dict(report.refused)) == (1, {})
+    assert (at.x_nm, at.y_nm) == pytest.approx((defect.data["stage_nm"]["x"], defect.data["stage_nm"]["y"]))
+    assert at.blanked
+    assert leased.data["target"] == annotated.data["target"]
+    assert leased.data["target"].startswith(f"{defect.stream}/")
+    assert annotated.data["outcome"] == "done"
 
 
 def test_the_loop_waits_while_the_stream_is_stalled(tmp_path, control):
@@ -115,14 +123,12 @@ def test_the_loop_waits_while_the_stream_is_stalled(tmp_path, control):
     ):
         live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
         assert next(client.events(types=["stream.stalled"]))
-        loop = ControlLoop(client, microscope)
-        for page in client.event_pages(0, ["defect.appeared"], follow=False):
-            loop.take(page)
+        loop = Loop(client, microscope)
         # the target is kept, nothing moves, and why is told
-        assert loop.act() is None
+        assert loop.step().reason == "stale"
+        assert loop.step().reason == "stale"
         assert dict(loop.report.waited) == {"stale": 1}
-        assert loop.act() is None
-        assert ControlReply(ok=True, stage=microscope.stage()).stage.x_nm == 0.0
+        assert microscope.state().x_nm == 0.0
 
 
 def test_serve_answers_while_it_warms_up_and_ends_with_the_accounting(tmp_path):

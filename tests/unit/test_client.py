@@ -272,11 +272,11 @@ def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
 
 def test_the_public_names_are_pinned():
     assert sorted(latticewatch_client.__all__) == [
-        "AsyncClient", "Client", "ControlError", "ControlLoop", "ControlRefusedError", "ControlTimeoutError",
-        "ControlUnreachableError", "Cursor", "CursorGoneError", "Gate", "Journal",
-        "LoopReport", "Microscope", "Ok", "Publisher", "PublisherError", "Refuse", "ServiceError",
-        "ServiceUnreachableError", "StaleStreamError", "UnauthorizedError", "UnknownClassError", "Wait",
-        "ZmqMicroscope",
+        "AsyncClient", "Client", "ControlError", "ControlRefusedError", "ControlTimeoutError",
+        "ControlUnreachableError", "Cursor", "CursorGoneError", "Dose", "DoseBook", "Gate", "Hands",
+        "Journal", "Loop", "LoopReport", "Microscope", "Ok", "Publisher", "PublisherError", "Refuse",
+        "ServiceError", "ServiceUnreachableError", "Sight", "StaleStreamError", "Step",
+        "UnauthorizedError", "UnknownClassError", "Wait", "ZmqMicroscope", "acts", "tiles",
     ]  # fmt: skip
 
 

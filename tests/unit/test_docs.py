@@ -137,5 +137,5 @@ def test_the_example_headers_are_read(project: Path) -> None:
 
 def test_the_example_stage_move_and_its_reply_are_valid(project: Path) -> None:
     request, reply = blocks(project / "docs/how-to/steer-the-stage.md", "json")
-    assert ControlRequest.model_validate(json.loads(request)).relative
-    assert ControlReply.model_validate(json.loads(reply)).ok
+    assert ControlRequest.model_validate(json.loads(request)).action == "move_stage"
+    assert ControlReply.model_validate(json.loads(reply)).done

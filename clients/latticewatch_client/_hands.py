@@ -1,0 +1,248 @@
+"""The hands of an act: the microscope's actions, each through the gate and the journal, and a look at what they did."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from latticewatch.errors import (
+    ControlError,
+    ControlRefusedError,
+    ControlTimeoutError,
+    ServiceUnreachableError,
+)
+from latticewatch.messages import Acquired, Exposed, Limits, MicroscopeState, Target, TrackState
+from latticewatch_client._client import Client
+from latticewatch_client._dose_book import Dose
+from latticewatch_client._gate import Gate, Ok
+from latticewatch_client._journal import Journal
+from latticewatch_client.microscope import Microscope
+
+M = TypeVar("M", bound=BaseModel)
+# How long the service may take to analyse frames that were acquired, or be away [s].
+PATIENCE_S = 60.0
+LOOK_AGAIN_S = 0.02
+# A track that was lost at a move is the defect of the same class that is nearest, within this [nm].
+SAME_NM = 0.3
+# An image shift is exact and at once, a stage is neither: short ways are gone by shift.
+SHIFT_NM = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A target in frames that were acquired for it.
+
+    Attributes
+    ----------
+    track : TrackState
+        As it is in the newest of them.
+    frames : Acquired
+    offset_nm : float
+        From the middle of the field [nm].
+    """
+
+    track: TrackState
+    frames: Acquired
+    offset_nm: float
+
+
+class StoppedError(ControlError):
+    """The loop was stopped: no further action is begun."""
+
+
+class Hands:
+    """What an act may do; made by the loop for each act.
+
+    Every action is asked of the gate, written to the journal with an id, and only then done. An act that was
+    interrupted is done anew from its beginning: its actions come from the journal as far as they were done, with the
+    same ids.
+
+    Attributes
+    ----------
+    limits : Limits
+        Of the microscope.
+    seen : Sight or None
+        The last look at the target, if nothing was moved or exposed since.
+    acquired : Acquired or None
+        The last frames.
+    dose_e_per_a2 : float
+        Of all exposures of this act.
+    """
+
+    def __init__(
+        self,
+        act: str,
+        target: Target,
+        client: Client,
+        microscope: Microscope,
+        gate: Gate,
+        journal: Journal,
+        halt: threading.Event,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._act, self._target = act, target
+        self._client, self._microscope, self._gate, self._journal = client, microscope, gate, journal
+        self._halt, self._clock = halt, clock
+        self._past = [dict(entry) for entry in journal.actions.get(act, ())]
+        self._n = 0
+        self.limits: Limits = microscope.limits()
+        self.seen: Sight | None = None
+        self.acquired: Acquired | None = None
+        self.dose_e_per_a2 = 0.0
+
+    def state(self) -> MicroscopeState:
+        """What the microscope does now."""
+        return self._microscope.state()
+
+    def move_stage(self, x_nm: float, y_nm: float) -> MicroscopeState:
+        """Bring the stage to a place, settled."""
+        return self._do("move_stage", MicroscopeState, x_nm=x_nm, y_nm=y_nm)
+
+    def shift_image(self, dx_nm: float, dy_nm: float) -> MicroscopeState:
+        """Set the image shift."""
+        return self._do("shift_image", MicroscopeState, dx_nm=dx_nm, dy_nm=dy_nm)
+
+    def set_scan(
+        self,
+        fov_nm: float | None = None,
+        rotation_deg: float | None = None,
+        dwell_s: float | None = None,
+        shape: tuple[int, int] | None = None,
+    ) -> MicroscopeState:
+        """Take another scan."""
+        fields = {"fov_nm": fov_nm, "rotation_deg": rotation_deg, "dwell_s": dwell_s, "shape": shape}
+        return self._do("set_scan", MicroscopeState, **fields)
+
+    def acquire(self, frames: int = 1) -> Acquired:
+        """Take frames; which ones they are."""
+        self.acquired = self._do("acquire", Acquired, frames=frames)
+        return self.acquired
+
+    def expose(self, x_nm: float, y_nm: float, duration_s: float) -> Exposed:
+        """Let the beam stand at a place."""
+        exposed = self._do("expose", Exposed, x_nm=x_nm, y_nm=y_nm, duration_s=duration_s)
+        self.dose_e_per_a2 += exposed.dose_e_per_a2
+        return exposed
+
+    def go_to(self, x_nm: float, y_nm: float) -> MicroscopeState:
+        """Bring a place to the middle of the field: by image shift where it is near, else by the stage."""
+        state = self.state()
+        dx, dy = x_nm - state.x_nm, y_nm - state.y_nm
+        near = math.hypot(dx, dy) <= min(SHIFT_NM, self.limits.shift_nm)
+        way = "shift" if near else "stage" if state.shift_nm == (0.0, 0.0) else "straight, stage"
+        if self._n < len(self._past):
+            # What is near now is so because it was gone to before the interruption.
+            way = self._past[self._n].get("way") or way
+        if way == "shift":
+            return self._do("shift_image", MicroscopeState, way, dx_nm=dx, dy_nm=dy)
+        if way != "stage":
+            self._do("shift_image", MicroscopeState, way, dx_nm=0.0, dy_nm=0.0)
+        return self._do("move_stage", MicroscopeState, "stage", x_nm=x_nm, y_nm=y_nm)
+
+    def look(self, frames: int = 1) -> Sight | None:
+        """Take frames, wait until the service has analysed them, and find the target in them.
+
+        Returns
+        -------
+        Sight or None
+            None where they do not show it.
+
+        Raises
+        ------
+        ControlTimeoutError
+            The service has not analysed them in time.
+        """
+        acquired = self.acquire(frames)
+        deadline = self._clock() + PATIENCE_S
+        while True:
+            self._go_on()
+            try:
+                seen = self._client.tracks("defect", 10_000)
+            except ServiceUnreachableError:
+                seen = None
+            if (
+                seen is not None
+                and seen.series_id == acquired.series_id
+                and (seen.frame or 0) >= acquired.last
+            ):
+                break
+            if self._clock() > deadline:
+                raise ControlTimeoutError(
+                    f"frame {acquired.last} of {acquired.series_id}: not analysed within {PATIENCE_S:g} s"
+                )
+            self._halt.wait(LOOK_AGAIN_S)
+        state = self.state()
+        middle = state.x_nm + state.shift_nm[0], state.y_nm + state.shift_nm[1]
+        track = self._find(seen.tracks, middle)
+        self.seen = None
+        if track is not None and track.stage_nm is not None:
+            self.seen = Sight(track, acquired, math.dist((track.stage_nm.x, track.stage_nm.y), middle))
+        return self.seen
+
+    def _find(self, tracks: list[TrackState], middle: tuple[float, float]) -> TrackState | None:
+        wanted = self._target.track
+        for track in tracks:
+            if track.track == wanted.track:
+                return track
+        near = [
+            (math.dist((track.stage_nm.x, track.stage_nm.y), middle), track)
+            for track in tracks
+            if track.class_name == wanted.class_name and track.stage_nm is not None
+        ]
+        away, track = min(near, key=lambda one: one[0], default=(math.inf, None))
+        return track if away <= SAME_NM else None
+
+    def _go_on(self) -> None:
+        if self._halt.is_set():
+            raise StoppedError("stopped: no further action is begun")
+
+    def _do(self, name: str, model: type[M], way: str | None = None, **args: Any) -> M:
+        """One action: from the journal if it was done, else through gate and journal."""
+        self._go_on()
+        number, self._n = self._n, self._n + 1
+        request_id = f"{self._act}.{number}"
+        if name != "acquire":
+            self.seen = None
+        if number < len(self._past):
+            past = self._past[number]
+            if past["call"] != name:
+                raise ControlRefusedError(
+                    f"{request_id}: was {past['call']} before the interruption, is {name} now; it cannot go on"
+                )
+            if "result" in past:
+                return model.model_validate(past["result"])
+            # Begun, and nobody knows whether it was done: the same again, which is done once.
+            args = past["args"]
+        else:
+            answer, dose = self._gate.action(name, args, self.state(), self.limits, self._clock())
+            if not isinstance(answer, Ok):
+                raise ControlRefusedError(f"{name}: {answer.reason}: {answer.detail}")
+            fields = {"call": name, "args": args, "dose": None if dose is None else asdict(dose)}
+            if way is not None:
+                fields["way"] = way
+            self._journal.write("action", self._act, **fields)
+            self._gate.charge(name, dose, self._clock())
+        if "shape" in args and args["shape"] is not None:
+            args = {**args, "shape": tuple(args["shape"])}
+        result = getattr(self._microscope, name)(**args, id=request_id)
+        self._journal.write("result", self._act, result=result.model_dump(mode="json"))
+        return result
+
+
+def charge_past(gate: Gate, journal: Journal, now_s: float) -> None:
+    """Count what an earlier run did towards the limits; what is older than a minute only towards dose and number."""
+    wall = time.time()
+    for entry in journal.past:
+        moment = now_s - max(0.0, wall - entry["time"])
+        if entry["what"] == "intent":
+            gate.acted(moment)
+        elif entry["what"] == "action":
+            dose = entry.get("dose")
+            gate.charge(entry["call"], None if dose is None else Dose(**dose), moment)
+    journal.past.clear()

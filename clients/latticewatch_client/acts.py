@@ -1,0 +1,80 @@
+"""What to do with a target: functions of hands and target that a `Loop` takes as its ``act``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from latticewatch.errors import ControlTimeoutError
+from latticewatch.messages import Target
+from latticewatch_client._hands import Hands, Sight
+
+Act = Callable[[Hands, Target], object]
+
+
+def centre(do: Hands, target: Target, tolerance_nm: float = 0.04, tries: int = 6) -> Sight:
+    """Bring a target to the middle of the field, and look until it is there.
+
+    The way that it drifts between two looks is led.
+
+    Parameters
+    ----------
+    do : Hands
+    target : Target
+    tolerance_nm : float
+        How far from the middle is near enough [nm].
+    tries : int
+        Most looks.
+
+    Returns
+    -------
+    Sight
+        With the best offset that was reached.
+
+    Raises
+    ------
+    ControlTimeoutError
+        Frames that were acquired do not show it.
+    """
+    assert target.track.stage_nm is not None
+    at, lead = target.track.stage_nm, (0.0, 0.0)
+    place: tuple[float, float] | None = None
+    for _ in range(tries):
+        do.go_to(at.x + lead[0], at.y + lead[1])
+        sight = do.look()
+        if sight is None or sight.track.stage_nm is None:
+            raise ControlTimeoutError(f"track {target.track.track}: not seen where the stage went")
+        if sight.offset_nm <= tolerance_nm:
+            return sight
+        at = sight.track.stage_nm
+        # From one look to the next it went this far, and will go as far again.
+        lead = (0.0, 0.0) if place is None else (at.x - place[0], at.y - place[1])
+        place = (at.x, at.y)
+    do.go_to(at.x + lead[0], at.y + lead[1])
+    sight = do.look()
+    if sight is None:
+        raise ControlTimeoutError(f"track {target.track.track}: not seen where the stage went")
+    return sight
+
+
+def image(frames: int = 10, fov_nm: float | None = None) -> Act:
+    """Centre a target and take frames of it, of another field if wanted."""
+
+    def act(do: Hands, target: Target) -> Sight | None:
+        centre(do, target)
+        if fov_nm is not None:
+            do.set_scan(fov_nm=fov_nm)
+        return do.look(frames)
+
+    return act
+
+
+def expose(duration_s: float, frames: int = 1) -> Act:
+    """Centre a target, let the beam stand on it, and look what became of it."""
+
+    def act(do: Hands, target: Target) -> Sight | None:
+        sight = centre(do, target)
+        assert sight.track.stage_nm is not None
+        do.expose(sight.track.stage_nm.x, sight.track.stage_nm.y, duration_s)
+        return do.look(frames)
+
+    return act
