@@ -113,7 +113,18 @@ class OddPool:
         return True
 
     def candidates(self, sublattice: int, *, displaced: bool) -> list[OddTrack]:
-        """Tracks of one sublattice that were odd long enough, seen in the newest frame."""
+        """Tracks of one sublattice that were odd long enough, seen in the newest frame.
+
+        Parameters
+        ----------
+        sublattice : int
+        displaced : bool
+            Columns beside their places; else those of a strange height.
+
+        Returns
+        -------
+        list of OddTrack
+        """
         return [
             one
             for one in self._tracks.values()
@@ -124,6 +135,11 @@ class OddPool:
         ]
 
     def drop(self, members: Sequence[OddTrack]) -> None:
-        """Forget tracks that have got a class."""
+        """Forget tracks that have got a class.
+
+        Parameters
+        ----------
+        members : sequence of OddTrack
+        """
         gone = {id(one) for one in members}
         self._tracks = {number: one for number, one in self._tracks.items() if id(one) not in gone}

@@ -60,13 +60,32 @@ class LiveState:
     role_counts: dict[Role, int] = field(default_factory=dict)
 
     def kind_of(self, entry: CatalogueEntry) -> DefectKind | None:
-        """What a class differs in from its host; None for one that is no defect."""
+        """What a class differs in from its host; None for one that is no defect.
+
+        Parameters
+        ----------
+        entry : CatalogueEntry
+
+        Returns
+        -------
+        str or None
+            See `DefectKind`.
+        """
         if entry.role != "defect" or self.result is None:
             return None
         return self.result.kinds.get(entry.class_id)
 
     def with_result(self, result: FrameResult) -> LiveState:
-        """The state after a frame."""
+        """The state after a frame.
+
+        Parameters
+        ----------
+        result : FrameResult
+
+        Returns
+        -------
+        LiveState
+        """
         return replace(
             self,
             result=result,

@@ -47,21 +47,65 @@ class Calibration(Written):
     id: str | None = Field(default=None, max_length=128, description="Names this calibration at its sender.")
 
     def to_nm(self, row: float, col: float) -> Point:
-        """Position x, y of a pixel in its frame [nm]; the centre of the first pixel is 0, 0."""
+        """Position x, y of a pixel in its frame [nm]; the centre of the first pixel is 0, 0.
+
+        Parameters
+        ----------
+        row, col : float
+            [px]
+
+        Returns
+        -------
+        tuple of float
+            x, y [nm].
+        """
         return col * self.pixel_size_nm, row * self.pixel_size_nm
 
     def from_nm(self, x: float, y: float) -> Point:
-        """Row and column of a position in the frame; the way back of `to_nm`."""
+        """Row and column of a position in the frame; the way back of `to_nm`.
+
+        Parameters
+        ----------
+        x, y : float
+            [nm]
+
+        Returns
+        -------
+        tuple of float
+            Row, column [px].
+        """
         return y / self.pixel_size_nm, x / self.pixel_size_nm
 
     def turn(self, x: float, y: float) -> Point:
-        """A displacement in the frame along the axes of the stage [nm]."""
+        """A displacement in the frame along the axes of the stage [nm].
+
+        Parameters
+        ----------
+        x, y : float
+            Along columns and rows of the frame [nm].
+
+        Returns
+        -------
+        tuple of float
+            x, y of the stage [nm].
+        """
         x, y = (-x if self.flip_x else x), (-y if self.flip_y else y)
         cos, sin = self._direction()
         return cos * x - sin * y, sin * x + cos * y
 
     def turn_back(self, x: float, y: float) -> Point:
-        """A displacement of the stage along the axes of the frame [nm]; the way back of `turn`."""
+        """A displacement of the stage along the axes of the frame [nm]; the way back of `turn`.
+
+        Parameters
+        ----------
+        x, y : float
+            Of the stage [nm].
+
+        Returns
+        -------
+        tuple of float
+            Along columns and rows of the frame [nm].
+        """
         cos, sin = self._direction()
         x, y = cos * x + sin * y, -sin * x + cos * y
         return (-x if self.flip_x else x), (-y if self.flip_y else y)

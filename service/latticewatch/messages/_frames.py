@@ -84,7 +84,17 @@ class SeriesEnd(Read):
 
 
 def encode_json(message: BaseModel) -> bytes:
-    """JSON of a message with the names used on the wire; fields that are ``None`` are left out."""
+    """JSON of a message with the names used on the wire; fields that are ``None`` are left out.
+
+    Parameters
+    ----------
+    message : pydantic.BaseModel
+
+    Returns
+    -------
+    bytes
+        UTF-8.
+    """
     return message.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 

@@ -124,7 +124,19 @@ class LiveHeader(Written):
 
 
 def pack_live(header: LiveHeader, arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """One message of a header and its arrays; fills in the header's ``sections``."""
+    """One message of a header and its arrays; fills in the header's ``sections``.
+
+    Parameters
+    ----------
+    header : LiveHeader
+    arrays : mapping of str to ndarray
+        By name; uint8, int16, int32 or float32.
+
+    Returns
+    -------
+    bytes
+        ``u32 header length (little endian), JSON header, payload``.
+    """
     sections, chunks, offset = [], [], 0
     for name, array in arrays.items():
         array = np.ascontiguousarray(array)
@@ -148,7 +160,17 @@ def pack_live(header: LiveHeader, arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def unpack_live(message: bytes) -> tuple[LiveHeader, dict[str, NDArray[Any]]]:
-    """The header and the arrays of a message; the arrays are views of it."""
+    """The header and the arrays of a message; the arrays are views of it.
+
+    Parameters
+    ----------
+    message : bytes
+        As `pack_live` makes it.
+
+    Returns
+    -------
+    tuple of LiveHeader and dict of str to ndarray
+    """
     (length,) = struct.unpack_from("<I", message)
     header = LiveHeader.model_validate_json(message[4 : 4 + length])
     start = 4 + length

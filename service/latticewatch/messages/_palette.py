@@ -61,7 +61,18 @@ class Sign:
 
 
 def sign_of(name: str, role: Role) -> Sign:
-    """The sign of a class by itself; `signs_of` also keeps the classes of one catalogue apart."""
+    """The sign of a class by itself; `signs_of` also keeps the classes of one catalogue apart.
+
+    Parameters
+    ----------
+    name : str
+        As the class is called.
+    role : {"host", "defect", "neighbour", "unknown"}
+
+    Returns
+    -------
+    Sign
+    """
     if role == "unknown":
         return Sign(UNKNOWN, "circle")
     if role == "host":
@@ -103,7 +114,18 @@ def signs_of(classes: Iterable[tuple[int, str, Role]]) -> dict[int, Sign]:
 
 
 def colour_of(name: str, role: Role) -> str:
-    """Colour ``#rrggbb`` of a class by itself."""
+    """Colour ``#rrggbb`` of a class by itself.
+
+    Parameters
+    ----------
+    name : str
+        As the class is called.
+    role : {"host", "defect", "neighbour", "unknown"}
+
+    Returns
+    -------
+    str
+    """
     return sign_of(name, role).colour
 
 

@@ -66,31 +66,92 @@ class CatalogueEntry:
     averaged: int = 0
 
     def with_total(self, total: int, prior: float) -> CatalogueEntry:
-        """The same class, counted on."""
+        """The same class, counted on.
+
+        Parameters
+        ----------
+        total : int
+            Sites seen in it since the model was learnt.
+        prior : float
+            Share of the sublattice's sites.
+
+        Returns
+        -------
+        CatalogueEntry
+        """
         return replace(self, total=total, prior=prior)
 
 
 def letter(sublattice: int) -> str:
-    """Name of a sublattice: A is the brightest."""
+    """Name of a sublattice: A is the brightest.
+
+    Parameters
+    ----------
+    sublattice : int
+
+    Returns
+    -------
+    str
+        ``A`` to ``Z``, then ``L26`` and so on.
+    """
     return chr(ord("A") + sublattice) if sublattice < 26 else f"L{sublattice}"
 
 
 def defect_name(sublattice: int, change: float) -> str:
-    """Name of a class from the change of its column's height, as a share of the host's."""
+    """Name of a class from the change of its column's height, as a share of the host's.
+
+    Parameters
+    ----------
+    sublattice : int
+    change : float
+        -1 for a column that is gone.
+
+    Returns
+    -------
+    str
+        ``A vacancy``, ``B −43 %``.
+    """
     if change <= -VACANT:
         return f"{letter(sublattice)} vacancy"
     return f"{letter(sublattice)} {100 * change:+.0f} %".replace("-", "−")
 
 
 def host_name(sublattice: int, change: float) -> str:
-    """Name of a second population of a sublattice, as in an alloy, from the change of its columns' height."""
+    """Name of a second population of a sublattice, as in an alloy, from the change of its columns' height.
+
+    Parameters
+    ----------
+    sublattice : int
+    change : float
+        As a share of the host's height.
+
+    Returns
+    -------
+    str
+    """
     return f"{letter(sublattice)} host {100 * change:+.0f} %".replace("-", "−")
 
 
 def displaced_name(
     sublattice: int, shift: NDArray[np.float64], pixel_size_nm: float | None, *, directed: bool = True
 ) -> str:
-    """Name of displaced columns, from how far (row, column) [px] they are from their places."""
+    """Name of displaced columns, from how far (row, column) [px] they are from their places.
+
+    Parameters
+    ----------
+    sublattice : int
+    shift : ndarray of shape (2,), float64
+        Row, column [px].
+    pixel_size_nm : float or None
+        In picometres with it, in pixels without.
+    directed : bool, optional
+        With an arrow.
+
+    Returns
+    -------
+    str
+        ``A displaced → 35 pm``.
+    """
     length = float(np.hypot(*shift))
     far = f"{length:.1f} px" if pixel_size_nm is None else f"{1000 * length * pixel_size_nm:.0f} pm"
     return (
@@ -101,29 +162,83 @@ def displaced_name(
 
 
 def loose_name(sublattice: int) -> str:
-    """Name of columns that are displaced each in its own way."""
+    """Name of columns that are displaced each in its own way.
+
+    Parameters
+    ----------
+    sublattice : int
+
+    Returns
+    -------
+    str
+    """
     return f"{letter(sublattice)} displaced"
 
 
 def off_lattice_name(share: float) -> str:
-    """Name of columns where none belongs, by their height as a share of that of the highest column."""
+    """Name of columns where none belongs, by their height as a share of that of the highest column.
+
+    Parameters
+    ----------
+    share : float
+
+    Returns
+    -------
+    str
+        ``off lattice, A +33 %``.
+    """
     return f"off lattice, A {100 * share:+.0f} %".replace("-", "−")
 
 
 def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | None) -> str:
-    """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart."""
+    """Name of a host column beside a defect, with an arrow towards it where orientations are kept apart.
+
+    Parameters
+    ----------
+    sublattice : int
+    defect : str
+        Name of the defect.
+    offset : ndarray of shape (2,), float64, or None
+        From the host to the defect, row and column.
+
+    Returns
+    -------
+    str
+    """
     if offset is None:
         return f"{letter(sublattice)} beside {defect}"
     return f"{letter(sublattice)} beside {defect} {arrow(offset)}"
 
 
 def arrow(offset: NDArray[np.float64]) -> str:
-    """The arrow nearest to a direction (row, column) in the picture."""
+    """The arrow nearest to a direction (row, column) in the picture.
+
+    Parameters
+    ----------
+    offset : ndarray of shape (2,), float64
+        Rows count downwards.
+
+    Returns
+    -------
+    str
+        One of eight.
+    """
     return ARROWS[round(float(np.degrees(np.arctan2(-offset[0], offset[1]))) / 45) % 8]
 
 
 def unique(name: str, taken: set[str]) -> str:
-    """The name, with a number behind it where it is taken; adds it to the taken ones."""
+    """The name, with a number behind it where it is taken; adds it to the taken ones.
+
+    Parameters
+    ----------
+    name : str
+    taken : set of str
+        Changed.
+
+    Returns
+    -------
+    str
+    """
     candidate, number = name, 2
     while candidate in taken:
         candidate, number = f"{name} ({number})", number + 1

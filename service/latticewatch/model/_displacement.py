@@ -61,7 +61,20 @@ class DisplacementFilter:
         return shift_terms(shift, self.farthest_px) @ self.says[place]
 
     def height_of(self, shift: NDArray[np.float64], place: int = 0) -> NDArray[np.float64]:
-        """Output of the filter of the height for the same, shape (n,) [sigma]."""
+        """Output of the filter of the height for the same, shape (n,) [sigma].
+
+        Parameters
+        ----------
+        shift : ndarray of shape (n, 2), float64
+            Row, column [px].
+        place : int, optional
+            0 for its own column, q + 1 for neighbour q.
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            [sigma]
+        """
         return shift_terms(shift, self.farthest_px) @ self.height_says[place]
 
     def shift(self, z: NDArray[np.float64]) -> NDArray[np.float64]:

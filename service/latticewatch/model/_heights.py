@@ -13,7 +13,22 @@ from latticewatch.model._mixture import Mixture
 def expected_height(
     score: NDArray[np.float64], posterior: NDArray[np.float64], mixture: Mixture, matched: MatchedFilter
 ) -> NDArray[np.float64]:
-    """Expected change of height of the column at each site; a stranger's is what was measured."""
+    """Expected change of height of the column at each site; a stranger's is what was measured.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n,), float64
+        Output of the filter [sigma].
+    posterior : ndarray of shape (n, n_classes + 1), float64
+        Of the mixture, host first, last none of them.
+    mixture : Mixture
+    matched : MatchedFilter
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        0 for a host.
+    """
     change = (mixture.mean - mixture.mean[0]) * matched.height_of_sigma
     return _expected(score, posterior, change, float(matched.height_of_sigma))
 

@@ -43,7 +43,17 @@ class Mixture:
     span: float
 
     def densities(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Weighted density of each class and, last, of the background: shape (n, n_classes + 1)."""
+        """Weighted density of each class and, last, of the background: shape (n, n_classes + 1).
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,), float64
+            [sigma]
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes + 1), float64
+        """
         return _densities(
             np.asarray(values, np.float64),
             self.mean,
@@ -53,7 +63,18 @@ class Mixture:
         )
 
     def posteriors(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of each class and, last, of none of them."""
+        """Probability of each class and, last, of none of them.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,), float64
+            [sigma]
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes + 1), float64
+            Rows sum to one.
+        """
         density = self.densities(values)
         _normalise(density)
         return density

@@ -46,7 +46,16 @@ class Verdict:
     shift: NDArray[np.float64]
 
     def take(self, which: NDArray[np.intp]) -> Verdict:
-        """What is said of some of them."""
+        """What is said of some of them.
+
+        Parameters
+        ----------
+        which : ndarray of shape (m,), intp
+
+        Returns
+        -------
+        Verdict
+        """
         return Verdict(self.posterior[which], self.score[which], self.component[which], self.shift[which])
 
 
@@ -122,7 +131,17 @@ class Model:
         raise UnknownClassError(f"class {class_id}: not in the catalogue; there are {known or 'none yet'}")
 
     def with_entry(self, entry: CatalogueEntry) -> Model:
-        """The next version, with one class changed."""
+        """The next version, with one class changed.
+
+        Parameters
+        ----------
+        entry : CatalogueEntry
+            Takes the place of the one of the same number.
+
+        Returns
+        -------
+        Model
+        """
         classes = tuple(entry if old.class_id == entry.class_id else old for old in self.classes)
         return replace(self, version=self.version + 1, classes=classes)
 

@@ -57,25 +57,67 @@ class Oddities:
         return n * (1 - 2 / (9 * n) + self.level * math.sqrt(2 / (9 * n))) ** 3
 
     def residual(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
-        """What changes of occupancy leave unexplained, shape (n, n_axes) [sigma]."""
+        """What changes of occupancy leave unexplained, shape (n, n_axes) [sigma].
+
+        Parameters
+        ----------
+        moments : ndarray of shape (n, n_moments)
+
+        Returns
+        -------
+        ndarray of shape (n, n_axes), float64
+            [sigma]
+        """
         return (moments - self.mean) @ self.projection
 
     def oddness(self, residual: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Normal score of the squared length of residuals, hosts near 0 with standard deviation 1."""
+        """Normal score of the squared length of residuals, hosts near 0 with standard deviation 1.
+
+        Parameters
+        ----------
+        residual : ndarray of shape (n, n_axes)
+            [sigma]
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+        """
         return self._oddness(squared_lengths(residual))
 
     def _oddness(self, squared: NDArray[np.float64]) -> NDArray[np.float64]:
         return (normal_score(squared, self.projection.shape[1]) - self.level) / self.spread
 
     def posteriors(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probability of not being odd, of each class of odd sites, and of none of them: shape (n, n_classes + 2)."""
+        """Probability of not being odd, of each class of odd sites, and of none of them: shape (n, n_classes + 2).
+
+        Parameters
+        ----------
+        moments : ndarray of shape (n, n_moments)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes + 2), float64
+            Rows sum to one.
+        """
         residual = self.residual(moments)
         return self.posteriors_of(residual, squared_lengths(residual))
 
     def posteriors_of(
         self, residual: NDArray[np.floating], squared: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """The same from what is left unexplained, and its squared length."""
+        """The same from what is left unexplained, and its squared length.
+
+        Parameters
+        ----------
+        residual : ndarray of shape (n, n_axes)
+            [sigma]
+        squared : ndarray of shape (n,), float64
+            [sigma²]
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes + 2), float64
+        """
         oddness = self._oddness(squared)
         usual = (1 - ODD_PRIOR) * np.exp(-0.5 * np.maximum(oddness, 0.0) ** 2) / np.sqrt(2 * np.pi)
         odd = ODD_PRIOR / ODD_REACH
@@ -109,5 +151,14 @@ def normal_score(squared: NDArray[np.float64], n: int) -> NDArray[np.float64]:
 
 
 def squared_lengths(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Squared length of each row, shape (n,)."""
+    """Squared length of each row, shape (n,).
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n, k)
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+    """
     return np.einsum("ij,ij->i", rows, rows, dtype=np.float64)

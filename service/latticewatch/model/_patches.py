@@ -41,7 +41,16 @@ class Patches:
     shape: tuple[int, int]
 
     def take(self, which: NDArray[np.intp]) -> Patches:
-        """Some of them; the others are no neighbours any more."""
+        """Some of them; the others are no neighbours any more.
+
+        Parameters
+        ----------
+        which : ndarray of shape (m,), intp
+
+        Returns
+        -------
+        Patches
+        """
         number = np.full(len(self.moments), -1, np.int32)
         number[which] = np.arange(len(which), dtype=np.int32)
         index = self.index[which]

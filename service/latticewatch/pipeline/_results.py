@@ -65,7 +65,17 @@ class SiteTable:
     displacement: NDArray[np.float32] | None = None
 
     def displaced_by(self, site: int) -> NDArray[np.float32] | None:
-        """Row, column and standard error [px] of the displacement of a site; None where it is in its place."""
+        """Row, column and standard error [px] of the displacement of a site; None where it is in its place.
+
+        Parameters
+        ----------
+        site : int
+            -1 for none.
+
+        Returns
+        -------
+        ndarray of shape (3,), float32, or None
+        """
         if self.displacement is None or site < 0 or np.isnan(self.displacement[site, 0]):
             return None
         return self.displacement[site]
