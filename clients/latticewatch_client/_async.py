@@ -158,7 +158,16 @@ class AsyncClient:
         return await self._send(_calls.classes())
 
     async def class_(self, class_id: int) -> ClassDetail:
-        """One class with its average patch."""
+        """One class with its average patch.
+
+        Parameters
+        ----------
+        class_id : int
+
+        Returns
+        -------
+        ClassDetail
+        """
         return await self._send(_calls.one_class(class_id))
 
     async def model(self) -> ModelState:
@@ -170,7 +179,17 @@ class AsyncClient:
         return await self._send(_calls.saved_model())
 
     async def load_model(self, data: bytes) -> LoadedModel:
-        """Start from a saved model; needs the control key. The model in force is remembered."""
+        """Start from a saved model; needs the control key. The model in force is remembered.
+
+        Parameters
+        ----------
+        data : bytes
+            As `saved_model` gave it.
+
+        Returns
+        -------
+        LoadedModel
+        """
         return await self._send(_calls.load_model(data))
 
     async def embedding(self) -> EmbeddingState:
@@ -178,15 +197,46 @@ class AsyncClient:
         return await self._send(_calls.embedding())
 
     async def rename(self, class_id: int, name: str) -> ClassSummary:
-        """Give a class a name; needs the control scope."""
+        """Give a class a name; needs the control scope.
+
+        Parameters
+        ----------
+        class_id : int
+        name : str
+
+        Returns
+        -------
+        ClassSummary
+        """
         return await self._send(_calls.edit_class(class_id, name=name))
 
     async def set_role(self, class_id: int, role: Role) -> ClassSummary:
-        """Say what a class is; needs the control scope."""
+        """Say what a class is; needs the control scope.
+
+        Parameters
+        ----------
+        class_id : int
+        role : {"host", "defect", "neighbour", "unknown"}
+
+        Returns
+        -------
+        ClassSummary
+        """
         return await self._send(_calls.edit_class(class_id, role=role))
 
     async def merge(self, class_id: int, others: Sequence[int]) -> ClassSummary:
-        """Let a class take in others; needs the control scope."""
+        """Let a class take in others; needs the control scope.
+
+        Parameters
+        ----------
+        class_id : int
+            Keeps its number and its name.
+        others : sequence of int
+
+        Returns
+        -------
+        ClassSummary
+        """
         return await self._send(_calls.edit_class(class_id, merge=list(others)))
 
     async def relearn(self) -> Status:

@@ -240,7 +240,16 @@ class Client:
         return self._send(_calls.classes())
 
     def class_(self, class_id: int) -> ClassDetail:
-        """One class with its average patch."""
+        """One class with its average patch.
+
+        Parameters
+        ----------
+        class_id : int
+
+        Returns
+        -------
+        ClassDetail
+        """
         return self._send(_calls.one_class(class_id))
 
     def model(self) -> ModelState:
@@ -252,7 +261,17 @@ class Client:
         return self._send(_calls.saved_model())
 
     def load_model(self, data: bytes) -> LoadedModel:
-        """Start from a saved model; needs the control key. The model in force is remembered."""
+        """Start from a saved model; needs the control key. The model in force is remembered.
+
+        Parameters
+        ----------
+        data : bytes
+            As `saved_model` gave it.
+
+        Returns
+        -------
+        LoadedModel
+        """
         return self._send(_calls.load_model(data))
 
     def embedding(self) -> EmbeddingState:
@@ -260,15 +279,46 @@ class Client:
         return self._send(_calls.embedding())
 
     def rename(self, class_id: int, name: str) -> ClassSummary:
-        """Give a class a name; needs the control scope."""
+        """Give a class a name; needs the control scope.
+
+        Parameters
+        ----------
+        class_id : int
+        name : str
+
+        Returns
+        -------
+        ClassSummary
+        """
         return self._send(_calls.edit_class(class_id, name=name))
 
     def set_role(self, class_id: int, role: Role) -> ClassSummary:
-        """Say what a class is; needs the control scope."""
+        """Say what a class is; needs the control scope.
+
+        Parameters
+        ----------
+        class_id : int
+        role : {"host", "defect", "neighbour", "unknown"}
+
+        Returns
+        -------
+        ClassSummary
+        """
         return self._send(_calls.edit_class(class_id, role=role))
 
     def merge(self, class_id: int, others: Sequence[int]) -> ClassSummary:
-        """Let a class take in others; needs the control scope."""
+        """Let a class take in others; needs the control scope.
+
+        Parameters
+        ----------
+        class_id : int
+            Keeps its number and its name.
+        others : sequence of int
+
+        Returns
+        -------
+        ClassSummary
+        """
         return self._send(_calls.edit_class(class_id, merge=list(others)))
 
     def relearn(self) -> Status:

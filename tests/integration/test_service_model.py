@@ -119,11 +119,12 @@ def test_the_newest_frame_s_sites_stand_with_their_own_in_the_plane(stream):
 
 def ask(socket, **request):
     """Ask for the newest state until the message holds the space."""
-    while True:
+    for _ in range(10_000):
         socket.send(json.dumps({"type": "next", "again": True, "plane": True} | request))
         header, arrays = unpack_live(socket.recv(timeout=PATIENCE_S))
         if header.plane is not None and header.plane.layout is not None:
             return header, arrays
+    raise AssertionError("no layout came")
 
 
 def test_a_page_that_asks_sees_components_centroids_and_points_change_live(stream):
