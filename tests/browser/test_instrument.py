@@ -120,7 +120,8 @@ def test_signs_are_the_same_after_relearning_and_after_a_restart(rig, open_tab):
     )
     before = page.evaluate(signs)
     page.locator("#relearn").click()
-    page.get_by_role("button", name="Do it").click()
+    with page.expect_response("**/v1/model:relearn"):  # else the frame may come before
+        page.get_by_role("button", name="Do it").click()
     rig.microscope.send()
     wait_for_frame(page, 2)
     expect(page.locator("#health-model")).not_to_have_text("model version 1", timeout=30_000)

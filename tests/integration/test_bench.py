@@ -40,6 +40,7 @@ def is_spread(spread: dict[str, Any]) -> bool:
     return 0 <= spread["p10"] <= spread["median"] <= spread["p90"] and spread["repeats"] >= 3
 
 
+@pytest.mark.slow
 def test_standard_output_is_the_document_and_progress_is_on_standard_error(finished, document) -> None:
     assert document.keys() == {
         "version", "machine", "zernike", "frames", "latency", "sustained", "ratio_4096_to_1024"
@@ -47,6 +48,7 @@ def test_standard_output_is_the_document_and_progress_is_on_standard_error(finis
     assert "frames of 512 x 512 px" in finished.stderr
 
 
+@pytest.mark.slow
 def test_every_way_to_get_moments_has_a_time_and_a_rate(document) -> None:
     names = [times["name"] for times in document["zernike"]]
     assert len(names) == len(set(names)) == 5 + (find_spec("mtflearn") is not None)
@@ -55,6 +57,7 @@ def test_every_way_to_get_moments_has_a_time_and_a_rate(document) -> None:
         assert times["patches_per_s"] == pytest.approx(1e6 / times["us_per_patch"]["median"])
 
 
+@pytest.mark.slow
 def test_the_shares_of_the_stages_add_up_to_one(document) -> None:
     for times in document["frames"]:
         for stages in filter(None, (times["stages"], times["script_stages"])):
@@ -63,6 +66,7 @@ def test_the_shares_of_the_stages_add_up_to_one(document) -> None:
         assert {"moments", "tracks", "rest"} <= {stage["name"] for stage in times["stages"]}
 
 
+@pytest.mark.slow
 def test_a_frame_has_its_sites_and_is_compared_with_the_script_where_that_is_installed(document) -> None:
     (times,) = document["frames"]
     assert times["shape_px"] == [512, 512]
@@ -74,6 +78,7 @@ def test_a_frame_has_its_sites_and_is_compared_with_the_script_where_that_is_ins
         assert times["ratio"] == pytest.approx(times["script_ms"]["median"] / times["ms"]["median"])
 
 
+@pytest.mark.slow
 def test_the_live_path_brings_events_and_pictures_and_accounts_for_its_frames(document) -> None:
     latency = document["latency"]
     assert latency["shape_px"] == [256, 256]
@@ -85,6 +90,7 @@ def test_the_live_path_brings_events_and_pictures_and_accounts_for_its_frames(do
     assert document["sustained"]["frames_per_s"]["median"] > 0
 
 
+@pytest.mark.slow
 def test_nothing_says_whose_machine_it_is(document) -> None:
     assert document["machine"].keys() == {
         "cores", "architecture", "vectors", "system", "python", "packages"

@@ -727,11 +727,11 @@ def within(positions: np.ndarray, margin: float) -> np.ndarray:
 
 def test_a_slow_loss_of_intensity_changes_nothing_that_is_reported(learner, model, frames, images):
     offset = SimulatorSettings().offset
-    fading = [(images[2 + n % 2][:SIDE, :SIDE] - offset) * (1 - 0.05 * n / 59) + offset for n in range(60)]
+    fading = [(images[2 + n % 6][:SIDE, :SIDE] - offset) * (1 - 0.05 * n / 59) + offset for n in range(60)]
     results = [r[0] for r in fold(learner, fading, 2, series_id="corner")]
     n_missed = []
     for result in results:
-        truth = frames[2 + result.number % 2].truth
+        truth = frames[2 + (result.number - 2) % 6].truth
         n_missed.append(missed(within(true_defects(truth, 0), MARGIN_PX), reported(result)))
         assert missed(within(reported(result), MARGIN_PX), true_defects(truth, 0)) == 0
     assert sum(n_missed[10:]) == 0

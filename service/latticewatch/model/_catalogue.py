@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -114,6 +115,14 @@ def defect_name(sublattice: int, change: float) -> str:
     if change <= -VACANT:
         return f"{letter(sublattice)} vacancy"
     return f"{letter(sublattice)} {100 * change:+.0f} %".replace("-", "−")
+
+
+def named_change(name: str) -> float | None:
+    """Change of height that a name made by `defect_name` or `host_name` says; None for any other name."""
+    found = re.fullmatch(r"[A-Z]\d* (?:(vacancy)|(?:host )?([−+]\d+) %)(?: \(\d+\))?", name)
+    if found is None:
+        return None
+    return -1.0 if found[1] else float(found[2].replace("−", "-")) / 100
 
 
 def host_name(sublattice: int, change: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -93,9 +93,9 @@ class Follower:
         if not sound or len(used.classes) != len(model.classes):
             return model, []
         grown, found = born(
-            model, self._pool, next_class, _patches_of(analysis), pixel_size_nm=analysis.frame.pixel_size_nm
+            model, self._pool, next_class, patches_of(analysis), pixel_size_nm=analysis.frame.pixel_size_nm
         )
-        return (_confirmed(grown, found), found) if found else (grown, [])
+        return (confirmed_among(grown, found), found) if found else (grown, [])
 
     def _next(self, model: Model) -> Model:
         sublattices = tuple(
@@ -117,8 +117,10 @@ class Follower:
         return replace(model, version=model.version + 1, sublattices=sublattices, classes=classes)
 
 
-def _confirmed(model: Model, found: Sequence[int]) -> Model:
-    """The model, its newest classes beside the simulated ones that they look like."""
+def confirmed_among(model: Model, found: Collection[int]) -> Model:
+    """The model, some of its classes beside the simulated ones that they look like."""
+    if not found:
+        return model
     confirm = Confirmation(model)
     entries = {entry.class_id: entry for entry in model.classes}
     return replace(
@@ -130,10 +132,14 @@ def _confirmed(model: Model, found: Sequence[int]) -> Model:
     )
 
 
-def _patches_of(analysis: Analysis) -> Callable[[Sequence[int], int], NDArray[np.float32]]:
-    """Gives the average patch of some sites of a frame."""
+def patches_of(
+    analysis: Analysis, among: NDArray[np.intp] | None = None
+) -> Callable[[Sequence[int], int], NDArray[np.float32]]:
+    """Gives the average patch of some sites of a frame, or of some among these rows of it."""
     survey, position = analysis.survey, analysis.sites.position
     assert survey is not None
+    if among is not None:
+        position = position[among]
 
     def patch(rows: Sequence[int], size: int) -> NDArray[np.float32]:
         return average_patch(survey.flat.image, position[list(rows)], size, np.random.default_rng(0))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
-from latticewatch.discover import learn_model
+from latticewatch.discover import learn_model, taken_up
 from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeDisk
 from latticewatch.identify import confirmed
@@ -20,13 +20,14 @@ from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
 from latticewatch.model import CatalogueEntry, Model, Survey, displacements, kinds_of, renumbered
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
-from latticewatch.pipeline._follow import Follower
+from latticewatch.pipeline._follow import Follower, confirmed_among, patches_of
 from latticewatch.pipeline._kept import state_packer
 from latticewatch.pipeline._notes import NoteBook, cannot_learn, too_few_sites
 from latticewatch.pipeline._plausible import lattice_notes
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
+from latticewatch.pipeline._search import Search
 from latticewatch.pipeline._space import LiveSpace
-from latticewatch.track import Observation, Tracker
+from latticewatch.track import Observation, Tracked, Tracker
 
 # Frames in a row that do not show the lattice learnt, after which that is told, and another one is looked for.
 LOST_FRAMES = 8
@@ -61,6 +62,8 @@ class Learner:
         self._gathered: list[Analysis] = []
         self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
         self._follower = Follower()
+        self._new_search: Callable[[], Search] = Search
+        self._search = self._new_search()
         self._space: LiveSpace | None = None
         self._series: str | None = None
         self._version = 0
@@ -88,8 +91,8 @@ class Learner:
         if self.model is None:
             return self._learn(analysis)
         known = analysis.model
-        if known is None or known.lattice is not self.model.lattice or known.alias != self.model.alias:
-            # started before the model was learnt, learnt anew, or lost classes to others
+        if known is None or not _same_classes(known, self.model):
+            # started before the model was learnt, learnt anew, or got or lost classes
             analysis = analyse(analysis.frame, self.model, self.settings)
         if analysis.verdict is None and self._lost + 1 >= LOST_FRAMES:
             other = self._another(analysis)
@@ -140,6 +143,7 @@ class Learner:
         model = state_packer.unpack(kept["model"])
         tracks = state_packer.unpack(kept["tracks"]) if "tracks" in kept else None
         self._remembered = model["remembered"]
+        self._search = self._new_search()
         self._version, self._next_class = model["version"], model["next_class"]
         self.model = model["model"]
         self._space = None if self.model is None else LiveSpace(self.model, self.settings.seed)
@@ -304,7 +308,8 @@ class Learner:
             return []
         model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
-        self._follower = Follower()
+        self._follower, self._search = Follower(), self._new_search()
+        self._search.learnt_from(len(surveys))
         self._space = LiveSpace(model, self.settings.seed)
         first = used[0].frame
         self._events.append(model_event(model, first.number, f"learnt from {len(surveys)} frames"))
@@ -393,7 +398,7 @@ class Learner:
         self._adopt(model)
         self._gathered, self._series = [], None
         self._tracker.reset()
-        self._follower = Follower()
+        self._follower, self._search = Follower(), self._new_search()
         self._space = LiveSpace(model, self.settings.seed)
         self._events.append(model_event(model, None, reason))
 
@@ -465,7 +470,36 @@ class Learner:
         if followed is not model:
             self._adopt(followed)
             events += [discovered(followed, class_id) for class_id in found]
+        events += self._looked_again(analysis, tracked)
         return self._result(analysis, sites, tracked.drift_px, events)
+
+    def _looked_again(self, analysis: Analysis, tracked: Tracked) -> list[EventDraft]:
+        """Take up what a search in the averages of the tracks has found; the events that tell of it."""
+        model, before = self._learnt_model(), self._search.best_frames
+        searched = self._search.take(model, analysis, tracked, self._tracker.independent_frames)
+        if searched is None:
+            return []
+        patches, rows, _ = self._search.averages(model, analysis, tracked.track)
+        patch = patches_of(analysis, rows)
+        renewed = taken_up(
+            model, searched, patches, self._next_class, patch, refine=searched.frames >= before
+        )
+        if renewed is None:
+            return []
+        grown = confirmed_among(renewed.model, {*renewed.found, *renewed.renamed})
+        self._adopt(grown)
+        self._search.taken_up()
+        self._tracker.inform(
+            tracked.track[rows], renewed.posterior, grown.class_ids, *_roles_and_priors(grown)
+        )
+        told, self._events = self._events, []
+        for class_id, previous in renewed.renamed.items():
+            self._tell("class.renamed", grown.entry(class_id), previous_name=previous)
+        self._events += [discovered(grown, class_id) for class_id in renewed.found]
+        for gone, class_id in renewed.merged.items():
+            self.merge(class_id, [gone])
+        events, self._events = self._events, told
+        return events
 
     def _learnt_model(self) -> Model:
         assert self.model is not None
@@ -511,6 +545,18 @@ class Learner:
             space=None if model is None else self._space,
             notes=self._notes.taken(notes, frame.series_id, frame.number),
         )
+
+
+def _same_classes(one: Model, other: Model) -> bool:
+    return (
+        one.lattice is other.lattice and one.alias == other.alias and len(one.classes) == len(other.classes)
+    )
+
+
+def _roles_and_priors(model: Model) -> tuple[tuple[Role, ...], NDArray[np.float64]]:
+    """Role and log prior of each column of a posterior."""
+    priors = np.array([max(entry.prior, 1e-6) for entry in model.classes] + [1e-6])
+    return (*(entry.role for entry in model.classes), "unknown"), np.log(priors)
 
 
 def _too_few_sites(lattice: Lattice, surveys: list[Survey]) -> Note | None:

@@ -11,7 +11,7 @@ from latticewatch.track import _reading, _segments
 from latticewatch.track._map import TrackMap
 from latticewatch.track._priors import follow_priors
 from latticewatch.track._shares import share_out
-from latticewatch.track._states import States
+from latticewatch.track._states import FLOOR, States
 
 # Frames averaged at most: more would hold on to a slow distortion of the scan longer.
 WINDOW_FRAMES = 30
@@ -197,6 +197,41 @@ class Evidence:
             tracks.recent_frames,
         )
         share_out(belief, posterior, row, index, self.states.of_column, self._prior, tracks.posterior)
+
+    def inform(
+        self,
+        tracks: TrackMap,
+        rows: NDArray[np.intp],
+        posterior: NDArray[np.float32],
+        states: States,
+        log_prior: NDArray[np.floating],
+    ) -> None:
+        """Take over what the frames of some tracks say together, where nothing speaks for a change.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n,), intp
+            Rows of the map.
+        posterior : ndarray of shape (n, n_classes), float32
+        states : States
+            Of these classes.
+        log_prior : ndarray of shape (n_classes,)
+        """
+        row = tracks.sublattice[rows].astype(np.int64) + 1
+        n_rows = int(row.max(initial=0)) + 1
+        value, total, _ = _reading.add_up(posterior, row, states.of_column, n_rows, states.n)
+        prior, frequency = np.zeros(total.shape), np.zeros(total.shape)
+        given = np.exp(log_prior - np.max(log_prior)).astype(float)
+        unknown = states.of_column == states.n - 1
+        follow_priors(total, given, unknown, np.zeros(total.shape, bool), frequency, prior)
+        with np.errstate(divide="ignore"):
+            state_prior = np.log(states.priors(prior))
+        _reading.weigh(value, row, state_prior)
+        sure = (tracks.recent_frames[rows] == 0) & (tracks.run_frames[rows] > 0) & ~np.isnan(value[:, 0])
+        rows, value = rows[sure], value[sure]
+        frames = _segments.independent_frames(tracks.run_frames[rows], self._repeatability)
+        tracks.known[rows, _segments.BASE] = np.maximum(state_prior[row[sure]], FLOOR)
+        tracks.known[rows, _segments.RUN] = value / frames[:, None]
 
     def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
         """Take a change of one track for certain: from here on it is what the last frames said."""

@@ -16,6 +16,7 @@ from latticewatch.track._places import Places
 from latticewatch.track._priors import GAIN
 from latticewatch.track._records import ROLES, Observation, Tracked, Transition
 from latticewatch.track._registration import LINK_RADIUS, Points
+from latticewatch.track._segments import independent_frames
 from latticewatch.track._states import States
 from latticewatch.track._transitions import ABSENT_FRAMES, Hysteresis, Scene, find_transitions
 
@@ -140,6 +141,42 @@ class Tracker:
         """
         for tracks in self._places:
             tracks.relabel(mapping)
+
+    def independent_frames(self, frames: float) -> float:
+        """How many frames with noise of their own hold what so many of this stream do; see `Evidence`."""
+        return float(independent_frames(max(frames, 1.0), self._evidence.repeatability))
+
+    def inform(
+        self,
+        track: NDArray[np.int32],
+        posterior: NDArray[np.float32],
+        class_ids: NDArray[np.int16],
+        roles: tuple[str, ...],
+        log_prior: NDArray[np.floating],
+    ) -> None:
+        """Put what is known of some sites by the average of their frames in place of what the frames said one by one.
+
+        Parameters
+        ----------
+        track : ndarray of shape (n,), int32
+            Of the map in use; -1 where a site has none.
+        posterior : ndarray of shape (n, n_classes), float32
+            By all frames since each site last changed.
+        class_ids : ndarray of shape (n_classes,), int16
+        roles : tuple of str
+        log_prior : ndarray of shape (n_classes,)
+        """
+        tracks = self._places.tracks
+        if tracks is None:
+            return
+        states = States.of(roles)
+        for each in self._places:
+            each.set_classes(class_ids, states)
+        order = np.argsort(tracks.track, kind="stable")
+        at = np.minimum(np.searchsorted(tracks.track, track, sorter=order), len(order) - 1)
+        rows = order[at]
+        some = np.flatnonzero(tracks.track[rows] == track)
+        self._evidence.inform(tracks, rows[some], posterior[some], states, log_prior)
 
     def update(self, observation: Observation) -> Tracked:
         """Take in the next frame of a series.

@@ -1,0 +1,405 @@
+"""Classes are looked for anew in what tracks have gathered, and taken up into the model that is in use.
+
+The average of n frames has √n times less noise than one, so what a few frames did not show comes out as the stream
+goes on. The search (`search`) takes some tenths of a second and runs beside the stream; what it finds (`taken_up`)
+becomes part of the model between two frames, and what the averages say of each site is told to its track.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
+from latticewatch.features import ZernikeDisk
+from latticewatch.model import (
+    CatalogueEntry,
+    DisplacementFilter,
+    Mixture,
+    Model,
+    Patches,
+    SublatticeModel,
+    SublatticeTemplates,
+    defect_name,
+    gather_patches,
+    host_name,
+    named_change,
+    rescaled,
+    unique,
+)
+
+# A class found anew is one that is known where their heights differ by less than this share, or the noise.
+SAME_SHARE = 0.33
+SAME_SIGMA = 2.0
+# Two known classes are one where the averages show one and tell them apart by less than this [standard deviations].
+ONE_SIGMA = 1.0
+# A name that says a height says another one where it has come out so far from it, as a share of the host's.
+RENAME_SHARE = 0.1
+# Classes farther from their host than this are seen in every frame, and followed there [standard deviations].
+HIDDEN_SIGMA = 4.0
+
+PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Searched:
+    """What a search has found.
+
+    Attributes
+    ----------
+    found : Discovery
+        In the averages.
+    displacements : list of (DisplacementFilter, float)
+        For each sublattice the filter of displacements, and the gate.
+    templates : tuple of SublatticeTemplates
+        With the noise of the averages.
+    patches : Patches
+        The averages.
+    frames : float
+        How many frames each is the average of.
+    """
+
+    found: Discovery
+    displacements: list[tuple[DisplacementFilter, float]]
+    templates: tuple[SublatticeTemplates, ...]
+    patches: Patches
+    frames: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Renewed:
+    """A model with what a search found in it.
+
+    Attributes
+    ----------
+    model : Model
+    found : list of int
+        Classes that are new.
+    renamed : dict
+        Old name of each class whose name says another height now.
+    merged : dict
+        Class that each class which turned out to be the same is part of.
+    hidden : set of int
+        Classes of which a single frame says little.
+    posterior : ndarray of shape (n, n_classes + 1), float32
+        What the averages say of each site, in the order of the catalogue of `model`.
+    """
+
+    model: Model
+    found: list[int]
+    renamed: dict[int, str]
+    merged: dict[int, int]
+    hidden: set[int]
+    posterior: NDArray[np.float32]
+
+
+def averaged_patches(
+    model: Model,
+    moments: NDArray[np.float32],
+    position: NDArray[np.float64],
+    sublattice: NDArray[np.int16],
+    cell: NDArray[np.int32],
+    shape: tuple[int, int],
+) -> Patches:
+    """Averages of sites with a column, with their neighbours.
+
+    Parameters
+    ----------
+    model : Model
+    moments : ndarray of shape (n, n_moments), float32
+    position : ndarray of shape (n, 2), float64
+        In the newest frame [px].
+    sublattice : ndarray of shape (n,), int16
+    cell : ndarray of shape (n, 2), int32
+    shape : tuple of int
+        Rows and columns of the frame.
+    """
+    return gather_patches([(moments, position, sublattice, cell)], _columns_alone(model), shape)
+
+
+def _columns_alone(model: Model) -> tuple[SublatticeTemplates, ...]:
+    """Templates as if nothing could be between the columns; resampling is taken off the moments already."""
+    return tuple(
+        replace(known.templates.without_voids(), resampling=None)
+        for known in model.sublattices[: model.n_columns]
+    )
+
+
+def search(model: Model, patches: Patches, frames: float) -> Searched | None:
+    """Find the classes in averages of many frames.
+
+    Parameters
+    ----------
+    model : Model
+    patches : Patches
+        Of `averaged_patches`.
+    frames : float
+        How many frames each is the average of.
+
+    Returns
+    -------
+    Searched or None
+        None where the sites do not suffice.
+    """
+    quiet = tuple(replace(known, noise=known.noise / frames) for known in _columns_alone(model))
+    zernike = ZernikeDisk(model.n_max, model.patch_px)
+    try:
+        found = discover(patches, quiet, np.stack([zernike.n_, zernike.m_]))
+        return Searched(found, displacement_filters(found, patches, quiet), quiet, patches, frames)
+    except (np.linalg.LinAlgError, FloatingPointError):
+        return None
+
+
+def taken_up(
+    model: Model,
+    searched: Searched,
+    patches: Patches,
+    next_class: int,
+    patch: PatchOf,
+    *,
+    refine: bool = True,
+) -> Renewed:
+    """The next version of a model, with what was found in the averages.
+
+    Parameters
+    ----------
+    model : Model
+        In use now; classes may have been born in it while the search went on.
+    searched : Searched
+    patches : Patches
+        The averages as they are now.
+    next_class : int
+        Number for the first new class.
+    patch : callable
+        ``patch(rows, size)`` gives the average patch of some of the sites in the newest frame.
+    refine : bool, optional
+        The averages know heights better than the model does.
+
+    Returns
+    -------
+    Renewed or None
+        None where the frames one by one show all that the averages do.
+    """
+    change = _Change(model, next_class, refine)
+    hosts: dict[int, int] = {}
+    for s in range(model.n_columns):
+        known = model.sublattices[s]
+        first = hosts.setdefault(int(known.class_ids[0]), s)
+        if first == s:
+            change.take_up(s, searched)
+    if not change.hidden:
+        return None
+    grown = change.model
+    averages = _in_averages(grown, searched)
+    verdict = averages.classify(patches)
+    best = grown.class_ids[verdict.posterior.argmax(1)]
+    classes = tuple(
+        replace(
+            entry,
+            average=patch(np.flatnonzero(best == entry.class_id).tolist(), grown.patch_px),
+            total=int((best == entry.class_id).sum()),
+        )
+        if entry.class_id in change.found
+        else entry
+        for entry in grown.classes
+    )
+    grown = replace(grown, version=model.version + 1, classes=classes)
+    return Renewed(grown, change.found, change.renamed, change.merged, change.hidden, verdict.posterior)
+
+
+def _by_themselves(searched: Searched, s: int, height: float, spread: float) -> bool:
+    """Whether most sites with a change of height have nothing larger beside them that may explain it."""
+    amplitude, patches = searched.found.amplitude, searched.patches
+    members = (patches.sublattice == s) & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
+    beside = patches.index[members]
+    larger = ((np.abs(amplitude) > abs(height) + spread)[np.maximum(beside, 0)] & (beside >= 0)).any(1)
+    return bool(2 * larger.sum() < members.sum())
+
+
+class _Change:
+    """A model that takes up what was found, one sublattice after another."""
+
+    def __init__(self, model: Model, next_class: int, refine: bool) -> None:
+        self.model = model
+        self.found: list[int] = []
+        self.renamed: dict[int, str] = {}
+        self.merged: dict[int, int] = {}
+        self.hidden: set[int] = set()
+        self._next_class, self._refine = next_class, refine
+        self._taken = {entry.name for entry in model.classes}
+
+    def take_up(self, s: int, searched: Searched) -> None:
+        """Take up what was found on a sublattice, and on those that share its classes."""
+        found = searched.found.sublattices[s].mixture
+        sigma = searched.found.sublattices[s].filter.height_of_sigma
+        known = self.model.sublattices[s]
+        mixture, single = known.mixture, known.filter.height_of_sigma
+        old = (mixture.mean - mixture.mean[0]) * single
+        new = (found.mean - found.mean[0]) * sigma
+        own = np.sqrt(np.maximum(found.deviation**2 - found.deviation[0] ** 2, 0.0)) * sigma
+        pairs = _pairs(old[1:], new[1:], sigma)
+        mean, deviation, weight = mixture.mean.copy(), mixture.deviation.copy(), mixture.weight.copy()
+        ids = known.class_ids
+        width = float(mixture.deviation[0])
+        for k in range(1, len(new)):
+            j = pairs.get(k - 1, -2) + 1
+            place, spread = mixture.mean[0] + new[k] / single, np.hypot(width, own[k] / single)
+            plain = abs(place - mean[0]) > HIDDEN_SIGMA * width
+            if j > 0 and not plain:
+                self.hidden.add(int(ids[j]))
+            if j > 0:
+                if self._refine:
+                    mean[j], deviation[j], weight[j] = place, spread, max(found.weight[k], 1e-5)
+                continue
+            near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
+            if plain or near.any() or not _by_themselves(searched, s, new[k], float(np.hypot(own[k], sigma))):
+                continue
+            number = self._add(
+                s, new[k] / known.templates.height, float(found.weight[k]), abs(place - mean[0])
+            )
+            mean, deviation = np.append(mean, place), np.append(deviation, spread)
+            weight, ids = np.append(weight, found.weight[k]), np.append(ids, np.int16(number))
+            self.hidden.add(number)
+        if self._refine:
+            self._merge(known, old, new, own, sigma, pairs)
+        weight[0] = max(1 - weight[1:].sum(), 0.0)
+        weight *= (1 - mixture.background) / weight.sum()
+        span = max(float(mixture.span), 2 * float(np.abs(new).max(initial=0.0)) / single)
+        grown = replace(mixture, mean=mean, deviation=deviation, weight=weight, span=span)
+        self._put(known, grown, ids)
+
+    def _add(self, s: int, share: float, weight: float, separation: float) -> int:
+        common = weight >= HOST_SHARE
+        name = host_name(s, share) if common else defect_name(s, share)
+        number = self._next_class + len(self.found)
+        host = int(self.model.sublattices[s].class_ids[0])
+        blank = np.zeros((0, 0), np.float32)
+        role = "host" if common else "defect"
+        entry = CatalogueEntry(number, unique(name, self._taken), role, s, host, 0, weight, separation, blank)
+        self.model = replace(self.model, classes=(*self.model.classes, entry))
+        self.found.append(number)
+        return number
+
+    def _merge(
+        self,
+        known: SublatticeModel,
+        old: NDArray[np.float64],
+        new: NDArray[np.float64],
+        own: NDArray[np.float64],
+        sigma: float,
+        pairs: dict[int, int],
+    ) -> None:
+        """Classes of which the averages show one where the model has two."""
+        paired = {j + 1: k + 1 for k, j in pairs.items()}
+        alias = self.model.alias
+        roles = {entry.class_id: entry.role for entry in self.model.classes}
+        for j in range(1, len(old)):
+            mine = int(known.class_ids[j])
+            far = (
+                abs(old[j]) > HIDDEN_SIGMA * float(known.mixture.deviation[0]) * known.filter.height_of_sigma
+            )
+            if far or j in paired or mine in alias or mine not in roles:
+                continue
+            for i, k in paired.items():
+                other = int(known.class_ids[i])
+                alike = abs(old[j] - new[k]) < ONE_SIGMA * np.hypot(own[k], sigma)
+                if alike and other not in alias and roles.get(other) == roles[mine]:
+                    self.merged[mine] = other
+                    break
+
+    def _put(self, known: SublatticeModel, mixture: Mixture, ids: NDArray[np.int16]) -> None:
+        """Give every sublattice that shares the classes of one its mixture, and the catalogue what follows from it."""
+        host = known.class_ids[0]
+        single = known.filter.height_of_sigma
+        sublattices = []
+        for other in self.model.sublattices:
+            if other.class_ids[0] != host or other.templates.void:
+                sublattices.append(other)
+            elif other is known:
+                sublattices.append(replace(other, mixture=mixture, class_ids=ids))
+            else:
+                scaled = rescaled(mixture, single / other.filter.height_of_sigma, np.zeros(0))
+                sublattices.append(replace(other, mixture=scaled, class_ids=ids))
+        place = {int(class_id): k for k, class_id in enumerate(ids) if k}
+        classes = []
+        for entry in self.model.classes:
+            k = place.get(entry.class_id)
+            if k is not None and self._refine:
+                distance = float(mixture.mean[k] - mixture.mean[0])
+                entry = replace(entry, separation=abs(distance), prior=float(mixture.weight[k]))
+                if entry.class_id in self.hidden:
+                    entry = self._named(entry, distance * single / known.templates.height)
+            classes.append(entry)
+        renamed = {
+            e.class_id: (self.renamed[e.class_id], e.name) for e in classes if e.class_id in self.renamed
+        }
+        classes = [self._beside(entry, list(renamed.values())) for entry in classes]
+        self.model = replace(self.model, sublattices=tuple(sublattices), classes=tuple(classes))
+
+    def _named(self, entry: CatalogueEntry, share: float) -> CatalogueEntry:
+        """The class, its name saying the height that it has; what a person called it stays."""
+        said = named_change(entry.name)
+        right = (host_name if entry.role == "host" else defect_name)(entry.sublattice, share)
+        if said is None or abs(share - said) < RENAME_SHARE or entry.name.split(" (")[0] == right:
+            return entry
+        return self._renamed(entry, right)
+
+    def _beside(self, entry: CatalogueEntry, renamed: list[tuple[str, str]]) -> CatalogueEntry:
+        """A class of neighbours, named after the defect that they are beside."""
+        if entry.role != "neighbour":
+            return entry
+        for before, after in renamed:
+            head, beside, tail = entry.name.partition(f" beside {before}")
+            if beside and (not tail or tail.startswith(" ")):
+                return self._renamed(entry, f"{head} beside {after}{tail}")
+        return entry
+
+    def _renamed(self, entry: CatalogueEntry, name: str) -> CatalogueEntry:
+        self.renamed.setdefault(entry.class_id, entry.name)
+        self._taken.discard(entry.name)
+        return replace(entry, name=unique(name, self._taken))
+
+
+def _pairs(old: NDArray[np.float64], new: NDArray[np.float64], sigma: float) -> dict[int, int]:
+    """For each class found that is known, which of the known ones it is: heights in, numbers out."""
+    if not len(old) or not len(new):
+        return {}
+    apart = np.abs(new[:, None] - old)
+    near = apart <= np.maximum(SAME_SHARE * np.maximum(np.abs(new)[:, None], np.abs(old)), SAME_SIGMA * sigma)
+    near &= np.sign(new)[:, None] == np.sign(old)
+    rows, columns = linear_sum_assignment(np.where(near, apart, 1e6))
+    return {int(k): int(j) for k, j in zip(rows, columns, strict=True) if near[k, j]}
+
+
+def _in_averages(model: Model, searched: Searched) -> Model:
+    """The model as the averages show it, with less noise, and without what is between the columns."""
+    sublattices = []
+    parts = zip(
+        model.sublattices,
+        searched.found.sublattices,
+        searched.templates,
+        searched.displacements,
+        strict=False,
+    )
+    for known, one, templates, (displacement, gate) in parts:
+        ratio = known.filter.height_of_sigma / one.filter.height_of_sigma
+        mixture = rescaled(known.mixture, ratio, np.zeros(0))
+        mixture = replace(mixture, span=max(one.mixture.span, known.mixture.span * ratio))
+        directions = len(templates.offset)
+        sublattices.append(
+            replace(
+                known,
+                templates=templates,
+                filter=one.filter,
+                whitening=one.whitening,
+                mixture=mixture,
+                displacement=displacement,
+                gate=gate,
+                neighbour_class={k: v for k, v in known.neighbour_class.items() if k[0] < directions},
+            )
+        )
+    return replace(model, sublattices=tuple(sublattices))

@@ -1,0 +1,146 @@
+"""What tracks have gathered: the average moments of every site over the frames since it last changed."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# Frames averaged at most: then the older ones count half, so that what changes slowly is followed.
+MOST_FRAMES = 128
+# A site has changed where it is surely of another class than it surely was.
+SURE = np.float32(0.99)
+# A track that was not seen for so many frames is forgotten.
+FORGET_FRAMES = 100
+# Nothing was ever sure about a site.
+NOTHING = -2
+
+
+class SiteAverages:
+    """Sums of the moments of sites, by track; bounded by the number of tracks in view."""
+
+    def __init__(self) -> None:
+        self._now = 0
+        self._rows: NDArray[np.intp] | None = None
+        self._newest = np.zeros(0, np.int32)
+        self._track = np.zeros(0, np.int32)
+        self._sum = np.zeros((0, 0), np.float32)
+        self._frames = np.zeros(0, np.int64)
+        self._state = np.zeros(0, np.int16)
+        self._seen = np.zeros(0, np.int64)
+
+    def update(
+        self,
+        track: NDArray[np.int32],
+        moments: NDArray[np.float32],
+        state: NDArray[np.int16],
+        confidence: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+        index: NDArray[np.int32],
+    ) -> None:
+        """Take in a frame.
+
+        Parameters
+        ----------
+        track : ndarray of shape (n,), int32
+            -1 where a site has none.
+        moments : ndarray of shape (n, n_moments), float32
+        state : ndarray of shape (n,), int16
+            Class of each defect; the same number for all that is none.
+        confidence : ndarray of shape (n,), float32
+        usable : ndarray of shape (n,), bool
+            Sites whose patches show them as they are; nothing is learnt from the others.
+        index : ndarray of shape (n, k), int32
+            Their neighbours, negative where there is none: a site that changes has other patches around it.
+        """
+        self._now += 1
+        rows = self._rows_of(track, moments.shape[1])
+        changed = _changed(rows, state, confidence, self._state)
+        if changed.any():
+            around = index[changed]
+            changed[around[around >= 0]] = True
+            afresh = rows[changed]
+            self._frames[afresh[afresh >= 0]] = 0
+            self._sum[afresh[afresh >= 0]] = 0.0
+        _add(rows, moments, usable, self._now, self._sum, self._frames, self._seen)
+
+    def of(self, track: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Average moments of the sites of the newest frame, and of how many frames each is.
+
+        Parameters
+        ----------
+        track : ndarray of shape (n,), int32
+            Tracks of the newest frame.
+
+        Returns
+        -------
+        moments : ndarray of shape (n, n_moments), float32
+        frames : ndarray of shape (n,), int64
+            0 where nothing was gathered.
+        """
+        rows = self._rows_of(track, self._sum.shape[1])
+        frames = np.where(rows >= 0, self._frames[rows], 0) if len(self._frames) else np.zeros(len(rows), int)
+        mean = self._sum[np.maximum(rows, 0)] / np.maximum(frames, 1)[:, None]
+        mean[frames == 0] = 0.0
+        return mean.astype(np.float32), frames
+
+    def forget_states(self) -> None:
+        """The classes are others now: that a site is of another one does not mean that it has changed."""
+        self._state[:] = NOTHING
+
+    def _rows_of(self, track: NDArray[np.int32], n_moments: int) -> NDArray[np.intp]:
+        if self._rows is not None and np.array_equal(track, self._newest):
+            return self._rows
+        if self._sum.shape[1] != n_moments:
+            self._track, self._sum = self._track[:0], np.zeros((0, n_moments), np.float32)
+            self._frames, self._state, self._seen = self._frames[:0], self._state[:0], self._seen[:0]
+        if len(self._track) > 2 * len(track):
+            self._keep(self._seen >= self._now - FORGET_FRAMES)
+        new = np.setdiff1d(track[track >= 0], self._track)
+        if len(new):
+            n = len(new)
+            self._track = np.concatenate([self._track, new.astype(np.int32)])
+            self._sum = np.concatenate([self._sum, np.zeros((n, n_moments), np.float32)])
+            self._frames = np.concatenate([self._frames, np.zeros(n, np.int64)])
+            self._state = np.concatenate([self._state, np.full(n, NOTHING, np.int16)])
+            self._seen = np.concatenate([self._seen, np.full(n, self._now)])
+            self._keep(np.argsort(self._track, kind="stable"))
+        rows = np.searchsorted(self._track, track)
+        self._rows = np.where(track >= 0, rows, -1)
+        self._newest = track.copy()
+        return self._rows
+
+    def _keep(self, which: NDArray) -> None:
+        self._track, self._sum, self._frames = self._track[which], self._sum[which], self._frames[which]
+        self._state, self._seen = self._state[which], self._seen[which]
+
+
+@njit(cache=True, nogil=True)
+def _changed(rows, state, confidence, known):  # pragma: no cover - compiled
+    """Sites that are surely of another class than they surely were; what they surely are now is noted."""
+    out = np.zeros(len(rows), np.bool_)
+    for i in range(len(rows)):
+        r = rows[i]
+        if r >= 0 and confidence[i] >= SURE:
+            out[i] = known[r] != NOTHING and known[r] != state[i]
+            known[r] = state[i]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _add(rows, moments, usable, now, total, frames, seen):  # pragma: no cover - compiled
+    half = np.float32(0.5)
+    for i in range(len(rows)):
+        r = rows[i]
+        if r < 0:
+            continue
+        seen[r] = now
+        if not usable[i]:
+            continue
+        if frames[r] >= MOST_FRAMES:
+            frames[r] //= 2
+            for k in range(total.shape[1]):
+                total[r, k] *= half
+        frames[r] += 1
+        for k in range(total.shape[1]):
+            total[r, k] += moments[i, k]

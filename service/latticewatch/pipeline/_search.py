@@ -1,0 +1,167 @@
+"""The search for classes in what tracks have gathered: beside the stream, its result taken up between two frames."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from latticewatch.discover import Searched, SiteAverages, averaged_patches, search
+from latticewatch.model import DISPLACED, Model, Patches, Verdict
+from latticewatch.pipeline._analyse import Analysis
+from latticewatch.track import ROLES, Tracked
+
+# Classes are looked for again when each site has so many times more frames with noise of their own.
+MORE_FRAMES = 1.33
+# Fewer frames tell little more than those that were learnt from.
+FIRST_FRAMES = 6
+# What a search finds is taken up after so many frames, or this share of those that it had, whichever is more: always
+# after the same frame, however fast the machine.
+LEAST_FRAMES = 4
+SHARE_FRAMES = 0.25
+# A search that takes longer is waited for no longer, and taken up when it is done [s].
+PATIENCE_S = 2.0
+# Sites that were there in fewer of the frames than this share of the usual number are left out.
+SEEN_SHARE = 0.75
+# Fewer sites of a sublattice say too little.
+FEWEST_SITES = 50
+
+_log = structlog.get_logger(__name__)
+
+
+class Search:
+    """One search at a time, on a thread of its own.
+
+    Parameters
+    ----------
+    look : callable, optional
+        ``look(model, patches, frames)`` gives what is found, or None.
+    """
+
+    def __init__(self, look: Callable[[Model, Patches, float], Searched | None] = search) -> None:
+        self._look = look
+        self._gathered = SiteAverages()
+        self._thread: threading.Thread | None = None
+        self._result: Searched | None = None
+        self._model: Model | None = None
+        self._due = 0
+        self._now = 0
+        self._searched = 0.0
+
+    @property
+    def best_frames(self) -> float:
+        """Of how many frames the averages were that the classes were last found in."""
+        return self._searched
+
+    def learnt_from(self, frames: int) -> None:
+        """The classes are of so many frames."""
+        self._searched = float(frames)
+
+    def take(
+        self, model: Model, analysis: Analysis, tracked: Tracked, independent: Callable[[float], float]
+    ) -> Searched | None:
+        """Take in a frame, and begin a search where there is enough for one.
+
+        Parameters
+        ----------
+        model : Model
+        analysis : Analysis
+        tracked : Tracked
+        independent : callable
+            How many frames with noise of their own hold what some number of frames of the stream do.
+
+        Returns
+        -------
+        Searched or None
+            What a search found, after the frame after which it is due.
+        """
+        verdict, patches = analysis.verdict, analysis.patches
+        assert verdict is not None
+        assert patches is not None
+        self._now += 1
+        defect = tracked.role == ROLES.index("defect")
+        state = np.where(defect, tracked.class_id, np.int16(-1)).astype(np.int16)
+        unknown = tracked.role == ROLES.index("unknown")
+        confidence = np.where(unknown, np.float32(0.0), tracked.confidence)
+        usable = _undisturbed(patches, verdict, model)
+        self._gathered.update(tracked.track, patches.moments, state, confidence, usable, patches.index)
+        found = None
+        if self._thread is not None and self._now >= self._due:
+            found = self._finished(model)
+        if self._thread is None and found is None:
+            self._begin(model, analysis, tracked.track, independent)
+        return found
+
+    def averages(
+        self, model: Model, analysis: Analysis, track: NDArray[np.int32]
+    ) -> tuple[Patches, NDArray[np.intp], float]:
+        """Averages of the sites of the newest frame, their rows in it, and of how many frames each is."""
+        sites = analysis.sites
+        moments, frames = self._gathered.of(track)
+        column = (sites.sublattice >= 0) & (sites.sublattice < model.n_columns)
+        usual = float(np.median(frames[column])) if column.any() else 0.0
+        rows = np.flatnonzero(column & (frames >= max(SEEN_SHARE * usual, 1.0)))
+        patches = averaged_patches(
+            model,
+            moments[rows],
+            sites.position[rows],
+            sites.sublattice[rows],
+            sites.cell[rows],
+            analysis.image.shape,  # type: ignore[arg-type]
+        )
+        return patches, rows, usual
+
+    def taken_up(self) -> None:
+        """The classes are others now."""
+        self._gathered.forget_states()
+
+    def _begin(
+        self,
+        model: Model,
+        analysis: Analysis,
+        track: NDArray[np.int32],
+        independent: Callable[[float], float],
+    ) -> None:
+        enough = MORE_FRAMES * independent(self._searched)
+        if self._now < FIRST_FRAMES or independent(self._now) < enough:
+            return
+        patches, _, usual = self.averages(model, analysis, track)
+        if usual < FIRST_FRAMES or independent(usual) < enough:
+            return
+        sites = np.bincount(patches.sublattice, minlength=model.n_columns)
+        if sites[: model.n_columns].min() < FEWEST_SITES:
+            return
+        self._searched, self._model, self._result = usual, model, None
+        self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
+        self._thread = threading.Thread(
+            target=self._run, args=(model, patches, usual), name="search", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, model: Model, patches: Patches, frames: float) -> None:
+        try:
+            self._result = self._look(model, patches, frames)
+        except Exception:  # noqa: BLE001 - the stream goes on with the classes that there are
+            _log.exception("the search for classes in averages failed")
+
+    def _finished(self, model: Model) -> Searched | None:
+        assert self._thread is not None
+        assert self._model is not None
+        self._thread.join(PATIENCE_S if self._now == self._due else 0.0)
+        if self._thread.is_alive():
+            return None
+        self._thread = None
+        same = model.lattice is self._model.lattice
+        return self._result if same else None
+
+
+def _undisturbed(patches: Patches, verdict: Verdict, model: Model) -> NDArray[np.bool_]:
+    """Sites whose patches show no displaced column and nothing between the columns."""
+    strange = (verdict.component == DISPLACED) | (patches.sublattice >= model.n_columns)
+    if not strange.any():
+        return ~strange
+    beside = patches.index
+    return ~(strange | (strange[np.maximum(beside, 0)] & (beside >= 0)).any(1))

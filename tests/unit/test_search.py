@@ -1,0 +1,217 @@
+"""Classes that no single frame shows are found in what tracks gather, beside a stream that goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+from scipy.spatial import KDTree
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.discover import Searched, SiteAverages, search
+from latticewatch.discover._gathered import MOST_FRAMES
+from latticewatch.ingest import Frame
+from latticewatch.model import Model, Patches, named_change
+from latticewatch.pipeline import ROLES, FrameResult, Learner, analyse
+from latticewatch.pipeline._search import Search
+from latticewatch_simulator import Microscope, SimulatorSettings
+
+PIXEL_NM = 0.02
+# So few electrons that a column without one of its two atoms is told from its host at d' of about one in a frame.
+DOSE = 1e3
+N_FRAMES = 30
+SETTINGS = AnalysisSettings(learning_frames=4)
+MARGIN_PX = 14
+TOLERANCE_PX = 3.0
+PATIENCE_S = 20.0
+
+
+class Stream:
+    """Frames of a specimen that does not change."""
+
+    def __init__(self) -> None:
+        settings = SimulatorSettings.checked(
+            shape=(512, 512),
+            pixel_size_nm=PIXEL_NM,
+            births_per_frame=0.0,
+            drift_nm_per_frame=(0.0, 0.0),
+            defects={"S1": 0.03, "Mo": 0.02},
+            dose_e_per_a2=DOSE,
+            seed=5,
+        )
+        source = Microscope(settings, "specimen A")
+        frames = [source.acquire() for _ in range(N_FRAMES)]
+        truth = frames[0].truth
+        self.images = [frame.image for frame in frames]
+        self.defects = truth.positions_px()[truth.inside(MARGIN_PX) & truth.is_defect()]
+
+    def frames(self) -> Iterable[Frame]:
+        for n, image in enumerate(self.images):
+            yield Frame(
+                image, series_id="A", number=n, ordinal=n, t_received=1.7e9 + n, pixel_size_nm=PIXEL_NM
+            )
+
+
+@pytest.fixture(scope="module")
+def stream() -> Stream:
+    return Stream()
+
+
+def followed(stream: Stream, learner: Learner) -> list[FrameResult]:
+    return [
+        r
+        for frame in stream.frames()
+        for r in learner.fold(analyse(frame, learner.model, SETTINGS))
+        if r.model_version
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(stream: Stream) -> list[FrameResult]:
+    return followed(stream, Learner(SETTINGS))
+
+
+def scored(result: FrameResult, stream: Stream) -> tuple[float, float]:
+    """Share of the true defects that are reported, and share of the reported ones that are true."""
+    position = result.sites.position[result.sites.role == ROLES.index("defect")].astype(float)
+    far = ((position > MARGIN_PX) & (position < 511 - MARGIN_PX)).all(1)
+    if not far.any():
+        return 0.0, 1.0
+    recall = KDTree(position).query(stream.defects)[0] < TOLERANCE_PX
+    precision = KDTree(stream.defects).query(position[far])[0] < TOLERANCE_PX
+    return float(recall.mean()), float(precision.mean())
+
+
+def test_what_frames_hide_is_found_as_they_gather(stream, results):
+    after_learning, _ = scored(results[SETTINGS.learning_frames - 1], stream)
+    recall, precision = scored(results[-1], stream)
+    assert after_learning < 0.8
+    assert recall > 0.9
+    assert precision > 0.9
+
+
+def test_a_class_found_in_averages_has_a_number_and_an_event_of_its_own(results):
+    first = {entry.class_id for entry in results[SETTINGS.learning_frames - 1].classes}
+    last = {entry.class_id for entry in results[-1].classes}
+    told = [e.data.class_id for r in results for e in r.events if e.type == "class.discovered"]
+    assert first < last
+    assert last - first <= set(told)
+    assert len(told) == len(set(told))
+
+
+def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, monkeypatch):
+    monkeypatch.setattr("latticewatch.pipeline._search.PATIENCE_S", 0.0)
+    go = threading.Event()
+    found: list[Searched | None] = []
+
+    def slow(model: Model, patches: Patches, frames: float) -> Searched | None:
+        assert go.wait(PATIENCE_S)
+        found.append(search(model, patches, frames))
+        return found[-1]
+
+    learner = Learner(SETTINGS)
+    learner._new_search = lambda: Search(slow)
+    frames = list(stream.frames())
+    for frame in frames[:25]:
+        results = learner.fold(analyse(frame, learner.model, SETTINGS))
+        assert results
+    before = {entry.class_id for entry in results[-1].classes}
+    assert not found
+    go.set()
+    assert learner._search._thread is not None
+    learner._search._thread.join(PATIENCE_S)
+    for frame in frames[25:]:
+        results = learner.fold(analyse(frame, learner.model, SETTINGS))
+    assert {entry.class_id for entry in results[-1].classes} >= before
+    assert found
+
+
+def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):
+    def fails(*_) -> None:
+        raise ValueError("made to fail")
+
+    learner = Learner(SETTINGS)
+    learner._new_search = lambda: Search(fails)
+    results = followed(stream, learner)
+    assert {e.class_id for e in results[-1].classes} == {
+        e.class_id for e in results[SETTINGS.learning_frames].classes
+    }
+    assert results[-1].number == N_FRAMES - 1
+
+
+# What tracks gather
+
+
+def naive_averages(frames: list[tuple]) -> dict[int, tuple[np.ndarray, int]]:
+    """The same, a site at a time."""
+    gathered: dict[int, list[np.ndarray]] = {}
+    was: dict[int, int] = {}
+    for track, moments, state, confidence, usable, index in frames:
+        changed = set()
+        for i, number in enumerate(track.tolist()):
+            if number >= 0 and confidence[i] >= 0.99:
+                if was.get(number, state[i]) != state[i]:
+                    changed |= {i, *(j for j in index[i].tolist() if j >= 0)}
+                was[number] = state[i]
+        for i in changed:
+            gathered.pop(int(track[i]), None)
+        for i, number in enumerate(track.tolist()):
+            if number >= 0 and usable[i]:
+                gathered.setdefault(number, []).append(moments[i])
+    return {number: (np.mean(rows, axis=0), len(rows)) for number, rows in gathered.items()}
+
+
+def test_averages_are_those_of_the_frames_since_a_site_or_one_beside_it_changed(rng):
+    averages, frames = SiteAverages(), []
+    for _ in range(40):
+        n = int(rng.integers(15, 25))
+        track = rng.permutation(30)[:n].astype(np.int32)
+        track[rng.random(n) < 0.05] = -1
+        one = (
+            track,
+            rng.normal(size=(n, 4)).astype(np.float32),
+            np.where(rng.random(n) < 0.05, 3, -1).astype(np.int16),
+            np.where(rng.random(n) < 0.8, 1.0, 0.5).astype(np.float32),
+            rng.random(n) < 0.9,
+            rng.integers(-2, n, (n, 3)).astype(np.int32),
+        )
+        averages.update(*one)
+        frames.append(one)
+    expected = naive_averages(frames)
+    moments, number = averages.of(frames[-1][0])
+    for i, track in enumerate(frames[-1][0].tolist()):
+        mean, count = expected.get(track, (np.zeros(4), 0))
+        assert number[i] == count
+        np.testing.assert_allclose(moments[i], mean, atol=1e-5)
+
+
+def test_old_frames_fade_and_tracks_long_gone_are_forgotten(rng):
+    averages = SiteAverages()
+    still = np.ones(5, bool)
+    blank = np.full((5, 1), -1, np.int32)
+    for n in range(3 * MOST_FRAMES):
+        track = np.arange(5, dtype=np.int32) + 5 * n
+        track[0] = 0
+        moments = np.full((5, 2), float(n >= MOST_FRAMES), np.float32)
+        averages.update(track, moments, np.full(5, -1, np.int16), np.ones(5, np.float32), still, blank)
+        assert len(averages._track) < 600
+    moments, frames = averages.of(track)
+    assert frames[0] <= MOST_FRAMES
+    assert moments[0, 0] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("B −40 %", -0.4),
+        ("A host +92 %", 0.92),
+        ("B vacancy", -1.0),
+        ("L27 +5 % (2)", 0.05),
+        ("my atoms", None),
+        ("A displaced ↗ 36 pm", None),
+    ],
+)
+def test_only_names_that_say_a_change_of_height_are_read(name, change):
+    assert named_change(name) == change
