@@ -162,7 +162,7 @@ def taken_up(
     patch: PatchOf,
     *,
     refine: bool = True,
-) -> Renewed:
+) -> Renewed | None:
     """The next version of a model, with what was found in the averages.
 
     Parameters
