@@ -299,6 +299,36 @@ def test_several_files_have_a_folder_each(analyse, image, tmp_path):
     assert told["lattice_constant_nm"] is told["pixel_size_nm"] is told["defects_per_nm2"] is None
 
 
+def test_a_file_damaged_in_the_middle_costs_neither_its_first_frames_nor_the_other_files(
+    analyse, image, tmp_path
+):
+    small = image[:160, :160].astype(np.float32)
+    broken = np.stack([small, small, np.full_like(small, np.nan), small])
+    np.save(tmp_path / "one.npy", broken)
+    np.save(tmp_path / "two.npy", small)
+    files = [tmp_path / "one.npy", tmp_path / "two.npy"]
+    out = tmp_path / "out"
+    status, _, err = analyse(*files, "--out", out)
+    assert status == 2
+    assert "one.npy: frame 2: no pixel has a finite value" in err.splitlines()[-1]
+    ended = summary_of(out / "one")["ended_early"]
+    assert (ended["frames"], ended["of"]) == (2, 4)
+    assert "frame 2" in ended["reason"]
+    assert {row["frame"] for row in rows_of(out / "one")} == {"0", "1"}
+    assert summary_of(out / "two")["frames"] == 1
+    # what is complete is left alone, what is not is done again
+    np.save(files[0], np.stack([small, small]))
+    before = (out / "two" / "summary.json").stat().st_mtime_ns
+    status, said, _ = analyse(*files, "--out", out, "--resume")
+    assert status == 0
+    assert "two.npy: done before" in said
+    assert (out / "two" / "summary.json").stat().st_mtime_ns == before
+    assert "ended_early" not in summary_of(out / "one")
+    # with other options, nothing is
+    status, said, _ = analyse(*files, "--out", out, "--resume", "--pixel-size", 0.01)
+    assert "done before" not in said
+
+
 def test_the_pixel_size_can_be_said(analyse, image, tmp_path):
     np.savez(tmp_path / "a.npz", image=image[:240, :240], pixel_size_nm=0.5)
     assert analyse(tmp_path / "a.npz", "--out", tmp_path, "--pixel-size", PIXEL_NM)[0] == 0
@@ -615,7 +645,7 @@ def test_ctrl_c_keeps_the_frames_that_are_done(long_stack, tmp_path):
     assert run.returncode == 130
     numbers = summary_of(out)
     assert 0 < numbers["frames"] < 400
-    assert numbers["ended_early"] == {"frames": numbers["frames"], "of": 400}
+    assert numbers["ended_early"] == {"frames": numbers["frames"], "of": 400, "reason": "interrupted"}
     assert f"{numbers['frames']} of 400 frames" in said
     assert {int(row["frame"]) for row in rows_of(out)} == set(range(numbers["frames"]))
     assert not list(out.glob(".writing-*"))

@@ -8,13 +8,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from latticewatch.cli._file_options import Axes, Channel, Dataset, Image, PixelSize
 from latticewatch.cli._progress import frames_bar
 from latticewatch.cli._serve import patch_size_of
+from latticewatch.errors import FileError
+
+if TYPE_CHECKING:
+    from latticewatch.config import AnalysisSettings
+    from latticewatch.ingest import FileSeries
 
 
 def analyse(
@@ -38,11 +43,14 @@ def analyse(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For the samples that are drawn.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave out files whose results are complete already.")
+    ] = False,
 ) -> None:
     """Find every site of recorded frames, vacancies included, and tell defects apart without a label."""
     from latticewatch.config import load_settings
     from latticewatch.ingest import read_frames
-    from latticewatch.offline import ResultWriter, run_file
+    from latticewatch.offline import finished
 
     settings = load_settings(
         analysis={
@@ -56,23 +64,65 @@ def analyse(
     opened = [
         read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
     ]
+    options = {
+        "analysis": settings.model_dump(mode="json", exclude={"threads"}),
+        "pixel_size_nm": pixel_size,
+        "channel": channel,
+        "image": image,
+        "axes": axes,
+        "dataset": dataset,
+        "figures": figures,
+    }
+    failed: list[str] = []
     for series, folder in zip(opened, folders(files, out), strict=True):
-        start = time.perf_counter()
-        with ResultWriter(series, folder) as writer, interruptible() as stopped:
-            with frames_bar(series.path.name, len(series)) as done:
-                last = run_file(series, settings, writer.add, writer.event, done, stopped.is_set)
-            early = stopped.is_set() and len(writer.stack) < len(series)
-            if not len(writer.stack):
-                raise typer.Exit(130)
-            seconds = time.perf_counter() - start
-            written, numbers = writer.finish(last, seconds, figures, len(series) if early else None)
-        for note in series.notes:
-            typer.echo(f"warning: {series.path}: {note}", err=True)
-        typer.echo(said(numbers))
-        typer.echo(f"  {len(written)} files in {folder}")
-        if early:
-            typer.echo(f"ended early: {numbers['frames']} of {len(series)} frames were analysed", err=True)
+        if resume and finished(series.path, folder, options):
+            typer.echo(f"{series.path.name}: done before; results in {folder}")
+            continue
+        try:
+            _analyse_one(series, folder, settings, options, figures, failed)
+        except FileError as error:
+            if len(opened) == 1:
+                raise
+            # what is wrong with one file is no reason to leave the others
+            failed.append(str(error))
+    if failed:
+        raise FileError("; ".join(failed))
+
+
+def _analyse_one(
+    series: FileSeries,
+    folder: Path,
+    settings: AnalysisSettings,
+    options: dict[str, Any],
+    figures: bool,
+    failed: list[str],
+) -> None:
+    """One file; what can be read of a damaged one is kept, and the fault added to `failed`."""
+    from latticewatch.offline import ResultWriter, run_file
+
+    start = time.perf_counter()
+    damage: list[FileError] = []
+    with ResultWriter(series, folder, options) as writer, interruptible() as stopped:
+        with frames_bar(series.path.name, len(series)) as done:
+            last = run_file(series, settings, writer.add, writer.event, done, stopped.is_set, damage.append)
+        early = len(writer.stack) < len(series)
+        if not len(writer.stack):
+            if damage:
+                raise damage[0]
             raise typer.Exit(130)
+        reason = str(damage[0]) if damage else "interrupted"
+        seconds = time.perf_counter() - start
+        written, numbers = writer.finish(last, seconds, figures, len(series) if early else None, reason)
+    for note in series.notes:
+        typer.echo(f"warning: {series.path}: {note}", err=True)
+    typer.echo(said(numbers))
+    typer.echo(f"  {len(written)} files in {folder}")
+    if early:
+        typer.echo(f"ended early: {numbers['frames']} of {len(series)} frames were analysed", err=True)
+    if damage:
+        failed.append(str(damage[0]))
+    elif early:
+        raise typer.Exit(130)
 
 
 @contextlib.contextmanager

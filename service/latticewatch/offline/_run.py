@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.errors import FileError
 from latticewatch.ingest import FileSeries, Frame
 from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse
 
@@ -73,6 +74,7 @@ def run_file(
     on_event: Callable[[EventDraft, int], None],
     progress: Callable[[int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    on_damage: Callable[[FileError], None] | None = None,
 ) -> NDArray[np.generic]:
     """Analyse every frame of a file and hand on each result once, in order, as soon as it is final.
 
@@ -89,6 +91,9 @@ def run_file(
         Called with the number of frames analysed.
     stopped : callable, optional
         Asked before each frame; whatever was analysed until then is still handed on.
+
+    on_damage : callable, optional
+        Called where a frame cannot be read, which ends the analysis as `stopped` does; without it, that is raised.
 
     Returns
     -------
@@ -127,7 +132,13 @@ def run_file(
         for number in range(len(series)):
             if stopped():
                 break
-            image = series.frame(number)
+            try:
+                image = series.frame(number)
+            except FileError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+                break
             waiting.append((number, _frame(series, image, number)))
             batch = settings.threads if learner.model is not None else 1
             if len(waiting) >= batch:

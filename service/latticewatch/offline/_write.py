@@ -51,6 +51,8 @@ class ResultWriter:
     series : FileSeries
     out : Path
         Made where it is missing; files of the same name in it are replaced.
+    options : dict, optional
+        How it is analysed, for `finished` to compare.
 
     Raises
     ------
@@ -58,8 +60,8 @@ class ResultWriter:
         The folder cannot be made or written to.
     """
 
-    def __init__(self, series: FileSeries, out: Path) -> None:
-        self.series, self.out = series, out
+    def __init__(self, series: FileSeries, out: Path, options: dict[str, Any] | None = None) -> None:
+        self.series, self.out, self.options = series, out, options
         self.stack = Stack()
         self.events = 0
         self._made = not out.exists()
@@ -95,7 +97,12 @@ class ResultWriter:
             self._events_file.flush()
 
     def finish(
-        self, image: NDArray[Any], seconds: float, figures: bool = True, of_frames: int | None = None
+        self,
+        image: NDArray[Any],
+        seconds: float,
+        figures: bool = True,
+        of_frames: int | None = None,
+        reason: str = "interrupted",
     ) -> tuple[list[Path], dict[str, Any]]:
         """Write what needs all frames, and put everything in its place.
 
@@ -109,6 +116,8 @@ class ResultWriter:
             Whether to draw figures, which takes longer than the analysis of a small frame.
         of_frames : int, optional
             Frames that there were to analyse, where it ended before.
+        reason : str, optional
+            Why it did.
 
         Returns
         -------
@@ -122,7 +131,9 @@ class ResultWriter:
             self._events_file.close()
             numbers = summary_of(self.series, self.stack, self.events, seconds)
             if of_frames is not None:
-                numbers["ended_early"] = {"frames": len(self.stack), "of": of_frames}
+                numbers["ended_early"] = {"frames": len(self.stack), "of": of_frames, "reason": reason}
+            if self.options is not None:
+                numbers["options"] = self.options
             _write_json(
                 self._draft / "classes.json",
                 [_class(entry, self.stack.kinds.get(entry.class_id)) for entry in _catalogue(self.stack)],
@@ -152,6 +163,26 @@ class ResultWriter:
         if self._made:
             with suppress(OSError):
                 self.out.rmdir()
+
+
+def finished(path: Path, out: Path, options: dict[str, Any]) -> bool:
+    """Whether a folder holds the whole results of a file as it is now, analysed in the same way.
+
+    Parameters
+    ----------
+    path : Path
+    out : Path
+    options : dict
+        As they were given to `ResultWriter`.
+    """
+    try:
+        summary_path = out / "summary.json"
+        numbers = json.loads(summary_path.read_text(encoding="utf-8"))
+        newer = summary_path.stat().st_mtime_ns >= path.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return False
+    same = numbers.get("file") == path.name and numbers.get("options") == options
+    return newer and same and numbers.get("latticewatch") == __version__ and "ended_early" not in numbers
 
 
 @contextmanager
