@@ -28,7 +28,10 @@ from latticewatch_simulator import Microscope, SimulatedFrame, SimulatorSettings
 
 PIXEL_NM = 0.02
 WS2_LATTICE_CONSTANT_NM = 0.3153
-COLUMNS = "frame,track,row_px,col_px,sublattice,class_id,class_name,role,confidence"
+COLUMNS = (
+    "frame,track,row_px,col_px,sublattice,class_id,class_name,role,confidence,"
+    "kind,displaced_row_px,displaced_col_px,displaced_sigma_px"
+)
 TABLES = {"sites.csv", "classes.json", "summary.json", "events.jsonl"}
 TIMEOUT = 120
 
