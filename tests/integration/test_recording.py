@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 import subprocess
@@ -16,9 +17,12 @@ import pytest
 pytest.importorskip("zarr", reason="the io extra is not installed")
 from _fake_learner import grid_image
 from _running import PATIENCE_S, Running, running
+from latticewatch.cli import main
 from latticewatch.config import RecordSettings
+from latticewatch.errors import FileError
 from latticewatch.ingest import Frame, Recording, Replayer, read_frames
 from latticewatch.messages import SeriesStart, encode_json
+from latticewatch.offline import export_recording
 from latticewatch.record import Recorder
 
 RECORDED = {"recording_reserve_gib": 0.0}
@@ -228,3 +232,47 @@ def test_a_process_that_is_killed_leaves_a_recording_that_can_be_read(tmp_path: 
     recorder.add(frame(0), [])
     recorder.close(PATIENCE_S)
     assert [part.about["ended"] for part in Recording(tmp_path).parts] == ["cut off", "service stopped"]
+
+
+def test_a_recording_is_exported_as_tables_that_agree_with_it(tmp_path: Path, capsys) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    with running(tmp_path / "data", record=record_of(tmp_path / "rec")) as live:
+        scene(live)
+        live.until(lambda: recorded_n(live, 6))
+    for kind in ("parquet", "csv"):
+        with pytest.raises(SystemExit) as ended:
+            main(["export", str(tmp_path / "rec"), "--out", str(tmp_path / "out"), "--format", kind])
+        assert ended.value.code in (0, None)
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    (part,) = Recording(tmp_path / "rec").parts
+    sites = parquet.read_table(tmp_path / "out" / "sites.parquet").to_pydict()
+    assert len(sites["frame"]) == sum(len(part.sites(row)) for row in range(6))
+    assert np.allclose(sites["x_nm"], 0.02 * np.array(sites["col_px"]), rtol=1e-6)
+    with (tmp_path / "out" / "sites.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["frame"]) for row in rows] == sites["frame"]
+    events = parquet.read_table(tmp_path / "out" / "events.parquet").to_pylist()
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert "defect.appeared" in {event["type"] for event in events}
+    tracks = parquet.read_table(tmp_path / "out" / "tracks.parquet").to_pylist()
+    followed = {track for track in sites["track"] if track >= 0}
+    assert {track["track"] for track in tracks} == followed
+    for track in tracks:
+        assert track["n_frames"] == sites["track"].count(track["track"])
+
+
+def test_a_series_exported_to_nexus_keeps_its_pixels_scale_and_times(tmp_path: Path) -> None:
+    with running(tmp_path / "data", record=record_of(tmp_path / "rec")) as live:
+        scene(live)
+        live.until(lambda: recorded_n(live, 6))
+    (path,) = export_recording(tmp_path / "rec", tmp_path / "out", "nexus")
+    series = read_frames(path)
+    assert (len(series), series.frame_s) == (6, pytest.approx(2.0))
+    assert series.pixel_size_nm == pytest.approx(0.02)
+    assert np.array_equal(series.frame(5), grid_image(vacancies=[(1, 1), (3, 2)]))
+
+
+def test_what_is_no_recording_is_refused_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no recording; give the folder that --record named"):
+        export_recording(tmp_path, tmp_path / "out", "csv")
+    assert not (tmp_path / "out").exists()

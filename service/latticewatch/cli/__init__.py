@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": ("_serve", "serve"),
     "simulate": ("_simulate", "simulate"),
     "replay": ("_replay", "replay"),
+    "export": ("_export", "export"),
     "analyse": ("_analyse", "analyse"),
     "inspect": ("_inspect", "inspect"),
     "events": ("_events", "events"),
