@@ -135,15 +135,15 @@ class Hands:
         state = self.state()
         dx, dy = x_nm - state.x_nm, y_nm - state.y_nm
         near = math.hypot(dx, dy) <= min(SHIFT_NM, self.limits.shift_nm)
-        way = "shift" if near else "stage" if state.shift_nm == (0.0, 0.0) else "straight, stage"
+        way = "shift" if near else "stage"
         if self._n < len(self._past):
             # What is near now is so because it was gone to before the interruption.
             way = self._past[self._n].get("way") or way
         if way == "shift":
             return self._do("shift_image", MicroscopeState, way, dx_nm=dx, dy_nm=dy)
-        if way != "stage":
-            self._do("shift_image", MicroscopeState, way, dx_nm=0.0, dy_nm=0.0)
-        return self._do("move_stage", MicroscopeState, "stage", x_nm=x_nm, y_nm=y_nm)
+        # The shift stays: taken back first, it would lead through a place that nobody asked for.
+        shift_x, shift_y = state.shift_nm
+        return self._do("move_stage", MicroscopeState, "stage", x_nm=x_nm - shift_x, y_nm=y_nm - shift_y)
 
     def look(self, frames: int = 1) -> Sight | None:
         """Take frames, wait until the service has analysed them, and find the target in them.
