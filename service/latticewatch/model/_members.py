@@ -65,6 +65,7 @@ class Members:
         self._few = self.void and len(self.rows) < MANY_VOIDS * (patches.sublattice == 0).sum()
         self._moments = patches.moments[self._piece]
         self._shared: SharedChange | None = None
+        self._profile_doubt: NDArray[np.float64] | None = None
         self._projection = project(self._moments, self.rows, known)
         if not self.void:
             self._shared = shared_change(self._projection.residual, known.oddities)
@@ -116,19 +117,23 @@ class Members:
             return
         if not self._any_far(raw):
             self.z, self.scale = np.zeros((len(raw), 2)), np.ones(2)
-            self._doubt_oddity(unsure)
+            self._doubt_oddity(amplitude, unsure)
             return
         self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, axis])) for axis in range(2)], 1)
         if self._host.any():
             self.scale = np.array([spread_ratio(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
         self.z *= self.scale
-        self._doubt_oddity(unsure)
+        self._doubt_oddity(amplitude, unsure)
 
     def _any_far(self, raw: NDArray[np.float64]) -> bool:
         """Whether any column may be displaced, on the scale of the frames learnt from."""
         return bool(np.einsum("ij,ij->i", raw, raw).max(initial=0.0) > NEAR_GATE * self._known.gate)
 
-    def _doubt_oddity(self, unsure: NDArray[np.float64]) -> None:
+    def _doubt_oddity(self, amplitude: NDArray[np.float64], unsure: NDArray[np.float64]) -> None:
+        if self._profile_doubt is not None:
+            # of oddness alone: the height of a class is what it was
+            around = doubt(amplitude, self.rows, self._patches.index, self._profile_doubt)
+            unsure = np.hypot(around, self._echo)
         some = np.flatnonzero(unsure > SURE)
         if len(some):
             residual, by = self._projection.residual[some], unsure[some]
@@ -200,8 +205,7 @@ class Members:
         share = float(np.linalg.norm(self._shared.offset)) / max(
             self._known.templates.height * float(norm[0]), 1e-12
         )
-        doubt = np.hypot(self._projection.doubt, share * norm)
-        self._projection = replace(self._projection, doubt=doubt)
+        self._profile_doubt = np.hypot(self._projection.doubt, share * norm)
 
     def _oddity(self, residual: NDArray[np.floating], squared: NDArray[np.float64]) -> NDArray[np.float64]:
         known = self._known.oddities.posteriors_of(residual, squared)
