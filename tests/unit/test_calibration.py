@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from latticewatch.ingest import Frame
 from latticewatch.messages import Calibration, DefectEventData
+from latticewatch.pipeline import SiteTable
 from latticewatch.pipeline._events import defect_events
 from latticewatch.track import Transition
 
@@ -94,6 +94,13 @@ def test_without_a_stage_or_a_pixel_size_nothing_is_invented() -> None:
     assert calibration == Calibration(pixel_size_nm=0.1, rotation_deg=15, flip_x=True, id="c")
 
 
+class NoClasses:
+    """What stands for a model."""
+
+    version = 1
+    classes = sublattices = ()
+
+
 def test_an_event_gives_the_place_on_the_stage_of_a_turned_and_mirrored_scan() -> None:
     frame = Frame(
         np.zeros(SHAPE),
@@ -104,9 +111,11 @@ def test_an_event_gives_the_place_on_the_stage_of_a_turned_and_mirrored_scan() -
         number=3,
         scalars={"temperature_K": 573.0},
     )
-    model = cast("Any", SimpleNamespace(classes=(), version=1))
+    model = cast("Any", NoClasses())
     transition = Transition("defect.appeared", 0, 7, 1, None, 0.9, {}, (28.5, 41.5), 0.1, 0)
-    (draft,) = defect_events([transition], frame, model, (0.0, 0.0))
+    none = np.zeros(0)
+    sites = SiteTable(none.reshape(0, 2), none, none, none, none, none)
+    (draft,) = defect_events([transition], frame, model, (0.0, 0.0), sites)
     assert isinstance(draft.data, DefectEventData)
     assert draft.data.stage_nm is not None
     assert (draft.data.stage_nm.x, draft.data.stage_nm.y) == pytest.approx((99.5, -51.0))

@@ -211,7 +211,12 @@ def test_a_frame_that_lost_the_lattice_shows_peaks(learnt):
 def test_a_constant_frame_without_peaks_is_drawn(rng):
     _, result = frame(rng, (32, 32), 40.0, classes=(), lattice_found=False)
     nothing = replace(
-        result.sites, **{name: getattr(result.sites, name)[:0] for name in result.sites.__slots__}
+        result.sites,
+        **{
+            name: values[:0]
+            for name in result.sites.__slots__
+            if (values := getattr(result.sites, name)) is not None
+        },
     )
     for level in (7.0, np.nan):
         figure = overlay_figure(np.full((32, 32), level), replace(result, sites=nothing))

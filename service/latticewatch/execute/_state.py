@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from latticewatch.messages import ROLES, DefectKind, Role
-from latticewatch.model import kinds_of
 
 if TYPE_CHECKING:
     from latticewatch.model import Model
@@ -117,6 +116,8 @@ class LiveState:
         catalogue = tuple(sorted(model.classes, key=lambda entry: entry.class_id))
         if state.result is None:
             return replace(state, catalogue=catalogue)
+        from latticewatch.model import kinds_of  # a service answers before what analyses is imported
+
         needed = state.result.learning[1]
         result = replace(
             state.result, classes=catalogue, kinds=kinds_of(model), learning=(needed, needed), space=None

@@ -96,7 +96,7 @@ def _plane(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[n
     return (level + down * rows + right * cols).astype(np.float32)
 
 
-def _radial_median(power: NDArray[np.float32], radius: NDArray[np.float64]) -> NDArray[np.float64]:
+def _radial_median(power: NDArray[np.floating], radius: NDArray[np.float64]) -> NDArray[np.float64]:
     """Median power at each distance from the origin, interpolated."""
     ring = np.minimum((radius / 4).astype(np.int32), power.shape[0] // 8)
     order = np.argsort(ring, axis=None, kind="stable")
@@ -108,7 +108,7 @@ def _radial_median(power: NDArray[np.float32], radius: NDArray[np.float64]) -> N
     return np.maximum(np.interp(radius, centre, medians), floor)
 
 
-def _centroid(power: NDArray[np.float32], i: int, j: int, size: int) -> tuple[float, float]:
+def _centroid(power: NDArray[np.floating], i: int, j: int, size: int) -> tuple[float, float]:
     """Position of a peak from the centre of mass of the bins around it [cycles per pixel]."""
     reach = np.arange(-2, 3)
     rows = (i + reach) % size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from latticewatch.discover import OddPool, OddTrack
-from latticewatch.estimators import NearestCentroid
 from latticewatch.lattice._cell import UnitCell
 from latticewatch.lattice._lattice import Lattice
 from latticewatch.lattice._phase import PhaseField
@@ -37,7 +36,6 @@ MODEL_CLASSES = (
     MatchedFilter,
     Mixture,
     Model,
-    NearestCentroid,
     Oddities,
     PhaseField,
     ShiftKinds,
@@ -60,4 +58,7 @@ STATE_CLASSES = (
 # Made anew: notes are of a frame, and room for more tracks is no knowledge.
 LEFT_OUT = {("Lattice", "notes"): tuple, ("TrackMap", "_room"): dict}
 
-state_packer = Packer((*MODEL_CLASSES, *STATE_CLASSES, Note), LEFT_OUT)
+# scikit-learn, which takes long to import, is not needed before a model has classes of odd patches.
+LATER = {"NearestCentroid": "latticewatch.estimators"}
+
+state_packer = Packer((*MODEL_CLASSES, *STATE_CLASSES, Note), LEFT_OUT, LATER)

@@ -12,13 +12,12 @@ from pydantic import ValidationError
 from latticewatch import __version__
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import FileError
-from latticewatch.estimators import NearestCentroid
 from latticewatch.ingest import Frame
 from latticewatch.messages import ClassPatch
 from latticewatch.model import Model, columns_of
 from latticewatch.pipeline._analyse import analyse
 from latticewatch.pipeline._conforming import check_conforms
-from latticewatch.pipeline._kept import LEFT_OUT, MODEL_CLASSES
+from latticewatch.pipeline._kept import LATER, LEFT_OUT, MODEL_CLASSES
 from latticewatch.pipeline._pack import Packer
 
 KIND = "latticewatch model"
@@ -53,7 +52,7 @@ class SavedModel:
     pixel_size_nm: float | None = None
 
 
-_packer = Packer((*MODEL_CLASSES, SavedModel), LEFT_OUT)
+_packer = Packer((*MODEL_CLASSES, SavedModel), LEFT_OUT, LATER)
 
 
 def write_model(model: Model, stream: str = "", pixel_size_nm: float | None = None) -> bytes:
@@ -90,6 +89,8 @@ def read_model(data: bytes, *, trial: bool = True) -> SavedModel:
     if not isinstance(tree, dict) or set(tree) != {KIND}:
         raise FileError("no file of a model; save one with  latticewatch model save FILE")
     saved = tree[KIND]
+    from latticewatch.estimators import NearestCentroid  # scikit-learn takes long to import
+
     check_conforms(saved, SavedModel, {"NearestCentroid": NearestCentroid})
     if not re.fullmatch(r"[0-9A-Za-z-]{0,64}", saved.stream):
         raise FileError("model.stream: expected an identifier of at most 64 letters")

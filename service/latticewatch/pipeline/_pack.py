@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
@@ -24,6 +25,20 @@ MAX_ARRAYS = 100_000
 MAX_DEPTH = 64
 
 
+class _Known(dict[str, type]):
+    """Classes by their names; some are imported when they are first met."""
+
+    def __init__(self, classes: Iterable[type], later: Mapping[str, str]) -> None:
+        super().__init__({known.__name__: known for known in classes})
+        self._later = later
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The class of a name."""
+        if name not in self and name in self._later:
+            self[name] = getattr(importlib.import_module(self._later[name]), name)
+        return super().get(name, default)
+
+
 class Packer:
     """Packs objects of known classes; everything else is refused, both ways.
 
@@ -33,6 +48,8 @@ class Packer:
         Dataclasses, named tuples and plain classes; they are known by their names.
     left_out : mapping of (str, str) to callable, optional
         Attributes that are not packed, by class and name, and what makes them anew.
+    later : mapping of str to str, optional
+        Further classes and their modules, which are imported when an object of theirs is met.
 
     Notes
     -----
@@ -41,9 +58,12 @@ class Packer:
     """
 
     def __init__(
-        self, classes: Iterable[type], left_out: Mapping[tuple[str, str], Any] | None = None
+        self,
+        classes: Iterable[type],
+        left_out: Mapping[tuple[str, str], Any] | None = None,
+        later: Mapping[str, str] | None = None,
     ) -> None:
-        self._classes = {known.__name__: known for known in classes}
+        self._classes = _Known(classes, dict(later or {}))
         self._left_out = dict(left_out or {})
 
     def pack(self, value: Any) -> bytes:
