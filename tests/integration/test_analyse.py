@@ -491,13 +491,15 @@ def test_a_bad_file_among_good_ones_costs_no_time(analyse, image, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bad_frame_late_in_a_stack_leaves_nothing_behind(analyse, image, tmp_path):
+def test_a_bad_frame_late_in_a_stack_keeps_those_before_it_and_says_why(analyse, image, tmp_path):
     images = np.stack([image[:240, :240]] * 3).astype(np.float32)
     images[2] = np.nan
     np.save(tmp_path / "a.npy", images)
     (tmp_path / "out").mkdir()
-    one_line_about(tmp_path / "a.npy", analyse(tmp_path / "a.npy", "--out", tmp_path / "out"))
-    assert not list((tmp_path / "out").iterdir())
+    status, _, err = analyse(tmp_path / "a.npy", "--out", tmp_path / "out")
+    assert status == 2
+    assert "a.npy: frame 2: no pixel has a finite value" in err.splitlines()[-1]
+    assert summary_of(tmp_path / "out")["ended_early"]["frames"] == 2
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(analyse, image, tmp_path):
