@@ -3,7 +3,6 @@
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
 from latticewatch.lattice._bilinear import bilinear_pair
 from latticewatch.lattice._cell import UnitCell, unit_cell
-from latticewatch.lattice._cores import Cores, find_cores
 from latticewatch.lattice._domains import boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
@@ -20,7 +19,6 @@ from latticewatch.lattice._voids import lit, void_places, void_sites
 __all__ = [
     "BraggPeaks",
     "ColumnProfile",
-    "Cores",
     "Flattened",
     "Lattice",
     "PhaseField",
@@ -34,7 +32,6 @@ __all__ = [
     "bragg_peaks",
     "convolved",
     "domain_notes",
-    "find_cores",
     "find_lattice",
     "find_peaks",
     "fit_columns",

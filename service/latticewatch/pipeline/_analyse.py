@@ -20,7 +20,6 @@ from latticewatch.lattice import (
     Thickness,
     boundary,
     domain_notes,
-    find_cores,
     find_lattice,
     find_peaks,
     flatten,
@@ -160,7 +159,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 lines += _steps(thickness, image.shape)
             notes += lattice.notes
             found = lattice.field
-            lines += [*_domains(lattice, found, image.shape), *_cores(found, image.shape)]
+            lines += _domains(lattice, found, image.shape)
             size = patch_size(lattice, settings)
             sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
             sites = _on_specimen(sites, mask, size)
@@ -175,7 +174,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
             notes += model.lattice.notes
-            lines += [*_domains(model.lattice, found, image.shape), *_cores(found, image.shape)]
+            lines += _domains(model.lattice, found, image.shape)
             clock.lap("lattice")
             survey = survey_frame(
                 image,
@@ -223,12 +222,6 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         mask,
         tuple(lines),
     )
-
-
-def _cores(where: PhaseField, shape: tuple[int, ...]) -> list[Line]:
-    """Dislocations of every grain."""
-    found = [find_cores(grain, shape) for grain in where.grains if grain is not None]
-    return [Line(cores.mask, notes=(cores.note(),)) for cores in found if cores is not None]
 
 
 def _domains(lattice: Lattice, where: PhaseField, shape: tuple[int, ...]) -> list[Line]:
