@@ -633,7 +633,6 @@ def long_stack(image, tmp_path) -> Path:
     return tmp_path / "long.npy"
 
 
-@pytest.mark.slow
 def test_ctrl_c_keeps_the_frames_that_are_done(long_stack, tmp_path):
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from latticewatch.cli import main; main()", "analyse", str(long_stack)]
