@@ -180,7 +180,7 @@ def test_averages_are_those_of_the_frames_since_a_site_or_one_beside_it_changed(
         averages.update(*one)
         frames.append(one)
     expected = naive_averages(frames)
-    moments, number = averages.of(frames[-1][0])
+    moments, number = averages.of(frames[-1][0]), averages.frames_of(frames[-1][0])
     for i, track in enumerate(frames[-1][0].tolist()):
         mean, count = expected.get(track, (np.zeros(4), 0))
         assert number[i] == count
@@ -197,7 +197,7 @@ def test_old_frames_fade_and_tracks_long_gone_are_forgotten(rng):
         moments = np.full((5, 2), float(n >= MOST_FRAMES), np.float32)
         averages.update(track, moments, np.full(5, -1, np.int16), np.ones(5, np.float32), still, blank)
         assert len(averages._track) < 600
-    moments, frames = averages.of(track)
+    moments, frames = averages.of(track), averages.frames_of(track)
     assert frames[0] <= MOST_FRAMES
     assert moments[0, 0] > 0.8
 

@@ -7,13 +7,13 @@ becomes part of the model between two frames, and what the averages say of each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from latticewatch.discover._births import PatchOf
 from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
 from latticewatch.features import ZernikeDisk
 from latticewatch.model import (
@@ -41,8 +41,6 @@ ONE_SIGMA = 1.0
 RENAME_SHARE = 0.1
 # Classes farther from their host than this are seen in every frame, and followed there [standard deviations].
 HIDDEN_SIGMA = 4.0
-
-PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,8 +158,6 @@ def taken_up(
     patches: Patches,
     next_class: int,
     patch: PatchOf,
-    *,
-    refine: bool = True,
 ) -> Renewed | None:
     """The next version of a model, with what was found in the averages.
 
@@ -176,15 +172,13 @@ def taken_up(
         Number for the first new class.
     patch : callable
         ``patch(rows, size)`` gives the average patch of some of the sites in the newest frame.
-    refine : bool, optional
-        The averages know heights better than the model does.
 
     Returns
     -------
     Renewed or None
         None where the frames one by one show all that the averages do.
     """
-    change = _Change(model, next_class, refine)
+    change = _Change(model, next_class)
     hosts: dict[int, int] = {}
     for s in range(model.n_columns):
         known = model.sublattices[s]
@@ -223,13 +217,13 @@ def _by_themselves(searched: Searched, s: int, height: float, spread: float) -> 
 class _Change:
     """A model that takes up what was found, one sublattice after another."""
 
-    def __init__(self, model: Model, next_class: int, refine: bool) -> None:
+    def __init__(self, model: Model, next_class: int) -> None:
         self.model = model
         self.found: list[int] = []
         self.renamed: dict[int, str] = {}
         self.merged: dict[int, int] = {}
         self.hidden: set[int] = set()
-        self._next_class, self._refine = next_class, refine
+        self._next_class = next_class
         self._taken = {entry.name for entry in model.classes}
 
     def take_up(self, s: int, searched: Searched) -> None:
@@ -252,8 +246,7 @@ class _Change:
             if j > 0 and not plain:
                 self.hidden.add(int(ids[j]))
             if j > 0:
-                if self._refine:
-                    mean[j], deviation[j], weight[j] = place, spread, max(found.weight[k], 1e-5)
+                mean[j], deviation[j], weight[j] = place, spread, max(found.weight[k], 1e-5)
                 continue
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
             if plain or near.any() or not _by_themselves(searched, s, new[k], float(np.hypot(own[k], sigma))):
@@ -264,8 +257,7 @@ class _Change:
             mean, deviation = np.append(mean, place), np.append(deviation, spread)
             weight, ids = np.append(weight, found.weight[k]), np.append(ids, np.int16(number))
             self.hidden.add(number)
-        if self._refine:
-            self._merge(known, old, new, own, sigma, pairs)
+        self._merge(known, old, new, own, sigma, pairs)
         weight[0] = max(1 - weight[1:].sum(), 0.0)
         weight *= (1 - mixture.background) / weight.sum()
         span = max(float(mixture.span), 2 * float(np.abs(new).max(initial=0.0)) / single)
@@ -328,7 +320,7 @@ class _Change:
         classes = []
         for entry in self.model.classes:
             k = place.get(entry.class_id)
-            if k is not None and self._refine:
+            if k is not None:
                 distance = float(mixture.mean[k] - mixture.mean[0])
                 entry = replace(entry, separation=abs(distance), prior=float(mixture.weight[k]))
                 if entry.class_id in self.hidden:

@@ -64,25 +64,34 @@ class SiteAverages:
             self._sum[afresh[afresh >= 0]] = 0.0
         _add(rows, moments, usable, self._now, self._sum, self._frames, self._seen)
 
-    def of(self, track: NDArray[np.int32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Average moments of the sites of the newest frame, and of how many frames each is.
+    def frames_of(self, track: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Of how many frames the average of each site is, 0 where nothing was gathered.
 
         Parameters
         ----------
         track : ndarray of shape (n,), int32
-            Tracks of the newest frame.
+            Tracks of the newest frame, or some of them.
+        """
+        rows = self._known(track)
+        return np.where(rows >= 0, self._frames[rows], 0) if len(self._frames) else np.zeros(len(rows), int)
+
+    def of(self, track: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Average moments of some sites.
+
+        Parameters
+        ----------
+        track : ndarray of shape (n,), int32
+            Tracks of the newest frame, or some of them.
 
         Returns
         -------
-        moments : ndarray of shape (n, n_moments), float32
-        frames : ndarray of shape (n,), int64
+        ndarray of shape (n, n_moments), float32
             0 where nothing was gathered.
         """
-        rows = self._rows_of(track, self._sum.shape[1])
-        frames = np.where(rows >= 0, self._frames[rows], 0) if len(self._frames) else np.zeros(len(rows), int)
-        mean = self._sum[np.maximum(rows, 0)] / np.maximum(frames, 1)[:, None]
+        frames = self.frames_of(track)
+        mean = self._sum[np.maximum(self._known(track), 0)] / np.maximum(frames, 1)[:, None]
         mean[frames == 0] = 0.0
-        return mean.astype(np.float32), frames
+        return mean.astype(np.float32)
 
     def forget_states(self) -> None:
         """The classes are others now: that a site is of another one does not mean that it has changed."""
@@ -105,10 +114,13 @@ class SiteAverages:
             self._state = np.concatenate([self._state, np.full(n, NOTHING, np.int16)])
             self._seen = np.concatenate([self._seen, np.full(n, self._now)])
             self._keep(np.argsort(self._track, kind="stable"))
-        rows = np.searchsorted(self._track, track)
-        self._rows = np.where(track >= 0, rows, -1)
+        self._rows = self._known(track)
         self._newest = track.copy()
         return self._rows
+
+    def _known(self, track: NDArray[np.int32]) -> NDArray[np.intp]:
+        """Row of each track that was seen; -1 for none."""
+        return np.where(track >= 0, np.searchsorted(self._track, track), -1)
 
     def _keep(self, which: NDArray) -> None:
         self._track, self._sum, self._frames = self._track[which], self._sum[which], self._frames[which]

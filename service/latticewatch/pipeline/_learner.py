@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -475,15 +475,13 @@ class Learner:
 
     def _looked_again(self, analysis: Analysis, tracked: Tracked) -> list[EventDraft]:
         """Take up what a search in the averages of the tracks has found; the events that tell of it."""
-        model, before = self._learnt_model(), self._search.best_frames
+        model = self._learnt_model()
         searched = self._search.take(model, analysis, tracked, self._tracker.independent_frames)
         if searched is None:
             return []
-        patches, rows, _ = self._search.averages(model, analysis, tracked.track)
+        patches, rows = self._search.averages(model, analysis, tracked.track)
         patch = patches_of(analysis, rows)
-        renewed = taken_up(
-            model, searched, patches, self._next_class, patch, refine=searched.frames >= before
-        )
+        renewed = taken_up(model, searched, patches, self._next_class, patch)
         if renewed is None:
             return []
         grown = confirmed_among(renewed.model, {*renewed.found, *renewed.renamed})
@@ -555,8 +553,12 @@ def _same_classes(one: Model, other: Model) -> bool:
 
 def _roles_and_priors(model: Model) -> tuple[tuple[Role, ...], NDArray[np.float64]]:
     """Role and log prior of each column of a posterior."""
-    priors = np.array([max(entry.prior, 1e-6) for entry in model.classes] + [1e-6])
-    return (*(entry.role for entry in model.classes), "unknown"), np.log(priors)
+    return (*(entry.role for entry in model.classes), "unknown"), _log_priors(model.classes)
+
+
+def _log_priors(classes: Sequence[CatalogueEntry]) -> NDArray[np.float64]:
+    """Log prior of each class, and last of *unknown*."""
+    return np.log([max(entry.prior, 1e-6) for entry in classes] + [1e-6])
 
 
 def _too_few_sites(lattice: Lattice, surveys: list[Survey]) -> Note | None:
@@ -630,7 +632,6 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
     # columns of the model that classified the frame, with the roles of today
     roles = {entry.class_id: entry.role for entry in model.classes}
     classes = analysis.model.classes
-    priors = np.array([max(entry.prior, 1e-6) for entry in classes] + [1e-6])
     return Observation(
         series_id=frame.series_id,
         number=frame.number,
@@ -645,5 +646,5 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         roles=(*(roles.get(entry.class_id, entry.role) for entry in classes), "unknown"),
         stage_px=stage,
         time_s=frame.t_acquired,
-        log_prior=np.log(priors),
+        log_prior=_log_priors(classes),
     )

@@ -51,11 +51,6 @@ class Search:
         self._now = 0
         self._searched = 0.0
 
-    @property
-    def best_frames(self) -> float:
-        """Of how many frames the averages were that the classes were last found in."""
-        return self._searched
-
     def learnt_from(self, frames: int) -> None:
         """The classes are of so many frames."""
         self._searched = float(frames)
@@ -97,22 +92,26 @@ class Search:
 
     def averages(
         self, model: Model, analysis: Analysis, track: NDArray[np.int32]
-    ) -> tuple[Patches, NDArray[np.intp], float]:
-        """Averages of the sites of the newest frame, their rows in it, and of how many frames each is."""
-        sites = analysis.sites
-        moments, frames = self._gathered.of(track)
-        column = (sites.sublattice >= 0) & (sites.sublattice < model.n_columns)
+    ) -> tuple[Patches, NDArray[np.intp]]:
+        """Averages of the sites of the newest frame, and their rows in it."""
+        rows, _ = self._well_seen(model, analysis, track)
+        return self._averages_of(rows, model, analysis, track), rows
+
+    def _well_seen(
+        self, model: Model, analysis: Analysis, track: NDArray[np.int32]
+    ) -> tuple[NDArray[np.intp], float]:
+        """Rows of the columns with about as many frames as is usual, and how many that is."""
+        frames, sublattice = self._gathered.frames_of(track), analysis.sites.sublattice
+        column = (sublattice >= 0) & (sublattice < model.n_columns)
         usual = float(np.median(frames[column])) if column.any() else 0.0
-        rows = np.flatnonzero(column & (frames >= max(SEEN_SHARE * usual, 1.0)))
-        patches = averaged_patches(
-            model,
-            moments[rows],
-            sites.position[rows],
-            sites.sublattice[rows],
-            sites.cell[rows],
-            analysis.image.shape,  # type: ignore[arg-type]
-        )
-        return patches, rows, usual
+        return np.flatnonzero(column & (frames >= max(SEEN_SHARE * usual, 1.0))), usual
+
+    def _averages_of(
+        self, rows: NDArray[np.intp], model: Model, analysis: Analysis, track: NDArray[np.int32]
+    ) -> Patches:
+        sites = analysis.sites.take(rows)
+        moments, shape = self._gathered.of(track[rows]), analysis.image.shape
+        return averaged_patches(model, moments, sites.position, sites.sublattice, sites.cell, shape)  # type: ignore[arg-type]
 
     def taken_up(self) -> None:
         """The classes are others now."""
@@ -128,12 +127,13 @@ class Search:
         enough = MORE_FRAMES * independent(self._searched)
         if self._now < FIRST_FRAMES or independent(self._now) < enough:
             return
-        patches, _, usual = self.averages(model, analysis, track)
+        rows, usual = self._well_seen(model, analysis, track)
         if usual < FIRST_FRAMES or independent(usual) < enough:
             return
-        sites = np.bincount(patches.sublattice, minlength=model.n_columns)
+        sites = np.bincount(analysis.sites.sublattice[rows], minlength=model.n_columns)
         if sites[: model.n_columns].min() < FEWEST_SITES:
             return
+        patches = self._averages_of(rows, model, analysis, track)
         self._searched, self._model, self._result = usual, model, None
         self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
         self._thread = threading.Thread(
