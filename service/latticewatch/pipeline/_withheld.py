@@ -1,4 +1,4 @@
-"""Verdicts withheld: beside a step, a boundary or a dislocation a column looks changed, and is no defect."""
+"""Verdicts withheld: beside a step or a boundary a column looks changed, and is no defect."""
 
 from __future__ import annotations
 
