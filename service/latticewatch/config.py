@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from latticewatch.elements import parse_material
 from latticewatch.errors import ConfigurationError
+from latticewatch.origins import check_environment, meant, names_of
 
 
 class Section(BaseModel):
@@ -154,6 +155,9 @@ class ServeSettings(Section):
     max_connections: int = Field(default=64, ge=1, le=4096)
     max_wait_s: float = Field(default=30.0, gt=0, le=300)
     instrument: str = Field(default="stem", pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="The log on standard error: lines for people, or a JSON object a line."
+    )
 
 
 class RecordSettings(Section):
@@ -218,7 +222,7 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
     Raises
     ------
     ConfigurationError
-        A file that cannot be read, or a setting that cannot work, named with its limit.
+        A file that cannot be read, a name that is no setting, or a setting that cannot work, named with its limit.
     """
 
     class Loaded(Settings):
@@ -233,6 +237,8 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{config}: not TOML: {error}") from error
+    known = names_of(Settings)
+    check_environment(known)
     given = {
         section: {name: value for name, value in values.items() if value is not None}
         for section, values in overrides.items()
@@ -244,4 +250,6 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigurationError(f"setting {where}: {meant(where, known)}") from error
         raise ConfigurationError(f"setting {where}: {first['msg']} (got {first['input']!r})") from error

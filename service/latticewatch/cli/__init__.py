@@ -24,6 +24,7 @@ COMMANDS = {
     "classes": ("_classes", "classes"),
     "model": ("_model", "model"),
     "loop": ("_loop", "loop"),
+    "config": ("_config", "config"),
     "doctor": ("_doctor", "doctor"),
     "bench": ("_bench", "bench"),
 }
@@ -77,10 +78,24 @@ def build(only: str | None = None) -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from latticewatch import __version__
-
-        typer.echo(__version__)
+        typer.echo(_versions())
         raise typer.Exit
+
+
+def _versions() -> str:
+    """Our version first, then what a report of a fault should name too."""
+    import importlib.metadata
+    import platform
+
+    from latticewatch import __version__
+
+    with_us = [f"Python {platform.python_version()}"]
+    for name in ("numpy", "numba", "pyzmq"):
+        try:
+            with_us.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return f"{__version__}  ({', '.join(with_us)}; {platform.system()} {platform.machine()})"
 
 
 def common_options(

@@ -57,6 +57,27 @@ def serve(
     invariant: Annotated[
         bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
     ] = None,
+    material: Annotated[
+        str | None, typer.Option(metavar="FORMULA", help="What the specimen is, such as WS2: names classes.")
+    ] = None,
+    learning_frames: Annotated[
+        int | None, typer.Option(metavar="N", help="Frames gathered before classes are discovered.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Frames analysed at the same time.")
+    ] = None,
+    rotation: Annotated[
+        float | None, typer.Option(metavar="DEG", help="Rotation of the scan where the frames give none.")
+    ] = None,
+    dose: Annotated[
+        float | None, typer.Option(metavar="E", help="Dose of a frame where it gives none, in e/Å².")
+    ] = None,
+    instrument: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the microscope in events.")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="text|json", help="The log: lines, or a JSON object a line.")
+    ] = None,
 ) -> None:
     """Watch frames as they arrive, and serve what is found: dashboard, API and event log."""
     # As in `latticewatch.execute._prepare`, which turns it on again.
@@ -73,16 +94,25 @@ def serve(
             "mode": _either(lossless, "lossless", "latest"),
             "pixel_size_nm": pixel_size,
             "detector": detector,
+            "rotation_deg": rotation,
+            "dose_e_per_a2": dose,
         },
-        analysis={"patch_size": patch_size_of(patch_size), "invariant": invariant, "model": model},
-        serve={"http": http},
+        analysis={
+            "patch_size": patch_size_of(patch_size),
+            "invariant": invariant,
+            "model": model,
+            "material": material,
+            "learning_frames": learning_frames,
+            "threads": threads,
+        },
+        serve={"http": http, "instrument": instrument, "log_format": log_format},
         record={
             "data_dir": data_dir,
             "recording": record,
             "recording_frames": False if record_results else None,
         },
     )
-    log_to_stderr()
+    log_to_stderr(as_json=settings.serve.log_format == "json")
     counts = run_service(settings, on_ready=announce)
     typer.echo(accounting(counts))
 
@@ -99,19 +129,24 @@ def patch_size_of(text: str | None) -> int | Literal["auto"] | None:
     return int(text)
 
 
-def log_to_stderr(level: str = "INFO") -> None:
+def log_to_stderr(level: str = "INFO", *, as_json: bool = False) -> None:
     """Send the log to standard error, so that standard output says only what was asked for."""
     import structlog
 
+    for_people: list[structlog.typing.Processor] = [
+        structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S", utc=False),
+        # The traces that rich draws, with every variable, take half a second each.
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+    for_programs: list[structlog.typing.Processor] = [
+        structlog.processors.TimeStamper("iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        structlog.processors.JSONRenderer(default=str),
+    ]
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper("%Y-%m-%d %H:%M:%S", utc=False),
-            # The traces that rich draws, with every variable, take half a second each.
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-            ),
-        ],
+        processors=[structlog.processors.add_log_level, *(for_programs if as_json else for_people)],
         # Looked up for each line: a live display puts itself in the place of standard error.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(level),
