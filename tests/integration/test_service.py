@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import time
 
@@ -10,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
 
 from _fake_learner import HOST, VACANCY, FakeLearner, fake_analyse, grid_image
 from _running import PATIENCE_S, running, settings_of
@@ -352,6 +354,29 @@ def test_metrics_count_frames_by_reason_and_latency(live):
     assert "latticewatch_frames_received_total 6.0" in lines
     assert 'latticewatch_frames_dropped_total{reason="error"} 1.0' in lines
     assert 'latticewatch_latency_seconds_bucket{le="+Inf"} 5.0' in lines
+    assert 'latticewatch_events_told_total{type="series.started"} 1.0' in lines
+    assert "latticewatch_writes_failed_total 0.0" in lines
+
+
+def test_the_reference_lists_every_metric_and_rules_and_panels_use_no_other(live, project):
+    live.sender.send(grid_image(), n=2)
+    live.analysed(2)
+    text = live.http.get("/metrics").text
+    emitted = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(text)
+    }
+    page = (project / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `(latticewatch_\w+)`", page, flags=re.MULTILINE))
+    of_recordings = {"latticewatch_frames_recorded_total", "latticewatch_frames_not_recorded_total"}
+    assert {name for name in emitted if name.startswith("latticewatch_")} == listed - of_recordings
+    named = set(re.findall(r"`(process_\w+)`", page))
+    for file in ("alerts.yaml", "grafana.json"):
+        used = re.findall(
+            r"\b(?:latticewatch|process)_\w+", (project / "docker/monitoring" / file).read_text()
+        )
+        for name in {re.sub(r"_(bucket|sum|count)$", "", one) for one in used}:
+            assert name in listed | named, f"{file} uses {name}"
 
 
 def test_pictures_are_png_of_the_size_asked_for(live):

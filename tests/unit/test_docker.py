@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+
+from latticewatch.cli import build
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +68,33 @@ def test_the_build_context_and_dockerfile_exist(compose: dict, project: Path) ->
             context = (project / "docker" / service["build"]["context"]).resolve()
             assert context == project
             assert (context / service["build"]["dockerfile"]).is_file()
+
+
+def test_monitoring_mounts_files_that_exist_and_publishes_on_loopback_only(project: Path) -> None:
+    text = (project / "docker" / "compose.monitoring.yaml").read_text(encoding="utf-8")
+    for service in yaml.safe_load(text)["services"].values():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (project / "docker" / source).is_file(), source
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_every_alert_says_what_to_do(project: Path) -> None:
+    rules = yaml.safe_load((project / "docker/monitoring/alerts.yaml").read_text(encoding="utf-8"))
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    page = (project / "docs/how-to/monitor-a-service.md").read_text(encoding="utf-8")
+    assert alerts == set(re.findall(r"`(Latticewatch\w+)`", page))
+
+
+def test_the_unit_of_systemd_starts_the_service_with_options_that_exist(project: Path) -> None:
+    unit = (project / "docker/latticewatch.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=\S+/latticewatch (.+)$", unit, flags=re.MULTILINE)
+    words = command.split()
+    known = {option for one in build("serve").registered_commands for option in _options(one.callback)}
+    assert words[0] == "serve"
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+def _options(command: Callable[..., Any] | None) -> set[str]:
+    assert command is not None
+    return {f"--{name.replace('_', '-')}" for name in inspect.signature(command).parameters}

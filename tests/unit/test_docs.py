@@ -139,3 +139,11 @@ def test_the_example_stage_move_and_its_reply_are_valid(project: Path) -> None:
     request, reply = blocks(project / "docs/how-to/steer-the-stage.md", "json")
     assert ControlRequest.model_validate(json.loads(request)).action == "move_stage"
     assert ControlReply.model_validate(json.loads(reply)).done
+
+
+def test_every_note_is_in_the_guide_to_what_is_wrong(project: Path) -> None:
+    sources = (project / "service/latticewatch").rglob("*.py")
+    codes = {code for path in sources for code in re.findall(r'\bcode="([a-z-]+)"', path.read_text("utf-8"))}
+    page = (project / "docs/how-to/troubleshoot.md").read_text(encoding="utf-8")
+    assert len(codes) > 15
+    assert sorted(code for code in codes if f"`{code}`" not in page) == []

@@ -21,6 +21,7 @@ from latticewatch.execute._edits import Edits
 from latticewatch.execute._fold import Folder
 from latticewatch.execute._intake import Holding, Intake, Preparation
 from latticewatch.execute._meter import Meter
+from latticewatch.execute._operation import Operation
 from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource, Log
 from latticewatch.execute._publisher import Publisher
 from latticewatch.execute._report import Vitals, status_of
@@ -259,6 +260,19 @@ class Engine:
             recording=self._recorder.status if self._recorder is not None else None,
         )
         return status_of(vitals, state or self.state)
+
+    @property
+    def operation(self) -> Operation:
+        """What an operator watches beside the state."""
+        return Operation(
+            writes_failed=self._publisher.failures,
+            events_waiting=self._publisher.waiting,
+            events_lost=self._publisher.lost,
+            told=dict(self._publisher.told),
+            stored_age_s=self._folding.stored_age_s,
+            queued=self._work.qsize(),
+            hanging=self._workers.left_behind,
+        )
 
     @property
     def ready(self) -> bool:

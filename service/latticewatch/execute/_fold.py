@@ -118,6 +118,11 @@ class Folder:
             self._stored_model = self._learner().model
         self._stored_at = time.monotonic()
 
+    @property
+    def stored_age_s(self) -> float:
+        """Time since what was learnt was last stored, or since the start [s]."""
+        return time.monotonic() - self._stored_at
+
     def restore(self, learner: Any, kept: Callable[[str], bytes | None]) -> None:
         """Go on from what is on disk; called before the first item."""
         names = ("model", "tracks", "series", "numbers", "start")
@@ -252,6 +257,8 @@ class Folder:
         self._store_now_and_then()
         self.failures = 0
         self.meter.add(time.monotonic() - frame.received_at)
+        for result in results[-1:]:
+            self.meter.add_stages(result.timings_ms)
         self._receiver.done(frame)
         if self.recorder is not None:
             self.recorder.add(frame, results)

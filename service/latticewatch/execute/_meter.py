@@ -6,7 +6,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Meter:
         self._latency_s: deque[float] = deque(maxlen=kept)
         self._buckets = [0] * (len(LATENCY_BOUNDS_S) + 1)
         self._sum_s = 0.0
+        self._stages: dict[str, tuple[int, float]] = {}
 
     def add(self, latency_s: float) -> None:
         """Count one frame that took ``latency_s`` from received to readable; a clock set back counts as 0."""
@@ -48,6 +49,18 @@ class Meter:
             self._latency_s.append(latency_s)
             self._buckets[bisect_left(LATENCY_BOUNDS_S, latency_s)] += 1
             self._sum_s += latency_s
+
+    def add_stages(self, timings_ms: Mapping[str, float]) -> None:
+        """Add the wall time of each stage of one frame [ms]."""
+        with self._lock:
+            for stage, ms in timings_ms.items():
+                n, total_s = self._stages.get(stage, (0, 0.0))
+                self._stages[stage] = n + 1, total_s + 1e-3 * ms
+
+    def stages(self) -> dict[str, tuple[int, float]]:
+        """Frames and seconds in all, by stage."""
+        with self._lock:
+            return dict(self._stages)
 
     @property
     def fps(self) -> float | None:

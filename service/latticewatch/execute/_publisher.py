@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -46,6 +46,12 @@ class Publisher:
         What is known; the same, unless events wait for the disk.
     trouble : str or None
         Why the log cannot be written.
+    failures : int
+        Attempts to write that failed.
+    lost : int
+        Events that were dropped while the log could not be written.
+    told : Counter of str
+        Events on disk since this was made, by type.
     """
 
     def __init__(
@@ -56,6 +62,9 @@ class Publisher:
         self.log = log
         self.state = self.newest = LiveState(as_of_seq=log.last_seq)
         self.trouble: str | None = None
+        self.failures = 0
+        self.lost = 0
+        self.told: Counter[str] = Counter()
         self._keep: Callable[[], dict[str, bytes]] = dict
         self._stored: Callable[[dict[str, bytes]], None] = lambda _: None
         self._told: Callable[[Sequence[Event]], None] = lambda _: None
@@ -66,6 +75,11 @@ class Publisher:
         self._try_at = 0.0
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._logger = structlog.get_logger("latticewatch.execute")
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait for the disk."""
+        return len(self._waiting)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back after each new state, from the thread that publishes; returns what ends it."""
@@ -116,6 +130,7 @@ class Publisher:
         while len(self._waiting) > self._max_waiting:
             self._waiting.popleft()
             self._lost += 1
+            self.lost += 1
         return self.flush()
 
     def flush(self, *, at_once: bool = False) -> bool:
@@ -164,6 +179,7 @@ class Publisher:
         events = self.log.append(drafts, kept)
         self._stored(kept)
         self._told(events)
+        self.told.update(kind for kind, _ in drafts)
         if self.trouble is not None:
             self._logger.warning("event log written again", written=len(drafts), lost=self._lost)
         self._waiting.clear()
@@ -171,6 +187,7 @@ class Publisher:
 
     def _fail(self, error: Exception) -> None:
         now = time.monotonic()
+        self.failures += 1
         if self.trouble is None:
             self._since = now
             self._logger.error("event log cannot be written; events wait", error=str(error))

@@ -129,9 +129,14 @@ class Workers:
             self._add()
 
     @property
+    def left_behind(self) -> int:
+        """Threads that still hang in an analysis nobody waits for."""
+        return sum(one.is_alive() for one in self._left_behind)
+
+    @property
     def exhausted(self) -> bool:
         """Whether more threads hang than may."""
-        return sum(one.is_alive() for one in self._left_behind) > ABANDONED_PER_WORKER * self._n
+        return self.left_behind > ABANDONED_PER_WORKER * self._n
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to do; those that hang are not waited for."""

@@ -128,6 +128,15 @@ class EventLog:
         """Sequence number of the newest event; 0 in an empty log."""
         return self._last_seq
 
+    @property
+    def size_bytes(self) -> int:
+        """What the log takes on disk, with what is written ahead [bytes]; 0 where its files are gone."""
+        total = 0
+        for end in ("", "-wal"):
+            with contextlib.suppress(OSError):
+                total += self._path.with_name(self._path.name + end).stat().st_size
+        return total
+
     def append(
         self, drafts: Sequence[tuple[EventType, BaseModel]], kept: Mapping[str, bytes] | None = None
     ) -> list[Event]:

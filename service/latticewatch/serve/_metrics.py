@@ -2,92 +2,160 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import platform
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from fastapi import APIRouter, Depends, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from latticewatch import __version__
 from latticewatch.execute import LATENCY_BOUNDS_S, Engine
 from latticewatch.serve._access import read_scope
-from latticewatch.serve._hub import TheHub
+from latticewatch.serve._hub import Hub, TheHub
 
 router = APIRouter(tags=["probes"], dependencies=[Depends(read_scope)])
 
 
-class EngineCollector(Collector):
-    """Counters, gauges and the latency histogram of one engine."""
+class HubCollector(Collector):
+    """Everything that is counted of one service.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Parameters
+    ----------
+    hub : Hub
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
         """All metrics, as they are now."""
-        engine, state = self._engine, self._engine.state
-        frames = engine.receiver.counts()
-        yield CounterMetricFamily("latticewatch_frames_received", "Frames received.", value=frames.received)
-        yield CounterMetricFamily("latticewatch_frames_analysed", "Frames analysed.", value=frames.analysed)
-        dropped = CounterMetricFamily(
-            "latticewatch_frames_dropped", "Frames received but not analysed.", labels=["reason"]
-        )
-        for reason, n in frames.dropped.items():
-            dropped.add_metric([reason], n)
-        yield dropped
-        yield CounterMetricFamily(
-            "latticewatch_frames_lost_upstream",
-            "Frames numbered but never received.",
-            value=frames.lost_upstream,
-        )
-        rejected = CounterMetricFamily(
-            "latticewatch_messages_rejected", "Messages that could not be read.", labels=["reason"]
-        )
-        for reason, n in frames.rejected.items():
-            rejected.add_metric([reason], n)
-        yield rejected
-        yield GaugeMetricFamily("latticewatch_frames_in_flight", "Frames waiting.", value=frames.in_flight)
-        yield CounterMetricFamily("latticewatch_events", "Events written.", value=engine.log.last_seq)
-        yield GaugeMetricFamily("latticewatch_model_version", "Model in force.", value=state.model_version)
-        yield GaugeMetricFamily("latticewatch_stalled", "An open series stalled.", value=int(state.stalled))
-        yield GaugeMetricFamily(
-            "latticewatch_degraded",
-            "Something keeps it from its work.",
-            value=int(engine.trouble is not None),
-        )
-        recording = engine.status(state).recording
-        if recording is not None:
-            yield CounterMetricFamily(
-                "latticewatch_frames_recorded", "Frames recorded.", value=recording.recorded
-            )
-            skipped = CounterMetricFamily(
-                "latticewatch_frames_not_recorded", "Analysed, but not recorded.", labels=["reason"]
-            )
-            for reason, n in recording.skipped.items():
-                skipped.add_metric([reason], n)
-            yield skipped
-        sites = GaugeMetricFamily("latticewatch_sites", "Sites in the newest frame.", labels=["role"])
-        for role, n in state.role_counts.items():
-            sites.add_metric([role], n)
-        yield sites
-        bounds = [*(str(bound) for bound in LATENCY_BOUNDS_S), "+Inf"]
-        cumulative, total_s = engine.meter.histogram()
-        yield HistogramMetricFamily(
-            "latticewatch_latency_seconds",
-            "From a frame received to its events readable.",
-            buckets=list(zip(bounds, cumulative, strict=True)),
-            sum_value=total_s,
+        engine = self._hub.engine
+        yield from _process(engine)
+        yield from _frames(engine)
+        yield from _events(engine)
+        yield from _picture(engine)
+        yield from _recording(engine)
+        yield from _times(engine)
+        listeners = self._hub.news.listeners
+        yield _gauge(
+            "listeners", "Live pages, followers of events, and requests that wait for some.", listeners
         )
 
 
-def registry_of(engine: Engine) -> CollectorRegistry:
-    """A registry of this engine alone."""
+def _process(engine: Engine) -> Iterator[Metric]:
+    info = GaugeMetricFamily(
+        "latticewatch_info", "Always 1; the labels say what runs.", labels=["version", "python", "source"]
+    )
+    info.add_metric([__version__, platform.python_version(), engine.source], 1)
+    yield info
+    operation = engine.operation
+    yield _gauge("degraded", "1 while something keeps it from its work.", engine.trouble is not None)
+    yield _gauge("threads", "Threads of the process.", threading.active_count())
+    yield _gauge(
+        "threads_hanging", "Threads left behind in an analysis that took too long.", operation.hanging
+    )
+
+
+def _frames(engine: Engine) -> Iterator[Metric]:
+    frames = engine.receiver.counts()
+    yield _counter("frames_received", "Frames received.", frames.received)
+    yield _counter("frames_analysed", "Frames analysed.", frames.analysed)
+    yield _by("reason", "frames_dropped", "Frames received but not analysed.", frames.dropped)
+    yield _counter("frames_lost_upstream", "Frames numbered but never received.", frames.lost_upstream)
+    yield _by("reason", "messages_rejected", "Messages that could not be read.", frames.rejected)
+    yield _gauge("frames_in_flight", "Frames received and not yet accounted for.", frames.in_flight)
+    yield _gauge("frames_at_work", "Frames that are analysed, or wait to be folded.", engine.operation.queued)
+    if engine.last_frame_age_s is not None:
+        yield _gauge("last_frame_age_seconds", "Since the last frame was received.", engine.last_frame_age_s)
+    yield _gauge("stalled", "1 while an open series gives no frame.", engine.state.stalled)
+
+
+def _events(engine: Engine) -> Iterator[Metric]:
+    operation = engine.operation
+    yield _counter("events", "Events in the log, those of earlier starts included.", engine.log.last_seq)
+    yield _by("type", "events_told", "Events stored since the start.", operation.told)
+    yield _counter("writes_failed", "Attempts to write the event log that failed.", operation.writes_failed)
+    yield _gauge(
+        "events_waiting", "Events that wait for a log that cannot be written.", operation.events_waiting
+    )
+    yield _counter("events_lost", "Events dropped because too many waited.", operation.events_lost)
+    yield _gauge("event_log_bytes", "Size of the event log on disk.", getattr(engine.log, "size_bytes", 0))
+    yield _gauge("checkpoint_age_seconds", "Since what was learnt was last stored.", operation.stored_age_s)
+
+
+def _picture(engine: Engine) -> Iterator[Metric]:
+    state = engine.state
+    yield _gauge("model_version", "Model in force.", state.model_version)
+    yield _by("role", "sites", "Sites in the newest frame.", state.role_counts, GaugeMetricFamily)
+    roles = [entry.role for entry in state.catalogue]
+    counts = {role: roles.count(role) for role in dict.fromkeys(roles)}
+    yield _by("role", "classes", "Classes in the catalogue.", counts, GaugeMetricFamily)
+
+
+def _recording(engine: Engine) -> Iterator[Metric]:
+    recording = engine.status().recording
+    if recording is not None:
+        yield _counter("frames_recorded", "Frames recorded.", recording.recorded)
+        yield _by("reason", "frames_not_recorded", "Analysed, but not recorded.", recording.skipped)
+
+
+def _times(engine: Engine) -> Iterator[Metric]:
+    bounds = [*(str(bound) for bound in LATENCY_BOUNDS_S), "+Inf"]
+    cumulative, total_s = engine.meter.histogram()
+    yield HistogramMetricFamily(
+        "latticewatch_latency_seconds",
+        "From a frame received to its events readable.",
+        buckets=list(zip(bounds, cumulative, strict=True)),
+        sum_value=total_s,
+    )
+    stages = SummaryMetricFamily(
+        "latticewatch_stage_seconds", "Wall time of each stage of the analysis.", labels=["stage"]
+    )
+    for stage, (n, seconds) in engine.meter.stages().items():
+        stages.add_metric([stage], n, seconds)
+    yield stages
+
+
+def _counter(name: str, what: str, value: float) -> Metric:
+    return CounterMetricFamily(f"latticewatch_{name}", what, value=value)
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"latticewatch_{name}", what, value=float(value))
+
+
+def _by(
+    label: str,
+    name: str,
+    what: str,
+    values: Mapping[Any, int],
+    family: type[CounterMetricFamily | GaugeMetricFamily] = CounterMetricFamily,
+) -> Metric:
+    metric = family(f"latticewatch_{name}", what, labels=[label])
+    for key, value in values.items():
+        metric.add_metric([key], value)
+    return metric
+
+
+def registry_of(hub: Hub) -> CollectorRegistry:
+    """A registry of this service alone, with memory, processor time and handles of the process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(EngineCollector(engine))
+    registry.register(HubCollector(hub))
+    ProcessCollector(registry=registry)
     return registry
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(hub: TheHub) -> Response:
     """Metrics in the text format of Prometheus."""
-    return Response(generate_latest(registry_of(hub.engine)), media_type="text/plain; version=0.0.4")
+    return Response(generate_latest(registry_of(hub)), media_type="text/plain; version=0.0.4")

@@ -40,6 +40,11 @@ class News:
         for event in self._listening:
             event.set()
 
+    @property
+    def listeners(self) -> int:
+        """How many listen now: live pages, followers of events, and whoever waits for a page of them."""
+        return len(self._listening)
+
     @contextlib.contextmanager
     def listening(self) -> Iterator[asyncio.Event]:
         """An event that is set at each piece of news. Clear it, look at the state, then wait for it."""
