@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _canvas import on_screen, wait_for_frame, wait_until
+from _canvas import on_screen, pixels, wait_for_frame, wait_until
 from _stand_in import PIXEL_SIZE_NM
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
@@ -300,3 +300,42 @@ def test_the_picture_of_a_busy_page_is_young(rig, open_tab):
     wait_until(tab.page, "document.getElementById('stage').dataset.frame === '61'")
     # The goal is 0.5 s; what else the machine does must not make the test fail.
     assert tab.said("age99-ms") < 1500
+
+
+def test_frames_that_are_analysed_late_look_old_and_a_slow_scan_does_not(shown, open_tab):
+    page = open_tab(shown.url).page
+    found = page.evaluate("""async () => {
+      const { lateness } = await import("./js/notices.js");
+      return [[9, 10], [0.3, 10], [9, null], [60, 0.03], [160, 0.03]].map(([age, fps]) => lateness(age, fps) !== null);
+    }""")
+    assert found == [True, False, False, False, True]
+
+
+def test_the_picture_reaches_the_edge_of_its_box(shown, open_tab):
+    page = open_tab(shown.url, 390, 844).page
+    wait_for_frame(page, 1)
+    width, height = page.evaluate("[(c => c.clientWidth)(picture), (c => c.clientHeight)(picture)]")
+    assert width < len(shown.specimen.scene)  # a picture that is binned
+    along = np.arange(5, min(width, height) - 5, 7)
+    edge = np.concatenate(
+        [np.stack([np.full(len(along), width - 1), along], 1), np.stack([along, np.full(len(along), height - 1)], 1)]
+    )
+    assert (pixels(page, "picture", edge)[:, 3] == 255).all()
+
+
+def test_the_frame_stands_still_at_every_width(shown, open_tab):
+    page = open_tab(shown.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    changes = []
+    for width in range(900, 1500, 20):
+        page.set_viewport_size({"width": width, "height": 800})
+        changes.append(
+            page.evaluate("""async () => {
+          const seen = new Set();
+          for (let i = 0; i < 8; i++) {
+            await new Promise(requestAnimationFrame);
+            if (i > 3) seen.add(document.getElementById("main").style.getPropertyValue("--left"));
+          }
+          return seen.size; }""")
+        )
+    assert max(changes) == 1

@@ -43,6 +43,7 @@ SPECIMEN: dict[str, Any] = {
 }
 PATIENCE_MS = 30_000
 TEN_OR_MORE = re.compile(r"^\d{2,}$")
+IN_SQUARES = re.compile(r"^[\d,]+ sites, frame \d+ in squares$")
 NEW_NAME = "named by hand"
 MANY = {"limit": 1000}
 
@@ -79,6 +80,7 @@ def test_the_page_shows_the_defects_of_the_specimen(simulation, api, open_tab):
     expect(page.locator("#phase")).to_have_text("live", timeout=PATIENCE_MS)
     expect(page.locator("#stat-frame")).to_have_text(TEN_OR_MORE, timeout=PATIENCE_MS)
     expect(page.locator("#phase")).to_have_text("live")
+    the_space_is_live(page)
 
     # the last frame stays on the page, so page, service and specimen can be compared at leisure
     simulation.stop()
@@ -106,6 +108,19 @@ def test_the_page_shows_the_defects_of_the_specimen(simulation, api, open_tab):
     marks_are_those_of_the_service(page, tracks, classes)
     averages_are_loaded(page, len(classes))
     events_are_listed_once(page, asked(api, "events", after=0, **MANY)["events"])
+
+
+def the_space_is_live(page: Page) -> None:
+    """The embedding holds the newest frame, the next one too, and each sublattice has its components."""
+    page.evaluate("document.getElementById('tab-layout').click()")
+    size = page.locator("#embedding-size")
+    expect(size).to_have_text(IN_SQUARES, timeout=PATIENCE_MS)
+    expect(size).not_to_have_text(size.inner_text(), timeout=PATIENCE_MS)
+    expect(page.locator("#components canvas")).to_have_count(2)
+    expect(page.locator("#components canvas").first).to_have_attribute(
+        "aria-label", re.compile(r"along their components \[σ²\]: [\d., ]+; noise reaches \d")
+    )
+    page.evaluate("document.getElementById('tab-classes').click()")
 
 
 def asked(api: httpx.Client, resource: str, **query: Any) -> Any:
@@ -190,7 +205,7 @@ def events_are_listed_once(page: Page, events: list[dict[str, Any]]) -> None:
     listed = rows.evaluate_all("rows => rows.map((row) => [Number(row.dataset.seq), row.dataset.kind])")
     assert listed == [[one["seq"], one["type"]] for one in reversed(events)]
     appeared = [one["data"]["track"] for one in events if one["type"] == "defect.appeared"]
-    texts = page.locator('[data-kind="defect.appeared"] .event-text').all_text_contents()
+    texts = page.locator('[data-kind="defect.appeared"]').all_text_contents()
     assert all(text.startswith("defect ") for text in texts)
     tracks = [int(re.findall(r"track (\d+)", text)[0]) for text in texts]
     assert tracks == appeared[::-1]

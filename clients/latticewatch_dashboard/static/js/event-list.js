@@ -41,6 +41,14 @@ export class EventList {
     byId("no-events").hidden = false;
   }
 
+  /** Signs for the rows that came before the classes. */
+  sign() {
+    for (const gap of this.list.querySelectorAll("[data-sign-of]")) {
+      const look = this.lookOf(Number(gap.getAttribute("data-sign-of") || NaN));
+      if (look) gap.replaceWith(sign(look.shape, look.colour));
+    }
+  }
+
   schedule() {
     // A timer, not an animation frame: a hidden page must not pile up work for its return.
     if (!this.pending) this.pending = window.setTimeout(() => this.flush(), this.list.childElementCount ? FLUSH_MS : 50);
@@ -67,16 +75,18 @@ export class EventList {
     const { title, facts } = describe(event, coming);
     const { px, class_id: classId } = event.data;
     const look = classId === undefined ? undefined : this.lookOf(classId);
-    const mark = look ? sign(look.shape, look.colour) : element("span");
+    const mark = look ? sign(look.shape, look.colour) : element("span", { "data-sign-of": classId ?? "" });
+    const [first, ...others] = facts;
     const content = [
       mark,
       element(
         "span",
         { class: "event-text" },
         element("span", { class: "event-title", text: title }),
-        ...facts.flatMap((fact) => [document.createTextNode(" · "), element("span", { class: "event-fact", text: fact })]),
+        ...(first ? [document.createTextNode(" · "), element("span", { class: "event-fact", text: first })] : []),
       ),
       element("time", { datetime: event.time, text: clock(event.time) }),
+      element("span", { class: "event-facts", text: others.join(" · ") }),
     ];
     const row = element("li", { class: "event", "data-seq": event.seq, "data-kind": event.type });
     if (coming !== "appeared") row.classList.add("quiet");

@@ -15,8 +15,8 @@ function place({ nm, px }) {
 
 /** @param {Record<string, any>} data @returns {string[]} */
 const defect = (data) => [
-  data.displacement_nm ? `shifted ${fixed(1000 * Math.hypot(data.displacement_nm.x, data.displacement_nm.y), 0)} pm` : "",
   data.previous_class_name ? `${data.previous_class_name} → ${data.class_name}` : data.class_name,
+  data.displacement_nm ? `shifted ${fixed(1000 * Math.hypot(data.displacement_nm.x, data.displacement_nm.y), 0)} pm` : "",
   `track ${data.track}`,
   `frame ${data.frame}`,
   place(data),

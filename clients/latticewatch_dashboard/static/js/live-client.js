@@ -13,7 +13,9 @@ const MAX_BYTES_SMALL = 48e6;  // on a phone or a tablet
  *   course: any, patch: {width: number, pixels: Uint8ClampedArray} | null, histogram: Uint32Array,
  *   stats: {asked: number, got: number, nbytes: number, ring: number, paintMs: number, age99Ms: number},
  *   overview: {shape: number[], data: Uint8Array, scale: number} | null,
- *   classes?: import("./live/message.js").ClassSummary[], embedding?: Float32Array, embeddingClass?: Int16Array}} Summary
+ *   } & News} Summary
+ * @typedef {{classes?: import("./live/message.js").ClassSummary[], embedding?: Float32Array, embeddingClass?: Int16Array,
+ *   space?: any}} News
  */
 export class LiveClient {
   /**

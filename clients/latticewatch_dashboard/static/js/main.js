@@ -18,7 +18,7 @@ import { Layout } from "./layout.js";
 import { LiveClient } from "./live-client.js";
 import { showNotices } from "./notices.js";
 import { Settings } from "./settings.js";
-import { SpaceFeed } from "./space.js";
+import { SpacePanel } from "./space.js";
 import { StatusBar } from "./status-bar.js";
 import { Timeline } from "./timeline.js";
 
@@ -84,7 +84,7 @@ const inspector = new Inspector({
   patchSize: (px) => live.tell("patch", { px }),
 });
 const embedding = new EmbeddingPlot(byId("embedding"), lassoed);
-const space = new SpaceFeed(embedding);
+const space = new SpacePanel(embedding, (wanted) => live.tell("space", { wanted }));
 const cards = new ClassCards({
   emphasised: (classId) => emphasise(classId ?? cards.choice),
   chosen: (classId) => emphasise(classId),
@@ -107,9 +107,8 @@ const live = new LiveClient(
   byId("picture"),
   {
     summary: takeSummary,
-    status: ({ status, counts, classes, embedding: points, embeddingClass }) => {
-      if (classes) takeClasses(classes, status.model_version);
-      if (points) takeEmbedding(points, embeddingClass);
+    status: ({ status, counts, ...news }) => {
+      takeNews(news, status.model_version);
       if (counts) takeCounts(counts);
       takeStatus(status);
     },
@@ -156,8 +155,7 @@ function takeSummary(summary) {
     series = newest.series_id;
     history.boundary();
   }
-  if (summary.classes) takeClasses(summary.classes, newest.status.model_version);
-  if (summary.embedding && summary.embeddingClass) takeEmbedding(summary.embedding, summary.embeddingClass);
+  takeNews(summary, newest.status.model_version);
   if (header.shape) layout.setShape(header.shape[0], header.shape[1]);
   frameView.show(summary);
   setText(byId("frame-caption"), caption(header));
@@ -204,6 +202,13 @@ function takeStatus(status, age) {
   tick();
 }
 
+/** What comes only when it is another one. @param {import("./live-client.js").News} news @param {number} version */
+function takeNews({ classes, embedding: points, embeddingClass, space: now }, version) {
+  if (classes) takeClasses(classes, version);
+  if (points && embeddingClass) takeEmbedding(points, embeddingClass);
+  if (now) space.take(now);
+}
+
 /** @param {ClassSummary[]} classes @param {number} [version] */
 function takeClasses(classes, version = statusBar.status?.model_version ?? 0) {
   catalogue = new Map(classes.map((summary) => [summary.class_id, summary]));
@@ -212,6 +217,8 @@ function takeClasses(classes, version = statusBar.status?.model_version ?? 0) {
   embedding.looks = catalogue;
   embedding.draw();
   cards.update(classes, version);
+  events.sign();
+  if (!classes.length) space.clear();
   chartedAt = -Infinity;
   byId("relearn").hidden = !cards.mayEdit || !classes.length;
 }
@@ -260,7 +267,6 @@ function drawChart() {
   const lines = [...catalogue.values()].filter(({ role }) => role === "defect");
   timeline.draw(history, lines);
   if (countedAt !== null) void timeline.refresh(countedAt);
-  if (lines.length) void space.refresh();
   byId("counts-chart").setAttribute(
     "aria-label",
     `Defects per frame over the last ${history.length} frames: ${lines.map(({ name }) => name).join(", ") || "none yet"}`,
@@ -279,10 +285,9 @@ function takeEvent(event) {
 /** @param {import("./live/message.js").LiveHeader} header */
 function caption({ frame, shape, pixel_size_nm: nm, hosts_left_out: left }) {
   const parts = [`frame ${frame ?? "–"}`];
-  if (shape) {
-    parts.push(`${shape[0]} × ${shape[1]} px`);
-    if (nm) parts.push(`${(shape[0] * nm).toPrecision(3)} × ${(shape[1] * nm).toPrecision(3)} nm`);
-  }
+  // what is cut where there is little room stands last
+  if (shape && nm) parts.push(`${(shape[0] * nm).toPrecision(3)} × ${(shape[1] * nm).toPrecision(3)} nm`);
+  if (shape) parts.push(`${shape[0]} × ${shape[1]} px`);
   if (left) parts.push("hosts not marked at this size");
   return parts.join(" · ");
 }
@@ -433,7 +438,7 @@ function saveCounts() {
 
 function tick() {
   statusBar.tick();
-  showNotices({ connection, status: statusBar.status, age: statusBar.pictureAge, drawn: last ? last.header.frame : null });
+  showNotices({ connection, status: statusBar.status, age: statusBar.pictureAge, paused: statusBar.paused, drawn: last ? last.header.frame : null });
   if (currentKey() !== keyAsked && connection.state === "open") void askRights();
 }
 

@@ -7,8 +7,11 @@ import { age as aged, fixed } from "./format.js";
 /**
  * @typedef {import("./live/message.js").Status} Status
  * @typedef {{connection: import("./live/socket.js").Connection, status: Status | null, age: number | null,
- *   drawn: number | null}} Situation ``drawn`` is the number of the frame on the screen
+ *   paused: boolean, drawn: number | null}} Situation ``age`` of the picture [s]; ``drawn`` is the number of its frame
  */
+
+const LATE_S = 5;
+const LATE_FRAMES = 3;  // a slow scan shows the same picture for long, and is not late for that
 
 /** @param {Situation} situation */
 export function showNotices(situation) {
@@ -55,8 +58,8 @@ function showNotes(status) {
  * What is old looks old: no colour, its age large over the picture, and in the tab's title and icon.
  * @param {Situation} situation
  */
-function showStaleness({ connection, status, age, drawn }) {
-  const why = drawn === null ? null : reasonOf(connection, status);
+function showStaleness({ connection, status, age, paused, drawn }) {
+  const why = drawn === null ? null : reasonOf(connection, status) ?? (paused ? null : lateness(age, status?.fps ?? null));
   document.body.classList.toggle("old", why !== null);
   byId("stale").hidden = why === null;
   const text = aged(age);
@@ -76,6 +79,11 @@ function reasonOf(connection, status) {
   if (status?.phase === "stalled") return "frames have stopped";
   if (status?.phase === "waiting") return "the series has ended";
   return null;
+}
+
+/** Why a picture is old though frames come. @param {number | null} age [s] @param {number | null} fps */
+export function lateness(age, fps) {
+  return age !== null && fps && age > LATE_S + LATE_FRAMES / fps ? "frames come, and are analysed late" : null;
 }
 
 /** @param {Situation} situation */

@@ -1,58 +1,45 @@
 // @ts-check
 /** What the classifier works with, now: the layout with the newest frame in it, and the components beside their edge. */
 
-import { ApiError, getJson } from "./access.js";
 import { byId, clearedCanvas, element, setText } from "./dom.js";
 import { fixed, integer } from "./format.js";
 
-const EVERY_MS = 4000;
 const MOST_BARS = 14;
 
-/** @typedef {{sublattice: number, variances: number[], edge: number | null, n_components: number, rows: number}} Space */
+/** @typedef {import("./live/message.js").SpaceNow} SpaceNow */
 
-export class SpaceFeed {
-  /** @param {import("./embedding-plot.js").EmbeddingPlot} plot */
-  constructor(plot) {
+export class SpacePanel {
+  /**
+   * @param {import("./embedding-plot.js").EmbeddingPlot} plot
+   * @param {(wanted: boolean) => void} wanted told when somebody can see it, or no longer can
+   */
+  constructor(plot, wanted) {
     this.plot = plot;
-    this.asked = -Infinity;
-    this.busy = false;
     this.live = false;
+    new ResizeObserver(() => wanted(plot.canvas.clientWidth > 0)).observe(plot.canvas);
   }
 
-  /** Ask again, if somebody can see it and the last answer is old. */
-  async refresh() {
-    if (this.busy || document.hidden || !this.plot.canvas.clientWidth) return;
-    if (performance.now() - this.asked < EVERY_MS) return;
-    this.busy = true;
-    this.asked = performance.now();
-    try {
-      const [embedding, model] = await Promise.all([getJson("v1/embedding"), getJson("v1/model")]);
-      this.take(embedding);
-      this.drawComponents(model.sublattices);
-    } catch (error) {
-      // 404 comes before anything is learnt, too; a service without it answers so for ever, which costs little
-      if (error instanceof ApiError && error.status !== 404) this.asked += EVERY_MS;
-    } finally {
-      this.busy = false;
+  /** Nothing is learnt any more. */
+  clear() {
+    this.live = false;
+    byId("components").replaceChildren();
+  }
+
+  /** @param {{now: SpaceNow, points?: Float32Array, classId?: Int16Array, pool?: Float32Array, poolClass?: Int16Array}} space */
+  take({ now, points, classId, pool, poolClass }) {
+    this.drawComponents(now.sublattices);
+    if (pool && poolClass) {
+      this.live = true;
+      this.plot.setPoints(pool, poolClass);
     }
-  }
-
-  /** @param {any} embedding */
-  take({ pool, pool_class: poolClass, sites, site_class: siteClass, frame }) {
-    this.live = pool.length > 0;
-    if (!this.live) return;
-    this.plot.setPoints(Float32Array.from(pool.flat()), Int16Array.from(poolClass));
-    const placed = sites.map((/** @type {any} */ _, /** @type {number} */ i) => i).filter((/** @type {number} */ i) => sites[i]);
-    this.plot.setSites(
-      Float32Array.from(placed.flatMap((/** @type {number} */ i) => sites[i])),
-      Int16Array.from(placed, (/** @type {number} */ i) => siteClass[i]),
-    );
+    if (!this.live || !points || !classId) return;
+    this.plot.setSites(points, classId);
     this.plot.draw();
     byId("no-embedding").hidden = true;
-    setText(byId("embedding-size"), `${integer(pool.length)} sites, frame ${frame} in squares`);
+    setText(byId("embedding-size"), `${integer(this.plot.length)} sites, frame ${now.frame} in squares`);
   }
 
-  /** @param {Space[]} spaces */
+  /** @param {SpaceNow["sublattices"]} spaces */
   drawComponents(spaces) {
     const box = byId("components");
     if (box.childElementCount !== spaces.length) {

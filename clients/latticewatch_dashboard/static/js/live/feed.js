@@ -8,6 +8,7 @@ import { unpackLive } from "./message.js";
 import { ReturningSocket } from "./socket.js";
 
 const SILENCE_MS = 2000;  // after this long without a message the state is asked for on its own
+const SPACE_MS = 1000;  // points that move more often say no more
 const LOOK_MS = 150;  // a view that moves is followed by a finer picture when it has come to rest
 
 /**
@@ -34,6 +35,11 @@ export class LiveFeed {
     this.after = null;
     /** Version whose classes and embedding the page has. @type {number | null} */
     this.modelVersion = null;
+    /** Whether the page shows the space of the classifier, and the layout whose pool it has. */
+    this.wantsSpace = false;
+    /** @type {number | null} */
+    this.layout = null;
+    this.spaceAt = -Infinity;
     this.hidden = false;
     this.owed = false;  // whether a credit is to be given once the page is visible
     this.lastMessage = performance.now();
@@ -45,6 +51,8 @@ export class LiveFeed {
         this.after = null;  // ordinals belong to a run of the service
         this.asked = this.got;  // what was asked before will not be answered
         this.modelVersion = null;
+        this.layout = null;
+        this.spaceAt = -Infinity;
         this.lastMessage = performance.now();
         this.ask({ evenHidden: true });  // a socket that says nothing is closed
       },
@@ -89,6 +97,10 @@ export class LiveFeed {
     if (view) request.view = view;
     if (this.after !== null) request.after = this.after;
     if (this.modelVersion !== null) request.model_version = this.modelVersion;
+    if (this.wantsSpace && performance.now() - this.spaceAt >= SPACE_MS) {
+      request.plane = true;
+      if (this.layout !== null) request.layout = this.layout;
+    }
     if (again) request.again = true;
     else this.asked += 1;  // a request that still waits is replaced by the one that asks again
     this.socket.send(request);
@@ -102,7 +114,12 @@ export class LiveFeed {
     this.nbytes = data.byteLength;
     const { header, arrays } = unpackLive(data);
     this.after = header.ordinal;
-    if (header.classes) this.modelVersion = header.status.model_version;
+    if (header.classes) {
+      this.modelVersion = header.status.model_version;
+      this.layout = null;  // the pool is of the old classes
+    }
+    if (header.plane) this.spaceAt = this.lastMessage;
+    if (header.plane && arrays.pool) this.layout = header.plane.layout;
     this.handlers.received({ header, arrays, nbytes: data.byteLength });
     this.handlers.painted(() => this.ask());
   }

@@ -15,12 +15,14 @@
  *   pixel_size_nm: number | null, lattice_constant_nm: number | null, lattice_constant_px: number | null,
  *   first_seq: number, last_seq: number, sources?: string[],
  *   notes?: {code: string, text: string, remedy: string, since_frame: number | null}[]}} Status
+ * @typedef {{sublattice: number, variances: number[], edge: number | null, n_components: number, rows: number}} Sublattice
+ * @typedef {{frame: number | null, layout: number | null, sublattices: Sublattice[]}} SpaceNow
  * @typedef {{ordinal: number, series_id: string | null, frame: number | null, shape: [number, number] | null,
  *   image_scale: number, image_origin?: [number, number], overview_scale?: number | null, hosts_left_out?: number,
  *   pixel_size_nm: number | null, t_received: number | null, age_s: number | null,
  *   drift_nm: [number, number] | null, status: Status,
  *   counts: {frame: number | null, by_role: Record<string, number>, by_class: ClassCount[]},
- *   classes: ClassSummary[] | null,
+ *   classes: ClassSummary[] | null, plane?: SpaceNow | null,
  *   sections: {name: string, dtype: string, shape: number[], offset: number, nbytes: number}[]}} LiveHeader
  * @typedef {{shape: number[], data: Uint8Array | Int16Array | Int32Array | Float32Array}} Section
  */

@@ -87,10 +87,10 @@ export class Painter {
       const [rows, columns] = arrays.overview.shape;
       raster.picture(
         { levels: /** @type {Uint8Array} */ (arrays.overview.data), rows, columns, origin: [0, 0], step: header.overview_scale ?? 1 },
-        place, this.table,
+        place, this.table, view,
       );
     }
-    raster.picture(picture, place, this.table);
+    raster.picture(picture, place, this.table, view);
     this.marks.draw(raster, view, sites, style);
     context.putImageData(/** @type {ImageData} */ (raster.data), 0, 0);
 

@@ -47,25 +47,27 @@ export class Raster {
   covers({ rows: h, columns: w, origin: [top, left], step }, { x0, y0, scale }, rows, columns) {
     const [leftShown, rightShown] = [Math.max(0, -x0 / scale), Math.min(columns, (this.width - x0) / scale)];
     const [topShown, bottomShown] = [Math.max(0, -y0 / scale), Math.min(rows, (this.height - y0) / scale)];
-    const slack = 2 * step;  // what did not fill the last pixel is left out
+    const slack = step + 0.01;  // what did not fill the last pixel is left out, and is drawn as that pixel
     return left <= leftShown + 1 && top <= topShown + 1
       && left + w * step >= rightShown - slack && top + h * step >= bottomShown - slack;
   }
 
   /**
-   * Draw a picture, bilinear, or in squares where its pixels are large on the screen.
+   * Draw a picture, bilinear, or in squares where its pixels are large on the screen; its last row and column reach on to
+   * the edge of the frame where that is less than a pixel away.
    * @param {Levels} picture @param {Place} place @param {Uint32Array} table colour of each level
+   * @param {{rows: number, columns: number}} frame
    */
-  picture({ levels, rows, columns, origin, step }, { x0, y0, scale }, table) {
+  picture({ levels, rows, columns, origin, step }, { x0, y0, scale }, table, frame) {
     const { width, height, words, index, weight } = this;
     const perPixel = scale * step;
     const smooth = perPixel < PIXELATED_ABOVE;
     const left = x0 + origin[1] * scale;
     const top = y0 + origin[0] * scale;
     const from = Math.max(0, Math.ceil(left - 0.5));
-    const to = Math.min(width, Math.ceil(left + columns * perPixel - 0.5));
+    const to = Math.min(width, Math.ceil(Math.min(left + (columns + 1) * perPixel, x0 + frame.columns * scale) - 0.5));
     const first = Math.max(0, Math.ceil(top - 0.5));
-    const last = Math.min(height, Math.ceil(top + rows * perPixel - 0.5));
+    const last = Math.min(height, Math.ceil(Math.min(top + (rows + 1) * perPixel, y0 + frame.rows * scale) - 0.5));
     if (to <= from || last <= first) return;
     const half = smooth ? 0.5 : 0;
     for (let x = from; x < to; x++) {

@@ -137,6 +137,9 @@ const handlers = {
     patchPx = px;
     summarise();
   },
+  space({ wanted }) {
+    live.wantsSpace = wanted;
+  },
   hidden({ hidden: now }) {
     hidden = now;
     live.setHidden(now);
@@ -207,18 +210,26 @@ function take({ header, arrays, nbytes }) {
     news.embedding = arrays.embedding.data.slice();
     news.embeddingClass = arrays.embedding_class.data.slice();
   }
+  if (header.plane) news.space = { ...news.space, ...spaceOf(header.plane, arrays) };
   if (!arrays.image) {
     post({ type: "status", status: header.status, counts: header.counts, ...takeNews() });
     return;
   }
   // The catalogue and the layout would be kept as often as there are frames.
-  const one = { header: { ...header, classes: null }, arrays, sites: new Sites(arrays), nbytes, at: performance.now() };
+  const one = { header: { ...header, classes: null, plane: null }, arrays, sites: new Sites(arrays), nbytes, at: performance.now() };
   ring.push(one);
   if (paused) {
     summarise();
     return;
   }
   show(one);
+}
+
+/** Copies: a view would keep the whole message alive. @param {import("./message.js").SpaceNow} now @param {Record<string, import("./message.js").Section>} arrays */
+function spaceOf(now, arrays) {
+  const named = { points: arrays.plane, classId: arrays.plane_class, pool: arrays.pool, poolClass: arrays.pool_class };
+  const here = Object.entries(named).filter(([, section]) => section);
+  return { now, ...Object.fromEntries(here.map(([name, { data }]) => [name, data.slice()])) };
 }
 
 function takeNews() {
