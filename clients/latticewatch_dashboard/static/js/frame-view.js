@@ -16,8 +16,7 @@ const CLICK_PX = 5;  // further than this, a press was a drag
 
 export class FrameView {
   /**
-   * @param {{moved: () => void, chosen: (track: number, site: number) => void, probed: (row: number, column: number) => void,
-   *          key: (key: string) => boolean}} handlers
+   * @param {{moved: () => void, chosen: (track: number, site: number) => void, probed: (row: number, column: number) => void}} handlers
    */
   constructor(handlers) {
     this.handlers = handlers;

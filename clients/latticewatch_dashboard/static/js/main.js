@@ -71,7 +71,6 @@ const frameView = new FrameView({
   moved: () => live?.tell("view", { view: viewOf() }),
   chosen: (track, site) => choose(track, site),
   probed: (row, column) => live.tell("probe", { row, column }),
-  key: () => false,
 });
 const inspector = new Inspector({
   centre: () => {
@@ -462,32 +461,29 @@ for (const [id, name] of /** @type {const} */ ([["lock", "locked"], ["trails", "
     tellOptions();
   });
 }
-for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-range]"))) {
-  const range = Number(button.dataset.range);
-  const press = () => {
-    for (const other of document.querySelectorAll("[data-range]")) other.setAttribute("aria-pressed", String(other === button));
-  };
-  if (range === settings.values.range) press();
-  button.addEventListener("click", () => {
-    press();
-    settings.set({ range });
-    timeline.setRange(range);
-    if (countedAt !== null) void timeline.refresh(countedAt).then(drawChart);
-  });
+/** One of several buttons is pressed. @param {string} name of their data @param {string} value @param {(value: string) => void} act */
+function choice(name, value, act) {
+  const buttons = /** @type {HTMLElement[]} */ ([...document.querySelectorAll(`[data-${name}]`)]);
+  const press = (/** @type {string} */ now) => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset[name] === now)));
+  press(value);
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      const now = /** @type {string} */ (button.dataset[name]);
+      press(now);
+      act(now);
+    });
+  }
 }
-for (const kind of ["count", "density"]) {
-  const button = byId(`chart-${kind}`);
-  const press = () => {
-    for (const other of ["count", "density"]) byId(`chart-${other}`).setAttribute("aria-pressed", String(other === kind));
-  };
-  if (kind === settings.values.chart) press();
-  button.addEventListener("click", () => {
-    press();
-    settings.set({ chart: kind });
-    timeline.kind = kind;
-    drawChart();
-  });
-}
+choice("range", String(settings.values.range), (value) => {
+  settings.set({ range: Number(value) });
+  timeline.setRange(Number(value));
+  if (countedAt !== null) void timeline.refresh(countedAt).then(drawChart);
+});
+choice("chart", settings.values.chart, (kind) => {
+  settings.set({ chart: kind });
+  timeline.kind = kind;
+  drawChart();
+});
 const togglePause = () => live.tell(last?.paused ? "resume" : "pause");
 for (const [id, act] of /** @type {[string, () => void][]} */ ([
   ["zoom-in", () => frameView.view.zoom(1.5)],

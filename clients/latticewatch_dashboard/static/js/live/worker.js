@@ -245,30 +245,22 @@ function show(frame) {
   const { header } = frame;
   const [rows, columns] = header.shape ?? frame.arrays.image.shape;
   painter.view.setFrame(rows, columns);
-  if (lockedAt && header.drift_nm && header.pixel_size_nm) {
-    painter.view.setShift({
-      row: (header.drift_nm[1] - lockedAt[1]) / header.pixel_size_nm,
-      column: (header.drift_nm[0] - lockedAt[0]) / header.pixel_size_nm,
-    });
-  } else {
-    painter.view.setShift(null);
-  }
+  lockView(header);
   const site = track >= 0 ? frame.sites.ofTrack(track) : -1;
   if (following && site >= 0 && !painter.view.fitted) painter.view.centre(frame.sites.row(site), frame.sites.column(site));
   paint();
   summarise();
 }
 
+/** Take the drift off since the view was locked to the sample, if it is. @param {import("./message.js").LiveHeader} header */
+function lockView({ drift_nm: drift, pixel_size_nm: size }) {
+  painter.view.setShift(lockedAt && drift && size ? { row: (drift[1] - lockedAt[1]) / size, column: (drift[0] - lockedAt[0]) / size } : null);
+}
+
 function requestPaint() {
   if (!painting) painting = requestAnimationFrame(() => {
     painting = 0;
-    if (shown) {
-      const { header } = shown;
-      painter.view.setShift(lockedAt && header.drift_nm && header.pixel_size_nm ? {
-        row: (header.drift_nm[1] - lockedAt[1]) / header.pixel_size_nm,
-        column: (header.drift_nm[0] - lockedAt[0]) / header.pixel_size_nm,
-      } : null);
-    }
+    if (shown) lockView(shown.header);
     paint();
   });
 }
