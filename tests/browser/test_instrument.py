@@ -318,7 +318,10 @@ def test_the_picture_reaches_the_edge_of_its_box(shown, open_tab):
     assert width < len(shown.specimen.scene)  # a picture that is binned
     along = np.arange(5, min(width, height) - 5, 7)
     edge = np.concatenate(
-        [np.stack([np.full(len(along), width - 1), along], 1), np.stack([along, np.full(len(along), height - 1)], 1)]
+        [
+            np.stack([np.full(len(along), width - 1), along], 1),
+            np.stack([along, np.full(len(along), height - 1)], 1),
+        ]
     )
     assert (pixels(page, "picture", edge)[:, 3] == 255).all()
 
