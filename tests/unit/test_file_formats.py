@@ -10,6 +10,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def signal(
     """What a writer of RosettaSciIO takes."""
     lead = data.ndim - 2
     axes = [axis(data.shape[0], 0, "time", FRAME_S, "s", True)] * lead
-    axes += [axis(ROWS, lead, "y", scale, units, False), axis(COLS, lead + 1, "x", scale, units, False)]
+    rows, cols = data.shape[-2:]
+    axes += [axis(rows, lead, "y", scale, units, False), axis(cols, lead + 1, "x", scale, units, False)]
     return {
         "data": data,
         "axes": axes,
@@ -64,11 +66,11 @@ def rosetta(module: str) -> Callable[[Path, np.ndarray], None]:
     return write
 
 
-def berkeley(path: Path, data: np.ndarray) -> None:
+def berkeley(path: Path, data: np.ndarray, title: str = "HAADF") -> None:
     """As ncempy writes it: rows before columns, time first, units with underscores."""
     with h5py.File(path, "w") as file:
         file.attrs.update(version_major=0, version_minor=2)
-        group = file.create_group("data/HAADF")
+        group = file.create_group(f"data/{title}")
         group.attrs["emd_group_type"] = 1
         group["data"] = data
         names = (("t", "s", FRAME_S), ("y", "[n_m]", PIXEL_NM), ("x", "[n_m]", PIXEL_NM))[3 - data.ndim :]
@@ -94,16 +96,16 @@ def ome(path: Path, data: np.ndarray) -> None:
     tifffile.imwrite(path, data, ome=True, metadata=metadata)
 
 
-def zspy(path: Path, data: np.ndarray) -> None:
+def zspy(path: Path, data: np.ndarray, title: str = "HAADF", mode: Any = "w") -> None:
     """The layout of RosettaSciIO's writer, which needs Zarr 2, by Zarr itself."""
-    root = zarr.open_group(path, mode="w", zarr_format=2)
+    root = zarr.open_group(path, mode=mode, zarr_format=2)
     root.attrs.update(file_format="ZSpy", file_format_version="3.3")
-    group = root.create_group("Experiments/HAADF")
+    group = root.create_group(f"Experiments/{title}")
     group.create_array("data", data=data)
     for k, described in enumerate(signal(data)["axes"]):
         described = {**described, "index_in_array": k}
         group.create_group(f"axis-{k}").attrs.update(described)
-    group.create_group("metadata/General").attrs.update(title="HAADF")
+    group.create_group("metadata/General").attrs.update(title=title)
 
 
 def ome_zarr(path: Path, data: np.ndarray) -> None:
@@ -137,6 +139,73 @@ def npz(path: Path, data: np.ndarray) -> None:
     np.savez(path, **{key: data}, pixel_size_nm=PIXEL_NM, **({"frame_s": FRAME_S} if data.ndim == 3 else {}))
 
 
+def first_of(one: dict[str, Any], two: dict[str, Any]) -> None:
+    """The parts of a second file of a layout of groups, into the first, as its library copies them."""
+    for name in two:
+        if name not in one:
+            two.copy(name, one, name=name)
+        elif isinstance(one[name], h5py.Group):
+            first_of(one[name], two[name])
+
+
+def beside(write: Callable[..., None]) -> Callable[[Path, np.ndarray, np.ndarray], None]:
+    """Two images in one HDF5 file: each written by itself, the groups of the second copied to the first."""
+
+    def both(path: Path, one: np.ndarray, two: np.ndarray) -> None:
+        other = path.with_name(f"b{path.suffix}")
+        write(path, one, "HAADF")
+        write(other, two, "BF")
+        with h5py.File(path, "a") as file, h5py.File(other) as second:
+            first_of(file, second)
+        other.unlink()
+
+    return both
+
+
+def titled(module: str) -> Callable[[Path, np.ndarray, str], None]:
+    def write(path: Path, data: np.ndarray, title: str) -> None:
+        importlib.import_module(f"rsciio.{module}").file_writer(str(path), signal(data, title=title))
+
+    return write
+
+
+def two_nexus(path: Path, one: np.ndarray, two: np.ndarray) -> None:
+    signals = [signal(one, title="HAADF"), signal(two, title="BF")]
+    importlib.import_module("rsciio.nexus").file_writer(str(path), signals)
+
+
+def two_pages(path: Path, one: np.ndarray, two: np.ndarray, **options: Any) -> None:
+    with tifffile.TiffWriter(path, **options) as writer:
+        writer.write(one, metadata={"axes": "TYX", "Name": "HAADF"})
+        writer.write(two, metadata={"axes": "YX", "Name": "BF"})
+
+
+def two_zspy(path: Path, one: np.ndarray, two: np.ndarray) -> None:
+    zspy(path, one)
+    zspy(path, two, "BF", "a")
+
+
+def two_ome_zarr(path: Path, one: np.ndarray, two: np.ndarray) -> None:
+    ome_zarr(path, one)
+    root = zarr.open_group(path, mode="a")
+    root.create_array("1", data=two)
+    axes = [{"name": name, "type": "space", "unit": "nanometer"} for name in "yx"]
+    scale = {"type": "scale", "scale": [PIXEL_NM, PIXEL_NM]}
+    datasets = [{"path": "1", "coordinateTransformations": [scale]}]
+    more = {"version": "0.4", "name": "BF", "axes": axes, "datasets": datasets}
+    root.attrs["multiscales"] = [*root.attrs["multiscales"], more]
+
+
+def two_foreign(path: Path, one: np.ndarray, two: np.ndarray) -> None:
+    foreign(path, one)
+    with h5py.File(path, "a") as file:
+        file["entry/BF"] = two
+
+
+def two_npz(path: Path, one: np.ndarray, two: np.ndarray) -> None:
+    np.savez(path, frames=one, image=two, pixel_size_nm=PIXEL_NM)
+
+
 @dataclass(frozen=True)
 class Format:
     """What is read of one format, beside the images themselves."""
@@ -146,23 +215,24 @@ class Format:
     axes: bool = True
     calibration: bool = True
     time: bool = True
+    several: Callable[[Path, np.ndarray, np.ndarray], None] | None = None
     lazy: bool = True
 
 
 FORMATS = {
-    "HyperSpy": Format(".hspy", rosetta("hspy")),
-    "HyperSpy, Zarr": Format(".zspy", zspy),
-    "EMD, HyperSpy": Format(".emd", rosetta("emd")),
-    "EMD, Berkeley": Format(".emd", berkeley),
-    "NeXus": Format(".nxs", rosetta("nexus")),
+    "HyperSpy": Format(".hspy", rosetta("hspy"), several=beside(titled("hspy"))),
+    "HyperSpy, Zarr": Format(".zspy", zspy, several=two_zspy),
+    "EMD, HyperSpy": Format(".emd", rosetta("emd"), several=beside(titled("emd"))),
+    "EMD, Berkeley": Format(".emd", berkeley, several=beside(berkeley)),
+    "NeXus": Format(".nxs", rosetta("nexus"), several=two_nexus),
     "Ripple": Format(".rpl", rosetta("ripple")),
     "DigitalSurf": Format(".sur", rosetta("digitalsurf"), lazy=False),
-    "TIFF, HyperSpy": Format(".tif", rosetta("tiff"), time=False),
+    "TIFF, HyperSpy": Format(".tif", rosetta("tiff"), time=False, several=two_pages),
     "TIFF, ImageJ": Format(".tif", imagej),
-    "OME-TIFF": Format(".ome.tif", ome),
-    "OME-Zarr": Format(".zarr", ome_zarr),
-    "HDF5, other": Format(".h5", foreign),
-    "NumPy, npz": Format(".npz", npz, axes=False, lazy=False),
+    "OME-TIFF": Format(".ome.tif", ome, several=partial(two_pages, ome=True)),
+    "OME-Zarr": Format(".zarr", ome_zarr, several=two_ome_zarr),
+    "HDF5, other": Format(".h5", foreign, several=two_foreign),
+    "NumPy, npz": Format(".npz", npz, axes=False, several=two_npz, lazy=False),
     "NumPy, npy": Format(".npy", np.save, axes=False, calibration=False, time=False),
 }
 
@@ -211,14 +281,37 @@ def test_large_files_are_read_frame_by_frame_where_the_format_allows(
     assert np.array_equal(series.frame(4), STACK[4])
 
 
+@pytest.mark.parametrize("several", [name for name in FORMATS if FORMATS[name].several is not None])
+def test_of_several_images_one_is_taken_and_each_can_be(tmp_path: Path, several: str) -> None:
+    path = tmp_path / f"a{FORMATS[several].ending}"
+    write = FORMATS[several].several
+    assert write is not None
+    two = np.pad(STACK[1], 4, mode="reflect")
+    write(path, STACK, two)
+    if several == "HDF5, other":  # nothing says which of an unknown layout is meant
+        with pytest.raises(FileError, match=r"entry/BF .*--dataset"):
+            read_frames(path)
+        assert np.array_equal(read_frames(path, dataset="entry/BF").frame(0), two)
+        assert np.array_equal(read_frames(path, dataset="entry/frames").frame(3), STACK[3])
+        return
+    taken = read_frames(path)
+    assert np.array_equal(taken.frame(0), two), "the largest"
+    assert sum("also in the file" in note for note in taken.notes) == 1
+    found = [read_frames(path, image=number) for number in range(2)]
+    assert sorted((len(one), *one.shape) for one in found) == [(1, 28, 32), (N, ROWS, COLS)]
+    assert np.array_equal(next(one for one in found if len(one) == N).frame(4), STACK[4])
+
+
 def test_the_table_in_the_documentation_says_what_was_measured(project: Path) -> None:
     page = (project / "docs/reference/files.md").read_text(encoding="utf-8")
     rows = {
-        cells[0]: tuple(cell == "yes" for cell in cells[2:6])
+        cells[0]: tuple(cell == "yes" for cell in cells[2:7])
         for line in re.findall(r"^\| (.*) \|$", page, flags=re.MULTILINE)
         if (cells := [cell.strip() for cell in line.split("|")])[0] in FORMATS
     }
-    assert rows == {k: (f.axes, f.calibration, f.time, f.lazy) for k, f in FORMATS.items()}
+    assert rows == {
+        k: (f.axes, f.calibration, f.time, f.several is not None, f.lazy) for k, f in FORMATS.items()
+    }
 
 
 ORDERS = ["TYX", "YXT", "XYT", "TXY", "YTX", "XTY"]

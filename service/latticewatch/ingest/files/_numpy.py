@@ -28,14 +28,14 @@ def read_npy(path: Path) -> list[Signal]:
 
 
 def read_npz(path: Path) -> list[Signal]:
-    """The arrays ``image`` and ``frames``; any other image of an archive without them; and the pixel size."""
+    """The arrays ``image`` and ``frames``, with the pixel size of both."""
     with errors_of(path):
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise FileError(f"{path}: not an .npz archive; save it with numpy.savez")
         with archive:
-            key = next((key for key in KEYS if key in archive.files), None)
-            if key is None:
+            keys = [key for key in KEYS if key in archive.files]
+            if not keys:
                 held = ", ".join(archive.files) or "nothing"
                 raise FileError(
                     f"{path}: no key 'image' or 'frames' (it holds {held}); save it under one of them"
@@ -45,14 +45,18 @@ def read_npz(path: Path) -> list[Signal]:
                 raise FileError(
                     f"{path}: pixel_size_nm is {size}, expected a positive number; give --pixel-size"
                 )
-            data = archive[key]
+            found = {key: archive[key] for key in keys}
             frame_s = float(archive["frame_s"]) if "frame_s" in archive.files else None
-    axes = [Axis(n) for n in data.shape]
-    if key == "frames" and data.ndim == 3 and frame_s is not None:
-        axes[0] = axis_of(data.shape[0], "time", frame_s, "s", True)
     unread = [name for name in archive.files if name.startswith("pixel") and name != "pixel_size_nm"]
     notes = [f"the key {name} is not read; the pixel size is expected under pixel_size_nm" for name in unread]
-    return [Signal(path.stem, data, axes, pixel_size_nm=size, notes=notes)]
+    signals = []
+    for key, data in found.items():
+        axes = [Axis(n) for n in data.shape]
+        if key == "frames" and data.ndim == 3 and frame_s is not None:
+            axes[0] = axis_of(data.shape[0], "time", frame_s, "s", True)
+        name = path.stem if len(found) == 1 else f"{path.stem} {key}"
+        signals.append(Signal(name, data, axes, pixel_size_nm=size, notes=list(notes)))
+    return signals
 
 
 def read_picture(path: Path) -> list[Signal]:

@@ -20,7 +20,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def read_zarr(path: Path) -> list[Signal]:
-    """Every signal of a HyperSpy store (zspy), every array of another; of an OME-Zarr image the full resolution.
+    """Every signal of a HyperSpy store (zspy), every array of another; of each OME-Zarr image the full resolution.
 
     Notes
     -----
@@ -39,22 +39,27 @@ def read_zarr(path: Path) -> list[Signal]:
         if "Experiments" in root:
             found = [
                 _hyperspy(path, name, group)
-                for name, group in tree["Experiments"].groups()
+                for name, group in sorted(tree["Experiments"].groups(), key=_by_name)
                 if "data" in group
             ]
             if found:
                 return found
         scales = attributes.get("multiscales") or attributes.get("ome", {}).get("multiscales")
         if scales:
-            return [_ome(path, root, scales[0])]
+            return [_ome(path, root, one) for one in scales]
         found = [
             _signal(str(name), item)
-            for name, item in root.members(max_depth=None)
+            for name, item in sorted(root.members(max_depth=None), key=_by_name)
             if isinstance(item, zarr.Array)
         ]
         if not found:
             raise FileError(f"{path}: a Zarr store without an array; copy the folder whole, hidden files too")
         return found
+
+
+def _by_name(member: tuple[str, Any]) -> str:
+    """Zarr lists in an order that changes from one opening to the next; the number of an image must not."""
+    return member[0]
 
 
 def _signal(name: str, array: Any) -> Signal:
