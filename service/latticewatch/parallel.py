@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from latticewatch.errors import LatticewatchError
+
 _counting = threading.Lock()
+_asked = threading.local()
 _working = 0
 
 
@@ -34,6 +37,34 @@ def working(threads: int = 1) -> Iterator[None]:
     finally:
         with _counting:
             _working -= threads
+
+
+class NoLongerWantedError(LatticewatchError):
+    """Nobody waits any more for what this thread is doing."""
+
+
+@contextmanager
+def wanted_while(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Till the end of the block, what this thread does is to be left off as soon as ``wanted`` says no."""
+    before = getattr(_asked, "wanted", None)
+    _asked.wanted = wanted
+    try:
+        yield
+    finally:
+        _asked.wanted = before
+
+
+def check_wanted() -> None:
+    """Called between steps of what may take long.
+
+    Raises
+    ------
+    NoLongerWantedError
+        Nobody waits for it.
+    """
+    wanted = getattr(_asked, "wanted", None)
+    if wanted is not None and not wanted():
+        raise NoLongerWantedError("this frame is no longer waited for")
 
 
 def idle() -> int:

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from latticewatch.errors import LatticewatchError
+from latticewatch.parallel import wanted_while
 
 # A frame may take this many times what frames usually take, and at least so long [s]; never longer than the limit.
 TIMES_TYPICAL = 50.0
@@ -43,7 +44,8 @@ class Job:
         """Do it, in the thread of a worker."""
         self.started_at = time.monotonic()
         try:
-            value, error = self._function(*self._arguments), None
+            with wanted_while(lambda: not self.abandoned):
+                value, error = self._function(*self._arguments), None
         except BaseException as raised:  # noqa: BLE001 - belongs to the thread that waits for it
             value, error = None, raised
         self.seconds = time.monotonic() - self.started_at
@@ -99,8 +101,9 @@ class Workers:
 
     Notes
     -----
-    A thread of Python cannot be ended from outside. One that hangs is left behind, as a daemon that dies with the
-    process; `exhausted` says when so many were that the process should be started anew.
+    A thread of Python cannot be ended from outside. A search for a lattice notices that it is not wanted any more, and
+    ends. What hangs is left behind, as a daemon that dies with the process; `exhausted` says when so many were that the
+    process should be started anew.
     """
 
     def __init__(self, n: int) -> None:

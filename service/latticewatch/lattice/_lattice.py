@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
+from latticewatch.lattice._attempts import Attempts
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import thinned
 from latticewatch.lattice._domains import domain_fields, find_domains
@@ -47,6 +48,7 @@ MIN_STRENGTH_BESIDE = 0.25
 MAX_GRAINS = 8
 # Beyond this significance of the strongest Bragg peak nothing hides the lattice.
 CLEAR_SIGNIFICANCE = 60.0
+APART = "the Bragg peaks do not belong together; no lattice found"
 # Times that a cell is made larger.
 MAX_ENLARGED = 3
 
@@ -124,10 +126,11 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     """
     if min(image.shape) < 16 or np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
-    first = _first_grain(image)
+    attempts = Attempts(image.shape, _same)
+    first = _first_grain(image, attempts)
     fields = [first.field]
     while len(fields) < MAX_GRAINS:
-        another = _another_grain(image, fields)
+        another = _another_grain(image, fields, attempts)
         if another is None:
             break
         fields.append(another)
@@ -163,16 +166,23 @@ def _in_domains(image: NDArray[np.float32], first: Lattice) -> Lattice:
     return replace(main, field=replace(main.field, others=(other.field,)), others=(other,), angles=angles)
 
 
-def _first_grain(image: NDArray[np.float32]) -> Lattice:
+def _first_grain(image: NDArray[np.float32], attempts: Attempts) -> Lattice:
     why = NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
     as_seen = _ways_to_see(image)
     for window in _windows(image.shape):  # type: ignore[arg-type]
         for seen, n_places in as_seen:
+            if attempts.exhausted:
+                rows, cols = image.shape
+                raise NoLatticeError(
+                    f"no lattice found in {attempts.n} attempts; more would take too long for {rows} x {cols} px"
+                ) from why
             basis = reciprocal_basis(bragg_peaks(seen[window]))
             if basis is None or n_places > MAX_PLACES_A_CELL * image.size * abs(np.linalg.det(basis)):
                 continue
             try:
-                field = phase_field(seen, basis)
+                field = attempts.follow(seen, basis, _keeps_together)
+                if field is None:
+                    raise NoLatticeError(APART)
                 _check(seen, field, window)
                 return _measured(seen, _whole(seen, field, window))
             except NoLatticeError as error:
@@ -204,7 +214,9 @@ def _whole(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, s
     return field
 
 
-def _another_grain(image: NDArray[np.float32], known: list[PhaseField]) -> PhaseField | None:
+def _another_grain(
+    image: NDArray[np.float32], known: list[PhaseField], attempts: Attempts
+) -> PhaseField | None:
     """A grain where those known do not reach, its amplitude as measured."""
     strength = known[0].strength
     windows = [
@@ -212,13 +224,13 @@ def _another_grain(image: NDArray[np.float32], known: list[PhaseField]) -> Phase
         for window in _windows(image.shape)  # type: ignore[arg-type]
     ]
     for covered, window in sorted(windows, key=lambda one: one[0]):
-        if covered > 1 - MIN_COVERED_FOUND:
+        if covered > 1 - MIN_COVERED_FOUND or attempts.exhausted:
             break
         basis = reciprocal_basis(bragg_peaks(image[window]))
         if basis is None or _is_one_of(known, basis):
             continue
-        field = phase_field(image, basis)
-        if _is_one_of(known, field.basis):
+        field = attempts.follow(image, basis, _keeps_together)
+        if field is None or _is_one_of(known, field.basis):
             continue
         of_all = owned([*known, field])[-1]
         assert of_all is not None
@@ -237,6 +249,15 @@ def _is_one_of(known: list[PhaseField], basis: NDArray[np.float64]) -> bool:
         if same is not None and _largest(same - field.basis, field.basis) < MAX_STRAIN:
             return True
     return False
+
+
+def _same(basis: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether the waves of one basis follow those of another without loss, whatever their order and signs."""
+    chosen = _chosen_as(basis, other)
+    if chosen is None or _largest(chosen - other, other) >= SMALL_STRAIN:
+        return False
+    # of a hexagonal lattice other pairs of vectors are as short, and have other harmonics
+    return np.count_nonzero(np.rint(basis @ np.linalg.inv(other))) == 2
 
 
 def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
@@ -276,7 +297,7 @@ def _follow_domains(image: NDArray[np.float32], field: PhaseField, known: Lattic
     fields = domain_fields(image, field, known.angles)
     # the waves of two domains do not keep to one phase, those of each do
     if not any(one is not None and one.coherence >= MIN_COHERENCE for one in fields):
-        raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
+        raise NoLatticeError(APART)
     main, *others = fields
     if main is None:
         # the main one has to be there; a field that covers nothing says that it is not in view
@@ -302,7 +323,7 @@ def _follow(image: NDArray[np.float32], known: Lattice) -> PhaseField:
         raise NoLatticeError(f"the lattice changed by {change:.1%} from the one that was learnt")
     field = phase_field(image, basis)
     if field.coherence < least:
-        raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
+        raise NoLatticeError(APART)
     return field
 
 
@@ -366,10 +387,15 @@ def _covered(field: PhaseField, shape: tuple[int, int], window: tuple[slice, sli
     return float((inside > MIN_COVER).mean()) if inside.size else 0.0
 
 
+def _keeps_together(field: PhaseField) -> bool:
+    """Whether the waves of a field can be those of one lattice, wherever it covers the frame."""
+    return field.coherence >= MIN_COHERENCE and field.strength >= MIN_STRENGTH
+
+
 def _check(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, slice]) -> None:
     """Whether what was found in a window is a lattice."""
-    if field.coherence < MIN_COHERENCE or field.strength < MIN_STRENGTH:
-        raise NoLatticeError("the Bragg peaks do not belong together; no lattice found")
+    if not _keeps_together(field):
+        raise NoLatticeError(APART)
     if _covered(field, image.shape, window) < MIN_COVERED_FOUND:  # type: ignore[arg-type]
         raise NoLatticeError("the lattice covers less than half of where it was looked for; no lattice found")
     if field.lattice_constant > min(image.shape) / MIN_PERIODS_IN_VIEW:
