@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from latticewatch.cli import COMMANDS
 from latticewatch.config import Section, Settings, load_settings
@@ -147,3 +148,21 @@ def test_every_note_is_in_the_guide_to_what_is_wrong(project: Path) -> None:
     page = (project / "docs/how-to/troubleshoot.md").read_text(encoding="utf-8")
     assert len(codes) > 15
     assert sorted(code for code in codes if f"`{code}`" not in page) == []
+
+
+def test_the_site_shows_every_page_of_the_documentation(project: Path) -> None:
+    site = yaml.safe_load((project / "mkdocs.yml").read_text(encoding="utf-8"))
+    shown: set[str] = set()
+    waiting: list[object] = list(site["nav"])
+    while waiting:
+        match waiting.pop():
+            case str(page):
+                shown.add(page)
+            case list(pages):
+                waiting += pages
+            case dict(named):
+                waiting += named.values()
+    docs = project / "docs"
+    pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
+    assert shown <= pages
+    assert {page for page in pages - shown if not page.startswith("decisions/")} == set()
