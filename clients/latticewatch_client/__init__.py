@@ -21,6 +21,7 @@ from latticewatch_client._gate import Gate, Ok, Refuse, Wait
 from latticewatch_client._hands import Hands, Sight
 from latticewatch_client._journal import Journal
 from latticewatch_client._zmq_microscope import ZmqMicroscope
+from latticewatch_client.fake import FakeService
 from latticewatch_client.loop import Loop, LoopReport, Step, tiles
 from latticewatch_client.microscope import Microscope
 from latticewatch_client.publisher import Publisher, PublisherError
@@ -36,6 +37,7 @@ __all__ = [
     "CursorGoneError",
     "Dose",
     "DoseBook",
+    "FakeService",
     "Gate",
     "Hands",
     "Journal",

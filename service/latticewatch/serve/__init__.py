@@ -3,5 +3,6 @@
 from latticewatch.serve._access import Access
 from latticewatch.serve._app import create_app
 from latticewatch.serve._service import Service, run_service
+from latticewatch.serve._told import ToldEngine
 
-__all__ = ["Access", "Service", "create_app", "run_service"]
+__all__ = ["Access", "Service", "ToldEngine", "create_app", "run_service"]
