@@ -24,6 +24,8 @@ ASK_AGAIN_S = 5.0
 # A connection that is lost or refused is made again after this.
 CONNECT_AGAIN_S = 1.0
 READ_BYTES = 2**20
+# Parts of one message: a train of a karabo bridge has two and more for each of its sources, everything else one or two.
+MAX_PARTS = 4096
 
 log = structlog.get_logger(__name__)
 
@@ -92,25 +94,57 @@ def open_inlet(settings: IngestSettings, context: zmq.Context, source: str) -> I
         raise ConfigurationError(
             f"source {source}: cannot {verb}: {error}; expected tcp://HOST:PORT, ipc://PATH or merlin://HOST:PORT"
         ) from error
-    return AskingInlet(zmq_socket, endpoint) if kind == zmq.REQ else ZmqInlet(zmq_socket, endpoint)
+    kind_of_inlet = AskingInlet if kind == zmq.REQ else ZmqInlet
+    return kind_of_inlet(zmq_socket, endpoint, max_message(settings))
 
 
 class ZmqInlet:
-    """A SUB or PULL socket."""
+    """A SUB or PULL socket.
 
-    def __init__(self, zmq_socket: zmq.Socket, endpoint: str) -> None:
+    Parameters
+    ----------
+    zmq_socket : zmq.Socket
+    endpoint : str
+    max_bytes : int
+        Of a message, all its parts together; the rest of a larger one is thrown away part by part.
+    """
+
+    def __init__(self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int) -> None:
         self.socket, self.endpoint = zmq_socket, endpoint
+        self._max_bytes = max_bytes
 
     @property
     def pollable(self) -> Any:
         return self.socket
 
     def receive(self) -> Iterator[list[memoryview]]:
-        """One message, so that sources take turns."""
-        try:
-            yield [part.buffer for part in self.socket.recv_multipart(zmq.NOBLOCK, copy=False)]
-        except zmq.Again:
-            return
+        """One message, so that sources take turns.
+
+        Raises
+        ------
+        WireError
+            It has more parts, or is larger, than any message may be.
+        """
+        parts: list[memoryview] = []
+        n = size = 0
+        more = True
+        while more:
+            try:
+                part = self.socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            n, size, more = n + 1, size + len(part), part.more
+            if n > MAX_PARTS or size > self._max_bytes:
+                parts.clear()
+            else:
+                parts.append(part.buffer)
+        if n > MAX_PARTS or size > self._max_bytes:
+            raise WireError(
+                f"message of {n} parts and {size / 2**20:.1f} MiB, limits {MAX_PARTS} parts and "
+                f"{self._max_bytes / 2**20:.1f} MiB",
+                "parts" if n > MAX_PARTS else "size",
+            )
+        yield parts
 
     def tick(self) -> float | None:
         return None
@@ -122,8 +156,8 @@ class ZmqInlet:
 class AskingInlet(ZmqInlet):
     """A REQ socket that asks for the next message when the one before has been taken, as a karabo bridge wants it."""
 
-    def __init__(self, zmq_socket: zmq.Socket, endpoint: str) -> None:
-        super().__init__(zmq_socket, endpoint)
+    def __init__(self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int) -> None:
+        super().__init__(zmq_socket, endpoint, max_bytes)
         self._asked: float | None = None
 
     def receive(self) -> Iterator[list[memoryview]]:
