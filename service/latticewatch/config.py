@@ -149,6 +149,9 @@ class ServeSettings(Section):
     http: str = Field(default="127.0.0.1:8765", pattern=r"^.+:\d{1,5}$")
     read_key: SecretStr | None = None
     control_key: SecretStr | None = Field(default=None, description="Also grants what the read key grants.")
+    keys_file: Path | None = Field(
+        default=None, description="Hashes of further keys, a line each; read again whenever it changes."
+    )
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="Origins beside our own that a browser may come from."
     )

@@ -26,7 +26,9 @@ def test_a_message_is_bounded_in_all_its_parts_together(reason):
         sender.linger = 0
         sender.connect(receiver.endpoints[0])
         sender.send_multipart(MESSAGES[reason])
-        sender.send_multipart(encode_frame(np.ones((32, 32), np.uint16), frame=7, series_id="A", msg_number=1))
+        sender.send_multipart(
+            encode_frame(np.ones((32, 32), np.uint16), frame=7, series_id="A", msg_number=1)
+        )
         assert isinstance(receiver.get(PATIENCE_S), SeriesStarted)
         frame = receiver.get(PATIENCE_S)
         assert isinstance(frame, Frame)

@@ -25,6 +25,7 @@ COMMANDS = {
     "model": ("_model", "model"),
     "loop": ("_loop", "loop"),
     "config": ("_config", "config"),
+    "keys": ("_keys", "keys"),
     "doctor": ("_doctor", "doctor"),
     "bench": ("_bench", "bench"),
 }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import HTTPException, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -12,8 +11,7 @@ from pydantic import SecretStr
 
 from latticewatch.config import ServeSettings
 from latticewatch.errors import ConfigurationError
-
-Scope = Literal["read", "control"]
+from latticewatch.serve._keys import Hashed, KeyFile, Scope, hash_of
 
 
 def split_address(http: str) -> tuple[str, int]:
@@ -51,14 +49,18 @@ class Access:
     Raises
     ------
     ConfigurationError
-        An address that others reach, and no key.
+        An address that others reach, and no key; or a file of keys that is none.
     """
 
     def __init__(self, settings: ServeSettings) -> None:
-        self._read = _encoded(settings.read_key)
-        self._control = _encoded(settings.control_key)
+        given: list[tuple[Scope, SecretStr | None]] = [
+            ("read", settings.read_key),
+            ("control", settings.control_key),
+        ]
+        self._set = Hashed([(scope, _hashed(key)) for scope, key in given if key is not None])
+        self._file = None if settings.keys_file is None else KeyFile(settings.keys_file)
         host, _ = split_address(settings.http)
-        self.open = self._read is None and self._control is None
+        self.open = not self._set and self._file is None
         if "*" in settings.allowed_origins and not is_loopback(host):
             raise ConfigurationError(
                 "serve.allowed_origins holds '*', and others can reach this service: any page in a browser could use "
@@ -67,7 +69,7 @@ class Access:
         if self.open and not is_loopback(host):
             raise ConfigurationError(
                 f"serve.http {settings.http!r}: others can reach this address and there is no key; "
-                "set LATTICEWATCH_SERVE__READ_KEY (and LATTICEWATCH_SERVE__CONTROL_KEY for edits), "
+                "set LATTICEWATCH_SERVE__READ_KEY (and LATTICEWATCH_SERVE__CONTROL_KEY for edits) or serve.keys_file, "
                 "or listen on 127.0.0.1"
             )
 
@@ -75,19 +77,14 @@ class Access:
         """Whether a key grants a scope; the control key grants both."""
         if self.open:
             return True
-        given = (key or "").encode()
-        # Both are compared, whatever the first says: the time taken tells nothing.
-        reads = self._read is not None and hmac.compare_digest(given, self._read)
-        controls = self._control is not None and hmac.compare_digest(given, self._control)
-        return controls or (reads and scope == "read")
+        return self._set.allows(key, scope) or (self._file is not None and self._file.allows(key, scope))
 
 
-def _encoded(key: SecretStr | None) -> bytes | None:
-    if key is None:
-        return None
-    if not key.get_secret_value():
+def _hashed(key: SecretStr) -> str:
+    text = key.get_secret_value()
+    if not text:
         raise ConfigurationError("a serve key is empty; give it a value or leave it out")
-    return key.get_secret_value().encode()
+    return hash_of(text)
 
 
 bearer = HTTPBearer(
