@@ -69,6 +69,9 @@ class FakeLearner:
         self.tracks = {}
         self.drafts = []
 
+    def fits(self, model):
+        return True
+
     def fold(self, analysis):
         if self.model is not None:
             return [self._classified(analysis)]

@@ -156,6 +156,9 @@ class ScriptedLearner:
                 patches.append(self.specimen.scene[row - half : row + half, col - half : col + half])
         return np.mean(patches, axis=0) if patches else np.zeros((PATCH_PX, PATCH_PX), np.float32)
 
+    def fits(self, model: object) -> bool:
+        return True
+
     def fold(self, analysis: Frame) -> list[FrameResult]:
         frame = analysis
         self._folded += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from latticewatch.bench._script import Script
 from latticewatch.bench._turns import MAX_REPEATS, MIN_REPEATS, SPIN_S, WARM_UP_S
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import NoLatticeError
+from latticewatch.execute import Runner, Threads
 from latticewatch.ingest import Frame
 from latticewatch.pipeline import Learner, analyse
 
@@ -54,13 +56,25 @@ def measure_frames(
     NoLatticeError
         The frames show no lattice.
     """
-    settings = AnalysisSettings(learning_frames=learning_frames)
-    learner = Learner(settings)
+    settings = AnalysisSettings(learning_frames=learning_frames, threads=1)
+    with closing(Threads(analyse, settings)) as executor:
+        return _measured(Learner(settings), executor, images, pixel_size_nm, seconds, script)
+
+
+def _measured(
+    learner: Learner,
+    executor: Threads,
+    images: NDArray[np.uint16],
+    pixel_size_nm: float,
+    seconds: float,
+    script: Script | None,
+) -> FrameTimes:
+    runner = Runner(executor, lambda: learner)
     frames = _to_and_fro(images, pixel_size_nm)
     # As in the service; the script has all cores for its products.
     with threadpool_limits(1, user_api="blas"):
-        for frame in itertools.islice(frames, learning_frames + WARM_UP_FRAMES):
-            _seconds_of(frame, learner, settings)
+        for frame in itertools.islice(frames, learner.settings.learning_frames + WARM_UP_FRAMES):
+            _seconds_of(frame, runner)
     model = learner.model
     if model is None:
         rows, cols = images[0].shape
@@ -79,9 +93,9 @@ def measure_frames(
         with threadpool_limits(1, user_api="blas"):
             warm_at = time.perf_counter() + WARM_UP_S
             while time.perf_counter() < warm_at:
-                _seconds_of(next(frames), learner, settings)
+                _seconds_of(next(frames), runner)
             for frame in itertools.islice(frames, FRAMES_TOGETHER):
-                stages, sites = _seconds_of(frame, learner, settings)
+                stages, sites = _seconds_of(frame, runner)
                 taken.append(stages)
         if follow is not None:
             decoded = next(frames).image.astype(np.float32)
@@ -112,13 +126,13 @@ def _to_and_fro(images: NDArray[np.uint16], pixel_size_nm: float) -> Iterator[Fr
         yield Frame(images[i], "bench", number, number, pixel_size_nm=pixel_size_nm)
 
 
-def _seconds_of(frame: Frame, learner: Learner, settings: AnalysisSettings) -> tuple[dict[str, float], int]:
+def _seconds_of(frame: Frame, runner: Runner) -> tuple[dict[str, float], int]:
     """Seconds of each stage, which add up to those of the frame; and its number of sites."""
     start = time.perf_counter()
-    (result,) = learner.fold(analyse(frame, learner.model, settings))[-1:]
+    ((_, results),) = runner.results([frame])
     total = time.perf_counter() - start
-    stages = {name: ms / 1e3 for name, ms in result.timings_ms.items()}
-    return {**stages, REST: max(total - sum(stages.values()), 0.0)}, len(result.sites)
+    stages = {name: ms / 1e3 for name, ms in results[-1].timings_ms.items()}
+    return {**stages, REST: max(total - sum(stages.values()), 0.0)}, len(results[-1].sites)
 
 
 def _total(taken: list[dict[str, float]]) -> Spread:

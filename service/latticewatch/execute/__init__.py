@@ -2,17 +2,22 @@
 
 from latticewatch.execute._edits import EngineBusyError
 from latticewatch.execute._engine import Engine
+from latticewatch.execute._executors import Executor, Threads
 from latticewatch.execute._history import record_of
 from latticewatch.execute._meter import LATENCY_BOUNDS_S, Meter
 from latticewatch.execute._report import Vitals, counts_of, status_of
+from latticewatch.execute._runner import Runner
 from latticewatch.execute._state import LiveState
 
 __all__ = [
     "LATENCY_BOUNDS_S",
     "Engine",
     "EngineBusyError",
+    "Executor",
     "LiveState",
     "Meter",
+    "Runner",
+    "Threads",
     "Vitals",
     "counts_of",
     "record_of",

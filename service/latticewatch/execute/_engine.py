@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from latticewatch.config import Settings
 from latticewatch.errors import ConfigurationError, FileError
 from latticewatch.execute._edits import Edits
+from latticewatch.execute._executors import MOST_SLOTS, Executor, Threads
 from latticewatch.execute._fold import Folder
 from latticewatch.execute._intake import Holding, Intake, Preparation
 from latticewatch.execute._meter import Meter
@@ -25,9 +26,8 @@ from latticewatch.execute._operation import Operation
 from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource, Log
 from latticewatch.execute._publisher import Publisher
 from latticewatch.execute._report import Vitals, status_of
+from latticewatch.execute._runner import Runner
 from latticewatch.execute._state import LiveState
-from latticewatch.execute._workers import Workers
-from latticewatch.ingest import Frame
 from latticewatch.messages import ClassPatch, Status
 from latticewatch.statistics import History
 
@@ -95,30 +95,28 @@ class Engine:
         self._publisher = Publisher(log)
         # Set by `_adopt`, before the first frame is taken.
         self._learner: FrameLearner
-        self._analyse: Analyse
-        self._model: Any = None
+        self._runner: Runner
+        self._executor: Executor | None = None
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._limits = contextlib.ExitStack()
         threads = settings.analysis.threads
         # As many as there are workers: with fewer they idle while a frame takes longer than others, with more frames
         # only grow old. Measured at 20 ms to analyse and 8 ms to fold, each by ± 40 %: 83, 94, 96 frames/s for 1, 2, 3.
-        work: queue.Queue[Any] = queue.Queue(threads)
+        work: queue.Queue[Any] = queue.Queue(min(threads, MOST_SLOTS))
         self._work = work
-        self._workers = Workers(threads)
         self._hold = Holding(receiver)
         self._folding = Folder(
             settings,
             work,
             self._publisher,
             receiver,
-            self._workers,
             self._hold,
             lambda: self._learner,
-            self._analyse_with,
+            lambda: self._runner,
         )
         self._recorder = self._folding.recorder = self._make_recorder()
-        self._intake = Intake(receiver, self._workers, work, self._run, self._stopping)
+        self._intake = Intake(receiver, work, lambda frame: self._runner.submit(frame), self._stopping)
         self._preparation = Preparation(
             settings.analysis, self._say_starting, self._limit_blas, self._stopping, self._hold
         )
@@ -176,7 +174,8 @@ class Engine:
                 self._logger.error("a thread hangs, and is left behind")
             self._limits.close()
         self.receiver.close()
-        self._workers.close()
+        if self._executor is not None:
+            self._executor.close()
         if self._recorder is not None:
             self._recorder.close(patience_s)
 
@@ -198,7 +197,7 @@ class Engine:
         limit_s = STUCK_TIMES * self.settings.analysis.frame_limit_s
         if since is not None and time.monotonic() - since > limit_s:
             return f"the thread that folds has hung for more than {limit_s:g} s"
-        if self._workers.exhausted:
+        if self._executor is not None and self._executor.exhausted:
             return "too many analyses hang"
         return None
 
@@ -362,14 +361,11 @@ class Engine:
         self._folding.restore(learner, self.log.kept)
         if self._start is not None:
             self._folding.start_from(learner, *self._start)
-        self._learner, self._analyse, self._model = learner, analyse, learner.model
+        self._learner = learner
+        self._executor = Threads(analyse, self.settings.analysis)
+        self._runner = Runner(self._executor, lambda: learner)
+        self._runner.adopt()
         self._ready.set()
-
-    def _analyse_with(self, model: Any) -> None:
-        self._model = model
-
-    def _run(self, frame: Frame) -> Any:
-        return self._analyse(frame, self._model, self.settings.analysis)
 
     def _say_starting(self, what: str | None) -> None:
         # The folding thread publishes nothing before the first item, and there is none yet.

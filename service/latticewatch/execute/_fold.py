@@ -15,12 +15,13 @@ from latticewatch.config import Settings
 from latticewatch.errors import FileError
 from latticewatch.execute._edits import Edit
 from latticewatch.execute._history import record_of
-from latticewatch.execute._intake import Holding, Submitted
+from latticewatch.execute._intake import Holding
 from latticewatch.execute._meter import Meter
 from latticewatch.execute._parts import FrameLearner, FrameSource
 from latticewatch.execute._publisher import Draft, Publisher, drafts_of
+from latticewatch.execute._runner import Runner, Submitted
 from latticewatch.execute._series import OpenSeries
-from latticewatch.execute._workers import FrameBudget, TooSlowError, Workers
+from latticewatch.execute._workers import FrameBudget, TooSlowError
 from latticewatch.ingest import Found, Frame, Gap, Partial, SeriesEnded, SeriesStarted
 from latticewatch.messages import FramesLostData, StreamEventData
 from latticewatch.parallel import working
@@ -47,12 +48,11 @@ class Folder:
     publisher : Publisher
     receiver : FrameSource
         Is told what became of each frame.
-    workers : Workers
     hold : Holding
     learner : callable
         The learner, once there is one.
-    adopted : callable
-        Called after each item with the model to analyse frames with from now on.
+    runner : callable
+        The runner, once there is one; gives analyses in their turn.
 
     Attributes
     ----------
@@ -75,14 +75,13 @@ class Folder:
         work: queue.Queue[Any],
         publisher: Publisher,
         receiver: FrameSource,
-        workers: Workers,
         hold: Holding,
         learner: Callable[[], FrameLearner],
-        adopted: Callable[[Any], None],
+        runner: Callable[[], Runner],
     ) -> None:
         self._settings, self._work, self._publisher = settings, work, publisher
-        self._receiver, self._workers, self._hold = receiver, workers, hold
-        self._learner, self._adopted = learner, adopted
+        self._receiver, self._hold = receiver, hold
+        self._learner, self._runner = learner, runner
         self.series = OpenSeries(settings.ingest.stall_after_s)
         self.meter = Meter()
         self.history = History()
@@ -199,10 +198,9 @@ class Folder:
         match item:
             case Submitted():
                 self._fold(item)
-                self._adopted(self._learner().model)
             case Edit():
                 item.run()
-                self._adopted(self._learner().model)
+                self._runner().adopt()
             case SeriesStarted():
                 self._tell(self.series.start(item, now))
             case SeriesEnded():
@@ -234,12 +232,12 @@ class Folder:
         try:
             # Before the analysis is awaited: what people see first is that the series has begun.
             self._tell(self.series.frame(frame.series_id, frame.number, time.monotonic()))
-            analysis = item.analysis.result(self._budget.seconds, lambda: not self._given_up)
-            self._budget.add(item.analysis.seconds)
-            # The time budget is that of the analysis; `since` watches the rest.
-            self.since = time.monotonic()
-            self._note_dose(frame)
-            with working():
+            turn = self._runner().turn(item, self._budget.seconds, lambda: not self._given_up)
+            with turn as analysis, working():
+                self._budget.add(item.job.seconds)
+                # The time budget is that of the analysis; `since` watches the rest.
+                self.since = time.monotonic()
+                self._note_dose(frame)
                 results = self._folded(analysis)
                 drafts = drafts_of(draft for result in results for draft in result.events)
                 drafts += drafts_of(self._learner().take_events())
@@ -248,7 +246,6 @@ class Folder:
                 for result in results:
                     self._remember(result)
         except TooSlowError as error:
-            self._workers.replace(item.analysis)
             self._drop(frame, error, "shutdown" if self._given_up else "too slow")
             return
         except Exception as error:  # noqa: BLE001 - a frame that cannot be analysed is counted and skipped

@@ -5,7 +5,6 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -13,20 +12,12 @@ import structlog
 from latticewatch.config import AnalysisSettings
 from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource
 from latticewatch.execute._prepare import StoppedError, prepare
-from latticewatch.execute._workers import Job, Workers
+from latticewatch.execute._runner import Submitted
 from latticewatch.ingest import Frame
 
 POLL_S = 0.1
 
 log = structlog.get_logger("latticewatch.execute")
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A frame and its analysis, which may still be under way."""
-
-    frame: Frame
-    analysis: Job
 
 
 class Holding:
@@ -45,29 +36,27 @@ class Holding:
 
 
 class Intake:
-    """Takes frames and hands them to the workers, until it is told to stop.
+    """Takes frames and has them analysed, until it is told to stop.
 
     Parameters
     ----------
     receiver : FrameSource
-    workers : Workers
     work : queue.Queue
         Takes what the receiver gives, in its order; when it is full the receiver is left alone.
-    analyse : callable
-        ``analyse(frame)``, called in a worker.
+    submit : callable
+        Has a frame analysed.
     stopping : threading.Event
     """
 
     def __init__(
         self,
         receiver: FrameSource,
-        workers: Workers,
         work: queue.Queue[Any],
-        analyse: Callable[[Frame], Any],
+        submit: Callable[[Frame], Submitted],
         stopping: threading.Event,
     ) -> None:
-        self._receiver, self._workers, self._work = receiver, workers, work
-        self._analyse, self._stopping = analyse, stopping
+        self._receiver, self._work = receiver, work
+        self._submit, self._stopping = submit, stopping
 
     def run(self) -> None:
         """Take frames until the service stops."""
@@ -82,7 +71,7 @@ class Intake:
     def _take(self, timeout: float) -> None:
         item = self._receiver.get(timeout)
         if isinstance(item, Frame):
-            item = Submitted(item, self._workers.submit(self._analyse, item))
+            item = self._submit(item)
         if item is not None:
             self._work.put(item)
 

@@ -38,11 +38,22 @@ class Job:
         self._future: Future[Any] = Future()
         self.started_at: float | None = None
         self.abandoned = False
+        self.cancelled = False
         self.seconds = 0.0
+
+    def begin(self) -> bool:
+        """Whether it is still to be done; from now on it cannot be cancelled."""
+        with self._lock:
+            if self.abandoned or self.cancelled:
+                return False
+            self.started_at = time.monotonic()
+            return True
 
     def run(self) -> None:
         """Do it, in the thread of a worker."""
-        self.started_at = time.monotonic()
+        if self.started_at is None and not self.begin():
+            return
+        assert self.started_at is not None
         try:
             with wanted_while(lambda: not self.abandoned):
                 value, error = self._function(*self._arguments), None
@@ -57,19 +68,25 @@ class Job:
             else:
                 self._future.set_exception(error)
 
+    def cancel(self) -> bool:
+        """Do not begin with it; false where that is too late."""
+        with self._lock:
+            self.cancelled = self.started_at is None
+            return self.cancelled
+
     def abandon(self) -> bool:
         """Wait for it no longer; false where it is done after all."""
         with self._lock:
             self.abandoned = not self._future.done()
             return self.abandoned
 
-    def result(self, limit_s: float, waiting: Callable[[], bool] = lambda: True) -> Any:
+    def result(self, limit_s: float | None, waiting: Callable[[], bool] = lambda: True) -> Any:
         """What the analysis gives.
 
         Parameters
         ----------
-        limit_s : float
-            From when a worker began with it [s].
+        limit_s : float or None
+            From when a worker began with it [s]; None for as long as it takes.
         waiting : callable
             Whether it is still wanted; looked at ten times a second.
 
@@ -80,7 +97,7 @@ class Job:
         """
         while True:
             left = 0.1
-            if self.started_at is not None:
+            if limit_s is not None and self.started_at is not None:
                 left = min(left, self.started_at + limit_s - time.monotonic())
             try:
                 return self._future.result(timeout=max(left, 0.0))
@@ -88,7 +105,8 @@ class Job:
                 if self._future.done():
                     return self._future.result()
             if (left <= 0 or not waiting()) and self.abandon():
-                raise TooSlowError(f"analysis took longer than {limit_s:.1f} s, and was abandoned")
+                limit = "" if limit_s is None else f" took longer than {limit_s:.1f} s, and"
+                raise TooSlowError(f"analysis{limit} was abandoned")
 
 
 class Workers:
@@ -154,7 +172,7 @@ class Workers:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.abandoned:
+            if not job.begin():
                 continue
             self._running[job] = threading.current_thread()
             job.run()

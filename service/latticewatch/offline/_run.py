@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import FileError
+from latticewatch.execute import Runner, Threads
 from latticewatch.ingest import FileSeries, Frame
 from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse
 
@@ -125,48 +126,32 @@ def run_file(
             on_event(event, number)
         hand_on(MAX_PENDING if learner.model is None else 0)
 
-    image: NDArray[np.generic] = np.zeros((0, 0), np.uint8)
-    # our threads are the parallelism: BLAS threads beside them only get in each other's way
-    with threadpool_limits(limits=1, user_api="blas"), ThreadPoolExecutor(settings.threads) as pool:
-        waiting: list[tuple[int, Frame]] = []
+    def frames() -> Iterator[Frame]:
         for number in range(len(series)):
             if stopped():
-                break
+                return
             try:
                 image = series.frame(number)
             except FileError as error:
                 if on_damage is None:
                     raise
                 on_damage(error)
-                break
-            waiting.append((number, _frame(series, image, number)))
-            batch = settings.threads if learner.model is not None else 1
-            if len(waiting) >= batch:
-                done += len(waiting)
-                _fold(waiting, learner, settings, pool, take)
-                if progress is not None:
-                    progress(done)
-        done += len(waiting)
-        _fold(waiting, learner, settings, pool, take)
+                return
+            yield _frame(series, image, number)
+
+    image: NDArray[np.generic] = np.zeros((0, 0), np.uint8)
+    # our threads are the parallelism: BLAS threads beside them only get in each other's way
+    with threadpool_limits(limits=1, user_api="blas"), closing(Threads(analyse, settings)) as executor:
+        for frame, folded in Runner(executor, lambda: learner).results(frames(), needed):
+            image, done = frame.image, frame.number + 1
+            take(folded, frame.number)
+            if progress is not None:
+                progress(done)
         take(learner.finish_learning(), max(done - 1, 0))
         hand_on(0)
         if progress is not None:
             progress(done)
     return image
-
-
-def _fold(
-    waiting: list[tuple[int, Frame]],
-    learner: Learner,
-    settings: AnalysisSettings,
-    pool: ThreadPoolExecutor,
-    take: Callable[[list[FrameResult], int], None],
-) -> None:
-    """Analyse the frames that wait, side by side, and fold them in order."""
-    futures = [pool.submit(analyse, frame, learner.model, settings) for _, frame in waiting]
-    for (number, _), future in zip(waiting, futures, strict=True):
-        take(learner.fold(future.result()), number)
-    waiting.clear()
 
 
 def _frame(series: FileSeries, image: NDArray[np.generic], number: int) -> Frame:

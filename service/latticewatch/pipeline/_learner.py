@@ -90,8 +90,7 @@ class Learner:
         """
         if self.model is None:
             return self._learn(analysis)
-        known = analysis.model
-        if known is None or not _same_classes(known, self.model):
+        if not self.fits(analysis.model):
             # started before the model was learnt, learnt anew, or got or lost classes
             analysis = analyse(analysis.frame, self.model, self.settings)
         if analysis.verdict is None and self._lost + 1 >= LOST_FRAMES:
@@ -101,6 +100,12 @@ class Learner:
             analysis = other
         self._mind_the_lattice(analysis)
         return [self._classified(analysis)]
+
+    def fits(self, model: Model | None) -> bool:
+        """Whether what was analysed with a model can be folded as it is: it has the classes of the one in force."""
+        if model is None or self.model is None:
+            return model is self.model
+        return _same_classes(model, self.model)
 
     def kept(self, *, with_model: bool = True) -> dict[str, bytes]:
         """All that a restart goes on from, by name.

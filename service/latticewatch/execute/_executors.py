@@ -1,0 +1,89 @@
+"""Where frames are analysed: in threads of this process, or elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.execute._parts import Analyse
+from latticewatch.execute._workers import Job, Workers
+from latticewatch.ingest import Frame
+
+# Frames that any executor has under way at once, at most.
+MOST_SLOTS = 14
+
+
+class Pending(Protocol):
+    """One analysis, waiting, running or done."""
+
+    @property
+    def seconds(self) -> float:
+        """What it took, once it is done [s]."""
+        ...
+
+    def result(self, limit_s: float | None, waiting: Callable[[], bool] = ...) -> Any:
+        """What it gives; raises `TooSlowError` when it takes longer, or is no longer wanted."""
+        ...
+
+    def cancel(self) -> bool:
+        """Do not begin it; false where it has begun."""
+        ...
+
+
+class Executor(Protocol):
+    """Analyses frames side by side, in any order."""
+
+    @property
+    def slots(self) -> int:
+        """Frames that it should have at once, so that it is never idle; at most `MOST_SLOTS`."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether only a restart of the process helps."""
+        ...
+
+    def submit(self, frame: Frame, model: Any) -> Pending:
+        """Have a frame analysed with a model; never waits for it, and never raises because of it."""
+        ...
+
+    def replace(self, job: Any) -> None:
+        """Put something else in the place of what an abandoned job runs in."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Threads:
+    """Threads of this process.
+
+    Parameters
+    ----------
+    analyse : callable
+        ``analyse(frame, model, settings)``.
+    settings : AnalysisSettings
+    """
+
+    def __init__(self, analyse: Analyse, settings: AnalysisSettings) -> None:
+        self._analyse, self._settings = analyse, settings
+        self._workers = Workers(settings.threads)
+        # One more than there are threads: while the oldest is folded, none of them waits for work.
+        self.slots = min(settings.threads + 1, MOST_SLOTS)
+
+    def submit(self, frame: Frame, model: Any) -> Job:
+        """Have a frame analysed in one of the threads."""
+        return self._workers.submit(self._analyse, frame, model, self._settings)
+
+    def replace(self, job: Job) -> None:
+        """Leave the thread behind that a job hangs in, and start another one."""
+        self._workers.replace(job)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether more threads hang than may."""
+        return self._workers.exhausted
+
+    def close(self) -> None:
+        """Let the threads end when they have nothing left to do."""
+        self._workers.close()
