@@ -137,7 +137,7 @@ def test_events_and_confidences_are_the_same_bit_for_bit_whatever_the_number_of_
         shape=(240, 240), pixel_size_nm=0.02, births_per_frame=0.5, dose_e_per_a2=2e5, seed=5
     )
     scope = Microscope(settings, "s")
-    images = [scope.acquire().image for _ in range(26)]
+    images = [scope.acquire().image for _ in range(22)]
     said = [said_by(images, threads) for threads in (1, 3)]
     assert said[0] == said[1]
     assert sum("defect" in str(one) for one in said[0]) > 5
