@@ -270,7 +270,7 @@ class Engine:
             told=dict(self._publisher.told),
             stored_age_s=self._folding.stored_age_s,
             queued=self._work.qsize(),
-            hanging=self._workers.left_behind,
+            hanging=0 if self._executor is None else self._executor.hanging,
         )
 
     @property

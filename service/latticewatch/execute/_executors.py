@@ -44,6 +44,11 @@ class Executor(Protocol):
         """Whether only a restart of the process helps."""
         ...
 
+    @property
+    def hanging(self) -> int:
+        """Abandoned analyses that still run."""
+        ...
+
     def submit(self, frame: Frame, model: Any) -> Pending:
         """Have a frame analysed with a model; never waits for it, and never raises because of it."""
         ...
@@ -83,6 +88,11 @@ class Threads:
     def exhausted(self) -> bool:
         """Whether more threads hang than may."""
         return self._workers.exhausted
+
+    @property
+    def hanging(self) -> int:
+        """Threads left behind that still run."""
+        return self._workers.left_behind
 
     def close(self) -> None:
         """Let the threads end when they have nothing left to do."""

@@ -113,7 +113,9 @@ class Runner:
             yield analysis  # pyright: ignore[reportPossiblyUnboundVariable]
         finally:
             with self._lock:
-                self._under_way.remove(item)
+                # those before it had no turn, and will have none
+                while self._under_way.popleft() is not item:
+                    self._folded += 1
                 self._folded += 1
                 self._note()
 
