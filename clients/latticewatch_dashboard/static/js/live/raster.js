@@ -17,6 +17,7 @@ export class Raster {
     this.width = 0;
     this.height = 0;
     this.words = new Uint32Array();
+    this.ints = new Int32Array();
     /** @type {ImageData | null} */
     this.data = null;
     this.row = new Int32Array();
@@ -31,6 +32,7 @@ export class Raster {
     this.height = height;
     this.data = new ImageData(width, height);
     this.words = new Uint32Array(this.data.data.buffer);
+    this.ints = new Int32Array(this.data.data.buffer);
     this.index = new Int32Array(width);
     this.weight = new Int32Array(width);
   }
@@ -70,21 +72,33 @@ export class Raster {
     const last = Math.min(height, Math.ceil(Math.min(top + (rows + 1) * perPixel, y0 + frame.rows * scale) - 0.5));
     if (to <= from || last <= first) return;
     const half = smooth ? 0.5 : 0;
+    let whole = true;  // pixels of the picture lie on those of the screen: nothing is mixed
     for (let x = from; x < to; x++) {
       const at = Math.min(Math.max((x + 0.5 - left) / perPixel - half, 0), columns - 1);
-      const whole = Math.min(Math.floor(at), Math.max(0, columns - 2));
-      index[x] = whole;
-      weight[x] = smooth ? Math.round(256 * (at - whole)) : Math.floor(at) > whole ? 256 : 0;
+      const near = Math.min(Math.floor(at), Math.max(0, columns - 2));
+      index[x] = near;
+      weight[x] = smooth ? Math.round(256 * (at - near)) : Math.floor(at) > near ? 256 : 0;
+      whole &&= weight[x] % 256 === 0;
     }
+    if (whole) for (let x = from; x < to; x++) index[x] = Math.min(columns - 1, index[x] + weight[x] / 256);
     if (this.row.length < columns + 1) this.row = new Int32Array(columns + 1);
     const { row } = this;
     const [near, far] = [index[from], Math.min(columns - 1, index[to - 1] + 1)];
     for (let y = first; y < last; y++) {
       const at = Math.min(Math.max((y + 0.5 - top) / perPixel - half, 0), rows - 1);
-      const whole = Math.floor(at);
-      const down = smooth ? Math.round(256 * (at - whole)) : 0;
-      const a = whole * columns;
-      const b = Math.min(whole + 1, rows - 1) * columns;
+      const upper = Math.floor(at);
+      const down = smooth ? Math.round(256 * (at - upper)) : 0;
+      const a = upper * columns;
+      const b = Math.min(upper + 1, rows - 1) * columns;
+      if (whole && down % 256 === 0) {
+        const of = down ? b : a;
+        for (let x = from, line = y * width; x < to; x++) words[line + x] = table[levels[of + index[x]]];
+        continue;
+      }
+      if (whole) {
+        for (let x = from, line = y * width; x < to; x++) words[line + x] = table[(levels[a + index[x]] * (256 - down) + levels[b + index[x]] * down) >>> 8];
+        continue;
+      }
       for (let i = near; i <= far; i++) row[i] = levels[a + i] * (256 - down) + levels[b + i] * down;
       row[far + 1] = row[far];
       const line = y * width;
@@ -101,33 +115,56 @@ export class Raster {
    * @param {Stamp} stamp @param {number} x @param {number} y [device px] @param {number} opacity 0 to 256
    */
   print(stamp, x, y, opacity) {
-    const { width, height, words } = this;
-    const { dx, dy, alpha, red, green, blue, reach } = stamp;
+    const { width, height, ints } = this;
+    const { dx, dy, reach } = stamp;
     const cx = Math.round(x);
     const cy = Math.round(y);
     if (cx < -reach || cy < -reach || cx >= width + reach || cy >= height + reach) return;
+    if (stamp.width !== width) {
+      stamp.width = width;
+      stamp.steps = Int32Array.from(dx, (one, i) => dy[i] * width + one);
+    }
+    const { steps } = stamp;
+    const { colour, rest } = inkOf(stamp, opacity);
+    const n = steps.length;
+    const centre = cy * width + cx;
     const inside = cx >= reach && cy >= reach && cx < width - reach && cy < height - reach;
-    for (let i = 0; i < dx.length; i++) {
-      const px = cx + dx[i];
-      const py = cy + dy[i];
-      if (!inside && (px < 0 || py < 0 || px >= width || py >= height)) continue;
-      const at = py * width + px;
-      const a = (alpha[i] * opacity) >> 8;
-      const word = words[at];
-      const rest = 255 - a;
-      // (v * 257 + 257) >> 16 divides by 255
-      const r = ((red[i] * a + (word & 255) * rest) * 257 + 257) >>> 16;
-      const g = ((green[i] * a + ((word >>> 8) & 255) * rest) * 257 + 257) >>> 16;
-      const b = ((blue[i] * a + ((word >>> 16) & 255) * rest) * 257 + 257) >>> 16;
-      words[at] = 0xff000000 | (b << 16) | (g << 8) | r;
+    for (let i = 0; i < n; i++) {
+      if (!inside && (cx + dx[i] < 0 || cy + dy[i] < 0 || cx + dx[i] >= width || cy + dy[i] >= height)) continue;
+      const at = centre + steps[i];
+      const left = rest[i];
+      if (left === 0) {
+        ints[at] = colour[i];
+        continue;
+      }
+      const word = ints[at];
+      // red and blue in one product; sums of parts never carry into the next channel
+      ints[at] = colour[i] + ((Math.imul(word & 0xff00ff, left) >>> 8) & 0xff00ff) + ((Math.imul(word & 0xff00, left) >>> 8) & 0xff00);
     }
   }
+}
+
+const INKS = 16;  // steps of opacity, of which each stamp keeps its colours
+
+/** Colours of a stamp times their opacity, and the share of what is beneath, 0 to 256. @param {Stamp} stamp @param {number} opacity 0 to 256 */
+function inkOf(stamp, opacity) {
+  const step = Math.round((opacity * INKS) / 256);
+  const { alpha, red, green, blue } = stamp;
+  return (stamp.inks[step] ??= (() => {
+    const share = Array.from(alpha, (one) => Math.round((256 * one * step) / (255 * INKS)));
+    const part = (/** @type {Uint8Array} */ channel, /** @type {number} */ i) => (channel[i] * share[i]) >> 8;
+    return {
+      rest: Int32Array.from(share, (one) => 256 - one),
+      colour: Int32Array.from(share, (_, i) => 0xff000000 | (part(blue, i) << 16) | (part(green, i) << 8) | part(red, i)),
+    };
+  })());
 }
 
 /**
  * One mark, ready to be printed: its pixels that are not clear.
  * @typedef {{dx: Int16Array, dy: Int16Array, alpha: Uint8Array, red: Uint8Array, green: Uint8Array, blue: Uint8Array,
- *   reach: number}} Stamp
+ *   reach: number, width: number, steps: Int32Array, inks: {colour: Int32Array, rest: Int32Array}[]}} Stamp ``steps`` are
+ *   its pixels in a raster of that width
  */
 
 /**
@@ -154,6 +191,9 @@ export function stampOf(reach, paint) {
     blue: pick(2),
     alpha: pick(3),
     reach: half,
+    width: 0,
+    steps: new Int32Array(),
+    inks: [],
   };
 }
 

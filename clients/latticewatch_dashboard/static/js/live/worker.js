@@ -335,7 +335,7 @@ function sendSummary() {
       course: track >= 0 ? ring.course(track, header.series_id) : null,
       patch: site >= 0 ? painter.cut(shown, sites.row(site), sites.column(site), patchSize(header)) : null,
       histogram: histogramOf(/** @type {Uint8Array} */ (arrays.image.data)),
-      stats: { asked: live.asked, got: live.got, nbytes: live.nbytes, ring: ring.nbytes, paintMs: painter.lastMs, age99Ms: worstAge() },
+      stats: { asked: live.asked, got: live.got, nbytes: live.nbytes, ring: ring.nbytes, paintMs: painter.lastMs, age50Ms: ageMs(0.5), age99Ms: ageMs(0.99) },
       overview: arrays.overview ? { shape: arrays.overview.shape, data: arrays.overview.data.slice(), scale: header.overview_scale } : null,
       ...takeNews(),
     },
@@ -357,8 +357,8 @@ function noteAge(frame) {
   if (ages.length > 300) ages.shift();
 }
 
-/** Age that 99 of 100 pictures did not reach [ms]. */
-const worstAge = () => 1000 * ([...ages].sort((a, b) => a - b)[Math.floor(0.99 * (ages.length - 1))] ?? 0);
+/** Age that this share of the last pictures did not exceed [ms]. @param {number} share */
+const ageMs = (share) => 1000 * ([...ages].sort((a, b) => a - b)[Math.floor(share * (ages.length - 1))] ?? 0);
 
 /** @param {Shown} frame seconds since it was received by the service */
 const ageOf = (frame) => (frame.header.age_s ?? 0) + (performance.now() - /** @type {any} */ (frame).at) / 1000;
