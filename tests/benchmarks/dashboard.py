@@ -1,7 +1,8 @@
 """The page under load: how old its picture is, what painting costs, and whether its memory stays.
 
 ``python tests/benchmarks/dashboard.py [--seconds 20] [--fps 20] [--frame 512] [--marks 10000] [--messages 2000]
-[--parts age,paint,memory] [--json]`` starts the service, a microscope and Debian's chromium with software rendering, and prints
+[--parts age,paint,memory] [--json]`` starts the service, a microscope and Debian's chromium with software
+rendering, and prints
 
 ``age``
     age of the pictures when they were on the screen [ms], with the page's thread free, busy for 180 of each 200 ms, and

@@ -163,7 +163,7 @@ function takeSummary(summary) {
   byId("pause").setAttribute("aria-pressed", String(summary.paused));
   timeline.seen = summary.paused ? header.t_received : null;
   statusBar.setPicture(summary.age, summary.paused);
-  // For whoever measures the page: how much was asked for, what came, and how long painting takes.
+  // for whoever measures the page
   const { dataset } = byId("stage");
   dataset.frame = String(header.frame);
   for (const [name, value] of Object.entries(summary.stats)) dataset[name] = String(Math.round(value * 100) / 100);
@@ -461,7 +461,7 @@ for (const [id, name] of /** @type {const} */ ([["lock", "locked"], ["trails", "
     tellOptions();
   });
 }
-/** One of several buttons is pressed. @param {string} name of their data @param {string} value @param {(value: string) => void} act */
+/** One of several buttons. @param {string} name of their data @param {string} value @param {(value: string) => void} act */
 function choice(name, value, act) {
   const buttons = /** @type {HTMLElement[]} */ ([...document.querySelectorAll(`[data-${name}]`)]);
   const press = (/** @type {string} */ now) => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset[name] === now)));

@@ -8,7 +8,7 @@ import { unpackLive } from "./message.js";
 import { ReturningSocket } from "./socket.js";
 
 const SILENCE_MS = 2000;  // after this long without a message the state is asked for on its own
-const SPACE_MS = 1000;  // points that move more often say no more
+const SPACE_MS = 1000;
 const LOOK_MS = 150;  // a view that moves is followed by a finer picture when it has come to rest
 
 /**

@@ -16,7 +16,6 @@ export class Raster {
   constructor() {
     this.width = 0;
     this.height = 0;
-    this.words = new Uint32Array();
     this.ints = new Int32Array();
     /** @type {ImageData | null} */
     this.data = null;
@@ -31,7 +30,6 @@ export class Raster {
     this.width = width;
     this.height = height;
     this.data = new ImageData(width, height);
-    this.words = new Uint32Array(this.data.data.buffer);
     this.ints = new Int32Array(this.data.data.buffer);
     this.index = new Int32Array(width);
     this.weight = new Int32Array(width);
@@ -39,7 +37,7 @@ export class Raster {
 
   /** @param {number} word little-endian RGBA */
   clear(word) {
-    this.words.fill(word);
+    this.ints.fill(word);
   }
 
   /**
@@ -55,13 +53,13 @@ export class Raster {
   }
 
   /**
-   * Draw a picture, bilinear, or in squares where its pixels are large on the screen; its last row and column reach on to
-   * the edge of the frame where that is less than a pixel away.
+   * Draw a picture, bilinear, or in squares where its pixels are large on the screen. Its last row and
+   * column reach on to the edge of the frame.
    * @param {Levels} picture @param {Place} place @param {Uint32Array} table colour of each level
    * @param {{rows: number, columns: number}} frame
    */
   picture({ levels, rows, columns, origin, step }, { x0, y0, scale }, table, frame) {
-    const { width, height, words, index, weight } = this;
+    const { width, height, ints, index, weight } = this;
     const perPixel = scale * step;
     const smooth = perPixel < PIXELATED_ABOVE;
     const left = x0 + origin[1] * scale;
@@ -72,7 +70,7 @@ export class Raster {
     const last = Math.min(height, Math.ceil(Math.min(top + (rows + 1) * perPixel, y0 + frame.rows * scale) - 0.5));
     if (to <= from || last <= first) return;
     const half = smooth ? 0.5 : 0;
-    let whole = true;  // pixels of the picture lie on those of the screen: nothing is mixed
+    let whole = true;  // one pixel to one of the screen: nothing is mixed
     for (let x = from; x < to; x++) {
       const at = Math.min(Math.max((x + 0.5 - left) / perPixel - half, 0), columns - 1);
       const near = Math.min(Math.floor(at), Math.max(0, columns - 2));
@@ -90,13 +88,8 @@ export class Raster {
       const down = smooth ? Math.round(256 * (at - upper)) : 0;
       const a = upper * columns;
       const b = Math.min(upper + 1, rows - 1) * columns;
-      if (whole && down % 256 === 0) {
-        const of = down ? b : a;
-        for (let x = from, line = y * width; x < to; x++) words[line + x] = table[levels[of + index[x]]];
-        continue;
-      }
       if (whole) {
-        for (let x = from, line = y * width; x < to; x++) words[line + x] = table[(levels[a + index[x]] * (256 - down) + levels[b + index[x]] * down) >>> 8];
+        for (let x = from, line = y * width; x < to; x++) ints[line + x] = table[(levels[a + index[x]] * (256 - down) + levels[b + index[x]] * down) >>> 8];
         continue;
       }
       for (let i = near; i <= far; i++) row[i] = levels[a + i] * (256 - down) + levels[b + i] * down;
@@ -105,7 +98,7 @@ export class Raster {
       for (let x = from; x < to; x++) {
         const i = index[x];
         const w = weight[x];
-        words[line + x] = table[(row[i] * (256 - w) + row[i + 1] * w) >>> 16];
+        ints[line + x] = table[(row[i] * (256 - w) + row[i + 1] * w) >>> 16];
       }
     }
   }
