@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -471,6 +472,64 @@ def test_compressed_tiffs_are_read(tmp_path: Path, compression: str) -> None:
     pytest.importorskip("imagecodecs")
     tifffile.imwrite(tmp_path / "a.tif", STACK, compression=compression, photometric="minisblack")
     assert np.array_equal(np.stack(list(read_frames(tmp_path / "a.tif"))), STACK)
+
+
+def test_a_resolution_without_a_unit_is_said(tmp_path: Path) -> None:
+    imagej(tmp_path / "a.tif", STACK)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content.replace(b"unit=nm", b"tnit=nm"))
+    series = read_frames(tmp_path / "a.tif")
+    assert series.pixel_size_nm is None
+    assert any("50 pixels a unit along X, but no unit" in note for note in series.notes)
+
+
+def velox(path: Path) -> None:
+    """Images and spectra beside them, in the groups of Velox."""
+    described = {
+        "Core": {"MetadataDefinitionVersion": "7.9"},
+        "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1600000000"}},
+        "Scan": {"FrameTime": str(FRAME_S)},
+        "BinaryResult": {
+            "Detector": "HAADF", "PixelSize": {"width": "2e-11", "height": "2e-11"}, "PixelUnitX": "m",
+            "PixelUnitY": "m", "Offset": {"x": "0", "y": "0"},
+        },
+        "Detectors": {"Detector-0": {"DetectorName": "HAADF"}},
+    }  # fmt: skip
+    text = np.zeros((4096, 1), np.uint8)
+    said = json.dumps(described).encode()
+    text[: len(said), 0] = np.frombuffer(said, np.uint8)
+    with h5py.File(path, "w") as file:
+        file["Version"] = np.array([b'{"format": "Velox", "version": "11"}'])
+        image = file.create_group("Data/Image/" + "0" * 31 + "1")
+        image["Data"], image["Metadata"] = STACK[0][..., None], text
+        image["FrameLookupTable"] = np.zeros(1, int)
+        stream = file.create_group("Data/SpectrumStream/" + "0" * 31 + "2")
+        stream["Data"], stream["Metadata"] = np.zeros((50, 1), np.uint16), text
+        settings = np.array([b'{"endFramePosition": "1"}'], dtype="S64")
+        file["Data/SpectrumImage/" + "0" * 31 + "3/SpectrumImageSettings"] = settings
+        file.create_group("Displays/ImageDisplay")
+
+
+def test_an_image_beside_spectra_keeps_its_pixel_size(tmp_path: Path) -> None:
+    pytest.importorskip("sparse")
+    velox(tmp_path / "a.emd")
+    series = read_frames(tmp_path / "a.emd")
+    assert np.array_equal(series.frame(0), STACK[0])
+    assert series.pixel_size_nm == pytest.approx(PIXEL_NM)
+    assert "SpectrumStream in the same file was not read" in series.notes
+
+
+def test_without_its_package_the_image_is_taken_and_the_package_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    velox(tmp_path / "a.emd")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "sparse" else find_spec(name, *a)
+    )
+    series = read_frames(tmp_path / "a.emd")
+    assert (series.shape, series.pixel_size_nm) == ((ROWS, COLS), None)
+    assert any("needs the package sparse; pip install 'latticewatch[io]'" in note for note in series.notes)
 
 
 def test_the_largest_image_of_a_file_is_taken_and_the_others_are_named(tmp_path: Path) -> None:

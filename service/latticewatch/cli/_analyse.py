@@ -50,6 +50,7 @@ def analyse(
     """Find every site of recorded frames, vacancies included, and tell defects apart without a label."""
     from latticewatch.config import load_settings
     from latticewatch.ingest import read_frames
+    from latticewatch.ingest.files import check
     from latticewatch.offline import finished
 
     settings = load_settings(
@@ -61,6 +62,7 @@ def analyse(
         }
     ).analysis
     # every file is opened before the first is analysed: a wrong name costs no time
+    check(files, channel=channel, pixel_size_nm=pixel_size, image=image, axes=axes, dataset=dataset)
     opened = [
         read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
     ]

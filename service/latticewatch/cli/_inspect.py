@@ -30,11 +30,16 @@ def inspect(
 ) -> None:
     """Say what a file holds, what would be analysed, its calibration and the lattice in its first frame."""
     from latticewatch.ingest import read_frames
-    from latticewatch.ingest.files import read_all
+    from latticewatch.ingest.files import read_all, refusals
 
     failed = 0
+    refused = refusals(
+        files, channel=channel, pixel_size_nm=pixel_size, image=image, axes=axes, dataset=dataset
+    )
     for path in files:
         try:
+            if path in refused:
+                raise FileError(refused[path])
             signals = read_all(path, axes, dataset)
         except FileError as error:
             failed += 1

@@ -46,7 +46,10 @@ def replay(
     """Send recorded frames as a microscope would: dm3, dm4, emd, ser, mrc, hspy, tif, npy, npz …"""
     from latticewatch.cli._progress import frames_bar
     from latticewatch.ingest import Recording, Replayer, is_recording, read_frames
+    from latticewatch.ingest.files import check
 
+    foreign = [path for path in files if not is_recording(path)]
+    check(foreign, channel=channel, pixel_size_nm=pixel_size, image=image, axes=axes, dataset=dataset)
     sources = [
         Recording(path)
         if is_recording(path)

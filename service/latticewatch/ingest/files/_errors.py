@@ -12,7 +12,18 @@ from latticewatch.errors import FileError
 
 # Packages that files need beside what `latticewatch[io]` brings; a module's name is not always its package's.
 PACKAGE_OF = {"PIL": "pillow", "skimage": "scikit-image", "rsciio": "rosettasciio"}
-IN_IO = {"h5py", "imagecodecs", "numcodecs", "pint", "rsciio", "tifffile", "zarr", "dask", "imageio"}
+IN_IO = {
+    "h5py",
+    "imagecodecs",
+    "numcodecs",
+    "pint",
+    "rsciio",
+    "sparse",
+    "tifffile",
+    "zarr",
+    "dask",
+    "imageio",
+}
 
 
 @contextlib.contextmanager

@@ -80,8 +80,11 @@ def _signal(dataset: Any) -> Signal:
     """A data set with what its attributes and dimension scales say."""
     attributes = {key: _plain(value) for key, value in dataset.attrs.items() if key != "DIMENSION_LIST"}
     axes = []
+    # `dims[k].label` ends the process where a damaged file has numbers for labels
+    labels = attributes.pop("DIMENSION_LABELS", None)
     for k in range(dataset.ndim):
-        name: Any = dataset.dims[k].label
+        name: Any = labels[k] if isinstance(labels, np.ndarray) and len(labels) == dataset.ndim else None
+        name = _plain(name) if isinstance(name, str | bytes) else None
         scale = units = None
         beside = _dim_beside(dataset, k)
         if beside is not None:

@@ -14,6 +14,8 @@ from latticewatch.ingest.files._signal import Signal, start_of
 
 # Larger files are read frame by frame.
 LAZY_BYTES = 256 * 2**20
+# Endings of HDF5 files that one format alone has.
+_OWN = (".emd", ".hspy", ".nxs")
 # Readers that would take a foreign file for theirs, or spectra alone, come last or not at all.
 _NOT_FOR_IMAGES = ("numpy", "Impulse", "Protochips", "JobinYvon")
 
@@ -49,7 +51,7 @@ def read_rosetta(path: Path, extension: str) -> list[Signal]:
         if any(not signal.problem() for signal in found) or (found and not hdf5):
             return found
         failures.append((plugin["name"], FileError(f"{path}: no image in it, as {plugin['name']}")))
-        if found and extension in ("emd", "hspy", "nxs"):
+        if found and f".{extension}" in _OWN:
             return found
     if hdf5 and not path.is_dir() and _hdf5.is_hdf5(path):
         return _foreign(path, failures)
@@ -60,9 +62,12 @@ def read_rosetta(path: Path, extension: str) -> list[Signal]:
 def _foreign(path: Path, failures: list[tuple[str, FileError]]) -> list[Signal]:
     """The only image of an HDF5 file; with several, they are named."""
     images = _hdf5.images_in(path)
-    if len(images) == 1:
-        return images
     missing = next((e for _, e in failures if isinstance(e.__cause__, ImportError)), None)
+    if len(images) == 1:
+        if missing is not None and path.suffix.lower() in _OWN:
+            # the format's own reader would have known the pixel size
+            images[0].notes.append(f"without its calibration: {str(missing).removeprefix(f'{path}: ')}")
+        return images
     if missing is not None and not images:
         raise missing
     tried = ", ".join(name for name, _ in failures) or "none"

@@ -161,9 +161,13 @@ def _apply_imagej(signal: Signal, tiff: Any) -> None:
     for letter, tag, unit in (("X", "XResolution", "unit"), ("Y", "YResolution", "yunit")):
         units = said.get(unit) or said.get("unit")
         value = tags[tag].value if tag in tags else None
-        if units is not None and value and all(value):
-            pixels, length = value
+        if not value or not all(value):
+            continue
+        pixels, length = value
+        if units is not None:
             _scaled(signal, letter, length / pixels, units)
+        elif pixels != length:
+            signal.notes.append(f"{pixels / length:.6g} pixels a unit along {letter}, but no unit: not taken")
     interval = said.get("finterval") or (1 / said["fps"] if said.get("fps") else None)
     if interval:
         units = said.get("tunit") or "s"
