@@ -71,6 +71,8 @@ def main() -> None:
     ratio = document["ratio_4096_to_1024"]
     scaling = f"A frame of 4096² takes {ratio:.1f} times as long as one of 1024², for 16 times the pixels. "
     rows, cols = latency["shape_px"]
+    # the page in the browser is measured by another script
+    dashboard = PAGE.read_text(encoding="utf-8").partition("\n## Dashboard")
     PAGE.write_text(
         TEXT.format(
             **machine | {"packages": ", ".join(f"{k} {v}" for k, v in machine["packages"].items())},
@@ -82,7 +84,8 @@ def main() -> None:
             rows=rows,
             cols=cols,
             live=live_table(latency, document["sustained"]),
-        ),
+        )
+        + "".join(dashboard[1:]),
         encoding="utf-8",
     )
 

@@ -163,7 +163,6 @@ function takeSummary(summary) {
   byId("pause").setAttribute("aria-pressed", String(summary.paused));
   timeline.seen = summary.paused ? header.t_received : null;
   statusBar.setPicture(summary.age, summary.paused);
-  // for whoever measures the page
   const { dataset } = byId("stage");
   dataset.frame = String(header.frame);
   for (const [name, value] of Object.entries(summary.stats)) dataset[name] = String(Math.round(value * 100) / 100);

@@ -231,6 +231,7 @@ export class Timeline {
     const inside = (/** @type {number} */ time) => time >= plot.scales.x.min && time <= plot.scales.x.max;
     pen.save();
     pen.font = `${11 * ratio}px ${FONT}`;
+    let last = -Infinity;
     for (const { time, label } of this.boundaries) {
       if (!inside(time)) continue;
       const x = plot.valToPos(time, "x", true);
@@ -242,6 +243,8 @@ export class Timeline {
       pen.stroke();
       pen.setLineDash([]);
       pen.fillStyle = muted;
+      if (x < last + 50 * ratio) continue;
+      last = x;
       pen.fillText(label, x + 4 * ratio, bbox.top + 10 * ratio);
     }
     const colours = new Map(this.lines.map(({ class_id: id, colour }) => [id, colour]));
