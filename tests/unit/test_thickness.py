@@ -12,10 +12,11 @@ from scipy.spatial import KDTree
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
 from latticewatch.lattice import find_lattice, may_vary, measure_thickness
+from latticewatch.lattice._supercell import larger_cell
 from latticewatch.pipeline import ROLES, Learner, analyse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from _specimen import KINDS, Detector, Kind, crystal, frames, planted
+from _specimen import KINDS, Detector, Kind, crystal, frames, planted, stepped
 
 SIZE, PIXEL_NM = 320, 0.02
 
@@ -98,3 +99,17 @@ def test_a_uniform_crystal_is_not_looked_at_twice():
 
     assert not may_vary(lattice.field)
     assert measure_thickness(frame.astype(np.float32), lattice.field, lattice.cell) is None
+
+
+@pytest.mark.parametrize(("seed", "ratio"), [(0, 2.0), (5, 1.4), (4, 1.0)])
+def test_neither_a_step_nor_the_jitter_of_lines_makes_a_larger_cell(seed, ratio):
+    # a reciprocal vector lies across the step or the lines: what they smear out lies on halves and thirds of it
+    rng = np.random.default_rng([seed, 77])
+    made = stepped(crystal("WS2", PIXEL_NM, 340, rng), rng, ratio)
+    electrons = 60_000.0 * (10 * PIXEL_NM) ** 2
+    detector = Detector().unsaturated(float(made.image().max()) * electrons)
+    ((frame, _),) = frames(iter([(made.image(), electrons)]), 340, detector, rng)
+    image = frame.astype(np.float32)
+    lattice = find_lattice(image)
+    assert lattice.constant_px == pytest.approx(made.constant_px, rel=0.01)
+    assert larger_cell(image, lattice.field) is None
