@@ -31,8 +31,8 @@ MIN_STRENGTH = 0.012
 ALIKE = 0.35
 # With fewer cells in view a few odd columns are as strong as a wave.
 MIN_CELLS = 144
-# A wave stands out of what is around it by this factor in power. What steps, domains, wedges and jitter make does by six
-# at most; where columns differ by 7 %, it is a hundred in 200 px, and more in larger frames.
+# A wave stands out of what is around it by this factor in power. What steps, domains, wedges and jitter make does by
+# six at most; where columns differ by 7 %, it is a hundred in 200 px, and more in larger frames.
 MIN_PROMINENCE = 15.0
 # Around it begins where the window of the frame no longer spreads it, and ends [waves over the frame].
 AROUND = (2.9, 3.6, 5.1)
@@ -42,6 +42,9 @@ PARTS, MAX_LOOKED_AT = 48, 12
 ENOUGH_PX = 640
 # Denominator of the order of a wave, and its numerators: cells twice as large in three ways, three times in four.
 CENTRINGS = ((2, (1, 0)), (2, (0, 1)), (2, (1, 1)), (3, (1, 0)), (3, (0, 1)), (3, (1, 1)), (3, (1, 2)))
+
+# What both kernels take: image, corner, window along rows and columns, waves, phase, origin, step, amplitude, least.
+Windowed = tuple[Any, int, int, Any, Any, Any, Any, float, float, Any, float]
 
 
 def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.float64] | None:
@@ -86,11 +89,9 @@ def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.flo
     found.sort(key=lambda one: -one[0])
     for _, (denominator, h, k), order in found[:MAX_LOOKED_AT]:
         if _prominence(image, field, order) > MIN_PROMINENCE:
-            break
-    else:
-        return None
-    between = (h * field.basis[0] + k * field.basis[1]) / denominator
-    return reduced(np.array([between, field.basis[1 if h else 0]]))
+            between = (h * field.basis[0] + k * field.basis[1]) / denominator
+            return reduced(np.array([between, field.basis[1 if h else 0]]))
+    return None
 
 
 def _power(image: NDArray[np.float32], field: PhaseField, most: int) -> NDArray[np.float64]:
@@ -101,10 +102,9 @@ def _power(image: NDArray[np.float32], field: PhaseField, most: int) -> NDArray[
 
 def _prominence(image: NDArray[np.float32], field: PhaseField, order: NDArray[np.intp]) -> float:
     """Power of the wave of an order in sixths over the highest that stands around it in the spectrum."""
-    given = _windowed(image, field)
-    shape = given[0].shape
+    shape = tuple(min(n, ENOUGH_PX) for n in image.shape)
     block = max(min(shape) // PARTS, 1)
-    parts = _demodulated(*given, order / SIXTHS, block)
+    parts = _demodulated(*_windowed(image, field), order / SIXTHS, block)
     power = np.abs(np.fft.fft2(parts)) ** 2
     # of a frame that is not square, waves over its shorter side
     scale = min(shape) / block
@@ -121,7 +121,7 @@ def _corners(order: NDArray[np.intp]) -> NDArray[np.intp]:
     return order // SIXTHS + np.array([(0, 0), (0, 1), (1, 0), (1, 1)])
 
 
-def _windowed(image: NDArray[np.float32], field: PhaseField) -> tuple[Any, ...]:
+def _windowed(image: NDArray[np.float32], field: PhaseField) -> Windowed:
     """The middle of a frame without its level, its corner, a window, and where the lattice lies in it."""
     first = [max(0, (n - ENOUGH_PX) // 2) for n in image.shape]
     part = image[tuple(slice(a, a + ENOUGH_PX) for a in first)]
