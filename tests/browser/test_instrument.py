@@ -342,3 +342,29 @@ def test_the_frame_stands_still_at_every_width(shown, open_tab):
           return seen.size; }""")
         )
     assert max(changes) == 1
+
+
+def test_what_was_there_or_drifted_into_view_has_not_appeared(shown, open_tab):
+    page = open_tab(shown.url).page
+    found = page.evaluate("""async () => {
+      const { Comings } = await import("./js/event-text.js");
+      const comings = new Comings();
+      const drift_nm = { x: 0.4, y: 0 };
+      const told = (frame, edge_distance_nm, more = {}) =>
+        comings.of({ type: "defect.appeared", data: { series_id: "s", frame, drift_nm, edge_distance_nm, ...more } });
+      comings.of({ type: "series.started", data: { series_id: "s", frame: 0 } });
+      const still = { drift_nm: { x: 0, y: 0 } };
+      return [told(0, 5), told(50, 5), told(50, 0.1), told(50, 0.1, still), told(60, 5, { found: true })];
+    }""")
+    assert found == ["found", "appeared", "entered", "appeared", "found"]
+
+
+def test_a_doubtful_mark_is_fainter_than_a_sure_one(shown, open_tab):
+    page = open_tab(shown.url).page
+    opacity = page.evaluate("""async () => {
+      const { opacityOf } = await import("./js/live/marks.js");
+      return [0.5, 0.7, 0.9, 0.99].map(opacityOf);
+    }""")
+    assert opacity == sorted(opacity)
+    assert 0.2 < opacity[0] < 0.4
+    assert opacity[-1] == 1
