@@ -144,6 +144,7 @@ class FakeLearner:
             pixel_size_nm=frame.pixel_size_nm,
             calibration=frame.calibration,
             stage_nm=frame.stage_nm,
+            scalars=frame.scalars,
             picture=stretched,
             sites=SiteTable(
                 position=position.astype(np.float32),

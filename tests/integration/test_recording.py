@@ -66,6 +66,9 @@ def test_a_recording_holds_what_came_and_opens_with_its_calibration(tmp_path: Pa
         scene(live)
         live.until(lambda: recorded_n(live, 6))
         assert live.http.get("/v1/status").json()["recording"]["skipped"] == {}
+        course = live.http.get("/v1/history?points=1").json()["scalars"]["temperature_K"]
+        assert course["max"] == [305.0]
+        assert course["min"][0] < course["mean"][0] < 305.0
         assert "latticewatch_frames_recorded_total 6.0" in live.http.get("/metrics").text
     recording = Recording(tmp_path / "rec")
     assert [one.header["frame"] for one in recording.frames] == list(range(6))

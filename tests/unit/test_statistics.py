@@ -20,7 +20,7 @@ from latticewatch.statistics import (
     poisson_interval,
     survival,
 )
-from latticewatch.statistics._history import MAX_CLASSES
+from latticewatch.statistics._history import MAX_CLASSES, MAX_SCALARS
 from latticewatch.statistics._lifetimes import KEPT, MAX_OPEN
 from latticewatch.statistics._series import CAPACITY, LEVELS
 
@@ -314,6 +314,44 @@ def test_classes_without_end_take_no_memory_without_end():
     assert set(view.classes) == {0, *range(2 * MAX_CLASSES + 1, 3 * MAX_CLASSES)}
     newest = view.classes[3 * MAX_CLASSES - 1]
     assert newest[2].sum() == 1.0
+
+
+def test_numbers_of_the_headers_have_a_course_in_which_frames_without_them_count_for_nothing(rng):
+    n = 2 * CAPACITY + 5
+    sent = np.where(rng.random(n) < 0.5, np.nan, 573.0 + rng.normal(0, 1, n)).astype(np.float32)
+    sent[: n // 4] = np.nan
+    history = History()
+    for time, value in enumerate(sent):
+        history.add(
+            record(float(time), [0], scalars={} if np.isnan(value) else {"temperature_K": float(value)})
+        )
+    view = history.view(7)
+    low, mean, high = view.scalars["temperature_K"]
+    at = 0
+    for point, frames in enumerate(view.frames):
+        part = sent[at : at + frames]
+        part, at = part[~np.isnan(part)], at + frames
+        if not len(part):
+            assert np.isnan([low[point], mean[point], high[point]]).all()
+        else:
+            assert (low[point], high[point]) == (part.min(), part.max())
+            assert mean[point] == pytest.approx(part.mean(dtype=float), rel=1e-6)
+    assert np.isnan(low[0])
+    assert list(view.classes) == [0]
+
+
+def test_numbers_of_the_headers_are_bounded_in_number_and_size():
+    history = History()
+    history.add(record(0.0, [0], scalars={f"s{k}": float(k) for k in range(3 * MAX_SCALARS)}))
+    history.add(record(1.0, [0], scalars={"s0": 1e300, "s1": -3.0}))
+    scalars = history.view(1).scalars
+    assert list(scalars) == [f"s{k}" for k in range(MAX_SCALARS)]
+    assert scalars["s0"].tolist() == [[0.0], [0.0], [0.0]]
+    assert scalars["s1"].tolist() == [[-3.0], [-1.0], [1.0]]
+    # where a name is not in the frames that are shown, it is not told
+    for time in range(2, 2 * CAPACITY):
+        history.add(record(float(time), [0], scalars={"s1": 0.0}))
+    assert list(history.view(10, since=2 * CAPACITY - 100.0).scalars) == ["s1"]
 
 
 def test_an_empty_history_is_a_view_of_nothing():

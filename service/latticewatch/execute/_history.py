@@ -41,4 +41,5 @@ def record_of(
         result.t_acquired if time is None else None,
         rows * cols * pixel**2 if pixel is not None else None,
         dose_e_per_a2,
+        {name: value for name, value in result.scalars.items() if not isinstance(value, str)},
     )

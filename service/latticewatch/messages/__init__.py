@@ -59,6 +59,7 @@ from latticewatch.messages._history import (
     History,
     LifetimeSummary,
     Rate,
+    ScalarCourse,
 )
 from latticewatch.messages._live import (
     LiveHeader,
@@ -158,6 +159,7 @@ __all__ = [
     "Rate",
     "RecordingStatus",
     "Role",
+    "ScalarCourse",
     "SeriesEnd",
     "SeriesStart",
     "Shape",

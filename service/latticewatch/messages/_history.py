@@ -28,6 +28,14 @@ class ClassCourse(Course):
     role: ReadRole | None = None
 
 
+class ScalarCourse(Written):
+    """A named number of the headers, over the points of a history; ``None`` in points without it."""
+
+    min: list[float | None]
+    mean: list[float | None]
+    max: list[float | None]
+
+
 class Rate(Written):
     """How often something happened in all points together."""
 
@@ -78,6 +86,10 @@ class History(Written):
     frames: list[int] = Field(description="Classified frames in each point.")
     by_role: dict[ReadRole, Course]
     by_class: list[ClassCourse]
+    scalars: dict[str, ScalarCourse] = Field(
+        default_factory=dict,
+        description="Numbers of the headers, such as ``temperature_K``; the first 16 names that come.",
+    )
     events: dict[HappeningName, list[int]] = Field(
         description="``found``: defects that were there when their place was first seen; they are in no rate."
     )

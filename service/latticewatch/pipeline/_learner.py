@@ -541,6 +541,7 @@ class Learner:
             learning=(needed if model is not None else len(self._gathered), needed),
             classes=() if model is None else model.classes,
             kinds={} if model is None else kinds_of(model),
+            scalars=frame.scalars,
             embedding=np.zeros((0, 2), np.float32) if model is None else model.embedding,
             embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
             events=tuple(events),

@@ -106,6 +106,8 @@ class FrameResult:
         What may be wrong with this frame or with how it was understood.
     kinds : dict of int to str
         What each class of defects differs in from its host.
+    scalars : mapping of str to float or str
+        What else was measured or set while the frame was taken, by name.
     """
 
     series_id: str
@@ -132,3 +134,4 @@ class FrameResult:
     notes: tuple[Note, ...] = ()
     calibration: Calibration | None = None
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)
+    scalars: Mapping[str, float | str] = field(default_factory=dict)

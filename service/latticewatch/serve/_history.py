@@ -17,6 +17,7 @@ from latticewatch.messages import (
     History,
     LifetimeSummary,
     Rate,
+    ScalarCourse,
 )
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import TheHub, reply
@@ -66,6 +67,7 @@ def history_of(state: LiveState, view: HistoryView, class_id: int | None) -> His
             )
             for one, course in view.classes.items()
         ],
+        scalars={name: ScalarCourse(**_with_gaps(course)) for name, course in view.scalars.items()},
         events={kind: n.tolist() for kind, n in view.events.items()},  # type: ignore[misc]
         rates={
             kind: Rate(
@@ -89,6 +91,12 @@ def history_of(state: LiveState, view: HistoryView, class_id: int | None) -> His
 def _course(course: NDArray[np.float32]) -> dict[str, list[float]]:
     low, mean, high = np.round(course.astype(np.float64), 3)
     return {"min": low.tolist(), "mean": mean.tolist(), "max": high.tolist()}
+
+
+def _with_gaps(course: NDArray[np.float64]) -> dict[str, list[float | None]]:
+    # seven figures are what is kept
+    rows = [[None if np.isnan(value) else float(f"{value:.7g}") for value in row] for row in course]
+    return dict(zip(("min", "mean", "max"), rows, strict=True))
 
 
 def _lifetimes(found: Survival) -> LifetimeSummary:

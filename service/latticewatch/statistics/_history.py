@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
@@ -22,10 +22,17 @@ KINDS: tuple[HappeningKind, ...] = get_args(HappeningKind)
 MAX_CLASSES = 64
 # Frames that brought new tracks, remembered to tell when a track was seen first.
 MAX_MARKS = 8192
+# Named numbers of the headers of which the course is kept: the first that come.
+MAX_SCALARS = 16
+# Beyond this, sums over many frames leave what float32 holds; no instrument reads it.
+MAX_SCALAR = 1e30
 DEFECT = ROLES.index("defect")
 # Columns of the sums, before those of the events.
 SECONDS, DOSE, AREA_SECONDS, UNDOSED, UNSIZED = range(5)
 FIXED = 5
+# Columns: values of roles, classes, scalars; sums before those of the scalars, which are their sums and how many.
+VALUES = len(ROLES) + MAX_CLASSES
+SUMS = FIXED + MAX_CLASSES * len(KINDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ class FrameRecord:
         Of the frame; ``None`` without a pixel size.
     dose_e_per_a2 : float or None
         Of the frame [electrons/Å²].
+    scalars : mapping of str to float
+        What else was measured or set, by name.
     """
 
     series_id: str
@@ -77,6 +86,7 @@ class FrameRecord:
     acquired: float | None = None
     area_nm2: float | None = None
     dose_e_per_a2: float | None = None
+    scalars: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +113,8 @@ class HistoryView:
         Dose in this time [electrons/Å²]. Both are ``None`` where some of the frames do not tell them.
     lifetimes : Survival
         Over the whole stream.
+    scalars : dict of str to ndarray of shape (3, n), float64
+        For each name minimum, mean and maximum over those frames of each point that have it; NaN where none has.
     """
 
     start: NDArray[np.float64]
@@ -116,6 +128,7 @@ class HistoryView:
     area_nm2: float | None
     dose_e_per_a2: float | None
     lifetimes: Survival
+    scalars: Mapping[str, NDArray[np.float64]]
 
 
 class History:
@@ -129,9 +142,10 @@ class History:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series = BinnedSeries(len(ROLES) + MAX_CLASSES, FIXED + MAX_CLASSES * len(KINDS))
+        self._series = BinnedSeries(VALUES + MAX_SCALARS, SUMS + 2 * MAX_SCALARS)
         self._lifetimes = Lifetimes()
         self._columns: dict[int, int] = {}
+        self._scalars: dict[str, int] = {}
         self._series_id: str | None = None
         self._time = -np.inf
         self._acquired: float | None = None
@@ -144,8 +158,15 @@ class History:
             self._add(record)
 
     def _add(self, record: FrameRecord) -> None:
-        values = np.zeros(len(ROLES) + MAX_CLASSES, np.float32)
-        sums = np.zeros(FIXED + MAX_CLASSES * len(KINDS), np.float32)
+        values = np.zeros(VALUES + MAX_SCALARS, np.float32)
+        sums = np.zeros(SUMS + 2 * MAX_SCALARS, np.float32)
+        values[VALUES:] = np.nan
+        for name, number in record.scalars.items():
+            column = self._scalars.get(name, len(self._scalars))
+            if column < MAX_SCALARS and abs(number) < MAX_SCALAR:
+                self._scalars[name] = column
+                values[VALUES + column] = number
+                sums[[SUMS + column, SUMS + MAX_SCALARS + column]] = number, 1
         first = record.series_id != self._series_id
         seconds = self._passed(record, first)
         values[: len(ROLES)] = np.bincount(record.role, minlength=len(ROLES))[: len(ROLES)]
@@ -236,10 +257,11 @@ class History:
         with self._lock:
             bins = self._series.view(points, since)
             columns = dict(self._columns)
+            scalars = dict(self._scalars)
             lifetimes = self._lifetimes.survival(class_id)
         if class_id is not None:
             columns = {class_id: columns[class_id]} if class_id in columns else {}
-        return _view(bins, columns, lifetimes)
+        return _view(bins, columns, lifetimes, scalars)
 
 
 def _counted(class_id: NDArray[np.integer]) -> list[tuple[int, int]]:
@@ -249,9 +271,19 @@ def _counted(class_id: NDArray[np.integer]) -> list[tuple[int, int]]:
     return list(zip(ids.tolist(), n[ids].tolist(), strict=True))
 
 
-def _view(bins: Bins, columns: Mapping[int, int], lifetimes: Survival) -> HistoryView:
+def _scalar(bins: Bins, column: int) -> NDArray[np.float64]:
+    low, high = bins.low[:, VALUES + column], bins.high[:, VALUES + column]
+    total, n = (bins.sums[:, SUMS + k * MAX_SCALARS + column].astype(np.float64) for k in range(2))
+    mean = np.divide(total, n, out=np.full(len(bins), np.nan), where=n > 0)
+    # the mean is rounded more often than what it is the mean of
+    return np.stack([low, np.clip(mean, low, high), high]).astype(np.float64)
+
+
+def _view(
+    bins: Bins, columns: Mapping[int, int], lifetimes: Survival, scalars: Mapping[str, int]
+) -> HistoryView:
     values = np.stack([bins.low, bins.mean, bins.high])
-    events = bins.sums[:, FIXED:].reshape(len(bins), MAX_CLASSES, len(KINDS))
+    events = bins.sums[:, FIXED:SUMS].reshape(len(bins), MAX_CLASSES, len(KINDS))
     events = events[:, list(columns.values())].sum(axis=1).round().astype(np.int64)
     total = bins.sums.sum(axis=0, dtype=np.float64)
     seconds = float(total[SECONDS])
@@ -274,4 +306,5 @@ def _view(bins: Bins, columns: Mapping[int, int], lifetimes: Survival) -> Histor
         area,
         dose,
         lifetimes,
+        {name: course for name, k in scalars.items() if not np.isnan((course := _scalar(bins, k))[0]).all()},
     )

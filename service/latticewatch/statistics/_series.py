@@ -23,7 +23,7 @@ class Bins:
     frames : ndarray of shape (n,), int64
         Frames in it.
     low, high, mean : ndarray of shape (n, n_values), float32
-        Of each value over those frames.
+        Of each value over those frames; low and high of those frames that have it, the mean where all of them do.
     sums : ndarray of shape (n, n_sums), float32
         Of each quantity that adds up.
     """
@@ -66,10 +66,10 @@ class Bins:
             self.start[at],
             self.end[last],
             frames,
-            np.minimum.reduceat(self.low, at),
-            np.maximum.reduceat(self.high, at),
+            np.fmin.reduceat(self.low, at),
+            np.fmax.reduceat(self.high, at),
             (total / frames[:, None]).astype(np.float32),
-            np.add.reduceat(self.sums, at),
+            np.add.reduceat(self.sums, at, dtype=np.float64).astype(np.float32),
         )
 
 
@@ -128,6 +128,7 @@ class BinnedSeries:
         time : float
             Not before that of the frame before.
         values : ndarray of shape (n_values,)
+            NaN where the frame has none.
         sums : ndarray of shape (n_sums,)
         """
         one = self._one
