@@ -18,6 +18,13 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--faults N``: so many of what a test of faults does once or twice."""
+    parser.addoption(
+        "--faults", type=int, default=0, help="how many faults a test of them makes; few by default"
+    )
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """Root of the clone."""
