@@ -152,6 +152,10 @@ class ServeSettings(Section):
     keys_file: Path | None = Field(
         default=None, description="Hashes of further keys, a line each; read again whenever it changes."
     )
+    tls_cert: Path | None = Field(
+        default=None, description="Certificate (chain) in PEM: HTTPS and WSS instead of HTTP and WS."
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key in PEM, without a password.")
     allowed_origins: tuple[str, ...] = Field(
         default=(), description="Origins beside our own that a browser may come from."
     )

@@ -20,6 +20,7 @@ from latticewatch.serve._access import Access, is_loopback, split_address
 from latticewatch.serve._app import create_app
 from latticewatch.serve._connections import protocol_of
 from latticewatch.serve._socket import MAX_MESSAGE
+from latticewatch.serve._tls import tls_files
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5
@@ -68,6 +69,8 @@ class Service:
     def __init__(self, settings: Settings, engine: Engine | None = None, *, warm: bool = False) -> None:
         # The cheap refusals come before a log is opened.
         Access(settings.serve)
+        tls = tls_files(settings.serve)
+        self._scheme = "https" if tls else "http"
         self._socket = _listen(*split_address(settings.serve.http))
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
         try:
@@ -92,6 +95,7 @@ class Service:
             access_log=False,
             log_config=None,
             log_level="warning",
+            **tls,
         )
         self._server = _Server(config)
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
@@ -101,7 +105,7 @@ class Service:
     def url(self) -> str:
         """Where the service answers, with the port that it really has."""
         host, port = self._address
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
 
     @property
     def loopback(self) -> bool:
