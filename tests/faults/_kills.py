@@ -92,7 +92,7 @@ def killed(folder: Path, kills: int, seed: int = 0) -> tuple[Seen, list[Event]]:
         finally:
             simulation.request_stop()
             frames.join(PATIENCE_S)
-    with EventLog(folder / "events.sqlite", source="test") as log:
+    with EventLog(folder / "events.sqlite", source="/latticewatch/stem") as log:
         return seen, [event for after in range(0, log.last_seq, 1000) for event in log.read(after).events]
 
 

@@ -161,3 +161,23 @@ def test_a_log_of_the_first_version_is_read_and_grows(tmp_path):
     with open_log(tmp_path) as log:
         log.append(big_drafts(1), {"tracks": b"x"})
         assert (log.last_seq, log.kept("tracks"), log.kept("nothing")) == (2, b"x", None)
+
+
+def test_what_a_restart_tells_is_told_once_though_time_goes_by_meanwhile(tmp_path):
+    class SlowLog(EventLog):
+        """While it writes, the thread that folds looks whether there is something to do."""
+
+        def append(self, drafts, kept=None):
+            meanwhile, self.meanwhile = self.meanwhile, lambda: None
+            meanwhile()
+            return super().append(drafts, kept)
+
+    with open_log(tmp_path) as log:
+        log.append([], {"series": b'["a"]'})
+        # the learner comes later, from a thread of its own
+        engine = Engine(settings_of(tmp_path), receiver=Given([]), log=log, warm=True)
+        log.__class__ = SlowLog
+        log.meanwhile = lambda: engine._folding._fold_one(())
+        engine._adopt(FakeLearner(), fake_analyse)
+        told = [(event.type, event.model_dump()["data"]) for event in log.read().events]
+        assert [(kind, data["reason"]) for kind, data in told] == [("series.ended", "service restarted")]

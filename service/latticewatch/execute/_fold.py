@@ -212,6 +212,9 @@ class Folder:
             case Found():
                 self._tell([("frames.found", _found(item))])
             case _:
+                if not self._has_learner():
+                    # Another thread restores what was known before: events written by both would be told twice.
+                    return
                 self._publisher.flush()
                 self._store_now_and_then()
         self._tell(self.series.check(self._receiver.last_frame_age_s, now))
