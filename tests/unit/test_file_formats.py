@@ -532,6 +532,15 @@ def test_without_its_package_the_image_is_taken_and_the_package_named(
     assert any("needs the package sparse; pip install 'latticewatch[io]'" in note for note in series.notes)
 
 
+def test_an_axis_has_the_length_of_the_data_whatever_is_said(tmp_path: Path) -> None:
+    rosetta("hspy")(tmp_path / "a.hspy", STACK[0])
+    with h5py.File(tmp_path / "a.hspy", "a") as file:
+        file["Experiments/HAADF/axis-0"].attrs["size"] = ROWS + 8
+    series = read_frames(tmp_path / "a.hspy")
+    assert np.array_equal(series.frame(0), STACK[0])
+    assert any(f"says {ROWS + 8} for an axis on which the data has {ROWS}" in note for note in series.notes)
+
+
 def test_the_largest_image_of_a_file_is_taken_and_the_others_are_named(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         writer.write(STACK[0][:16, :16])

@@ -117,7 +117,7 @@ def _signal(path: Path, reader: str, found: dict[str, Any]) -> Signal:
         listed = sorted(listed, key=lambda axis: axis["index_in_array"])
     axes = [
         axis_of(
-            axis.get("size") or size,
+            size,
             axis.get("name"),
             axis.get("scale"),
             axis.get("units"),
@@ -131,7 +131,14 @@ def _signal(path: Path, reader: str, found: dict[str, Any]) -> Signal:
         # their flags say nothing of images: all axes of one are alike
         axes = [Axis(a.size, a.name, a.scale, a.units, None, a.role) for a in axes]
     title = str(general.get("title") or path.stem)
-    return Signal(title, data, axes, metadata={**general, "reader": reader}, t_start=start_of(general))
+    said = [axis.get("size") or size for axis, size in zip(listed, data.shape, strict=False)]
+    notes = [
+        f"the file says {length} for an axis on which the data has {size}: the data's is taken"
+        for length, size in zip(said, data.shape, strict=False)
+        if length != size
+    ]
+    about = {**general, "reader": reader}
+    return Signal(title, data, axes, metadata=about, notes=notes, t_start=start_of(general))
 
 
 def _velox_groups(path: Path) -> list[str]:
