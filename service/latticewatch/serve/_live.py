@@ -100,9 +100,7 @@ def _viewed(
     model = _thinned(model, None if room is None else room // 4)
     sites, left_out = _sites(state), 0
     if room is not None:
-        if _nbytes(points) > room // 4:
-            # the points come with a message that has room for them
-            points = {}
+        points = _thinned(points, room // 4)
         room -= _nbytes(model) + _nbytes(points)
         hosts = np.asarray(result.sites.role) == ROLES.index("host")
         # A picture coarser than two pixels of the screen is worse than hosts that cannot be pointed at.
@@ -128,7 +126,7 @@ def _nbytes(arrays: Mapping[str, NDArray[Any]]) -> int:
 
 
 def _thinned(model: dict[str, NDArray[Any]], room: int | None) -> dict[str, NDArray[Any]]:
-    """The layout, every n-th point of it where there is no room for more."""
+    """A layout, every n-th point of it where there is no room for more: a phone never has room for all."""
     step = 1 if room is None else max(1, -(-_nbytes(model) // max(room, 1)))
     return {name: values[::step] for name, values in model.items()}
 
