@@ -103,6 +103,7 @@ class Sees:
         for number, (x, y) in places.items():
             self.put(number, x, y)
         self.phase, self.age_s, self.leased, self.annotated, self.down = "live", 0.1, {}, [], 0
+        self.latency_ms, self.model_version, self.in_view = {}, 1, lambda number: True
 
     def put(self, number, x, y, confidence=0.95, name="V_S", version=1):
         self.tracks[number] = {
@@ -131,10 +132,11 @@ class Sees:
         if path == "/v1/status":
             return httpx.Response(200, json={
                 "version": "0", "stream": "log", "source": "s", "series_id": "a", "phase": self.phase,
-                "frames": {}, "fps": 1.0, "latency_ms": {}, "last_frame_age_s": self.age_s, "model_version": 1,
+                "frames": {}, "fps": 1.0, "latency_ms": self.latency_ms, "last_frame_age_s": self.age_s,
+                "model_version": self.model_version,
             })  # fmt: skip
         if path == "/v1/tracks":
-            tracks = [self.target(number)["track"] for number in self.tracks]
+            tracks = [self.target(number)["track"] for number in self.tracks if self.in_view(number)]
             return httpx.Response(200, json={
                 "stream": "log", "as_of_seq": 0, "series_id": "a", "frame": self.stage.frame, "n": len(tracks),
                 "tracks": tracks,
@@ -550,3 +552,113 @@ def test_no_act_without_an_intent_none_twice_and_none_outside_the_limits(n_steps
         loop.step()
     assert len(made) > n_steps / 20
     assert len(set(made)) == len(made)
+
+
+class Scene:
+    """A loop with one target, of which a single thing is otherwise than it should be."""
+
+    def __init__(self):
+        self.now, self.hidden, self.answer, self.fault = 0.0, False, True, None
+        self.gate = Gate(approve=lambda _: self.answer)
+        self.loop, self.stage, self.sees = loop_of(
+            {1: (10.0, 20.0)}, gate=self.gate, clock=lambda: self.now, verify_nm=None,
+            act=lambda do, target: do.move_stage(target.track.stage_nm.x, target.track.stage_nm.y),
+        )  # fmt: skip
+        state = self.stage.state
+
+        def faulty():
+            if self.fault is not None:
+                raise self.fault
+            return state()
+
+        self.stage.state = faulty
+
+    def change(self, **fields):
+        self.sees.tracks[1] |= fields
+
+    def hide(self, on):
+        # Only the list of what is in view: the target itself is leased already.
+        self.sees.in_view = (lambda number: False) if on else (lambda number: True)
+
+
+def set_of(thing, name, bad, good):
+    return lambda scene, on: setattr(getattr(scene, thing) if thing else scene, name, bad if on else good)
+
+
+def used_up(scene, on):
+    if on:
+        scene.gate.acts_per_minute = 1
+        scene.gate.acted(scene.now)
+    else:
+        scene.now += 60
+
+
+# Of each check that waits: what makes it wait, and what ends that.
+WAITS = {
+    "stale": set_of("sees", "phase", "stalled", "live"),
+    "stale, by age": set_of("sees", "age_s", 60.0, 0.1),
+    "not live": set_of("sees", "phase", "learning", "live"),
+    "not live, paused": set_of("sees", "phase", "paused", "live"),
+    "lag": set_of("sees", "latency_ms", {"p50": 9000.0}, {"p50": 20.0}),
+    "rate": used_up,
+    "approval": set_of("", "answer", None, True),
+    "not in view": lambda scene, on: scene.hide(on),
+    "stopped": set_of("stage", "stopped", True, False),
+    "microscope": set_of("", "fault", ControlTimeoutError("late"), None),
+    "service": set_of("sees", "down", 1, 0),
+}
+
+
+@pytest.mark.parametrize("reason", WAITS)
+def test_what_waits_keeps_its_target_and_then_lets_it_through(reason):
+    scene = Scene()
+    scene.sees.phase = "learning"
+    assert scene.loop.step().reason == "not live"
+    leased, scene.sees.phase = dict(scene.sees.leased), "live"
+    assert leased
+    WAITS[reason](scene, True)
+    for _ in range(3):
+        step = scene.loop.step()
+        assert (step.outcome, step.reason) == ("waits", reason.partition(",")[0])
+        WAITS[reason](scene, True) if reason == "service" else None
+    assert (scene.stage.done, scene.sees.leased, scene.sees.annotated) == ({}, leased, [])
+    WAITS[reason](scene, False)
+    step = scene.loop.step()
+    assert (step.outcome, step.target.id) == ("done", "log/1")
+    assert scene.stage.moves == [(10.0, 20.0)]
+
+
+def out_of_sight(scene):
+    scene.hide(True)
+    scene.now += 31
+
+
+REFUSES = {
+    "too old": out_of_sight,
+    "confidence": lambda scene: scene.change(confidence=0.51),
+    "edge": lambda scene: scene.change(edge_distance_nm=0.1),
+    "no position": lambda scene: scene.change(stage_nm=None),
+    "out of reach": lambda scene: scene.change(stage_nm={"x": 500.0, "y": 0.0}),
+    "out of the box": lambda scene: setattr(scene.gate, "box_nm", (-5.0, -5.0, 5.0, 5.0)),
+    "model": lambda scene: scene.change(class_name="Fe_W"),
+    "model, role": lambda scene: scene.change(role="host"),
+    "model, learnt anew": lambda scene: setattr(scene.sees, "model_version", 0),
+    "budget": lambda scene: setattr(scene.gate, "max_acts", 0),
+    "approval": lambda scene: setattr(scene, "answer", False),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSES)
+def test_what_is_refused_is_not_done_and_the_service_hears_why(reason):
+    scene = Scene()
+    scene.sees.phase = "learning"
+    assert scene.loop.step().reason == "not live"
+    scene.sees.phase = "live"
+    REFUSES[reason](scene)
+    step = scene.loop.step()
+    assert (step.outcome, step.reason) == ("refused", reason.partition(",")[0])
+    assert scene.stage.done == {}
+    assert scene.sees.outcomes == {"log/1": "refused"}
+    assert scene.sees.annotated[0]["detail"].startswith(step.reason)
+    # It is dropped, not asked about again.
+    assert scene.loop.step() is None
