@@ -18,7 +18,9 @@ from latticewatch_client._calls import DEFAULT_URL
 from latticewatch_client._client import Client
 
 MOST_EVENTS = 500
-_READS = ToolAnnotations(readOnlyHint=True, destructiveHint=False, idempotentHint=True, openWorldHint=False)
+_READS = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
 
 
 def server_of(client: Client) -> MCPServer:

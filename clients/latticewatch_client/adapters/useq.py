@@ -47,7 +47,7 @@ def mda_event(target: Target, exposure_ms: float | None = None, **index: int) ->
         "y_nm": track.stage_nm.y,
     }
     return MDAEvent(
-        index=index,
+        index=index,  # type: ignore[arg-type]
         x_pos=track.stage_nm.x / 1000,
         y_pos=track.stage_nm.y / 1000,
         exposure=exposure_ms,
