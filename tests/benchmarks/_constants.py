@@ -432,4 +432,33 @@ CONSTANTS = (
         "averages keep more noise",
         "averages stay behind what changes",
     ),
+    Constant(
+        "discover/_gathered.py",
+        "LEAST_FALL",
+        "power",
+        "averages become longer where nothing is gained, and stay behind what changes",
+        "faint classes are never looked for",
+    ),
+    Constant(
+        "pipeline/_judge.py",
+        "MORE_ODD",
+        "share of the sites",
+        "frames of a specimen that changes teach nothing",
+        "glitches teach",
+    ),
+    Constant(
+        "pipeline/_judge.py",
+        "FEW_SITES",
+        "share of the usual number",
+        "what is left of a blanked frame teaches",
+        "a drift to an edge of the specimen teaches nothing",
+        most=0.95,
+    ),
+    Constant(
+        "pipeline/_judge.py",
+        "MOST_BENT",
+        "share of a lattice vector",
+        "a drift of the stage teaches nothing",
+        "frames of a moving stage teach",
+    ),
 )

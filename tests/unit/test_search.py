@@ -11,7 +11,7 @@ from scipy.spatial import KDTree
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Searched, SiteAverages, search
-from latticewatch.discover._gathered import MOST_FRAMES
+from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
 from latticewatch.pipeline import ROLES, FrameResult, Learner, analyse
@@ -200,6 +200,23 @@ def test_old_frames_fade_and_tracks_long_gone_are_forgotten(rng):
     moments, frames = averages.of(track), averages.frames_of(track)
     assert frames[0] <= MOST_FRAMES
     assert moments[0, 0] > 0.8
+
+
+@pytest.mark.parametrize(("power", "most"), [(0.5, LONGEST_FRAMES), (0.0, MOST_FRAMES)])
+def test_averages_become_longer_while_that_brings_hosts_together(power, most):
+    averages = SiteAverages()
+    frames = 6.0
+    for _ in range(40):
+        frames = min(1.4 * frames, 0.9 * averages.most_frames)
+        averages.scattered(frames, frames**-power)
+    assert averages.most_frames == most
+
+
+def test_a_steady_stream_is_averaged_over_more_frames(stream, monkeypatch):
+    monkeypatch.setattr("latticewatch.discover._gathered.MOST_FRAMES", 16)
+    learner = Learner(SETTINGS)
+    followed(stream, learner)
+    assert learner._search._gathered.most_frames > 16
 
 
 @pytest.mark.parametrize(

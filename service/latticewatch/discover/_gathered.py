@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 
 # Frames averaged at most: then the older ones count half, so that what changes slowly is followed.
 MOST_FRAMES = 128
+# Twice as many, and so on up to these, where that brings more: the hosts' averages come nearer to one another by at
+# least this power of the number of frames. Noise alone makes it a half, what they differ by themselves nothing.
+LONGEST_FRAMES = 1024
+LEAST_FALL = 0.25
 # A site has changed where it is surely of another class than it surely was.
 SURE = np.float32(0.99)
 # A track that was not seen for so many frames is forgotten.
@@ -28,6 +32,31 @@ class SiteAverages:
         self._frames = np.zeros(0, np.int64)
         self._state = np.zeros(0, np.int16)
         self._seen = np.zeros(0, np.int64)
+        self._most = MOST_FRAMES
+        self._scatter: list[tuple[float, float]] = []
+
+    @property
+    def most_frames(self) -> int:
+        """Frames averaged at most."""
+        return self._most
+
+    def scattered(self, frames: float, scatter: float) -> None:
+        """Hear how far hosts are from one another; where more frames have made that less, more are averaged.
+
+        Parameters
+        ----------
+        frames : float
+            How many frames with noise of their own the averages were made of.
+        scatter : float
+            Standard deviation of the hosts' averages, in any unit that stays the same.
+        """
+        before = [(n, old) for n, old in self._scatter if 2 * n <= frames]
+        self._scatter = [(n, old) for n, old in self._scatter if n < frames] + [(frames, scatter)]
+        if 2 * frames < self._most or not before:
+            return
+        n, old = before[-1]
+        if scatter <= old * (n / frames) ** LEAST_FALL:
+            self._most = min(2 * self._most, LONGEST_FRAMES)
 
     def update(
         self,
@@ -62,7 +91,7 @@ class SiteAverages:
             afresh = rows[changed]
             self._frames[afresh[afresh >= 0]] = 0
             self._sum[afresh[afresh >= 0]] = 0.0
-        _add(rows, moments, usable, self._now, self._sum, self._frames, self._seen)
+        _add(rows, moments, usable, self._now, self._most, self._sum, self._frames, self._seen)
 
     def frames_of(self, track: NDArray[np.int32]) -> NDArray[np.int64]:
         """Of how many frames the average of each site is, 0 where nothing was gathered.
@@ -140,7 +169,7 @@ def _changed(rows, state, confidence, known):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _add(rows, moments, usable, now, total, frames, seen):  # pragma: no cover - compiled
+def _add(rows, moments, usable, now, most, total, frames, seen):  # pragma: no cover - compiled
     half = np.float32(0.5)
     for i in range(len(rows)):
         r = rows[i]
@@ -149,7 +178,7 @@ def _add(rows, moments, usable, now, total, frames, seen):  # pragma: no cover -
         seen[r] = now
         if not usable[i]:
             continue
-        if frames[r] >= MOST_FRAMES:
+        if frames[r] >= most:
             frames[r] //= 2
             for k in range(total.shape[1]):
                 total[r, k] *= half

@@ -21,6 +21,7 @@ from latticewatch.model import CatalogueEntry, Model, Survey, displacements, kin
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import Follower, confirmed_among, patches_of
+from latticewatch.pipeline._judge import Condition, Judge
 from latticewatch.pipeline._kept import state_packer
 from latticewatch.pipeline._notes import NoteBook, cannot_learn, too_few_sites
 from latticewatch.pipeline._plausible import lattice_notes
@@ -64,6 +65,7 @@ class Learner:
         self._follower = Follower()
         self._new_search: Callable[[], Search] = Search
         self._search = self._new_search()
+        self._judge = Judge()
         self._space: LiveSpace | None = None
         self._series: str | None = None
         self._version = 0
@@ -313,7 +315,7 @@ class Learner:
             return []
         model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
-        self._follower, self._search = Follower(), self._new_search()
+        self._follower, self._search, self._judge = Follower(), self._new_search(), Judge()
         self._search.learnt_from(len(surveys))
         self._space = LiveSpace(model, self.settings.seed)
         first = used[0].frame
@@ -403,7 +405,7 @@ class Learner:
         self._adopt(model)
         self._gathered, self._series = [], None
         self._tracker.reset()
-        self._follower, self._search = Follower(), self._new_search()
+        self._follower, self._search, self._judge = Follower(), self._new_search(), Judge()
         self._space = LiveSpace(model, self.settings.seed)
         self._events.append(model_event(model, None, reason))
 
@@ -471,17 +473,21 @@ class Learner:
         events += defect_events(tracked.transitions, frame, model, tracked.drift_px, sites)
         if self._space is not None and analysis.patches is not None:
             self._space.take(model, analysis.patches, tracked.class_id, frame.number)
-        followed, found = self._follower.update(model, analysis, tracked.track, self._next_class)
-        if followed is not model:
-            self._adopt(followed)
-            events += [discovered(followed, class_id) for class_id in found]
-        events += self._looked_again(analysis, tracked)
-        return self._result(analysis, sites, tracked.drift_px, events)
+        doubt = self._judge.doubt(Condition.of(analysis))
+        if doubt is None:
+            followed, found = self._follower.update(model, analysis, tracked.track, self._next_class)
+            if followed is not model:
+                self._adopt(followed)
+                events += [discovered(followed, class_id) for class_id in found]
+        events += self._looked_again(analysis, tracked, teaches=doubt is None)
+        return self._result(analysis, sites, tracked.drift_px, events, [] if doubt is None else [doubt])
 
-    def _looked_again(self, analysis: Analysis, tracked: Tracked) -> list[EventDraft]:
+    def _looked_again(self, analysis: Analysis, tracked: Tracked, *, teaches: bool) -> list[EventDraft]:
         """Take up what a search in the averages of the tracks has found; the events that tell of it."""
         model = self._learnt_model()
-        searched = self._search.take(model, analysis, tracked, self._tracker.independent_frames)
+        searched = self._search.take(
+            model, analysis, tracked, self._tracker.independent_frames, teaches=teaches
+        )
         if searched is None:
             return []
         patches, rows = self._search.averages(model, analysis, tracked.track)
@@ -514,10 +520,11 @@ class Learner:
         sites: SiteTable,
         drift_px: tuple[float, float],
         events: list[EventDraft],
+        said: Sequence[Note] = (),
     ) -> FrameResult:
         frame, model = analysis.frame, self.model
         needed = self.settings.learning_frames
-        notes = [*frame.notes, *analysis.notes]
+        notes = [*frame.notes, *analysis.notes, *said]
         if self.model is None and self._cannot_learn is not None:
             notes.append(self._cannot_learn)
         if analysis.where is not None:

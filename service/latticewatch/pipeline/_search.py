@@ -56,7 +56,13 @@ class Search:
         self._searched = float(frames)
 
     def take(
-        self, model: Model, analysis: Analysis, tracked: Tracked, independent: Callable[[float], float]
+        self,
+        model: Model,
+        analysis: Analysis,
+        tracked: Tracked,
+        independent: Callable[[float], float],
+        *,
+        teaches: bool = True,
     ) -> Searched | None:
         """Take in a frame, and begin a search where there is enough for one.
 
@@ -67,6 +73,8 @@ class Search:
         tracked : Tracked
         independent : callable
             How many frames with noise of their own hold what some number of frames of the stream do.
+        teaches : bool, optional
+            False for a doubtful frame: nothing is gathered from it.
 
         Returns
         -------
@@ -82,10 +90,14 @@ class Search:
         unknown = tracked.role == ROLES.index("unknown")
         confidence = np.where(unknown, np.float32(0.0), tracked.confidence)
         usable = _undisturbed(patches, verdict, model)
+        if not teaches:
+            confidence, usable = np.zeros_like(confidence), np.zeros_like(usable)
         self._gathered.update(tracked.track, patches.moments, state, confidence, usable, patches.index)
         found = None
         if self._thread is not None and self._now >= self._due:
             found = self._finished(model)
+            if found is not None:
+                self._gathered.scattered(found.frames, _scatter(found, model))
         if self._thread is None and found is None:
             self._begin(model, analysis, tracked.track, independent)
         return found
@@ -156,6 +168,14 @@ class Search:
         self._thread = None
         same = model.lattice is self._model.lattice
         return self._result if same else None
+
+
+def _scatter(found: Searched, model: Model) -> float:
+    """Standard deviation of the hosts' averages beside that of single frames, as an average over the sublattices."""
+    pairs = zip(found.found.sublattices, model.sublattices, strict=False)
+    return float(
+        np.mean([mine.filter.height_of_sigma / known.filter.height_of_sigma for mine, known in pairs])
+    )
 
 
 def _undisturbed(patches: Patches, verdict: Verdict, model: Model) -> NDArray[np.bool_]:
