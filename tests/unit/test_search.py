@@ -70,7 +70,10 @@ def followed(stream: Stream, learner: Learner) -> list[FrameResult]:
 
 @pytest.fixture(scope="module")
 def results(stream: Stream) -> list[FrameResult]:
-    return followed(stream, Learner(SETTINGS))
+    # however busy the machine is, what is found is taken up after the same frame
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("latticewatch.pipeline._search.PATIENCE_S", PATIENCE_S)
+        return followed(stream, Learner(SETTINGS))
 
 
 def scored(result: FrameResult, stream: Stream) -> tuple[float, float]:
@@ -214,6 +217,7 @@ def test_averages_become_longer_while_that_brings_hosts_together(power, most):
 
 def test_a_steady_stream_is_averaged_over_more_frames(stream, monkeypatch):
     monkeypatch.setattr("latticewatch.discover._gathered.MOST_FRAMES", 16)
+    monkeypatch.setattr("latticewatch.pipeline._search.PATIENCE_S", PATIENCE_S)
     learner = Learner(SETTINGS)
     followed(stream, learner)
     assert learner._search._gathered.most_frames > 16
