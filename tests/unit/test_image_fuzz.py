@@ -113,6 +113,7 @@ def check(kind, seed, largest):
         assert learner.model is not None or result.notes
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_any_image_ends_in_a_result_or_one_clear_line(kind):
     check(kind, 0, 80)

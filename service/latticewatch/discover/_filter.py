@@ -17,6 +17,8 @@ FULL_CORE = 0.98
 TRIM_SIGMA = 3.0
 # Variance of the background between the columns, beside that of the noise of its pixels: as much as makes it any.
 ANY_BACKGROUND = 1e4
+# Of a few hosts, fewer than there are moments, no variance is left in some directions; pixel noise alone has one.
+LEAST_VARIANCE = 1e-3
 
 
 def matched_filter(
@@ -52,8 +54,11 @@ def matched_filter(
             # between the columns a brighter place is no atom: how bright the background is says nothing
             flat = templates.flat @ to_noise
             covariance = covariance + ANY_BACKGROUND * np.outer(flat, flat) / (flat @ flat)
-        direction = np.linalg.solve(covariance, signal[0])
         power, vectors = np.linalg.eigh(covariance)
+        if power[0] < LEAST_VARIANCE:
+            power = np.maximum(power, LEAST_VARIANCE)
+            covariance = (vectors * power) @ vectors.T
+        direction = np.linalg.solve(covariance, signal[0])
         whitening = to_noise @ (vectors / np.sqrt(power))
         spread = float(np.sqrt(direction @ covariance @ direction))
     gain = float(signal[0] @ direction)
