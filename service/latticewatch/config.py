@@ -123,6 +123,11 @@ class AnalysisSettings(Section):
         default=None,
         description="A model to start from, as saved on another day; a restart goes on with what was learnt since.",
     )
+    executor: str = Field(
+        default="threads",
+        pattern=r"^(threads|dask://[^\s/:]+:\d{1,5})$",
+        description="Where frames are analysed: threads of this process, or dask://HOST:PORT, a Dask scheduler.",
+    )
     threads: int = Field(default=2, ge=1, le=64)
     frame_limit_s: float = Field(
         default=30.0,

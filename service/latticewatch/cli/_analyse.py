@@ -41,6 +41,10 @@ def analyse(
     material: Annotated[
         str | None, typer.Option(metavar="FORMULA", help="WS2, or brightest column first Se2,W: names only.")
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="threads|dask://HOST:PORT", help="Where frames are analysed."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="For the samples that are drawn.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
     resume: Annotated[
@@ -58,6 +62,7 @@ def analyse(
             "patch_size": patch_size_of(patch_size),
             "invariant": invariant,
             "material": material,
+            "executor": executor,
             "seed": seed,
         }
     ).analysis
@@ -67,7 +72,7 @@ def analyse(
         read_frames(path, channel, pixel_size, image=image, axes=axes, dataset=dataset) for path in files
     ]
     options = {
-        "analysis": settings.model_dump(mode="json", exclude={"threads"}),
+        "analysis": settings.model_dump(mode="json", exclude={"threads", "executor"}),
         "pixel_size_nm": pixel_size,
         "channel": channel,
         "image": image,

@@ -63,6 +63,10 @@ def serve(
     learning_frames: Annotated[
         int | None, typer.Option(metavar="N", help="Frames gathered before classes are discovered.")
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(metavar="threads|dask://HOST:PORT", help="Where frames are analysed."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Frames analysed at the same time.")
     ] = None,
@@ -103,6 +107,7 @@ def serve(
             "model": model,
             "material": material,
             "learning_frames": learning_frames,
+            "executor": executor,
             "threads": threads,
         },
         serve={"http": http, "instrument": instrument, "log_format": log_format},

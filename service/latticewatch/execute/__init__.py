@@ -2,7 +2,7 @@
 
 from latticewatch.execute._edits import EngineBusyError
 from latticewatch.execute._engine import Engine
-from latticewatch.execute._executors import Executor, Threads
+from latticewatch.execute._executors import Executor, Threads, executor_of
 from latticewatch.execute._history import record_of
 from latticewatch.execute._meter import LATENCY_BOUNDS_S, Meter
 from latticewatch.execute._report import Vitals, counts_of, status_of
@@ -20,6 +20,7 @@ __all__ = [
     "Threads",
     "Vitals",
     "counts_of",
+    "executor_of",
     "record_of",
     "status_of",
 ]

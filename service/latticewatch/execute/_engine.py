@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from latticewatch.config import Settings
 from latticewatch.errors import ConfigurationError, FileError
 from latticewatch.execute._edits import Edits
-from latticewatch.execute._executors import MOST_SLOTS, Executor, Threads
+from latticewatch.execute._executors import MOST_SLOTS, Executor, executor_of
 from latticewatch.execute._fold import Folder
 from latticewatch.execute._intake import Holding, Intake, Preparation
 from latticewatch.execute._meter import Meter
@@ -97,13 +97,20 @@ class Engine:
         self._learner: FrameLearner
         self._runner: Runner
         self._executor: Executor | None = None
+        at_once = min(settings.analysis.threads, MOST_SLOTS)
+        if settings.analysis.executor != "threads":
+            from latticewatch import pipeline
+
+            # a cluster that does not answer stops the start
+            self._executor = executor_of(settings.analysis, pipeline.analyse)
+            # one waits before the queue and one behind it
+            at_once = max(self._executor.slots - 2, 1)
         self._ready = threading.Event()
         self._stopping = threading.Event()
         self._limits = contextlib.ExitStack()
-        threads = settings.analysis.threads
         # As many as there are workers: with fewer they idle while a frame takes longer than others, with more frames
         # only grow old. Measured at 20 ms to analyse and 8 ms to fold, each by ± 40 %: 83, 94, 96 frames/s for 1, 2, 3.
-        work: queue.Queue[Any] = queue.Queue(min(threads, MOST_SLOTS))
+        work: queue.Queue[Any] = queue.Queue(at_once)
         self._work = work
         self._hold = Holding(receiver)
         self._folding = Folder(
@@ -362,7 +369,8 @@ class Engine:
         if self._start is not None:
             self._folding.start_from(learner, *self._start)
         self._learner = learner
-        self._executor = Threads(analyse, self.settings.analysis)
+        if self._executor is None:
+            self._executor = executor_of(self.settings.analysis, analyse)
         self._runner = Runner(self._executor, lambda: learner)
         self._runner.adopt()
         self._ready.set()

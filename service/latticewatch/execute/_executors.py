@@ -60,6 +60,27 @@ class Executor(Protocol):
     def close(self) -> None: ...
 
 
+def executor_of(settings: AnalysisSettings, analyse: Analyse) -> Executor:
+    """The executor that the settings name.
+
+    Parameters
+    ----------
+    settings : AnalysisSettings
+    analyse : callable
+        ``analyse(frame, model, settings)``, where it runs in this process.
+
+    Raises
+    ------
+    ConfigurationError
+        A cluster that does not answer, or does not fit.
+    """
+    if settings.executor == "threads":
+        return Threads(analyse, settings)
+    from latticewatch.execute._dask import DaskCluster
+
+    return DaskCluster(settings.executor, settings)
+
+
 class Threads:
     """Threads of this process.
 

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import FileError
-from latticewatch.execute import Runner, Threads
+from latticewatch.execute import Runner, executor_of
 from latticewatch.ingest import FileSeries, Frame
 from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse
 
@@ -141,7 +141,7 @@ def run_file(
 
     image: NDArray[np.generic] = np.zeros((0, 0), np.uint8)
     # our threads are the parallelism: BLAS threads beside them only get in each other's way
-    with threadpool_limits(limits=1, user_api="blas"), closing(Threads(analyse, settings)) as executor:
+    with threadpool_limits(limits=1, user_api="blas"), closing(executor_of(settings, analyse)) as executor:
         for frame, folded in Runner(executor, lambda: learner).results(frames(), needed):
             image, done = frame.image, frame.number + 1
             take(folded, frame.number)

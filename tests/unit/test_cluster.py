@@ -1,0 +1,98 @@
+"""Frames analysed by Dask workers: the same results as in threads, and none lost with a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.errors import ConfigurationError
+from latticewatch.execute import Executor, Runner, executor_of
+from latticewatch.ingest import Frame
+from latticewatch.pipeline import Learner, analyse
+from latticewatch_simulator import Microscope, SimulatorSettings
+
+distributed = pytest.importorskip("distributed")
+
+LEARNING = 2
+
+
+@pytest.fixture(scope="module")
+def images() -> list[np.ndarray]:
+    settings = SimulatorSettings.checked(
+        shape=(240, 240), pixel_size_nm=0.02, births_per_frame=0.5, dose_e_per_a2=2e5, seed=5
+    )
+    scope = Microscope(settings, "s")
+    return [scope.acquire().image for _ in range(24)]
+
+
+def said_by(
+    images: list[np.ndarray], executor: str, at: Callable[[int], object] = lambda number: None
+) -> list:
+    """Everything that a run says, in order; `at` is called after each frame."""
+    settings = AnalysisSettings(learning_frames=LEARNING, executor=executor)
+    learner = Learner(settings)
+    stream = [Frame(image, "s", n, n, pixel_size_nm=0.02) for n, image in enumerate(images)]
+    said: list = []
+    used: Executor = executor_of(settings, analyse)
+    with closing(used):  # type: ignore[type-var]
+        for frame, results in Runner(used, lambda: learner).results(stream, LEARNING):
+            said += [(r.number, r.sites.confidence.tobytes(), r.sites.track.tobytes()) for r in results]
+            drafts = [event for result in results for event in result.events]
+            said += [
+                (event.type, event.data.model_dump_json()) for event in (*drafts, *learner.take_events())
+            ]
+            at(frame.number)
+    return said
+
+
+@pytest.fixture
+def worker_here() -> Iterator[str]:
+    """A scheduler and a worker in this process, who talk through a socket all the same."""
+    with distributed.LocalCluster(
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        protocol="tcp",
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        yield cluster.scheduler_address.replace("tcp://", "dask://")
+
+
+def test_frames_that_went_through_a_socket_give_what_threads_give(images, worker_here):
+    assert said_by(images[:6], worker_here) == said_by(images[:6], "threads")
+
+
+def test_an_address_at_which_nobody_answers_ends_the_start_with_one_line(monkeypatch):
+    monkeypatch.setattr("latticewatch.execute._dask.CONNECT_S", 0.2)
+    settings = AnalysisSettings(executor="dask://127.0.0.1:9")
+    with pytest.raises(ConfigurationError, match=r"dask://127\.0\.0\.1:9: no scheduler answers"):
+        executor_of(settings, analyse)
+
+
+@pytest.mark.slow
+def test_with_a_worker_process_killed_in_the_middle_no_frame_is_lost_and_all_events_are_the_same(images):
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        with distributed.Client(cluster, set_as_default=False) as client:
+            workers = list(client.run(os.getpid).values())
+
+        def kill(number: int) -> None:
+            if number == 9:
+                os.kill(workers[0], signal.SIGKILL)
+
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        said = said_by(images, address, kill)
+    assert len(workers) == 2
+    assert said == said_by(images, "threads")
