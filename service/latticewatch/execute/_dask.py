@@ -113,7 +113,7 @@ class DaskJob:
         future = self.future
         if future is None or future.status in ("cancelled", "lost"):
             return True
-        return future.status == "error" and _of_the_cluster(future.exception())
+        return future.status == "error" and _of_the_cluster(future.exception())  # type: ignore[arg-type]
 
     def _drop(self) -> None:
         future, self.future = self.future, None
