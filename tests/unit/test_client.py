@@ -273,7 +273,7 @@ def test_the_asynchronous_client_follows_as_the_other_does(monkeypatch):
 def test_the_public_names_are_pinned():
     assert sorted(latticewatch_client.__all__) == [
         "AsyncClient", "Client", "ControlError", "ControlRefusedError", "ControlTimeoutError",
-        "ControlUnreachableError", "Cursor", "CursorGoneError", "Dose", "DoseBook", "Gate", "Hands",
+        "ControlUnreachableError", "Cursor", "CursorGoneError", "Dose", "DoseBook", "FakeService", "Gate", "Hands",
         "Journal", "Loop", "LoopReport", "Microscope", "Ok", "Publisher", "PublisherError", "Refuse",
         "ServiceError", "ServiceUnreachableError", "Sight", "StaleStreamError", "Step",
         "UnauthorizedError", "UnknownClassError", "Wait", "ZmqMicroscope", "acts", "tiles",
