@@ -16,6 +16,7 @@ from latticewatch.lattice._supercell import larger_cell
 from latticewatch.pipeline import ROLES, Learner, analyse
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import specimens
 from _specimen import KINDS, Detector, Kind, crystal, frames, planted, stepped
 
 SIZE, PIXEL_NM = 320, 0.02
@@ -113,3 +114,11 @@ def test_neither_a_step_nor_the_jitter_of_lines_makes_a_larger_cell(seed, ratio)
     lattice = find_lattice(image)
     assert lattice.constant_px == pytest.approx(made.constant_px, rel=0.01)
     assert larger_cell(image, lattice.field) is None
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_thin_side_of_a_step_is_no_other_grain(seed):
+    frame, truth = specimens.made("step", "WS2", seed)
+    lattice = find_lattice(frame.astype(np.float32))
+    assert not lattice.others
+    assert lattice.constant_px == pytest.approx(truth.constant_px, rel=0.01)

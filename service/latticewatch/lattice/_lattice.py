@@ -49,6 +49,8 @@ MAX_GRAINS = 8
 # Beyond this significance of the strongest Bragg peak nothing hides the lattice.
 CLEAR_SIGNIFICANCE = 60.0
 APART = "the Bragg peaks do not belong together; no lattice found"
+# Of so many of its waves one at least is left where a lattice is seen by its stronger waves only.
+MAX_INDEX = 4
 # Times that a cell is made larger.
 MAX_ENLARGED = 3
 
@@ -244,9 +246,13 @@ def _another_grain(
 
 
 def _is_one_of(known: list[PhaseField], basis: NDArray[np.float64]) -> bool:
+    """Whether the waves of a basis are waves of a lattice that is known; all of them, or the stronger ones only."""
     for field in known:
-        same = _chosen_as(basis, field.basis)
-        if same is not None and _largest(same - field.basis, field.basis) < MAX_STRAIN:
+        order = np.rint(basis @ np.linalg.inv(field.basis))
+        index = round(abs(float(np.linalg.det(order))))
+        # the weaker first order of a thin region may be lost: then its second order seems to be the lattice
+        strain = _largest(order @ field.basis - basis, basis)
+        if (index == 1 and strain < MAX_STRAIN) or (1 < index <= MAX_INDEX and strain < SMALL_STRAIN):
             return True
     return False
 
