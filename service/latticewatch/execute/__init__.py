@@ -5,6 +5,7 @@ from latticewatch.execute._engine import Engine
 from latticewatch.execute._executors import Executor, Threads, executor_of
 from latticewatch.execute._history import record_of
 from latticewatch.execute._meter import LATENCY_BOUNDS_S, Meter
+from latticewatch.execute._operation import Operation
 from latticewatch.execute._report import Vitals, counts_of, status_of
 from latticewatch.execute._runner import Runner
 from latticewatch.execute._state import LiveState
@@ -16,6 +17,7 @@ __all__ = [
     "Executor",
     "LiveState",
     "Meter",
+    "Operation",
     "Runner",
     "Threads",
     "Vitals",

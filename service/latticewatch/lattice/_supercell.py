@@ -144,6 +144,21 @@ def _windowed(image: NDArray[np.float32], field: PhaseField) -> Windowed:
 
 
 @njit(cache=True, nogil=True)
+def _weight(amplitude, i, j, least):  # pragma: no cover - compiled
+    """How much a place counts, by how much lattice there is: an edge of the crystal that is smooth leaks little."""
+    return min((bilinear(amplitude, i, j) - least) / (1 - least), 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _cells(basis, phase, row, col, i, j):  # pragma: no cover - compiled
+    """Where a pixel lies, in cells along both vectors."""
+    phase0, phase1 = bilinear_pair(phase, i, j)
+    u = basis[0, 0] * row + basis[0, 1] * col + phase0 / TURN
+    v = basis[1, 0] * row + basis[1, 1] * col + phase1 / TURN
+    return u, v
+
+
+@njit(cache=True, nogil=True)
 def _demodulated(
     image, top, left, down, across, basis, phase, origin, step, amplitude, least, order, block
 ):  # pragma: no cover - compiled
@@ -153,12 +168,10 @@ def _demodulated(
         i = (top + r - origin) / step
         for c in range(out.shape[1] * block):
             j = (left + c - origin) / step
-            weight = min((bilinear(amplitude, i, j) - least) / (1 - least), 1.0)
+            weight = _weight(amplitude, i, j, least)
             if weight <= 0:
                 continue
-            phase0, phase1 = bilinear_pair(phase, i, j)
-            u = basis[0, 0] * (top + r) + basis[0, 1] * (left + c) + phase0 / TURN
-            v = basis[1, 0] * (top + r) + basis[1, 1] * (left + c) + phase1 / TURN
+            u, v = _cells(basis, phase, top + r, left + c, i, j)
             turn = np.exp(-1j * TURN * (order[0] * u + order[1] * v))
             out[r // block, c // block] += weight * down[r] * across[c] * image[r, c] * turn
     return out
@@ -175,13 +188,10 @@ def _waves(
         i = (top + r - origin) / step
         for c in range(image.shape[1]):
             j = (left + c - origin) / step
-            # an edge of the crystal that is smooth leaks little
-            weight = min((bilinear(amplitude, i, j) - least) / (1 - least), 1.0)
+            weight = _weight(amplitude, i, j, least)
             if weight <= 0:
                 continue
-            phase0, phase1 = bilinear_pair(phase, i, j)
-            u = basis[0, 0] * (top + r) + basis[0, 1] * (left + c) + phase0 / TURN
-            v = basis[1, 0] * (top + r) + basis[1, 1] * (left + c) + phase1 / TURN
+            u, v = _cells(basis, phase, top + r, left + c, i, j)
             turn_u, turn_v = np.exp(-1j * TURN / 6 * u), np.exp(-1j * TURN / 6 * v)
             first[most] = weight * down[r] * across[c] * image[r, c]
             for h in range(1, most + 1):

@@ -19,7 +19,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from latticewatch import __version__
-from latticewatch.execute import LATENCY_BOUNDS_S, Engine
+from latticewatch.execute import LATENCY_BOUNDS_S, Engine, Operation
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import Hub, TheHub
 
@@ -40,9 +40,10 @@ class HubCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """All metrics, as they are now."""
         engine = self._hub.engine
-        yield from _process(engine)
-        yield from _frames(engine)
-        yield from _events(engine)
+        operation = engine.operation
+        yield from _process(engine, operation)
+        yield from _frames(engine, operation)
+        yield from _events(engine, operation)
         yield from _picture(engine)
         yield from _recording(engine)
         yield from _times(engine)
@@ -52,13 +53,12 @@ class HubCollector(Collector):
         )
 
 
-def _process(engine: Engine) -> Iterator[Metric]:
+def _process(engine: Engine, operation: Operation) -> Iterator[Metric]:
     info = GaugeMetricFamily(
         "latticewatch_info", "Always 1; the labels say what runs.", labels=["version", "python", "source"]
     )
     info.add_metric([__version__, platform.python_version(), engine.source], 1)
     yield info
-    operation = engine.operation
     yield _gauge("degraded", "1 while something keeps it from its work.", engine.trouble is not None)
     yield _gauge("threads", "Threads of the process.", threading.active_count())
     yield _gauge(
@@ -66,7 +66,7 @@ def _process(engine: Engine) -> Iterator[Metric]:
     )
 
 
-def _frames(engine: Engine) -> Iterator[Metric]:
+def _frames(engine: Engine, operation: Operation) -> Iterator[Metric]:
     frames = engine.receiver.counts()
     yield _counter("frames_received", "Frames received.", frames.received)
     yield _counter("frames_analysed", "Frames analysed.", frames.analysed)
@@ -74,14 +74,13 @@ def _frames(engine: Engine) -> Iterator[Metric]:
     yield _counter("frames_lost_upstream", "Frames numbered but never received.", frames.lost_upstream)
     yield _by("reason", "messages_rejected", "Messages that could not be read.", frames.rejected)
     yield _gauge("frames_in_flight", "Frames received and not yet accounted for.", frames.in_flight)
-    yield _gauge("frames_at_work", "Frames that are analysed, or wait to be folded.", engine.operation.queued)
+    yield _gauge("frames_at_work", "Frames that are analysed, or wait to be folded.", operation.queued)
     if engine.last_frame_age_s is not None:
         yield _gauge("last_frame_age_seconds", "Since the last frame was received.", engine.last_frame_age_s)
     yield _gauge("stalled", "1 while an open series gives no frame.", engine.state.stalled)
 
 
-def _events(engine: Engine) -> Iterator[Metric]:
-    operation = engine.operation
+def _events(engine: Engine, operation: Operation) -> Iterator[Metric]:
     yield _counter("events", "Events in the log, those of earlier starts included.", engine.log.last_seq)
     yield _by("type", "events_told", "Events stored since the start.", operation.told)
     yield _counter("writes_failed", "Attempts to write the event log that failed.", operation.writes_failed)
