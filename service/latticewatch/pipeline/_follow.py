@@ -17,8 +17,11 @@ from latticewatch.pipeline._analyse import Analysis
 
 # Frames after which an old one counts half.
 HALF_LIFE_FRAMES = 60.0
-# A new version of the model after this many frames, so that frames in flight share one.
+# The model follows after this many frames, so that frames in flight share one.
 FRAMES_TOGETHER = 10
+# It is another version when a class has moved by this share of its standard deviation, or has become wider, narrower,
+# rarer or more frequent by these factors: less changes no decision but one that was open anyway.
+FELT_SIGMA, FELT_WIDTH, FELT_WEIGHT = 0.25, 1.1, 2.0
 # Classes nearer to their host than this many standard deviations keep their place and, within a factor, their weight.
 SAFE_SIGMA = 4.0
 
@@ -40,11 +43,15 @@ class Follower:
         self._frames = 0
         self._totals: dict[int, int] = {}
         self._pool = OddPool()
+        # The version in force, and its mixtures when it came into force.
+        self._since: tuple[int, list[Mixture]] | None = None
 
     def update(
         self, model: Model, analysis: Analysis, track: NDArray[np.int32], next_class: int
     ) -> tuple[Model, list[int]]:
-        """Count a frame; every `FRAMES_TOGETHER` frames give the next version of the model, and every birth of a class.
+        """Count a frame; every `FRAMES_TOGETHER` frames give a model that follows, and so does every birth of a class.
+
+        Its version grows when a decision can change.
 
         Parameters
         ----------
@@ -114,7 +121,15 @@ class Follower:
             for entry in model.classes
         )
         self._totals = {}
-        return replace(model, version=model.version + 1, sublattices=sublattices, classes=classes)
+        followed = replace(model, sublattices=sublattices, classes=classes)
+        if self._since is None or self._since[0] != model.version:
+            self._since = model.version, [known.mixture for known in model.sublattices]
+        if any(
+            _felt(then, known.mixture) for then, known in zip(self._since[1], sublattices, strict=True)
+        ):
+            followed = replace(followed, version=model.version + 1)
+            self._since = followed.version, [known.mixture for known in sublattices]
+        return followed
 
 
 def confirmed_among(model: Model, found: Collection[int]) -> Model:
@@ -206,6 +221,16 @@ def add_up(posterior, score, component, sublattice, columns, merged):  # pragma:
             sums[s, 1, 0] += left * score[i]
             sums[s, 2, 0] += left * score[i] * score[i]
     return sums, counts
+
+
+def _felt(then: Mixture, now: Mixture) -> bool:
+    """Whether a mixture has changed by more than what changes no decision."""
+    if len(then.mean) != len(now.mean):
+        return True
+    moved = np.abs(now.mean - then.mean) > FELT_SIGMA * then.deviation
+    wider = np.abs(np.log(now.deviation / then.deviation)) > np.log(FELT_WIDTH)
+    oftener = np.abs(np.log(now.weight / then.weight)) > np.log(FELT_WEIGHT)
+    return bool((moved | wider | oftener).any())
 
 
 def _fresh(mixture: Mixture) -> Sums:

@@ -55,8 +55,12 @@ STATE_CLASSES = (
     TrackMap,
     Tracker,
 )
-# Made anew: notes are of a frame, and room for more tracks is no knowledge.
-LEFT_OUT = {("Lattice", "notes"): tuple, ("TrackMap", "_room"): dict}
+# Made anew: notes are of a frame, room for more tracks is no knowledge, and a restart counts from where it finds the model.
+LEFT_OUT = {
+    ("Lattice", "notes"): tuple,
+    ("TrackMap", "_room"): dict,
+    ("Follower", "_since"): lambda: None,
+}
 
 # scikit-learn, which takes long to import, is not needed before a model has classes of odd patches.
 LATER = {"NearestCentroid": "latticewatch.estimators"}

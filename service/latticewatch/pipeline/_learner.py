@@ -477,6 +477,9 @@ class Learner:
         if doubt is None:
             followed, found = self._follower.update(model, analysis, tracked.track, self._next_class)
             if followed is not model:
+                if followed.version != model.version:
+                    reason = "classes were born" if found else "the classes have followed the stream"
+                    events.append(model_event(followed, frame.number, reason))
                 self._adopt(followed)
                 events += [discovered(followed, class_id) for class_id in found]
         events += self._looked_again(analysis, tracked, teaches=doubt is None)
@@ -497,6 +500,7 @@ class Learner:
             return []
         grown = confirmed_among(renewed.model, {*renewed.found, *renewed.renamed})
         self._adopt(grown)
+        updated = model_event(grown, analysis.frame.number, "classes were looked for again")
         self._search.taken_up()
         self._tracker.inform(
             tracked.track[rows], renewed.posterior, grown.class_ids, *_roles_and_priors(grown)
@@ -508,7 +512,7 @@ class Learner:
         for gone, class_id in renewed.merged.items():
             self.merge(class_id, [gone])
         events, self._events = self._events, told
-        return events
+        return [updated, *events]
 
     def _learnt_model(self) -> Model:
         assert self.model is not None

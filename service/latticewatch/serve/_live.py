@@ -42,8 +42,8 @@ async def live(hub: TheHub, socket: WebSocket) -> None:
             if request is None or _seen(request, state.number, sent):
                 await woken(wake, None)
                 continue
-            # A class can be renamed without a new version of the model; names are sent whenever they changed.
-            names = tuple((entry.class_id, entry.name, entry.role) for entry in state.catalogue)
+            # A class can grow without a new version of the model: what is told of classes is sent whenever it changed.
+            names = tuple((entry.class_id, entry.name, entry.role, entry.total) for entry in state.catalogue)
             stale = request.model_version != state.model_version or names != catalogue
             message = await run_in_threadpool(_message, hub, state, request, stale, feed)
             sent, catalogue, request = state.number, names, None
