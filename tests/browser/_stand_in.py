@@ -201,6 +201,7 @@ class ScriptedLearner:
                 embedding_class=self._class_id if learnt else np.zeros(0, np.int16),
                 events=events,
                 notes=self.notes,
+                scalars=frame.scalars,
             )
         ]
 
@@ -310,12 +311,14 @@ class Microscope:
         self.endpoint = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
         self.number = 0
 
-    def send(self, pixel_size_nm: float | None = PIXEL_SIZE_NM) -> int:
-        """Send one frame and give its number."""
+    def send(self, pixel_size_nm: float | None = PIXEL_SIZE_NM, scalars: dict[str, float] | None = None) -> int:
+        """Send one frame, with numbers in its header, and give its number."""
         self.number += 1
         noise = self._rng.normal(0, 1, self._scene.shape).astype(np.float32)
         counts = 235 * self._scene + 12 + noise * (3 + 14 * np.sqrt(self._scene))
         fields: dict[str, Any] = {"pixel_size_nm": pixel_size_nm} if pixel_size_nm else {}
+        if scalars:
+            fields["scalars"] = scalars
         parts = encode_frame(
             np.clip(counts, 0, 255).astype(np.uint8),
             frame=self.number,

@@ -368,3 +368,32 @@ def test_a_doubtful_mark_is_fainter_than_a_sure_one(shown, open_tab):
     assert opacity == sorted(opacity)
     assert 0.2 < opacity[0] < 0.4
     assert opacity[-1] == 1
+
+
+def test_a_number_of_the_headers_is_a_chart(make_rig, open_tab):
+    rig = make_rig()
+    rig.microscope.send(scalars={"temperature_K": 573.25, "bias_V": 2.0})
+    page = open_tab(rig.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    choice = page.locator("#chart-scalar")
+    expect(choice).to_be_visible()
+    choice.select_option("temperature_K")
+    expect(page.locator("#chart-name")).to_have_text("temperature_K")
+    expect(page.locator("#defect-total")).to_have_text("573.25 in the newest frame")
+    expect(page.locator("#counts-chart")).to_have_attribute("aria-label", "temperature_K over time")
+    expect(page.locator("#counts-chart canvas")).to_have_count(1)
+    page.locator("#chart-count").click()
+    expect(page.locator("#chart-name")).to_have_text("Defects per frame")
+    expect(choice).to_have_value("")
+
+
+def test_one_frame_is_one_and_large_numbers_are_grouped(make_rig, open_tab):
+    rig = make_rig()
+    rig.microscope.send()
+    page = open_tab(rig.url).page
+    expect(page.locator("#health-frames")).to_have_text("1 frame received, 1 analysed")
+    told = page.evaluate("""async () => {
+      const { fixed, integer, several, significant } = await import("./js/format.js");
+      return [several(1, "frame"), several(1200, "frame"), integer(36000), fixed(-1234.5, 1), significant(12345)];
+    }""")
+    assert told == ["1 frame", "1,200 frames", "36,000", "−1,234.5", "12,345"]

@@ -8,16 +8,11 @@ import { fixed, integer, percent } from "./format.js";
 import { sign } from "./sign.js";
 import { drawSparkline } from "./sparkline.js";
 import { readable } from "./timeline.js";
+/** @import {Card, ClassSummary} from "./types.d.ts" */
 
 const ROLE_ORDER = ["defect", "neighbour", "unknown", "host"];
 const AVERAGE_MAX_AGE_MS = 10_000;  // a class that follows slow change is looked at again, but not with every version
 
-/**
- * @typedef {import("./live/message.js").ClassSummary} ClassSummary
- * @typedef {{summary: ClassSummary, root: HTMLElement, image: HTMLImageElement, name: HTMLButtonElement,
- *   role: HTMLElement, meta: HTMLElement, title: HTMLElement, actions: HTMLElement, count: HTMLElement, spark: HTMLCanvasElement, error: HTMLElement,
- *   fetched: number, version: number, address: string}} Card
- */
 export class ClassCards {
   /**
    * @param {{emphasised: (classId: number | null) => void, chosen: (classId: number | null) => void,

@@ -1,6 +1,8 @@
 // @ts-check
 /** Files to keep: tables as CSV, with units in their headings, and whatever else is a blob. */
 
+/** @import {LiveHeader} from "./types.d.ts" */
+
 /** @param {Blob} blob @param {string} name */
 export function save(blob, name) {
   const link = document.createElement("a");
@@ -26,7 +28,7 @@ export function saveTable(rows, name) {
 /**
  * Sites of a frame as a table.
  * @param {import("./live/sites.js").Sites} sites
- * @param {import("./live/message.js").LiveHeader} header
+ * @param {LiveHeader} header
  * @param {Map<number, {name: string}>} looks
  */
 export function sitesTable(sites, header, looks) {

@@ -5,11 +5,10 @@ import { byId, element, setText } from "./dom.js";
 import { Comings, describe } from "./event-text.js";
 import { clock } from "./format.js";
 import { sign } from "./sign.js";
+/** @import {ServiceEvent} from "./types.d.ts" */
 
 const MAX_ROWS = 150;
 const FLUSH_MS = 500;  // rows that come faster are not read
-
-/** @typedef {import("./event-text.js").ServiceEvent} ServiceEvent */
 
 export class EventList {
   /**

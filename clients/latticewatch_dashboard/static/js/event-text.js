@@ -1,11 +1,8 @@
 // @ts-check
 /** An event in words: what happened, and the facts that belong to it. */
 
-import { fixed, integer } from "./format.js";
-
-/**
- * @typedef {{type: string, stream: string, seq: number, time: string, data: Record<string, any>}} ServiceEvent
- */
+import { fixed, several } from "./format.js";
+/** @import {ServiceEvent} from "./types.d.ts" */
 
 /** @param {Record<string, any>} data */
 function place({ nm, px }) {
@@ -21,9 +18,6 @@ const defect = (data) => [
   `frame ${data.frame}`,
   place(data),
 ].filter(Boolean);
-
-/** @param {number} n @param {string} noun @param {string} [plural] */
-const several = (n, noun, plural = `${noun}s`) => `${integer(n)} ${n === 1 ? noun : plural}`;
 
 /** @param {(string | false | null | undefined)[]} facts @returns {string[]} */
 const known = (...facts) => facts.filter((fact) => typeof fact === "string" && fact !== "").map(String);

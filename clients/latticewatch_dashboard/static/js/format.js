@@ -13,8 +13,15 @@ const present = (value) => typeof value === "number" && Number.isFinite(value);
 /** @param {number | null | undefined} value */
 export const integer = (value) => (present(value) ? grouped.format(Math.round(value)) : MISSING);
 
+/** So many of something: 1 frame, 1,200 frames. @param {number | null | undefined} n @param {string} noun @param {string} [plural] */
+export const several = (n, noun, plural = `${noun}s`) => `${integer(n)} ${n === 1 ? noun : plural}`;
+
 /** @param {number | null | undefined} value @param {number} digits */
-export const fixed = (value, digits) => (present(value) ? value.toFixed(digits).replace("-", "−") : MISSING);
+export function fixed(value, digits) {
+  if (!present(value)) return MISSING;
+  const text = Math.abs(value) < 999.5 ? value.toFixed(digits) : value.toLocaleString("en-GB", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  return text.replace("-", "−");
+}
 
 /** Three significant figures: 0.316, 4.71, 27.2, 158. @param {number | null | undefined} value */
 export function significant(value) {
@@ -29,15 +36,6 @@ export function percent(share) {
   // "100 %" would claim a certainty that no classifier has; in single precision it comes as 1.
   if (share > 0.999) return "> 99.9 %";
   return `${fixed(100 * share, share < 0.0005 ? 0 : 1)} %`;
-}
-
-/** How long ago. @param {number | null | undefined} seconds */
-export function ago(seconds) {
-  if (!present(seconds)) return MISSING;
-  if (seconds < 9.95) return `${fixed(Math.max(0, seconds), 1)} s ago`;
-  if (seconds < 120) return `${fixed(seconds, 0)} s ago`;
-  if (seconds < 7200) return `${fixed(seconds / 60, 0)} min ago`;
-  return `${fixed(seconds / 3600, 0)} h ago`;
 }
 
 /** An age as it is written large. @param {number | null | undefined} seconds */

@@ -8,11 +8,10 @@ import { markRadius } from "./live/marks.js";
 import { Sites } from "./live/sites.js";
 import { Viewport } from "./live/viewport.js";
 import { SiteTooltip } from "./tooltip.js";
+/** @import {ClassSummary, Summary} from "./types.d.ts" */
 
 const REACH_PX = 14;  // how far from a site the pointer still means it
 const CLICK_PX = 5;  // further than this, a press was a drag
-
-/** @typedef {import("./live-client.js").Summary} Summary */
 
 export class FrameView {
   /**
@@ -27,7 +26,7 @@ export class FrameView {
     this.tooltip = new SiteTooltip();
     /** @type {Summary["header"] | null} */
     this.header = null;
-    /** @type {Map<number, import("./live/message.js").ClassSummary>} */
+    /** @type {Map<number, ClassSummary>} */
     this.looks = new Map();
     this.spacing = 20;
     /** Track that stays chosen while frames go by, or -1. */

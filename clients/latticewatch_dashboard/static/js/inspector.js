@@ -6,17 +6,12 @@ import { byId, clearedCanvas, element, setText } from "./dom.js";
 import { fixed, percent, significant } from "./format.js";
 import { sign } from "./sign.js";
 import { readable } from "./timeline.js";
+/** @import {Chosen, ClassSummary} from "./types.d.ts" */
 
 const ROLE_NAMES = ["host", "defect", "neighbour", "unknown"];
 const REPLAY_FRAME_MS = 220;
 const HOLD_MS = 900;  // of the last picture, before it begins again
 
-/**
- * @typedef {import("./live-client.js").Summary} Summary
- * @typedef {import("./live/message.js").ClassSummary} ClassSummary
- * @typedef {{track: number, site: number, sites: import("./live/sites.js").Sites, summary: Summary,
- *   looks: Map<number, ClassSummary>}} Chosen
- */
 export class Inspector {
   /** @param {{replay: () => void, centre: () => void, patchSize: (px: number) => void}} handlers */
   constructor(handlers) {
@@ -83,8 +78,7 @@ export class Inspector {
     if (!this.built) this.build();
     const { track, site, sites, summary, looks } = chosen;
     const { course, header } = summary;
-    const last = course && course.time.length ? course.classId.length - 1 : -1;
-    const classId = site >= 0 ? sites.classId[site] : last >= 0 ? course.classId[last] : -1;
+    const classId = site >= 0 ? sites.classId[site] : (course?.classId.at(-1) ?? -1);
     const look = looks.get(classId);
     this.writeHead(look, site >= 0, site >= 0 ? ROLE_NAMES[sites.role[site]] : "", looks.size > 0);
     setText(byId("site-track"), track >= 0 ? `#${track}` : "none yet");

@@ -6,17 +6,6 @@ import { apiUrl, askForKey, currentKey } from "./access.js";
 const MAX_BYTES = 160e6;  // of frames kept for looking again
 const MAX_BYTES_SMALL = 48e6;  // on a phone or a tablet
 
-/**
- * @typedef {import("./live/message.js").LiveHeader} LiveHeader
- * @typedef {{header: LiveHeader, newest: LiveHeader, age: number, newestAge: number, shift: [number, number], place: any,
- *   sites: Record<string, any>, paused: boolean, behind: number, span: [number, number] | null,
- *   course: any, patch: {width: number, pixels: Uint8ClampedArray} | null, histogram: Uint32Array,
- *   stats: {asked: number, got: number, nbytes: number, ring: number, paintMs: number, age50Ms: number, age99Ms: number},
- *   overview: {shape: number[], data: Uint8Array, scale: number} | null,
- *   } & News} Summary
- * @typedef {{classes?: import("./live/message.js").ClassSummary[], embedding?: Float32Array, embeddingClass?: Int16Array,
- *   space?: any}} News
- */
 export class LiveClient {
   /**
    * @param {HTMLCanvasElement} canvas given away to the worker

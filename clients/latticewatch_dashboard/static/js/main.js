@@ -9,7 +9,7 @@ import { byId, element, setText } from "./dom.js";
 import { save, saveTable, sitesTable } from "./downloads.js";
 import { EmbeddingPlot } from "./embedding-plot.js";
 import { EventList } from "./event-list.js";
-import { fixed, integer, significant } from "./format.js";
+import { fixed, integer, several, significant } from "./format.js";
 import { FrameView } from "./frame-view.js";
 import { attachHelp } from "./help.js";
 import { CountHistory } from "./history.js";
@@ -21,20 +21,15 @@ import { Settings } from "./settings.js";
 import { SpacePanel } from "./space.js";
 import { StatusBar } from "./status-bar.js";
 import { Timeline } from "./timeline.js";
+/** @import {ClassSummary, Connection, LiveHeader, News, ServiceEvent, Status, Summary} from "./types.d.ts" */
 
 const CHART_EVERY_MS = 400;  // faster than this, a line over a minute only flickers
 const TICK_MS = 250;
 const BEFORE_S = 60;  // shown of the time before the page was opened
 
-/**
- * @typedef {import("./live-client.js").Summary} Summary
- * @typedef {import("./live/message.js").ClassSummary} ClassSummary
- * @typedef {import("./event-text.js").ServiceEvent} ServiceEvent
- */
-
 /** @type {Map<number, ClassSummary>} */
 let catalogue = new Map();
-/** @type {import("./live/socket.js").Connection} */
+/** @type {Connection} */
 let connection = { state: "connecting" };
 /** @type {Summary | null} */
 let last = null;
@@ -45,7 +40,7 @@ let countedAt = null;
 let chartedAt = -Infinity;
 /** @type {ReturnType<typeof setTimeout> | undefined} draws the counts that came too soon after others */
 let chartTimer;
-/** @type {import("./live/message.js").LiveHeader["counts"] | undefined} the newest, whether drawn or not */
+/** @type {LiveHeader["counts"] | undefined} the newest, whether drawn or not */
 let newestCounts;
 /** What is chosen, everywhere: a site by its track, the event that led there, a class. */
 const chosen = { track: -1, site: -1, follow: false, /** @type {ServiceEvent | null} */ event: null };
@@ -65,7 +60,7 @@ const history = new CountHistory();
 const statusBar = new StatusBar();
 const timeline = new Timeline({ sought: (time) => live.tell("seek", { time }) });
 timeline.setRange(settings.values.range);
-timeline.kind = settings.values.chart;
+timeline.setKind(settings.values.chart);
 
 const frameView = new FrameView({
   moved: () => live?.tell("view", { view: viewOf() }),
@@ -194,13 +189,13 @@ async function recall(now) {
   }
 }
 
-/** @param {import("./live/message.js").Status} status @param {number} [age] of the newest frame [s] */
+/** @param {Status} status @param {number} [age] of the newest frame [s] */
 function takeStatus(status, age) {
   statusBar.update(age === undefined ? status : { ...status, last_frame_age_s: age });
   tick();
 }
 
-/** What comes only when it is another one. @param {import("./live-client.js").News} news @param {number} version */
+/** What comes only when it is another one. @param {News} news @param {number} version */
 function takeNews({ classes, embedding: points, embeddingClass, space: now }, version) {
   if (classes) takeClasses(classes, version);
   if (points && embeddingClass) takeEmbedding(points, embeddingClass);
@@ -227,11 +222,11 @@ function takeEmbedding(points, classId) {
   embedding.setPoints(points, classId);
   embedding.draw();
   byId("no-embedding").hidden = embedding.length > 0;
-  setText(byId("embedding-size"), embedding.length ? `${integer(embedding.length)} sites` : "");
+  setText(byId("embedding-size"), embedding.length ? several(embedding.length, "site") : "");
   byId("embedding").setAttribute("aria-label", `Force-relaxed layout of ${embedding.length} learnt sites, coloured by class`);
 }
 
-/** @param {import("./live/message.js").LiveHeader["counts"]} counts */
+/** @param {LiveHeader["counts"]} counts */
 function takeCounts(counts) {
   // Before there are classes every site is "unknown", which would only alarm.
   const learnt = counts.by_class.length > 0;
@@ -239,7 +234,7 @@ function takeCounts(counts) {
     setText(byId(`count-${role}`), learnt ? integer(counts.by_role[role] ?? 0) : "–");
   }
   const defects = counts.by_role.defect ?? 0;
-  setText(byId("defect-total"), learnt ? `${integer(defects)} in this frame` : "");
+  timeline.total = learnt ? `${integer(defects)} in this frame` : "";
   const [rows, columns] = last?.newest.shape ?? [0, 0];
   const nm = last?.newest.pixel_size_nm;
   const area = nm ? rows * columns * nm * nm : 0;
@@ -265,10 +260,6 @@ function drawChart() {
   const lines = [...catalogue.values()].filter(({ role }) => role === "defect");
   timeline.draw(history, lines);
   if (countedAt !== null) void timeline.refresh(countedAt);
-  byId("counts-chart").setAttribute(
-    "aria-label",
-    `Defects per frame over the last ${history.length} frames: ${lines.map(({ name }) => name).join(", ") || "none yet"}`,
-  );
 }
 
 /** @param {ServiceEvent} event */
@@ -280,7 +271,7 @@ function takeEvent(event) {
   else if (event.type.startsWith("defect.")) timeline.tick(time, event.data.class_id);
 }
 
-/** @param {import("./live/message.js").LiveHeader} header */
+/** @param {LiveHeader} header */
 function caption({ frame, shape, pixel_size_nm: nm, hosts_left_out: left }) {
   const parts = [`frame ${frame ?? "–"}`];
   // what is cut where there is little room stands last
@@ -385,7 +376,7 @@ function lassoed(found) {
   }
   const [[first]] = classes;
   cards.choose(first);
-  const items = classes.slice(0, 4).map(([id, n]) => element("span", { text: `${catalogue.get(id)?.name}: ${integer(n)} points` }));
+  const items = classes.slice(0, 4).map(([id, n]) => element("span", { text: `${catalogue.get(id)?.name}: ${several(n, "point")}` }));
   if (cards.mayEdit && classes.length > 1) {
     const names = classes.map(([id]) => catalogue.get(id)?.name);
     const merge = element("button", { type: "button", text: `merge ${classes.length} classes` });
@@ -478,10 +469,16 @@ choice("range", String(settings.values.range), (value) => {
   timeline.setRange(Number(value));
   if (countedAt !== null) void timeline.refresh(countedAt).then(drawChart);
 });
-choice("chart", settings.values.chart, (kind) => {
+const setChart = (/** @type {string} */ kind) => {
   settings.set({ chart: kind });
-  timeline.kind = kind;
+  timeline.setKind(kind);
   drawChart();
+};
+choice("chart", settings.values.chart, setChart);
+byId("chart-scalar").addEventListener("change", () => {
+  const kind = byId("chart-scalar").value;
+  if (kind) setChart(kind);
+  else byId("chart-count").click();
 });
 const togglePause = () => live.tell(last?.paused ? "resume" : "pause");
 for (const [id, act] of /** @type {[string, () => void][]} */ ([

@@ -3,12 +3,7 @@
 
 import { byId, setText } from "./dom.js";
 import { age as aged, fixed } from "./format.js";
-
-/**
- * @typedef {import("./live/message.js").Status} Status
- * @typedef {{connection: import("./live/socket.js").Connection, status: Status | null, age: number | null,
- *   paused: boolean, drawn: number | null}} Situation ``age`` of the picture [s]; ``drawn`` is the number of its frame
- */
+/** @import {Connection, Situation, Status} from "./types.d.ts" */
 
 const LATE_S = 5;
 const LATE_FRAMES = 3;  // a slow scan shows the same picture for long, and is not late for that
@@ -73,7 +68,7 @@ function showStaleness({ connection, status, age, paused, drawn }) {
   if (byId("icon").getAttribute("href") !== icon) byId("icon").setAttribute("href", icon);
 }
 
-/** @param {import("./live/socket.js").Connection} connection @param {Status | null} status */
+/** @param {Connection} connection @param {Status | null} status */
 function reasonOf(connection, status) {
   if (connection.state === "lost") return "the service does not answer";
   if (status?.phase === "stalled") return "frames have stopped";
@@ -122,7 +117,7 @@ function bannerOf({ connection, status, age, drawn }) {
   return null;
 }
 
-/** @param {import("./live/socket.js").Connection} connection @param {Status | null} status @param {number | null} drawn */
+/** @param {Connection} connection @param {Status | null} status @param {number | null} drawn */
 function showEmptyState(connection, status, drawn) {
   const empty = byId("empty");
   empty.hidden = drawn !== null;

@@ -53,7 +53,7 @@ function checked(found) {
     if (typeof plain === "boolean") good[name] = value === true || value === "true";
     else if (typeof plain === "number") {
       if (Number.isFinite(Number(value))) good[name] = Number(value);
-    } else good[name] = String(value).slice(0, 16);
+    } else good[name] = String(value).slice(0, 80);
   }
   return good;
 }

@@ -2,11 +2,10 @@
 /** What the classifier works with, now: the layout with the newest frame in it, and the components beside their edge. */
 
 import { byId, clearedCanvas, element, setText } from "./dom.js";
-import { fixed, integer } from "./format.js";
+import { fixed, several } from "./format.js";
+/** @import {SpaceNow} from "./types.d.ts" */
 
 const MOST_BARS = 14;
-
-/** @typedef {import("./live/message.js").SpaceNow} SpaceNow */
 
 export class SpacePanel {
   /**
@@ -36,7 +35,7 @@ export class SpacePanel {
     this.plot.setSites(points, classId);
     this.plot.draw();
     byId("no-embedding").hidden = true;
-    setText(byId("embedding-size"), `${integer(this.plot.length)} sites, frame ${now.frame} in squares`);
+    setText(byId("embedding-size"), `${several(this.plot.length, "site")}, frame ${now.frame} in squares`);
   }
 
   /** @param {SpaceNow["sublattices"]} spaces */

@@ -2,11 +2,10 @@
 /** The header and the health line: what the stream is doing, in numbers with units. */
 
 import { byId, setText } from "./dom.js";
-import { age as aged, ago, fixed, integer, significant } from "./format.js";
+import { age as aged, fixed, integer, several, significant } from "./format.js";
+/** @import {Status} from "./types.d.ts" */
 
 const OLD_S = 3;
-
-/** @typedef {import("./live/message.js").Status} Status */
 
 /** @param {Record<string, number>} reasons */
 const sum = (reasons) => Object.values(reasons).reduce((total, n) => total + n, 0);
@@ -49,15 +48,15 @@ export class StatusBar {
     setText(byId("stat-fps"), fixed(status.fps, 1));
     setText(byId("stat-latency"), significant(latency.p50));
     byId("stat-latency").title = `Frame received to events readable: median ${significant(latency.p50)} ms, 99 of 100 within ${significant(latency.p99)} ms`;
-    setText(byId("stat-received"), integer(frames.received));
-    setText(byId("stat-analysed"), integer(frames.analysed));
+    setText(byId("health-frames"), `${several(frames.received, "frame")} received, ${integer(frames.analysed)} analysed`);
     const dropped = sum(frames.dropped) + sum(frames.rejected);
-    setText(byId("stat-dropped"), integer(dropped));
     byId("stat-dropped").title = `Dropped: ${listed(frames.dropped)}. Unreadable: ${listed(frames.rejected)}.`;
-    byId("stat-dropped").classList.toggle("warn", dropped > 0);
-    setText(byId("stat-lost"), integer(frames.lost_upstream));
-    byId("stat-lost").classList.toggle("warn", frames.lost_upstream > 0);
-    setText(byId("health-sites"), `${integer(status.n_sites)} sites`);
+    for (const [id, n] of /** @type {[string, number][]} */ ([["stat-dropped", dropped], ["stat-lost", frames.lost_upstream]])) {
+      setText(byId(id), integer(n));
+      byId(id).classList.toggle("warn", n > 0);
+      setText(byId(id).nextElementSibling, n === 1 ? "frame" : "frames");
+    }
+    setText(byId("health-sites"), several(status.n_sites, "site"));
     setText(byId("health-lattice"), latticeText(status));
     setText(byId("health-model"), `model version ${status.model_version}`);
     setText(byId("health-series"), status.series_id ?? "none open");
@@ -91,7 +90,7 @@ export class StatusBar {
     const shown = this.pictureAge;
     setText(byId("stat-age"), shown === null ? "–" : `${aged(shown)} old`);
     byId("stat-age").classList.toggle("warn", shown !== null && shown > OLD_S);
-    setText(byId("health-age"), age === null ? "no frame yet" : `last frame ${ago(age)}`);
+    setText(byId("health-age"), age === null ? "no frame yet" : `last frame ${aged(age)} ago`);
     byId("health-age").classList.toggle("warn", age !== null && age > OLD_S);
   }
 }

@@ -4,6 +4,7 @@
 import { getJson } from "./access.js";
 import { byId, element, setText } from "./dom.js";
 import { clock, fixed, integer, significant } from "./format.js";
+/** @import {Boundary, Courses, Line} from "./types.d.ts" */
 
 const GAP_S = 5;  // a longer pause between frames breaks the line
 const GAP_STEPS = 4;  // and so does one of so many usual steps
@@ -14,12 +15,6 @@ const FONT = 'Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
 
 /** @type {any} vendored, a classic script */
 const uPlot = /** @type {any} */ (window).uPlot;
-
-/**
- * @typedef {{class_id: number, name: string, colour: string, role: string}} Line
- * @typedef {{time: number, label: string}} Boundary
- * @typedef {{times: number[], counts: Map<number, (number | null)[]>}} Courses
- */
 
 /**
  * Lines that do not join what does not belong together: a point without a value at each boundary and gap.
@@ -65,6 +60,7 @@ export class Timeline {
     byId("counts-title").closest("section")?.append(this.tip);
     this.range = 60;
     this.kind = "count";
+    this.total = "";  // how many defects are in the newest frame
     /** @type {Line[]} */
     this.lines = [];
     /** @type {Boundary[]} */
@@ -94,6 +90,31 @@ export class Timeline {
     this.past = null;
   }
 
+  /** @param {string} kind "count", "density", or "=" and the name of a number of the headers */
+  setKind(kind) {
+    this.kind = kind;
+    for (const one of document.querySelectorAll("[data-chart]")) {
+      one.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (one).dataset.chart === kind));
+    }
+    this.offerScalars();
+  }
+
+  /** Name of the number of the headers that the chart shows, if it shows one. */
+  get scalar() {
+    return this.kind.startsWith("=") ? this.kind.slice(1) : null;
+  }
+
+  /** The numbers that there are, for choosing. */
+  offerScalars() {
+    const list = byId("chart-scalar");
+    const names = [...new Set([...Object.keys(this.past?.scalars ?? {}), ...(this.scalar === null ? [] : [this.scalar])])];
+    list.hidden = !names.length;
+    const known = [...list.options].slice(1).map(({ text }) => text);
+    if (names.join("\n") !== known.join("\n")) list.replaceChildren(list.options[0], ...names.map((name) => new Option(name, `=${name}`)));
+    list.value = this.scalar === null ? "" : this.kind;
+    list.setAttribute("aria-pressed", String(this.scalar !== null));
+  }
+
   /** @param {Boundary} boundary */
   mark(boundary) {
     this.boundaries.push(boundary);
@@ -116,6 +137,7 @@ export class Timeline {
       if (range !== this.range) return;
       this.past = past;
       this.areaNm2 = past.area_nm2;
+      this.offerScalars();
       this.writeRates(past);
     } catch {
       this.fetched = performance.now();  // what ails the connection is said elsewhere
@@ -155,12 +177,22 @@ export class Timeline {
     return { times, counts: new Map([...history.counts].map(([id, ring]) => [id, slots.map((slot) => ring[slot])])) };
   }
 
-  /** @param {import("./history.js").CountHistory} history @param {Line[]} lines */
-  draw(history, lines) {
+  /** @param {import("./history.js").CountHistory} history @param {Line[]} classes */
+  draw(history, classes) {
+    const { scalar } = this;
+    const course = scalar === null ? null : this.past?.scalars?.[scalar];
+    const lines = scalar === null ? classes : [{ class_id: -1, name: scalar, colour: "#7cc4ff", role: "" }];
     this.lines = lines;
-    const found = broken(this.courses(history), this.boundaries.map(({ time }) => time));
+    const ends = this.boundaries.map(({ time }) => time);
+    const found = scalar === null ? broken(this.courses(history), ends)
+      : broken({ times: course ? this.past.end : [], counts: new Map([[-1, course?.mean], [-2, course?.max], [-3, course?.min]]) }, ends);
     const empty = !lines.length || !found.times.length;
     byId("no-counts").hidden = !empty;
+    setText(byId("no-counts"), scalar === null ? "Counts appear once classes are learnt." : this.past ? `No frame of this time tells ${scalar}.` : "");
+    setText(byId("chart-name"), scalar ?? (this.kind === "density" ? "Defects per nm²" : "Defects per frame"));
+    setText(byId("defect-total"), scalar === null ? this.total : course ? `${figures(lastOf(course.mean))} in the newest frame` : "");
+    this.box.setAttribute("aria-label", scalar === null
+      ? `Defects per frame over the last ${history.length} frames: ${lines.map(({ name }) => name).join(", ") || "none yet"}` : `${scalar} over time`);
     if (empty || this.box.clientWidth < 120 || this.box.clientHeight < 50) {
       this.plot?.destroy();
       this.plot = null;
@@ -168,8 +200,8 @@ export class Timeline {
       return;
     }
     const scale = this.kind === "density" && this.areaNm2 ? 1 / this.areaNm2 : 1;
-    const data = [found.times, ...lines.map(({ class_id: id }) => (found.counts.get(id) ?? found.times.map(() => null))
-      .map((n) => (n === null || Number.isNaN(n) ? null : n * scale)))];
+    const data = [found.times, ...(scalar === null ? lines.map(({ class_id: id }) => id) : [-1, -2, -3]).map((id) =>
+      (found.counts.get(id) ?? found.times.map(() => null)).map((n) => (n === null || Number.isNaN(n) ? null : n * scale)))];
     const theme = document.documentElement.dataset.theme;
     const key = JSON.stringify([lines.map(({ name, colour }) => [name, colour]), this.kind, scale === 1, theme]);
     if (key !== this.key || !this.plot) {
@@ -193,7 +225,8 @@ export class Timeline {
     const [muted, grid] = ["--muted", "--grid"].map((name) => style.getPropertyValue(name).trim());
     const size = parseFloat(style.fontSize) * 0.82;
     const font = `${size}px ${FONT}`;
-    const unit = this.kind === "density" && this.areaNm2 ? "defects per nm²" : "defects per frame";
+    const { scalar } = this;
+    const unit = scalar ?? (this.kind === "density" && this.areaNm2 ? "defects per nm²" : "defects per frame");
     return {
       width: this.box.clientWidth,
       height: this.box.clientHeight,
@@ -201,7 +234,12 @@ export class Timeline {
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
       scales: {
         x: { time: true, auto: false },
-        y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ high) => [0, high > 0 ? high * 1.12 : 1] },
+        y: {
+          range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => {
+            const room = 0.1 * (high - low || Math.abs(high) || 1);
+            return scalar !== null ? [low - room, high + room] : [0, high > 0 ? high * 1.12 : 1];
+          },
+        },
       },
       axes: [
         {
@@ -216,7 +254,8 @@ export class Timeline {
       ],
       series: [{}, ...lines.map(({ name, colour }) => ({
         label: name, stroke: readable(colour), width: 1.75, spanGaps: false, points: { show: false },
-      }))],
+      })), ...(scalar === null ? [] : [1, 2].map(() => ({ points: { show: false } })))],
+      bands: scalar === null ? [] : [{ series: [2, 3], fill: "#7cc4ff40" }],
       hooks: {
         draw: [(/** @type {any} */ plot) => this.drawMarks(plot, muted)],
         setCursor: [(/** @type {any} */ plot) => this.showTip(plot)],
@@ -259,7 +298,6 @@ export class Timeline {
       pen.fillStyle = "#7cc4ff";
       pen.fillRect(x - ratio, bbox.top, 2 * ratio, bbox.height);
     }
-    // Names at the ends of the lines, while there is room for them.
     pen.restore();
   }
 
@@ -272,13 +310,20 @@ export class Timeline {
     }
     const parts = this.lines.map(({ name }, i) => [name, plot.data[i + 1][idx]]).filter(([, n]) => n != null);
     const digits = this.kind === "density" ? 3 : Number.isInteger(parts[0]?.[1]) ? 0 : 1;
-    setText(this.tip, `${clock(new Date(1000 * plot.data[0][idx]).toISOString())}   ${parts.map(([name, n]) => `${name} ${fixed(/** @type {number} */ (n), digits)}`).join("   ")}`);
+    const said = (/** @type {number} */ n) => (this.scalar === null ? fixed(n, digits) : figures(n));
+    setText(this.tip, `${clock(new Date(1000 * plot.data[0][idx]).toISOString())}   ${parts.map(([name, n]) => `${name} ${said(/** @type {number} */ (n))}`).join("   ")}`);
     this.tip.hidden = false;
     const room = this.box.clientWidth - this.tip.offsetWidth - 8;
     this.tip.style.left = `${Math.max(4, Math.min(room, left + this.box.offsetLeft - this.tip.offsetWidth / 2 + 50))}px`;
     this.tip.style.top = `${this.box.offsetTop - 4}px`;
   }
 }
+
+/** A number of a header, as exact as it was told. @param {number | null} value */
+const figures = (value) => (value === null ? "–" : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6 ? value.toLocaleString("en-GB", { maximumSignificantDigits: 6 }) : String(value)).replace("-", "−");
+
+/** @param {(number | null)[]} values @returns {number | null} */
+const lastOf = (values) => values.findLast((one) => one !== null) ?? null;
 
 const UNITS = /** @type {[string, number][]} */ ([["h", 3600], ["min", 60], ["s", 1]]);
 /** The unit in which a time is easily read. @param {number} seconds */

@@ -4,6 +4,7 @@
 import { byId, setText } from "./dom.js";
 import { fixed, percent } from "./format.js";
 import { ROLE_NAMES } from "./live/sites.js";
+/** @import {Look} from "./types.d.ts" */
 
 export class SiteTooltip {
   constructor() {
@@ -15,7 +16,7 @@ export class SiteTooltip {
   }
 
   /**
-   * @param {{sites: import("./live/sites.js").Sites, site: number, look: import("./live/marks.js").Look | undefined,
+   * @param {{sites: import("./live/sites.js").Sites, site: number, look: Look | undefined,
    *   nm: number | null, x: number, y: number, gap: number, width: number, height: number}} what
    *   position and room in CSS pixels of the stage
    */

@@ -2,10 +2,9 @@
 /** The event log, pushed: the last few events first, then each new one, without gaps over a reconnection. */
 
 import { ReturningSocket } from "./socket.js";
+/** @import {ServiceEvent} from "../types.d.ts" */
 
 const BACKLOG = 60;
-
-/** @typedef {import("../event-text.js").ServiceEvent} ServiceEvent */
 
 export class EventFeed {
   /**

@@ -6,24 +6,19 @@
 
 import { unpackLive } from "./message.js";
 import { ReturningSocket } from "./socket.js";
+/** @import {Connection, LiveHeader, Section, Status, View} from "../types.d.ts" */
 
 const SILENCE_MS = 2000;  // after this long without a message the state is asked for on its own
 const SPACE_MS = 1000;
 const LOOK_MS = 150;  // a view that moves is followed by a finer picture when it has come to rest
 
-/**
- * @typedef {import("./message.js").LiveHeader} LiveHeader
- * @typedef {import("./message.js").Section} Section
- * @typedef {{top: number, left: number, rows: number | null, columns: number | null, width: number, height: number,
- *   max_bytes: number}} View
- */
 export class LiveFeed {
   /**
    * @param {import("./socket.js").Service} service
    * @param {{received: (message: {header: LiveHeader, arrays: Record<string, Section>, nbytes: number}) => void,
    *          painted: (then: () => void) => void,
-   *          status: (status: import("./message.js").Status) => void,
-   *          changed: (connection: import("./socket.js").Connection) => void,
+   *          status: (status: Status) => void,
+   *          changed: (connection: Connection) => void,
    *          view: () => View | null}} handlers
    *   ``painted`` calls back when what was received last is on the screen; ``status`` takes the state when no frames
    *   come; ``view`` is the part of the frame to ask for

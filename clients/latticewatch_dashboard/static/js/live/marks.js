@@ -3,6 +3,8 @@
 
 import { channels, stampOf } from "./raster.js";
 import { DEFECT, HOST, NEIGHBOUR, UNKNOWN } from "./sites.js";
+/** @import {Stamp, Style} from "../types.d.ts" */
+/** @import {Sites} from "./sites.js" */
 
 const FULL = 2 * Math.PI;
 const HALO = "rgba(4, 7, 12, 0.66)";
@@ -11,14 +13,6 @@ const MOST_NAMES = 60;  // more, or at rings smaller than this, would cover the 
 const NAMES_FROM_RADIUS = 11;
 const FAINTEST = 0.3;  // opacity of a site that might as well be something else
 const SURE = 0.99;
-
-/**
- * @typedef {import("./sites.js").Sites} Sites
- * @typedef {{name: string, colour: string, shape: string}} Look
- * @typedef {{defect: boolean, neighbour: boolean, host: boolean, unknown: boolean}} Shown
- * @typedef {{looks: Map<number, Look>, shown: Shown, spacing: number, emphasis: number | null, hidden: Set<number>,
- *   learnt: boolean, ratio: number}} Style
- */
 
 /**
  * Radius of a defect's mark: a third of the lattice constant, kept between what can be seen and what covers too much.
@@ -57,7 +51,7 @@ export function outline(shape) {
 
 export class Marks {
   constructor() {
-    /** @type {Map<string, import("./raster.js").Stamp>} */
+    /** @type {Map<string, Stamp>} */
     this.stamps = new Map();
   }
 

@@ -4,11 +4,10 @@
 import { drawNames, drawSelection, drawTrail, Marks, markRadius } from "./marks.js";
 import { colourTable, Raster } from "./raster.js";
 import { Viewport } from "./viewport.js";
+/** @import {ClassSummary, Frame, Shown, Style} from "../types.d.ts" */
 
 const GROUND = 0xff090604;  // around the frame, as little-endian RGBA
 const GREY = colourTable({ black: 0, white: 255, gamma: 1, map: "grey" });
-
-/** @typedef {import("./ring.js").Shown} Shown */
 
 export class Painter {
   /** @param {OffscreenCanvas} canvas */
@@ -24,21 +23,21 @@ export class Painter {
     this.marks = new Marks();
     this.table = GREY;
     this.lastMs = 0;
-    /** @type {Shown | null} */
+    /** @type {Frame | null} */
     this.shown = null;
-    /** @type {import("./marks.js").Style} */
+    /** @type {Style} */
     this.style = {
       looks: new Map(), shown: { defect: true, neighbour: true, host: false, unknown: true },
       spacing: 20, emphasis: null, hidden: new Set(), learnt: false, ratio: 1,
     };
   }
 
-  /** @param {{shown: import("./marks.js").Shown, emphasis: number | null, hidden: number[]}} style */
+  /** @param {{shown: Shown, emphasis: number | null, hidden: number[]}} style */
   setStyle({ shown, emphasis, hidden }) {
     Object.assign(this.style, { shown, emphasis, hidden: new Set(hidden) });
   }
 
-  /** @param {import("./message.js").ClassSummary[]} classes */
+  /** @param {ClassSummary[]} classes */
   setLooks(classes) {
     this.style.looks = new Map(classes.map((one) => [one.class_id, one]));
     this.style.learnt = classes.length > 0;
@@ -49,7 +48,7 @@ export class Painter {
     this.table = colourTable(contrast);
   }
 
-  /** @param {Shown} frame */
+  /** @param {Frame} frame */
   levels(frame) {
     const { header, arrays } = frame;
     const [rows, columns] = arrays.image.shape;
@@ -60,7 +59,7 @@ export class Painter {
   }
 
   /**
-   * @param {Shown} frame
+   * @param {Frame} frame
    * @param {{track: number, trails: {track: number, points: [number, number][]}[]}} extra
    */
   paint(frame, { track, trails }) {
@@ -121,7 +120,7 @@ export class Painter {
 
   /**
    * A square of the picture around a place, in the colours of now.
-   * @param {Shown} frame @param {number} row @param {number} column @param {number} size [frame px]
+   * @param {Frame} frame @param {number} row @param {number} column @param {number} size [frame px]
    * @returns {{width: number, pixels: Uint8ClampedArray} | null}
    */
   cut(frame, row, column, size) {

@@ -4,14 +4,10 @@
  * document; it runs in the worker.
  */
 
+/** @import {Levels, Place, Stamp} from "../types.d.ts" */
+
 const PIXELATED_ABOVE = 6;  // screen pixels to a pixel of the picture
 
-/**
- * @typedef {{x0: number, y0: number, scale: number}} Place of the frame's corner on the screen, device pixels; and
- *   device pixels to a frame pixel
- * @typedef {{levels: Uint8Array, rows: number, columns: number, origin: [number, number], step: number}} Levels
- *   ``step`` frame pixels to one of its pixels, the corner of the first one at ``origin``
- */
 export class Raster {
   constructor() {
     this.width = 0;
@@ -118,24 +114,29 @@ export class Raster {
       stamp.steps = Int32Array.from(dx, (one, i) => dy[i] * width + one);
     }
     const { steps } = stamp;
-    const { colour, rest } = inkOf(stamp, opacity);
+    const { colour, rest, covering } = inkOf(stamp, opacity);
     const n = steps.length;
     const centre = cy * width + cx;
-    const inside = cx >= reach && cy >= reach && cx < width - reach && cy < height - reach;
+    if (cx >= reach && cy >= reach && cx < width - reach && cy < height - reach) {
+      for (let i = 0; i < covering; i++) ints[centre + steps[i]] = colour[i];
+      for (let i = covering; i < n; i++) ints[centre + steps[i]] = over(ints[centre + steps[i]], colour[i], rest[i]);
+      return;
+    }
     for (let i = 0; i < n; i++) {
-      if (!inside && (cx + dx[i] < 0 || cy + dy[i] < 0 || cx + dx[i] >= width || cy + dy[i] >= height)) continue;
-      const at = centre + steps[i];
-      const left = rest[i];
-      if (left === 0) {
-        ints[at] = colour[i];
-        continue;
-      }
-      const word = ints[at];
-      // red and blue in one product; sums of parts never carry into the next channel
-      ints[at] = colour[i] + ((Math.imul(word & 0xff00ff, left) >>> 8) & 0xff00ff) + ((Math.imul(word & 0xff00, left) >>> 8) & 0xff00);
+      const column = cx + dx[i];
+      const row = cy + dy[i];
+      if (column < 0 || row < 0 || column >= width || row >= height) continue;
+      ints[centre + steps[i]] = over(ints[centre + steps[i]], colour[i], rest[i]);
     }
   }
 }
+
+/**
+ * Colour over a share of what was there. Red and blue go in one product; sums of parts never carry into the next channel.
+ * @param {number} word @param {number} colour @param {number} rest 0 to 256
+ */
+const over = (word, colour, rest) =>
+  colour + ((Math.imul(word & 0xff00ff, rest) >>> 8) & 0xff00ff) + ((Math.imul(word & 0xff00, rest) >>> 8) & 0xff00);
 
 const INKS = 16;  // steps of opacity, of which each stamp keeps its colours
 
@@ -146,19 +147,14 @@ function inkOf(stamp, opacity) {
   return (stamp.inks[step] ??= (() => {
     const share = Array.from(alpha, (one) => Math.round((256 * one * step) / (255 * INKS)));
     const part = (/** @type {Uint8Array} */ channel, /** @type {number} */ i) => (channel[i] * share[i]) >> 8;
+    const first = share.findIndex((one) => one < 256);
     return {
+      covering: first < 0 ? share.length : first,
       rest: Int32Array.from(share, (one) => 256 - one),
       colour: Int32Array.from(share, (_, i) => 0xff000000 | (part(blue, i) << 16) | (part(green, i) << 8) | part(red, i)),
     };
   })());
 }
-
-/**
- * One mark, ready to be printed: its pixels that are not clear.
- * @typedef {{dx: Int16Array, dy: Int16Array, alpha: Uint8Array, red: Uint8Array, green: Uint8Array, blue: Uint8Array,
- *   reach: number, width: number, steps: Int32Array, inks: {colour: Int32Array, rest: Int32Array}[]}} Stamp ``steps`` are
- *   its pixels in a raster of that width
- */
 
 /**
  * @param {number} reach from the centre to the edge [device px]
@@ -175,6 +171,7 @@ export function stampOf(reach, paint) {
   const { data } = pen.getImageData(0, 0, side, side);
   const seen = [];
   for (let i = 0; i < side * side; i++) if (data[4 * i + 3] > 6) seen.push(i);
+  seen.sort((a, b) => Number(data[4 * b + 3] === 255) - Number(data[4 * a + 3] === 255));
   const pick = (/** @type {number} */ channel) => Uint8Array.from(seen, (i) => data[4 * i + channel]);
   return {
     dx: Int16Array.from(seen, (i) => (i % side) - half),

@@ -1,20 +1,18 @@
 // @ts-check
 /** The frames of the last minutes as they came, bounded in bytes: for pausing, stepping back and looking again. */
 
-/**
- * @typedef {{header: import("./message.js").LiveHeader, arrays: Record<string, import("./message.js").Section>,
- *   sites: import("./sites.js").Sites, nbytes: number}} Shown
- */
+/** @import {Course, Frame} from "../types.d.ts" */
+
 export class Ring {
   /** @param {number} maxBytes */
   constructor(maxBytes) {
     this.maxBytes = maxBytes;
-    /** @type {Shown[]} oldest first */
+    /** @type {Frame[]} oldest first */
     this.frames = [];
     this.nbytes = 0;
   }
 
-  /** Keep a frame; one that came before with the same number is replaced. @param {Shown} frame */
+  /** Keep a frame; one that came before with the same number is replaced. @param {Frame} frame */
   push(frame) {
     const last = this.frames[this.frames.length - 1];
     if (last && last.header.t_received === frame.header.t_received) {
@@ -24,7 +22,7 @@ export class Ring {
     this.frames.push(frame);
     this.nbytes += frame.nbytes;
     while (this.nbytes > this.maxBytes && this.frames.length > 1) {
-      this.nbytes -= /** @type {Shown} */ (this.frames.shift()).nbytes;
+      this.nbytes -= /** @type {Frame} */ (this.frames.shift()).nbytes;
     }
   }
 
@@ -46,7 +44,7 @@ export class Ring {
     return best;
   }
 
-  /** @param {Shown | null} frame */
+  /** @param {Frame | null} frame */
   indexOf(frame) {
     return frame ? this.frames.indexOf(frame) : -1;
   }
@@ -54,7 +52,7 @@ export class Ring {
   /** Times of the oldest and the newest frame [s]. @returns {[number, number] | null} */
   get span() {
     if (!this.frames.length) return null;
-    const time = (/** @type {Shown} */ one) => one.header.t_received ?? 0;
+    const time = (/** @type {Frame} */ one) => one.header.t_received ?? 0;
     return [time(this.frames[0]), time(this.frames[this.frames.length - 1])];
   }
 
@@ -64,7 +62,7 @@ export class Ring {
    * @returns {{time: number[], frame: number[], classId: number[], role: number[], confidence: number[], row: number[], column: number[]}}
    */
   course(track, series) {
-    /** @type {ReturnType<Ring["course"]>} */
+    /** @type {Course} */
     const course = { time: [], frame: [], classId: [], role: [], confidence: [], row: [], column: [] };
     for (const { header, sites } of this.frames) {
       if (header.series_id !== series) continue;

@@ -1,13 +1,13 @@
 // @ts-check
 /** The sites of one frame, grouped by what is drawn alike. */
 
+/** @import {Section} from "../types.d.ts" */
+
 export const HOST = 0;
 export const DEFECT = 1;
 export const NEIGHBOUR = 2;
 export const UNKNOWN = 3;
 export const ROLE_NAMES = ["host", "defect", "neighbour", "unknown"];
-
-/** @typedef {import("./message.js").Section} Section */
 
 export class Sites {
   /** @param {Record<string, Section>} [arrays] sections of a live message */

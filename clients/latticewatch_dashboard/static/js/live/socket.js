@@ -1,15 +1,12 @@
 // @ts-check
 /** A websocket that comes back: reconnects with growing pauses, and asks for the key when the service wants one. */
 
+/** @import {Connection} from "../types.d.ts" */
+
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 10_000;
 const UNAUTHORIZED = 4401;
 const PATIENCE_MS = 10_000;
-
-/**
- * State of the connection; a lost one without ``retryAt`` waits for the person.
- * @typedef {{state: "connecting" | "open" | "lost", retryAt?: number}} Connection
- */
 
 /** How the service is reached from here: its address, and the key that the page keeps. */
 export class Service {

@@ -10,6 +10,7 @@ import { Painter } from "./painter.js";
 import { Ring } from "./ring.js";
 import { Service } from "./socket.js";
 import { Sites } from "./sites.js";
+/** @import {Frame, LiveHeader, Section, SpaceNow} from "../types.d.ts" */
 
 const SUMMARY_MS = 100;  // faster than this, numbers only flicker
 const EVENTS_MS = 250;
@@ -18,8 +19,6 @@ const REPLAY_BEFORE_S = 2;
 const REPLAY_AFTER_S = 1.5;
 const TRAIL_FRAMES = 60;
 const BYTES_PER_PIXEL = 1.2;  // of a message, to a pixel of the stage
-
-/** @typedef {import("./ring.js").Shown} Shown */
 
 /** @type {any} */
 const scope = self;
@@ -31,7 +30,7 @@ const post = (/** @type {any} */ message, /** @type {Transferable[]} */ transfer
 /** @type {EventFeed} */ let events;
 /** @type {Ring} */ let ring;
 
-/** What is on the screen. @type {Shown | null} */
+/** What is on the screen. @type {Frame | null} */
 let shown = null;
 let paused = false;
 let hidden = false;
@@ -200,7 +199,7 @@ function wantedView() {
   };
 }
 
-/** @param {{header: import("./message.js").LiveHeader, arrays: Record<string, import("./message.js").Section>, nbytes: number}} message */
+/** @param {{header: LiveHeader, arrays: Record<string, Section>, nbytes: number}} message */
 function take({ header, arrays, nbytes }) {
   if (header.classes) {
     news.classes = header.classes;
@@ -225,7 +224,7 @@ function take({ header, arrays, nbytes }) {
   show(one);
 }
 
-/** Copies: a view would keep the whole message alive. @param {import("./message.js").SpaceNow} now @param {Record<string, import("./message.js").Section>} arrays */
+/** Copies: a view would keep the whole message alive. @param {SpaceNow} now @param {Record<string, Section>} arrays */
 function spaceOf(now, arrays) {
   const named = { points: arrays.plane, classId: arrays.plane_class, pool: arrays.pool, poolClass: arrays.pool_class };
   const here = Object.entries(named).filter(([, section]) => section);
@@ -238,7 +237,7 @@ function takeNews() {
   return taken;
 }
 
-/** @param {Shown | null} frame */
+/** @param {Frame | null} frame */
 function show(frame) {
   if (!frame) return;
   shown = frame;
@@ -252,7 +251,7 @@ function show(frame) {
   summarise();
 }
 
-/** Take the drift off since the view was locked to the sample, if it is. @param {import("./message.js").LiveHeader} header */
+/** Take the drift off since the view was locked to the sample, if it is. @param {LiveHeader} header */
 function lockView({ drift_nm: drift, pixel_size_nm: size }) {
   painter.view.setShift(lockedAt && drift && size ? { row: (drift[1] - lockedAt[1]) / size, column: (drift[0] - lockedAt[0]) / size } : null);
 }
@@ -272,7 +271,7 @@ function paint() {
 
 /**
  * Where defects have been lately, in the coordinates of the frame on the screen; with the view locked, on the sample.
- * @param {Shown} now @param {number} [only] this track
+ * @param {Frame} now @param {number} [only] this track
  */
 function trailsOf(now, only) {
   const end = ring.indexOf(now);
@@ -349,7 +348,7 @@ const ages = [];
 /** @type {number | null} */
 let noted = null;
 
-/** A frame that comes again, because its state has changed, is not older for that. @param {Shown} frame */
+/** A frame that comes again, because its state has changed, is not older for that. @param {Frame} frame */
 function noteAge(frame) {
   if (frame.header.t_received === noted) return;
   noted = frame.header.t_received;
@@ -360,10 +359,10 @@ function noteAge(frame) {
 /** Age that this share of the last pictures did not exceed [ms]. @param {number} share */
 const ageMs = (share) => 1000 * ([...ages].sort((a, b) => a - b)[Math.floor(share * (ages.length - 1))] ?? 0);
 
-/** @param {Shown} frame seconds since it was received by the service */
+/** @param {Frame} frame seconds since it was received by the service */
 const ageOf = (frame) => (frame.header.age_s ?? 0) + (performance.now() - /** @type {any} */ (frame).at) / 1000;
 
-/** @param {import("./message.js").LiveHeader} header */
+/** @param {LiveHeader} header */
 const patchSize = (header) => patchPx || Math.round(2.4 * (header.status.lattice_constant_px ?? 12));
 
 /** @param {Uint8Array} levels */
