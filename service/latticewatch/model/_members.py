@@ -98,8 +98,18 @@ class Members:
         # less than nothing is nothing
         value = np.maximum(self.score, known.mixture.mean[0]) if self.void else self.score
         self.posterior = known.mixture.posteriors(value)
+        self._widen(unsure)
         self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)
         self._host = self.posterior[:, 0] > 0.5
+
+    def _widen(self, unsure: NDArray[np.float64]) -> None:
+        """Compare what is no host with the classes at its whole height: what is not known of the light around makes it
+        less certain, and not smaller.
+        """
+        some = np.flatnonzero((unsure > SURE) & (self.posterior[:, 0] < 0.5))
+        if len(some):
+            self.score[some] *= unsure[some]
+            self.posterior[some] = self._known.mixture.widened(self.score[some], unsure[some])
 
     def displace(self, amplitude: NDArray[np.float64]) -> None:
         """Measure how far the columns are from their places, and how odd they are beside what is known of the others.

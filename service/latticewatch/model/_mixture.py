@@ -79,6 +79,30 @@ class Mixture:
         _normalise(density)
         return density
 
+    def widened(self, values: NDArray[np.float64], unsure: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of each class and, last, of none of them, for values that are less certain than is usual.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n,), float64
+            [sigma]
+        unsure : ndarray of shape (n,), float64
+            Standard deviation of their error, at least 1 [sigma].
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes + 1), float64
+            Rows sum to one.
+        """
+        density = np.empty((len(values), len(self.mean) + 1))
+        uniform = float(self.background / self.span)
+        extra = (unsure**2 - 1) * self.deviation[0] ** 2
+        for i in range(len(values)):
+            wide = np.sqrt(self.deviation**2 + extra[i])
+            density[i] = _densities(values[i : i + 1], self.mean, wide, self.weight, uniform)[0]
+        _normalise(density)
+        return density
+
 
 @njit(cache=True, nogil=True)
 def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - compiled

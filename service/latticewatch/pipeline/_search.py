@@ -26,6 +26,8 @@ SHARE_FRAMES = 0.25
 PATIENCE_S = 2.0
 # Sites that were there in fewer of the frames than this share of the usual number are left out.
 SEEN_SHARE = 0.75
+# State of a site that is of no class: one that becomes so has changed, whatever it turns out to be.
+STRANGE = np.int16(-3)
 # Fewer sites of a sublattice say too little.
 FEWEST_SITES = 50
 
@@ -87,8 +89,8 @@ class Search:
         self._now += 1
         defect = tracked.role == ROLES.index("defect")
         state = np.where(defect, tracked.class_id, np.int16(-1)).astype(np.int16)
-        unknown = tracked.role == ROLES.index("unknown")
-        confidence = np.where(unknown, np.float32(0.0), tracked.confidence)
+        state[tracked.role == ROLES.index("unknown")] = STRANGE
+        confidence = tracked.confidence
         usable = _undisturbed(patches, verdict, model)
         if not teaches:
             confidence, usable = np.zeros_like(confidence), np.zeros_like(usable)

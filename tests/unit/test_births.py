@@ -1,0 +1,45 @@
+"""Kinds of defects that begin while the stream is watched, taken through the pipeline as the service does it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import births
+
+
+@pytest.fixture(scope="module")
+def watched() -> tuple[dict[str, births.Tally], float, Counter[str]]:
+    """Four kinds that begin in the same frame, three frames before classes are looked for in what tracks have gathered.
+
+    Two of the atoms off the lattice stand so near to one another that each is less certain for the light of the other.
+    """
+    settings = Namespace(counts=150.0, size=512, pixel_nm=0.0125, frames=30, born=15, drift="0,0")
+    with births.threadpool_limits(limits=1, user_api="blas"), pytest.MonkeyPatch.context() as patch:
+        # however busy the machine is, what is found is taken up after the same frame
+        patch.setattr("latticewatch.pipeline._search.PATIENCE_S", 60.0)
+        return births.scored(births.made(settings, "WS2", births.TOGETHER, 0))
+
+
+def test_every_kind_that_begins_is_called_a_defect(watched):
+    tallies, _, _ = watched
+    assert set(tallies) == set(births.TOGETHER)
+    for name, tally in tallies.items():
+        assert tally.roles["defect"] >= 0.95 * sum(tally.roles.values()), (name, tally.roles)
+
+
+def test_columns_beside_what_began_stay_hosts(watched):
+    # the averages of a site that is about to change hold its neighbours' light of before and of after
+    _, false, called = watched
+    assert false == 0.0, called
+
+
+def test_atoms_off_the_lattice_are_of_one_class_however_near_to_one_another(watched):
+    tallies, _, _ = watched
+    assert len(tallies["hollow"].names) == 1, tallies["hollow"].names
