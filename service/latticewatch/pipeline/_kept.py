@@ -55,7 +55,8 @@ STATE_CLASSES = (
     TrackMap,
     Tracker,
 )
-# Made anew: notes are of a frame, room for more tracks is no knowledge, and a restart counts from where it finds the model.
+# Made anew: notes are of a frame, room for more tracks is no knowledge, and a restart counts from where it finds
+# the model.
 LEFT_OUT = {
     ("Lattice", "notes"): tuple,
     ("TrackMap", "_room"): dict,
