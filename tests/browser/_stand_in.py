@@ -311,7 +311,9 @@ class Microscope:
         self.endpoint = f"tcp://127.0.0.1:{self._socket.bind_to_random_port('tcp://127.0.0.1')}"
         self.number = 0
 
-    def send(self, pixel_size_nm: float | None = PIXEL_SIZE_NM, scalars: dict[str, float] | None = None) -> int:
+    def send(
+        self, pixel_size_nm: float | None = PIXEL_SIZE_NM, scalars: dict[str, float] | None = None
+    ) -> int:
         """Send one frame, with numbers in its header, and give its number."""
         self.number += 1
         noise = self._rng.normal(0, 1, self._scene.shape).astype(np.float32)

@@ -124,9 +124,7 @@ class Follower:
         followed = replace(model, sublattices=sublattices, classes=classes)
         if self._since is None or self._since[0] != model.version:
             self._since = model.version, [known.mixture for known in model.sublattices]
-        if any(
-            _felt(then, known.mixture) for then, known in zip(self._since[1], sublattices, strict=True)
-        ):
+        if any(_felt(then, known.mixture) for then, known in zip(self._since[1], sublattices, strict=True)):
             followed = replace(followed, version=model.version + 1)
             self._since = followed.version, [known.mixture for known in sublattices]
         return followed
