@@ -14,6 +14,7 @@ import json
 import math
 import time
 import zlib
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -48,6 +49,10 @@ class Publisher:
         Compress frames with zlib; worth it below 1 Gbit/s.
     timeout_s : float
         With ``push``: how long to wait for a slow service before `publish` raises.
+    curve_key : str or path, optional
+        Key pair of this program, ``NAME.key_secret``: what is sent is encrypted (CURVE), and others get nothing.
+    curve_peers : list of str or path, optional
+        Public keys, ``NAME.key``, of the services that may listen; of one alone with ``connect``.
 
     Raises
     ------
@@ -65,6 +70,8 @@ class Publisher:
         detector: str | None = None,
         compress: bool = False,
         timeout_s: float = 30.0,
+        curve_key: Any = None,
+        curve_peers: Sequence[Any] = (),
     ) -> None:
         try:
             import zmq
@@ -77,12 +84,20 @@ class Publisher:
         self._socket.sndhwm = HIGH_WATER_MARK
         self._socket.linger = 1000
         self._socket.sndtimeo = int(1000 * timeout_s)
+        # A service that lost its power says no goodbye.
+        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 10_000, 30_000
         self._push = push
+        self._authenticator: Any = None
         try:
+            if curve_key is not None or curve_peers:
+                self._encrypt(curve_key, curve_peers, connect)
             if connect:
                 self._socket.connect(address)
             else:
                 self._socket.bind(address)
+        except PublisherError:
+            self.close()
+            raise
         except zmq.ZMQError as error:
             self.close()
             raise PublisherError(
@@ -184,10 +199,45 @@ class Publisher:
         """End the series, and close the socket when what was sent is gone, or after a second."""
         if not self._socket.closed:
             if getattr(self, "_series_id", None) is not None:
-                with contextlib.suppress(PublisherError):  # nobody may be there to hear it
+                # nobody may be there to hear it
+                self._socket.sndtimeo = min(self._socket.sndtimeo, 1000)
+                with contextlib.suppress(PublisherError):
                     self.end()
             self._socket.close()
+            if self._authenticator is not None:
+                self._authenticator.stop()
             self._context.term()
+
+    def _encrypt(self, key: Any, peers: Sequence[Any], connect: bool) -> None:
+        from zmq.auth import load_certificate
+        from zmq.auth.thread import ThreadAuthenticator
+
+        if key is None or not peers or (connect and len(peers) > 1):
+            raise PublisherError(
+                "encryption needs curve_key, a file NAME.key_secret, and curve_peers, files NAME.key of the services, "
+                "one with connect; `latticewatch keys curve` makes them"
+            )
+        known = []
+        try:
+            public, secret = load_certificate(key)
+            known += [load_certificate(peer)[0] for peer in peers]
+        except (OSError, ValueError) as error:
+            raise PublisherError(f"no key can be read: {error}") from error
+        if secret is None:
+            raise PublisherError(f"{key} holds no secret key; give the file NAME.key_secret")
+        self._socket.curve_publickey, self._socket.curve_secretkey = public, secret
+        if connect:
+            self._socket.curve_serverkey = known[0]
+            return
+
+        class Known:
+            def callback(self, domain: str, key: bytes) -> bool:  # noqa: ARG002 - called by pyzmq with both
+                return key in known
+
+        self._authenticator = ThreadAuthenticator(self._context)
+        self._authenticator.configure_curve_callback("latticewatch", Known())
+        self._authenticator.start()
+        self._socket.curve_server, self._socket.zap_domain = True, b"latticewatch"
 
     def _send(self, header: dict[str, Any], *buffers: Any, counts: bool = True) -> None:
         header |= {"series_id": self._series_id, "msg_number": self._message}

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -92,6 +100,20 @@ class IngestSettings(Section):
     dose_e_per_a2: float | None = Field(
         default=None, gt=0, description="Dose of a frame, used where the header gives none [electrons/Å²]."
     )
+    curve_key: Path | None = Field(
+        default=None,
+        description="Our CURVE key pair, NAME.key_secret: ZeroMQ is encrypted, and others are refused.",
+    )
+    curve_peers: Path | None = Field(
+        default=None,
+        description="Public CURVE keys of the senders, a file or a folder of *.key; nobody else is let in.",
+    )
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Self:
+        if (self.curve_key is None) != (self.curve_peers is None):
+            raise PydanticCustomError("curve", "curve_key and curve_peers are given together, or neither")
+        return self
 
 
 class AnalysisSettings(Section):

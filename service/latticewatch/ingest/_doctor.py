@@ -95,9 +95,8 @@ def examine(source: str, seconds: float, settings: IngestSettings) -> Diagnosis:
         thread.join()
     best = max(heard, key=lambda one: (one.counts.received, sum(one.counts.rejected.values())), default=None)
     if best is None or not (best.counts.received or best.counts.rejected):
-        note = silence_note(
-            source, "sub" if peer is None or peer.kind in (None, "PUB", "XPUB") else _ours(peer.kind), peer
-        )
+        ours = "sub" if peer is None or peer.kind in (None, "PUB", "XPUB") else _ours(peer.kind)
+        note = silence_note(source, ours, peer, encrypts=settings.curve_key is not None)
         return Diagnosis(source, None, () if note is None else (note,), None)
     option = "" if best.socket in ("sub", "merlin") else f" --{best.socket}"
     command = f"latticewatch serve --source {source}{option}"

@@ -13,6 +13,7 @@ import zmq
 
 from latticewatch.config import IngestSettings
 from latticewatch.errors import ConfigurationError, WireError
+from latticewatch.ingest._curve import Curve
 from latticewatch.ingest._karabo import REQUEST
 from latticewatch.ingest._merlin import MerlinStream
 from latticewatch.ingest._wire import MAX_HEADER_BYTES
@@ -21,6 +22,8 @@ from latticewatch.ingest._wire import MAX_HEADER_BYTES
 LATEST_HWM = 32
 # A request without an answer for so long is made again: the other side has been restarted.
 ASK_AGAIN_S = 5.0
+# A peer is asked so often whether it is there, and given up when it says nothing for so long [ms].
+HEARTBEAT_MS, SILENT_MS = 10_000, 30_000
 # A connection that is lost or refused is made again after this.
 CONNECT_AGAIN_S = 1.0
 READ_BYTES = 2**20
@@ -56,8 +59,10 @@ def max_message(settings: IngestSettings) -> int:
     return 2 * settings.max_frame_mib * 2**20 + MAX_HEADER_BYTES
 
 
-def open_inlet(settings: IngestSettings, context: zmq.Context, source: str) -> Inlet:
-    """Open a source: ``merlin://HOST[:PORT]``, or an endpoint of ZeroMQ.
+def open_inlet(
+    settings: IngestSettings, context: zmq.Context, source: str, curve: Curve | None = None
+) -> Inlet:
+    """Open a source: ``merlin://HOST[:PORT]``, or an endpoint of ZeroMQ, encrypted where there are keys.
 
     Raises
     ------
@@ -73,8 +78,8 @@ def open_inlet(settings: IngestSettings, context: zmq.Context, source: str) -> I
     zmq_socket.maxmsgsize = max_message(settings)
     zmq_socket.tcp_keepalive = 1
     # A peer that loses its power says no goodbye: without a sign for half a minute the connection is made anew.
-    zmq_socket.heartbeat_ivl = 10_000
-    zmq_socket.heartbeat_timeout = 30_000
+    zmq_socket.heartbeat_ivl = HEARTBEAT_MS
+    zmq_socket.heartbeat_timeout = SILENT_MS
     zmq_socket.ipv6 = "[" in source
     if kind == zmq.SUB:
         zmq_socket.subscribe(b"")
@@ -82,12 +87,17 @@ def open_inlet(settings: IngestSettings, context: zmq.Context, source: str) -> I
         zmq_socket.req_relaxed = 1
         zmq_socket.req_correlate = 1
     try:
+        if curve is not None:
+            curve.apply(zmq_socket, bind=settings.bind)
         if settings.bind:
             zmq_socket.bind(source)
             endpoint = zmq_socket.last_endpoint.decode()
         else:
             zmq_socket.connect(source)
             endpoint = source
+    except ConfigurationError:
+        zmq_socket.close(linger=0)
+        raise
     except zmq.ZMQError as error:
         zmq_socket.close(linger=0)
         verb = "bind" if settings.bind else "connect"

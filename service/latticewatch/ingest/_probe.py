@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from latticewatch.messages import Note
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+VERSION_ENDS = 12
 TIMEOUT_S = 1.0
+CURVE = "CURVE"
 # Kinds of socket that speak to ours.
 PARTNERS = {"sub": ("PUB", "XPUB"), "pull": ("PUSH",), "req": ("REP", "ROUTER")}
 OPTION = {"sub": "--sub", "pull": "--pull", "req": "--req"}
@@ -30,11 +32,14 @@ class Peer:
         Of a ZeroMQ socket: PUB, PUSH, REP …; None where it speaks something else.
     why : str
         Why nothing listens.
+    encrypts : bool
+        It speaks ZeroMQ with CURVE alone, and says its kind only to whom it knows.
     """
 
     listens: bool
     kind: str | None = None
     why: str = ""
+    encrypts: bool = False
 
 
 def probe(endpoint: str, timeout_s: float = TIMEOUT_S) -> Peer | None:
@@ -52,7 +57,8 @@ def probe(endpoint: str, timeout_s: float = TIMEOUT_S) -> Peer | None:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as one:
             one.settimeout(timeout_s)
-            return Peer(True, _kind(one))
+            kind = _kind(one)
+            return Peer(True, encrypts=True) if kind == CURVE else Peer(True, kind)
     except TimeoutError:
         return Peer(False, why="no answer; a firewall, or a machine that is off")
     except OSError as error:
@@ -61,9 +67,14 @@ def probe(endpoint: str, timeout_s: float = TIMEOUT_S) -> Peer | None:
 
 def _kind(one: socket.socket) -> str | None:
     try:
-        one.sendall(GREETING)
-        if _exactly(one, len(GREETING))[:1] != b"\xff":
+        # Signature and version first: who wants another mechanism than ours hangs up when it reads that.
+        one.sendall(GREETING[:VERSION_ENDS])
+        greeting = _exactly(one, len(GREETING))
+        if greeting[:1] != b"\xff":
             return None
+        if greeting[12:32].rstrip(b"\0") == CURVE.encode():
+            return CURVE
+        one.sendall(GREETING[VERSION_ENDS:])
         flags, length = _exactly(one, 2)
         if flags != 4:  # a short command
             return None
@@ -89,7 +100,7 @@ def _exactly(one: socket.socket, n: int) -> bytes:
     return data
 
 
-def silence_note(endpoint: str, ours: str, peer: Peer | None) -> Note | None:
+def silence_note(endpoint: str, ours: str, peer: Peer | None, *, encrypts: bool = False) -> Note | None:
     """Why nothing comes from an address, if it can be told.
 
     Parameters
@@ -99,6 +110,8 @@ def silence_note(endpoint: str, ours: str, peer: Peer | None) -> Note | None:
         The kind of our socket.
     peer : Peer or None
         What `probe` has found.
+    encrypts : bool
+        We do.
     """
     if peer is None:
         return None
@@ -108,6 +121,15 @@ def silence_note(endpoint: str, ours: str, peer: Peer | None) -> Note | None:
             "Start the sender; check host, port and firewall. "
             "A sender that binds to 127.0.0.1 is heard on its own machine only."
         )
+    elif peer.encrypts and encrypts:
+        text = f"Nothing has come from {endpoint}: what is there encrypts (CURVE), and gives us nothing."
+        remedy = "Start the acquisition; check that it knows our public key, and that ingest.curve_peers holds its own."
+    elif peer.encrypts:
+        text = f"Nothing can come from {endpoint}: what is there encrypts (CURVE), and this service does not."
+        remedy = "Give ingest.curve_key and ingest.curve_peers."
+    elif encrypts and peer.kind is not None:
+        text = f"Nothing can come from {endpoint}: this service encrypts (CURVE), and the {peer.kind} there does not."
+        remedy = "Give the sender a key, or leave out ingest.curve_key and ingest.curve_peers."
     elif peer.kind is None:
         text = f"Nothing has come from {endpoint}: what listens there speaks no ZeroMQ."
         remedy = "Check the port; a Merlin is attached as merlin://HOST:PORT."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.config import IngestSettings
 from latticewatch.errors import ConfigurationError, WireError
+from latticewatch.ingest._curve import curve_of
 from latticewatch.ingest._formats import Formats
 from latticewatch.ingest._frame import Frame
 from latticewatch.ingest._inlets import Inlet, open_inlet
@@ -97,6 +99,8 @@ class Receiver:
         # A pair of our own, through which `close` wakes the thread.
         self._sockets: list[zmq.Socket] = []
         self._inlets: list[Inlet] = []
+        # Asks which keys are known, where senders connect to us and encrypt.
+        self._authenticator: Any = None
         # In how many seconds each source wants to be looked after, if it wants to.
         self._due: dict[int, float | None] = {}
         self._thread: threading.Thread | None = None
@@ -112,8 +116,11 @@ class Receiver:
             for use in ("bind", "connect"):
                 self._sockets.append(self._context.socket(zmq.PAIR))
                 getattr(self._sockets[-1], use)(f"inproc://latticewatch-receiver-{id(self)}")
+            curve = curve_of(self.settings)
+            if curve is not None and self.settings.bind:
+                self._authenticator = curve.serve(self._context)
             for source in self.settings.sources:
-                self._inlets.append(open_inlet(self.settings, self._context, source))
+                self._inlets.append(open_inlet(self.settings, self._context, source, curve))
             self.endpoints = tuple(inlet.endpoint for inlet in self._inlets)
         except BaseException:
             self.close()
@@ -210,6 +217,10 @@ class Receiver:
         if self._thread is not None:
             self._thread.join()
         self._close_all()
+        if self._authenticator is not None:
+            with contextlib.suppress(zmq.ZMQError):  # the owner of the context has ended it
+                self._authenticator.stop()
+            self._authenticator = None
         if self._owned is not None:
             self._owned.term()
         with self._changed:
@@ -355,7 +366,13 @@ class Receiver:
 
     def _probe(self, silent: list[int]) -> None:
         for number in silent:
-            note = silence_note(self.endpoints[number], self.settings.socket, probe(self.endpoints[number]))
+            peer = probe(self.endpoints[number])
+            note = silence_note(
+                self.endpoints[number],
+                self.settings.socket,
+                peer,
+                encrypts=self.settings.curve_key is not None,
+            )
             if note is not None and number not in self._pace:
                 log.warning(
                     "nothing comes", source=self.endpoints[number], detail=note.text, remedy=note.remedy
