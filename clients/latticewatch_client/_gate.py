@@ -62,6 +62,8 @@ class Gate:
     box_nm : tuple of float, optional
         x and y of the lowest corner, then of the highest, within which the field may be; the microscope's own limits
         hold anyway [nm].
+    sample_nm : tuple of float, optional
+        The same for places of targets on the specimen, without the drift: it goes along with the specimen [nm].
     acts_per_minute : float
         Most acts in a minute.
     max_acts : int, optional
@@ -84,6 +86,7 @@ class Gate:
     min_confidence: float = 0.9
     min_edge_nm: float = 0.2
     box_nm: Box | None = None
+    sample_nm: Box | None = None
     acts_per_minute: float = 60.0
     max_acts: int | None = None
     max_exposure_s: float = 10.0
@@ -127,7 +130,8 @@ class Gate:
         if later is not None and later.reason in ("stale", "not live", "stopped"):
             # What is known is old: whatever else holds is asked when it is not.
             return later
-        refusal = self._target(target, now, age_s, status) or self._place(now or target.track, limits)
+        refusal = self._target(target, now, age_s, status) or self._sample(target)
+        refusal = refusal or self._place(now or target.track, limits)
         if refusal is not None:
             return refusal
         if self.max_acts is not None and self._acts >= self.max_acts:
@@ -197,6 +201,20 @@ class Gate:
         edge = now.edge_distance_nm
         if edge is not None and not edge >= self.min_edge_nm:
             return Refuse("edge", f"{edge:.2f} nm from the edge of the frame, limit {self.min_edge_nm:g} nm")
+        return None
+
+    def _sample(self, target: Target) -> Refuse | None:
+        place = target.specimen_nm
+        if self.sample_nm is None:
+            return None
+        if place is None:
+            return Refuse(
+                "no position", "its place on the specimen is not known, so the sample cannot be kept to"
+            )
+        if not _inside(place.x, place.y, self.sample_nm):
+            return Refuse(
+                "out of the sample", f"({place.x:.1f}, {place.y:.1f}) nm, sample {self.sample_nm} nm"
+            )
         return None
 
     def _place(self, track: TrackState, limits: Limits) -> Refuse | None:

@@ -17,7 +17,7 @@ from latticewatch.errors import (
     ControlTimeoutError,
     ServiceUnreachableError,
 )
-from latticewatch.messages import Acquired, Exposed, Limits, MicroscopeState, Target, TrackState
+from latticewatch.messages import Acquired, Exposed, Limits, MicroscopeState, Target, Tracks, TrackState
 from latticewatch_client._client import Client
 from latticewatch_client._dose_book import Dose
 from latticewatch_client._gate import Gate, Ok
@@ -28,6 +28,13 @@ M = TypeVar("M", bound=BaseModel)
 # How long the service may take to analyse frames that were acquired, or be away [s].
 PATIENCE_S = 60.0
 LOOK_AGAIN_S = 0.02
+# Frames of which the service shows a later one instead are taken again, so often: at usual drifts a defect goes less
+# than 0.1 nm in that time [s].
+LATE_S = 1.0
+MOST_RETAKEN = 3
+LATE = "late"
+# An exposure that was begun before an interruption is asked for again if its target has not gone farther [nm].
+STILL_NM = 0.05
 # A track that was lost at a move is the defect of the same class that is nearest, within this [nm].
 SAME_NM = 0.3
 # An image shift is exact and at once, a stage is neither: short ways are gone by shift.
@@ -60,8 +67,9 @@ class Hands:
     """What an act may do; made by the loop for each act.
 
     Every action is asked of the gate, written to the journal with an id, and only then done. An act that was
-    interrupted is done anew from its beginning: its actions come from the journal as far as they were done, with the
-    same ids.
+    interrupted is done anew from its beginning. Before anything was exposed, what was begun is ended by its id, and
+    then everything is gone to and looked at again: the specimen has drifted meanwhile. After an exposure what was done
+    and seen comes from the journal, with the same ids, and nothing is exposed again before a new look.
 
     Attributes
     ----------
@@ -89,12 +97,20 @@ class Hands:
         self._act, self._target = act, target
         self._client, self._microscope, self._gate, self._journal = client, microscope, gate, journal
         self._halt, self._clock = halt, clock
-        self._past = [dict(entry) for entry in journal.actions.get(act, ())]
-        self._n = 0
+        past = [dict(entry) for entry in journal.actions.get(act, ())]
+        exposed = any(entry["call"] == "expose" for entry in past)
+        self._past = past if exposed else []
+        self._n = 0 if exposed else len(past)
+        # Whether what is known of the target is from before an interruption.
+        self._stale = bool(past)
         self.limits: Limits = microscope.limits()
         self.seen: Sight | None = None
         self.acquired: Acquired | None = None
         self.dose_e_per_a2 = 0.0
+        if past and not exposed and "result" not in past[-1]:
+            # Begun, and nobody knows whether it was done.
+            result = self._ask(past[-1]["call"], past[-1]["args"], f"{act}.{self._n - 1}")
+            journal.write("result", act, result=result.model_dump(mode="json"))
 
     def state(self) -> MicroscopeState:
         """What the microscope does now."""
@@ -158,7 +174,38 @@ class Hands:
         ControlTimeoutError
             The service has not analysed them in time.
         """
-        acquired = self.acquire(frames)
+        for _ in range(MOST_RETAKEN):
+            number = self._n
+            acquired = self.acquire(frames)
+            if number < len(self._past) and "sight" in self._past[number]:
+                found = self._past[number]["sight"]
+                if found == LATE:
+                    continue
+                self.seen = None
+                if found is not None:
+                    self.seen = Sight(TrackState.model_validate(found["track"]), acquired, found["offset_nm"])
+                return self.seen
+            seen = self._analysed(acquired)
+            state = self.state()
+            if ((seen.frame or 0) - acquired.last) * state.frame_s > LATE_S:
+                # The service was away: what it shows now has drifted from where these frames had it.
+                self._journal.write("sight", self._act, sight=LATE)
+                continue
+            middle = state.x_nm + state.shift_nm[0], state.y_nm + state.shift_nm[1]
+            track = self._find(seen.tracks, middle)
+            self.seen, told = None, None
+            if track is not None and track.stage_nm is not None:
+                self.seen = Sight(track, acquired, math.dist((track.stage_nm.x, track.stage_nm.y), middle))
+                told = {"track": track.model_dump(mode="json"), "offset_nm": self.seen.offset_nm}
+            self._journal.write("sight", self._act, sight=told)
+            self._stale = False
+            return self.seen
+        raise ControlTimeoutError(
+            f"taken {MOST_RETAKEN} times, and analysed more than {LATE_S:g} s late each time"
+        )
+
+    def _analysed(self, acquired: Acquired) -> Tracks:
+        """The defects, when the service has analysed the frames."""
         deadline = self._clock() + PATIENCE_S
         while True:
             self._go_on()
@@ -171,19 +218,12 @@ class Hands:
                 and seen.series_id == acquired.series_id
                 and (seen.frame or 0) >= acquired.last
             ):
-                break
+                return seen
             if self._clock() > deadline:
                 raise ControlTimeoutError(
                     f"frame {acquired.last} of {acquired.series_id}: not analysed within {PATIENCE_S:g} s"
                 )
             self._halt.wait(LOOK_AGAIN_S)
-        state = self.state()
-        middle = state.x_nm + state.shift_nm[0], state.y_nm + state.shift_nm[1]
-        track = self._find(seen.tracks, middle)
-        self.seen = None
-        if track is not None and track.stage_nm is not None:
-            self.seen = Sight(track, acquired, math.dist((track.stage_nm.x, track.stage_nm.y), middle))
-        return self.seen
 
     def _find(self, tracks: list[TrackState], middle: tuple[float, float]) -> TrackState | None:
         wanted = self._target.track
@@ -219,7 +259,11 @@ class Hands:
                 return model.model_validate(past["result"])
             # Begun, and nobody knows whether it was done: the same again, which is done once.
             args = past["args"]
+            if name == "expose":
+                self._check_still_there(number)
         else:
+            if name == "expose" and self._stale:
+                raise ControlRefusedError("expose: interrupted, and not looked at since; look before it")
             answer, dose = self._gate.action(name, args, self.state(), self.limits, self._clock())
             if not isinstance(answer, Ok):
                 raise ControlRefusedError(f"{name}: {answer.reason}: {answer.detail}")
@@ -228,11 +272,34 @@ class Hands:
                 fields["way"] = way
             self._journal.write("action", self._act, **fields)
             self._gate.charge(name, dose, self._clock())
-        if "shape" in args and args["shape"] is not None:
-            args = {**args, "shape": tuple(args["shape"])}
-        result = getattr(self._microscope, name)(**args, id=request_id)
+        result = self._ask(name, args, request_id)
         self._journal.write("result", self._act, result=result.model_dump(mode="json"))
         return result
+
+    def _check_still_there(self, number: int) -> None:
+        """Refuse to ask for an exposure again when the target has moved since."""
+        sights = [entry["sight"] for entry in self._past[:number] if "sight" in entry]
+        seen = [sight["track"] for sight in sights if sight not in (None, LATE)]
+        before = TrackState.model_validate(
+            seen[-1] if seen else self._journal.open[self._act]["found"]["track"]
+        )
+        tracks = self._client.tracks("all", 10_000).tracks
+        now = next((one for one in tracks if one.track == before.track), None)
+        if now is None or now.stage_nm is None or before.stage_nm is None:
+            raise ControlRefusedError(
+                "expose: interrupted, and the target is not in view; was it done? look at it"
+            )
+        moved = math.dist((now.stage_nm.x, now.stage_nm.y), (before.stage_nm.x, before.stage_nm.y))
+        if moved > STILL_NM:
+            raise ControlRefusedError(
+                f"expose: interrupted, and the target has moved {moved:.2f} nm since, limit {STILL_NM:g} nm; was it "
+                "done? look at it"
+            )
+
+    def _ask(self, name: str, args: dict[str, Any], request_id: str) -> Any:
+        if args.get("shape") is not None:
+            args = {**args, "shape": tuple(args["shape"])}
+        return getattr(self._microscope, name)(**args, id=request_id)
 
 
 def charge_past(gate: Gate, journal: Journal, now_s: float) -> None:

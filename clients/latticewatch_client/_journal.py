@@ -15,7 +15,8 @@ class Journal:
     """A file of JSON lines; each is on the disk when `write` returns. A context manager.
 
     An act begins with an ``intent`` and ends with ``done``, ``failed`` or ``refused``. Between them stand its actions:
-    ``action`` before each, ``result`` after it. ``annotated`` says that the service knows.
+    ``action`` before each, ``result`` after it, and ``sight`` where a target was looked for in the frames.
+    ``annotated`` says that the service knows.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class Journal:
 
         Parameters
         ----------
-        what : {"intent", "action", "result", "done", "failed", "refused", "annotated"}
+        what : {"intent", "action", "result", "sight", "done", "failed", "refused", "annotated"}
             What is about to be done, or was.
         act : str
             Id of the act.
@@ -129,6 +130,8 @@ class Journal:
             self.actions[act].append(entry)
         elif entry["what"] == "result":
             self.actions[act][-1] = {**self.actions[act][-1], "result": entry["result"]}
+        elif entry["what"] == "sight":
+            self.actions[act][-1] = {**self.actions[act][-1], "sight": entry["sight"]}
         elif entry["what"] == "annotated":
             self.untold.pop(act, None)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from latticewatch.errors import ControlTimeoutError
@@ -9,6 +10,8 @@ from latticewatch.messages import Target
 from latticewatch_client._hands import Hands, Sight
 
 Act = Callable[[Hands, Target], object]
+# What goes farther between two looks has hopped, which is no drift: shorter than the way between any two columns [nm].
+MOST_LEAD_NM = 0.1
 
 
 def centre(do: Hands, target: Target, tolerance_nm: float = 0.04, tries: int = 6) -> Sight:
@@ -54,6 +57,39 @@ def centre(do: Hands, target: Target, tolerance_nm: float = 0.04, tries: int = 6
     if sight is None:
         raise ControlTimeoutError(f"track {target.track.track}: not seen where the stage went")
     return sight
+
+
+def follow(looks: int, tolerance_nm: float = 0.03, on_look: Callable[[Sight], None] | None = None) -> Act:
+    """Keep a target in the middle of the field while it hops and everything drifts.
+
+    Parameters
+    ----------
+    looks : int
+        Frames to take of it, after it was brought to the middle.
+    tolerance_nm : float
+        Farther from the middle than this, the field goes after it before the next look [nm].
+    on_look : callable, optional
+        Called with what each of them shows.
+    """
+
+    def act(do: Hands, target: Target) -> Sight:
+        sight, lead = centre(do, target), (0.0, 0.0)
+        for _ in range(looks):
+            at = sight.track.stage_nm
+            assert at is not None
+            if sight.offset_nm > tolerance_nm:
+                do.go_to(at.x + lead[0], at.y + lead[1])
+            seen = do.look()
+            if seen is None or seen.track.stage_nm is None:
+                raise ControlTimeoutError(f"track {target.track.track}: lost sight of it")
+            sight, now = seen, seen.track.stage_nm
+            if math.dist((now.x, now.y), (at.x, at.y)) < MOST_LEAD_NM:
+                lead = (now.x - at.x, now.y - at.y)
+            if on_look is not None:
+                on_look(sight)
+        return sight
+
+    return act
 
 
 def image(frames: int = 10, fov_nm: float | None = None) -> Act:

@@ -17,7 +17,7 @@ from latticewatch.errors import (
     ServiceError,
     ServiceUnreachableError,
 )
-from latticewatch.messages import Kind, Policy, Target, TrackState
+from latticewatch.messages import Kind, Nanometres, Policy, Target, TrackState
 from latticewatch_client import acts
 from latticewatch_client._client import Client
 from latticewatch_client._gate import Answer, Gate, Refuse, Wait
@@ -113,7 +113,8 @@ class Loop:
     ttl_s : float
         For how long a target is leased [s].
     fields : sequence of tuple of float
-        Places of the stage to go to, one after another, when a field has no target left; see `tiles` [nm].
+        Places on the specimen to go to, one after another, when a field has no target left; see `tiles`. What it has
+        drifted meanwhile is added [nm].
     verify_nm : float, optional
         Farther from the middle than this at the end, an act has failed [nm]; None does not look.
     dry_run : bool
@@ -425,8 +426,22 @@ class Loop:
                 detail = "interrupted, and the microscope was started anew: nobody knows what was done"
                 self._journal.write("failed", intent, detail=detail, facts={})
                 return Step(target, "failed", "interrupted", detail)
-            return self._finish(intent, target)
+            return self._finish(intent, self._where_now(target))
         return None
+
+    def _where_now(self, target: Target) -> Target:
+        """A target with its place as it is, however long ago it was leased."""
+        for track in self._client.tracks("all", 10_000).tracks:
+            if track.track == target.track.track:
+                return target.model_copy(update={"track": track})
+        place = target.specimen_nm
+        drift = self._client.latest_frame().stage_drift_nm if place is not None else None
+        if place is None or drift is None:
+            return target
+        there = target.track.model_copy(
+            update={"stage_nm": Nanometres(x=place.x + drift.x, y=place.y + drift.y)}
+        )
+        return target.model_copy(update={"track": there})
 
     def _tell(self) -> None:
         """Annotate what the service does not know of yet."""
@@ -460,6 +475,7 @@ class Loop:
             status, state = self._client.status(), self._microscope.state()
             if status.phase != "live" or state.stopped:
                 return Step(None, "waits", "not live", f"the service is {status.phase}")
+            drift = self._client.latest_frame().stage_drift_nm
             self._fields.pop(0)
             intent = uuid.uuid4().hex
             self._journal.write("intent", intent, target=name, session=state.session)
@@ -468,7 +484,7 @@ class Loop:
                 self._clock,
             )  # fmt: skip
             try:
-                hands.go_to(x_nm, y_nm)
+                hands.go_to(x_nm + (drift.x if drift else 0.0), y_nm + (drift.y if drift else 0.0))
                 hands.look(FIELD_FRAMES)
             except ControlError as error:
                 self._journal.write("failed", intent, detail=str(error), facts={})
@@ -495,7 +511,7 @@ _NO_TARGET = Target.model_validate(
 def tiles(
     n_x: int, n_y: int, step_nm: float, centre_nm: tuple[float, float] = (0.0, 0.0)
 ) -> Iterator[tuple[float, float]]:
-    """Places of the stage that tile a sample, row by row, there and back.
+    """Places on the specimen that tile a sample, row by row, there and back.
 
     Parameters
     ----------

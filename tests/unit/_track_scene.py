@@ -52,6 +52,7 @@ class Scene:
     repeated: float = 0.0
     drift: np.ndarray = field(default_factory=lambda: np.zeros(2))
     stage: tuple[float, float] | None = None
+    axes: np.ndarray | None = None
     number: int = 0
 
     def __post_init__(self):
@@ -126,5 +127,6 @@ class Scene:
             ROLES,
             self.stage,
             np.log(PRIOR),
+            axes=self.axes,
         )
         return observation, seen

@@ -104,6 +104,7 @@ class Sees:
             self.put(number, x, y)
         self.phase, self.age_s, self.leased, self.annotated, self.down = "live", 0.1, {}, [], 0
         self.latency_ms, self.model_version, self.in_view = {}, 1, lambda number: True
+        self.drift, self.ahead = None, 0
 
     def put(self, number, x, y, confidence=0.95, name="V_S", version=1):
         self.tracks[number] = {
@@ -138,7 +139,8 @@ class Sees:
         if path == "/v1/tracks":
             tracks = [self.target(number)["track"] for number in self.tracks if self.in_view(number)]
             return httpx.Response(200, json={
-                "stream": "log", "as_of_seq": 0, "series_id": "a", "frame": self.stage.frame, "n": len(tracks),
+                "stream": "log", "as_of_seq": 0, "series_id": "a", "frame": self.stage.frame + self.ahead,
+                "n": len(tracks),
                 "tracks": tracks,
             })  # fmt: skip
         if path == "/v1/targets":
@@ -146,6 +148,13 @@ class Sees:
             return httpx.Response(200, json={
                 "policy": "nearest", "n": len(free), "targets": free, "leased": 0, "visited": 0, "phase": self.phase,
                 "last_frame_age_s": self.age_s,
+            })  # fmt: skip
+        if path == "/v1/frames/latest":
+            return httpx.Response(200, json={
+                "as_of_seq": 0, "series_id": "a", "frame": self.stage.frame, "shape": [8, 8], "t_received": 0.0,
+                "t_acquired": None, "pixel_size_nm": 0.1, "drift_px": {"row": 0, "col": 0},
+                "stage_drift_nm": self.drift, "lattice_found": True, "lattice_constant_px": 3.0, "n_sites": 1,
+                "model_version": 1, "timings_ms": {},
             })  # fmt: skip
         body = json.loads(request.content)
         if path == "/v1/targets:next":
@@ -332,6 +341,80 @@ def test_a_restart_goes_on_where_the_kill_was_and_does_nothing_twice(tmp_path, a
     assert [json.loads(line)["what"] for line in path.read_text().splitlines()].count("intent") == 3
 
 
+def interrupted(path, stage, sees, at, act):
+    """A run that ends in front of an action, and what another one with the same journal then makes of it."""
+
+    def killed(name, id, args):
+        if name == at:
+            raise Killed
+
+    stage.fail = killed
+    with Journal(path) as journal, pytest.raises(Killed):
+        loop_of({}, stage, sees, journal=journal, act=act)[0].run()
+    stage.fail = lambda *_: None
+
+    def again():
+        with Journal(path) as journal:
+            return loop_of({}, stage, sees, journal=journal, act=act)[0].run(timeout=0)
+
+    return again
+
+
+def exposures(stage):
+    return [args[:2] for name, args in stage.done.values() if name == "expose"]
+
+
+@pytest.mark.parametrize("at", ["move_stage", "acquire"])
+def test_an_act_that_was_interrupted_before_its_exposure_goes_to_where_the_defect_is_by_then(tmp_path, at):
+    stage = Stage()
+    sees = Sees(stage, {1: (10.0, 20.0)})
+    again = interrupted(tmp_path / "journal.jsonl", stage, sees, at, acts.expose(0.1))
+    sees.put(1, 10.6, 20.3)
+    assert again().done == 1
+    assert exposures(stage) == [(10.6, 20.3)]
+
+
+@pytest.mark.parametrize(("moved", "failed", "done"), [(0.03, {}, [(10.0, 20.0)]), (0.2, {"refused": 1}, [])])
+def test_an_exposure_that_may_have_been_made_is_asked_for_again_only_where_the_defect_still_is(
+    tmp_path, moved, failed, done
+):
+    stage = Stage()
+    sees = Sees(stage, {1: (10.0, 20.0)})
+    again = interrupted(tmp_path / "journal.jsonl", stage, sees, "expose", acts.expose(0.1))
+    sees.put(1, 10.0 + moved, 20.0)
+    assert again().failed == failed
+    assert exposures(stage) == done
+
+
+def test_nothing_is_exposed_after_an_interruption_before_it_was_looked_at_again(tmp_path):
+    def twice(do, target):
+        acts.centre(do, target)
+        do.expose(10.0, 20.0, 0.1)
+        do.go_to(10.0, 20.0)
+        do.set_scan(fov_nm=5.0)
+        do.expose(10.0, 20.0, 0.1)
+
+    stage = Stage()
+    sees = Sees(stage, {1: (10.0, 20.0)})
+    again = interrupted(tmp_path / "journal.jsonl", stage, sees, "set_scan", twice)
+    assert again().failed == {"refused": 1}
+    assert exposures(stage) == [(10.0, 20.0)]
+    assert "not looked at since" in sees.annotated[0]["detail"]
+
+
+def test_frames_that_are_seen_long_after_they_were_taken_are_taken_again():
+    loop, stage, sees = loop_of({1: (10.0, 20.0)})
+    ahead = iter([9, 0])
+
+    def late(name, id, args):
+        if name == "acquire":
+            sees.ahead = next(ahead)
+
+    stage.fail = late
+    assert loop.run(steps=1).done == 1
+    assert [name for name, _ in stage.done.values()].count("acquire") == 2
+
+
 def test_an_act_is_not_gone_on_with_when_the_microscope_was_started_anew(tmp_path):
     path, stage = tmp_path / "journal.jsonl", Stage()
     sees = Sees(stage, {1: (10.0, 20.0)})
@@ -482,6 +565,20 @@ def test_fields_are_gone_to_one_after_another_when_no_target_is_left(tmp_path):
     loop.run(timeout=0)
     assert went == [(10.0, 20.0), (-20.0, 0.0), (0.0, 0.0), (20.0, 0.0)]
     assert loop.report.fields == 3
+
+
+def test_fields_lie_on_the_specimen_and_go_along_with_its_drift():
+    loop, stage, sees = loop_of({}, fields=[(-20.0, 0.0), (20.0, 5.0)])
+    went = []
+
+    def drifts(name, id, args):
+        if name == "move_stage":
+            went.append(args)
+            sees.drift = {"x": 6.0, "y": -3.0}
+
+    stage.fail = drifts
+    loop.run(timeout=0)
+    assert went == [(-20.0, 0.0), (26.0, 2.0)]
 
 
 def test_tiles_go_there_and_back():

@@ -59,6 +59,11 @@ def test_what_is_in_order_goes_through():
         ({"now": track(x=float("nan"))}, "no position"),
         ({"now": track(x=None)}, "no position"),
         ({"gate": Gate(box_nm=(0.0, 0.0, 9.0, 30.0))}, "out of the box"),
+        (
+            {"gate": Gate(sample_nm=(0.0, 0.0, 9.0, 30.0)), "what": target(specimen_nm={"x": 9.1, "y": 5})},
+            "out of the sample",
+        ),
+        ({"gate": Gate(sample_nm=(0.0, 0.0, 9.0, 30.0))}, "no position"),
         ({"now": track(confidence=0.51)}, "confidence"),
         ({"now": track(confidence=float("nan"))}, "confidence"),
         ({"now": track(edge_distance_nm=0.1)}, "edge"),
@@ -74,6 +79,11 @@ def test_what_does_not_pass_by_itself_is_refused(given, reason):
     answer = check(**given)
     assert isinstance(answer, Refuse)
     assert answer.reason == reason
+
+
+def test_a_sample_goes_along_with_the_drift_of_the_specimen():
+    drifted = target(track=track(x=12.0), specimen_nm={"x": 8.9, "y": 20.0})
+    assert check(Gate(sample_nm=(0.0, 0.0, 9.0, 30.0)), drifted) == Ok()
 
 
 @pytest.mark.parametrize(

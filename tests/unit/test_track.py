@@ -150,6 +150,39 @@ def test_drift_of_a_third_of_a_cell_a_frame_is_followed_without_identity_switch(
     assert len(follow.sites(DISAPPEARED)) <= 1
 
 
+@pytest.mark.parametrize("turned", [0.0, 0.5])
+def test_the_drift_of_the_specimen_is_told_apart_from_the_moves_of_the_stage(rng, turned):
+    scene = Scene(rng, shape=(1024, 1024), separation=5.0, n_defects=60)
+    cos, sin = np.cos(turned), np.sin(turned)
+    scene.axes = 40.0 * np.array([[-sin, cos], [cos, sin]])
+    follow, stage = Follower(scene), np.array([300.0, -20.0])
+    for number in range(12):
+        if number in (4, 8):
+            stage = stage + np.array([2.0, -1.0])
+        alone = number * np.array([3.0, -2.0])
+        scene.stage = tuple(scene.axes @ stage)
+        scene.drift = alone - scene.axes @ (stage - [300.0, -20.0])
+        result = follow()
+        np.testing.assert_allclose(result.specimen_drift_px, alone, atol=0.3)
+        np.testing.assert_allclose(result.drift_px, scene.drift, atol=0.3)
+    assert follow.jumps == 0
+
+
+def test_another_scan_takes_the_drift_along_in_its_own_pixels(rng):
+    scene = Scene(rng, separation=5.0, n_defects=60)
+    follow, stage = Follower(scene), np.array([300.0, -20.0])
+    quarter = np.array([[0.0, -1.0], [1.0, 0.0]])
+    for axes, alone in ((np.eye(2), [0, 0]), (np.eye(2), [6.0, -4.0]), (2.0 * quarter, [8.0, 12.0])):
+        scene.axes, scene.stage = 40.0 * axes, tuple(40.0 * axes @ stage)
+        scene.drift = np.array(alone)
+        if alone[1] > 0:
+            # Nothing is where it was seen before.
+            scene.specimen = 2.0 * scene.specimen @ quarter.T
+        result = follow()
+        np.testing.assert_allclose(result.specimen_drift_px, alone, atol=0.3)
+    assert follow.jumps == 1
+
+
 def test_drift_of_a_third_of_a_cell_is_followed_in_a_perfect_crystal(rng):
     scene = Scene(rng, n_defects=0)
     follow = Follower(scene)

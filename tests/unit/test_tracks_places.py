@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from latticewatch.execute import LiveState
-from latticewatch.messages import ROLES, Calibration
+from latticewatch.messages import ROLES, Calibration, TargetRequest
 from latticewatch.pipeline import FrameResult, SiteTable
+from latticewatch.serve._policies import candidates
 from latticewatch.serve._tracks import tracks_of
 
 SHAPE = (101, 101)
@@ -59,6 +62,21 @@ def test_the_place_to_drive_to_follows_rotation_and_flips(turned, place):
     assert track.stage_nm is not None
     assert (track.stage_nm.x, track.stage_nm.y) == pytest.approx(place)
     assert track.edge_distance_nm == pytest.approx(4.0)
+
+
+def test_a_place_on_the_specimen_is_without_the_drift_and_stays_when_the_stage_moves():
+    calibration = Calibration(pixel_size_nm=0.1, stage_nm=(100.0, 200.0), rotation_deg=90)
+    places = []
+    # The specimen has drifted by 0.3 nm, and then the stage went 1 nm along its x, which is up in the frame.
+    for stage, row, alone in (((100.0, 200.0), 50.0, (3.0, 0.0)), ((101.0, 200.0), 60.0, (3.0, 0.0))):
+        state = state_of(calibration.model_copy(update={"stage_nm": stage}))
+        result = replace(state.result, specimen_drift_px=alone, drift_px=(alone[0] + row - 50.0, 0.0))
+        result.sites.position[0] = (row, 60.0)
+        (target,) = candidates(replace(state, result=result), TargetRequest(holder="a"), "log")
+        assert target.specimen_nm is not None
+        places.append((target.specimen_nm.x, target.specimen_nm.y))
+    assert places[0] == pytest.approx((100.3, 201.0))
+    assert places[1] == pytest.approx(places[0])
 
 
 def test_without_a_calibration_there_is_no_place():

@@ -2,18 +2,13 @@
 
 import sys
 
-from latticewatch_client import Client, Loop, LoopReport, ZmqMicroscope, acts
+from latticewatch_client import Client, Loop, LoopReport, Sight, ZmqMicroscope, acts
 
 
-def main(service: str, control: str, looks: int = 40, offsets: list[float] | None = None) -> LoopReport:
-    def follow(do, target):
-        for _ in range(looks):
-            sight = acts.centre(do, target, tolerance_nm=0.05)
-            if offsets is not None:
-                offsets.append(sight.offset_nm)
-
+def main(service: str, control: str, looks: int = 200, sights: list[Sight] | None = None) -> LoopReport:
+    note = None if sights is None else sights.append
     with Client(service) as client, ZmqMicroscope(control) as microscope:
-        return Loop(client, microscope, "nearest", follow).run(steps=1)
+        return Loop(client, microscope, "nearest", acts.follow(looks, on_look=note)).run(steps=1)
 
 
 if __name__ == "__main__":

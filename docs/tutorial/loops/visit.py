@@ -1,20 +1,22 @@
-"""(a) Visit every defect of one kind on a sample of 3 x 3 fields, once."""
+"""(a) Visit every defect of one kind on a sample of 3 x 3 fields, once, and expose each for a moment."""
 
 import sys
 
-from latticewatch_client import Client, Gate, Journal, Loop, LoopReport, ZmqMicroscope, tiles
+from latticewatch_client import Client, Gate, Journal, Loop, LoopReport, ZmqMicroscope, acts, tiles
 
 
 def main(
     service: str, control: str, journal: str, like: str = "Fe", n: int = 3, step: float = 5.0
 ) -> LoopReport:
-    half = n * step / 2
-    gate = Gate(box_nm=(-half, -half, half, half))
-    fields = list(tiles(n, n, step))
+    half, fields = n * step / 2, list(tiles(n, n, step))
+    sample, box = (-half, -half, half, half), (-4 * half, -4 * half, 4 * half, 4 * half)
+    gate = Gate(sample_nm=sample, box_nm=box, max_dose_e_per_a2=2e8, max_electrons=1e12)
+    act = acts.expose(0.05)
     with Client(service) as client, ZmqMicroscope(control) as microscope, Journal(journal) as kept:
-        defects = [one for one in client.classes() if one.role == "defect"]
-        wanted = [one.name for one in defects if like in f"{one.template} {one.name}"]
-        loop = Loop(client, microscope, gate=gate, journal=kept, classes=wanted, fields=fields)
+        wanted = [one.name for one in client.classes() if one.role == "defect" and like in one.name]
+        if not wanted:
+            sys.exit(f"no class is called like {like!r}: give one that name first")
+        loop = Loop(client, microscope, "nearest", act, gate, kept, classes=wanted, fields=fields)
         return loop.run(timeout=10)
 
 

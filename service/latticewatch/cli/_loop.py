@@ -50,6 +50,10 @@ def loop(
         str | None,
         typer.Option(help="Where the field may be, 'X0,Y0,X1,Y1' [nm]; the microscope's limits always hold."),
     ] = None,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="Where targets may be on the specimen, 'X0,Y0,X1,Y1' [nm]; it drifts along."),
+    ] = None,
     max_dose: Annotated[
         float | None, typer.Option(help="Most dose for any square nanometre [e/A^2].")
     ] = None,
@@ -86,7 +90,8 @@ def loop(
     gate = Gate(
         max_age_s=max_age,
         min_confidence=min_confidence,
-        box_nm=None if box is None else _box(box),
+        box_nm=None if box is None else _box(box, "--box"),
+        sample_nm=None if sample is None else _box(sample, "--sample"),
         max_exposure_s=max_exposure,
         max_dose_e_per_a2=max_dose,
         max_electrons=max_electrons,
@@ -205,11 +210,11 @@ def _tiles(text: str) -> list[tuple[float, float]]:
     return list(tiles(n_x, n_y, step_nm))
 
 
-def _box(text: str) -> tuple[float, float, float, float]:
+def _box(text: str, name: str) -> tuple[float, float, float, float]:
     try:
         x0, y0, x1, y1 = map(float, text.split(","))
     except ValueError:
-        raise ConfigurationError(f"--box {text!r}: give X0,Y0,X1,Y1 in nm, such as -50,-50,50,50") from None
+        raise ConfigurationError(f"{name} {text!r}: give X0,Y0,X1,Y1 in nm, such as -50,-50,50,50") from None
     if not (x0 < x1 and y0 < y1):
-        raise ConfigurationError(f"--box {text!r}: the first corner must be the lower one")
+        raise ConfigurationError(f"{name} {text!r}: the first corner must be the lower one")
     return x0, y0, x1, y1

@@ -265,6 +265,11 @@ class FrameInfo(Written):
         default=None, description="Position of the centre of the frame on the specimen."
     )
     drift_px: Pixel
+    stage_drift_nm: Nanometres | None = Field(
+        default=None,
+        description="How far the specimen has moved without the stage, along the stage's axes: `stage_nm` of a "
+        "thing less its place on the specimen.",
+    )
     lattice_found: bool
     lattice_constant_px: float | None
     n_sites: int

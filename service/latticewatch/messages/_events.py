@@ -96,7 +96,9 @@ class DefectEventData(Written):
         default=None, description="Standard deviation of that position [nm]."
     )
     drift_nm: Nanometres | None = Field(
-        default=None, description="Drift since the first frame of the series."
+        default=None,
+        description="Drift since the first frame of the series, along the axes of `nm`; moves of the stage are not "
+        "in it.",
     )
     displacement_nm: Displacement | None = Field(
         default=None,

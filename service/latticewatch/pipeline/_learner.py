@@ -470,7 +470,7 @@ class Learner:
             displacements(analysis.model or model, analysis.verdict, analysis.sites.sublattice),
         )
         events, self._events = self._events, []
-        events += defect_events(tracked.transitions, frame, model, tracked.drift_px, sites)
+        events += defect_events(tracked.transitions, frame, model, tracked.specimen_drift_px, sites)
         if self._space is not None and analysis.patches is not None:
             self._space.take(model, analysis.patches, tracked.class_id, frame.number)
         doubt = self._judge.doubt(Condition.of(analysis))
@@ -483,7 +483,8 @@ class Learner:
                 self._adopt(followed)
                 events += [discovered(followed, class_id) for class_id in found]
         events += self._looked_again(analysis, tracked, teaches=doubt is None)
-        return self._result(analysis, sites, tracked.drift_px, events, [] if doubt is None else [doubt])
+        result = self._result(analysis, sites, tracked.drift_px, events, [] if doubt is None else [doubt])
+        return replace(result, specimen_drift_px=tracked.specimen_drift_px)
 
     def _looked_again(self, analysis: Analysis, tracked: Tracked, *, teaches: bool) -> list[EventDraft]:
         """Take up what a search in the averages of the tracks has found; the events that tell of it."""
@@ -646,6 +647,10 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
     assert analysis.model is not None
     calibration = frame.calibration
     stage = None if calibration is None else calibration.stage_px()
+    axes = None
+    if calibration is not None:
+        along = [calibration.from_nm(*calibration.turn_back(*unit)) for unit in ((1.0, 0.0), (0.0, 1.0))]
+        axes = np.array(along).T
     # columns of the model that classified the frame, with the roles of today
     roles = {entry.class_id: entry.role for entry in model.classes}
     classes = analysis.model.classes
@@ -662,6 +667,7 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         class_ids=analysis.model.class_ids,
         roles=(*(roles.get(entry.class_id, entry.role) for entry in classes), "unknown"),
         stage_px=stage,
+        axes=axes,
         time_s=frame.t_acquired,
         log_prior=_log_priors(classes),
     )

@@ -93,7 +93,9 @@ class FrameResult:
     picture : ndarray of shape (height, width), uint8
         The frame for display, stretched from the 0.5th to the 99.8th percentile.
     drift_px : tuple of float
-        Row, column: how far the specimen has moved since the series started.
+        Row, column: how far the specimen has moved in the frame since the series started, by itself and by the stage.
+    specimen_drift_px : tuple of float
+        The same without the moves of the stage.
     space : LiveSpace or None
         Follows what the model works with, frames after this one included; None while nothing is learnt.
     events : tuple of EventDraft
@@ -133,5 +135,6 @@ class FrameResult:
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     calibration: Calibration | None = None
+    specimen_drift_px: tuple[float, float] = (0.0, 0.0)
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)
     scalars: Mapping[str, float | str] = field(default_factory=dict)

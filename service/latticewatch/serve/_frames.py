@@ -26,6 +26,14 @@ def _newest(state: LiveState) -> FrameResult:
     return state.result
 
 
+def _stage_drift(result: FrameResult) -> Nanometres | None:
+    if result.calibration is None or result.calibration.stage_nm is None:
+        return None
+    row, col = result.specimen_drift_px
+    x, y = result.calibration.turn(*result.calibration.to_nm(row, col))
+    return Nanometres(x=x, y=y)
+
+
 @router.get("/latest", response_model=FrameInfo, responses=NO_FRAME)
 async def latest(hub: TheHub) -> Response:
     """The newest frame: number, shape, pixel size, stage, drift, lattice, and how long each step took."""
@@ -41,6 +49,7 @@ async def latest(hub: TheHub) -> Response:
         pixel_size_nm=result.pixel_size_nm,
         stage_nm=Nanometres(x=result.stage_nm[0], y=result.stage_nm[1]) if result.stage_nm else None,
         drift_px=Pixel(row=result.drift_px[0], col=result.drift_px[1]),
+        stage_drift_nm=_stage_drift(result),
         lattice_found=result.lattice_found,
         lattice_constant_px=result.lattice_constant_px,
         n_sites=len(result.sites),

@@ -128,5 +128,5 @@ def _on_specimen(state: LiveState, track: TrackState) -> Nanometres | None:
     result = state.result
     if result is None or result.calibration is None:
         return None
-    place = result.calibration.to_stage(track.px.row, track.px.col, result.shape, result.drift_px)
+    place = result.calibration.to_stage(track.px.row, track.px.col, result.shape, result.specimen_drift_px)
     return None if place is None else Nanometres(x=place[0], y=place[1])

@@ -32,6 +32,10 @@ class TrackMap:
         Position in the frame less position on the specimen [px].
     stage : ndarray of shape (2,) or None
         Stage position of the frame that ``drift`` belongs to [px].
+    axes : ndarray of shape (2, 2) or None
+        Of that frame, from the stage's nanometres to pixels; see `Observation.axes`.
+    home_nm : ndarray of shape (2,) or None
+        Where the stage was when ``drift`` was the specimen's alone [nm].
     spacing : float
         Lattice constant, or without a lattice the median distance of nearest neighbours [px].
     shape : tuple of int
@@ -69,6 +73,9 @@ class TrackMap:
         Successive frames that should have had the site and did not.
     """
 
+    # Of the class too, for what was kept by a version that did not know them.
+    axes: NDArray[np.float64] | None = None
+    home_nm: NDArray[np.float64] | None = None
     # What is said of a new track; its position, sublattice, number and times are given.
     NEW: ClassVar[dict[str, float]] = {
         "posterior": 0.0,
@@ -125,6 +132,13 @@ class TrackMap:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    @property
+    def specimen_drift(self) -> NDArray[np.float64]:
+        """How far the specimen has moved in the frame without the stage (row, col) [px]."""
+        if self.stage is None or self.axes is None or self.home_nm is None:
+            return self.drift
+        return self.drift + self.stage - self.axes @ self.home_nm
 
     def grid(self) -> Grid:
         """The tracks, sorted for searches by position."""

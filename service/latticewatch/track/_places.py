@@ -78,7 +78,11 @@ class Places:
             tracks.drift = fit.drift
             tracks.provisional = False
             _measure_rates(tracks, fit)
-        tracks.stage, tracks.thumbnail = frame.stage, frame.thumbnail
+        tracks.stage, tracks.axes, tracks.thumbnail = frame.stage, frame.axes, frame.thumbnail
+        if tracks is not current and current is not None and tracks.home_nm is None:
+            tracks.home_nm = current.home_nm
+        if tracks.home_nm is None and tracks.stage is not None and tracks.axes is not None:
+            tracks.home_nm = np.linalg.solve(tracks.axes, tracks.stage).astype(np.float64)
         return tracks, frame.grid(tracks), jump
 
     def _recognise(self, frame: _Frame, fit: Fit | None) -> tuple[TrackMap, Fit] | None:
@@ -117,6 +121,7 @@ class _Frame:
     def __init__(self, points: Points, observation: Observation) -> None:
         self.points, self.observation = points, observation
         self.stage = None if observation.stage_px is None else np.array(observation.stage_px, float)
+        self.axes = observation.axes
         self.shrink = shrink_of(observation.shape)
         self.thumbnail = None if points.vectors is not None else thumbnail(observation.image, self.shrink)
         # By the map itself: one that is dropped meanwhile could leave its address to a new one.
@@ -132,7 +137,11 @@ class _Frame:
         """Drift by the stage alone: where it goes forward on the specimen, features go back in the frame."""
         if self.stage is None or tracks.stage is None:
             return tracks.drift.copy()
-        return tracks.drift - (self.stage - tracks.stage)
+        before, now, home = tracks.axes, self.axes, tracks.home_nm
+        if before is None or now is None or home is None or np.array_equal(before, now):
+            return tracks.drift - (self.stage - tracks.stage)
+        # Another scan: what the specimen has drifted, in the pixels of this one.
+        return now @ np.linalg.solve(before, tracks.specimen_drift) - (self.stage - now @ home)
 
     def fit(self, tracks: TrackMap) -> Fit | None:
         """Place this frame on a map."""

@@ -43,6 +43,8 @@ class Observation:
         the frequency of the classes.
     time_s : float or None
         When the frame was acquired [s]; the rate of false events refers to it.
+    axes : ndarray of shape (2, 2), float64, or None
+        From a place of the stage (x, y) [nm] to ``stage_px``; another one after the scan was turned or magnified.
     """
 
     series_id: str
@@ -59,6 +61,7 @@ class Observation:
     stage_px: tuple[float, float] | None = None
     log_prior: NDArray[np.floating] | None = None
     time_s: float | None = None
+    axes: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +119,13 @@ class Tracked:
         Posterior probability of that class.
     drift_px : tuple of float
         Row, column: how far the specimen has moved in the frame since the series started, ``position_now =
-        position_then + drift_px``. The extent of a move that could not be resolved is not in it.
+        position_then + drift_px``, with what the stage moved it. The extent of a move that could not be resolved is
+        not in it.
     jump : bool
         The frame could not be placed relative to those before: its tracks are new ones.
     transitions : tuple of Transition
+    specimen_drift_px : tuple of float
+        The same without the moves of the stage, as far as their positions are known.
     """
 
     track: NDArray[np.int32]
@@ -129,3 +135,4 @@ class Tracked:
     drift_px: tuple[float, float]
     jump: bool
     transitions: tuple[Transition, ...] = ()
+    specimen_drift_px: tuple[float, float] = (0.0, 0.0)

@@ -299,7 +299,8 @@ class Tracker:
         role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
         _tell(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
         drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
-        return Tracked(told, class_id, role, confidence, drift, jump, transitions)
+        alone = drift if current is None else (*current.specimen_drift.tolist(),)
+        return Tracked(told, class_id, role, confidence, drift, jump, transitions, alone)
 
 
 def _median(values: NDArray[np.float64]) -> float:
