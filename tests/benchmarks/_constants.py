@@ -114,6 +114,13 @@ CONSTANTS = (
         most=0.95,
     ),
     Constant(
+        "lattice/_polarity.py",
+        "MIN_MISFIT",
+        "share of the range",
+        "frames of bright columns are fitted twice",
+        "dark columns are read as the gaps between them",
+    ),
+    Constant(
         "lattice/_cell.py",
         "MIN_PROMINENCE_SIGMA",
         "standard deviations",

@@ -1,4 +1,4 @@
-"""Specimens as they are: domains, steps, wedges, dislocations, made afresh with vacancies planted into them.
+"""Specimens as they are: domains, steps, wedges, dislocations, dark columns, made afresh with vacancies in them.
 
     python tests/benchmarks/specimens.py [--specimens domains,step] [--materials MoSe2,WS2] [--seeds 3] [--dose 60000]
 
@@ -44,6 +44,8 @@ SPECIMENS: dict[str, Callable[[Specimen, np.random.Generator], Specimen]] = {
     "step": stepped,
     "wedge": wedged,
     "dislocation": dislocated,
+    # seen in annular bright field
+    "dark": lambda perfect, rng: perfect,
 }
 MATERIALS = ("WS2", "WSe2", "MoS2", "MoSe2", "graphene", "hBN")
 SIZE = 340
@@ -53,6 +55,8 @@ NEAR = 0.35
 # A light lattice needs more electrons, and smaller pixels.
 LIGHT = ("graphene", "hBN")
 LIGHT_DOSE, LIGHT_PIXEL = 20.0, 0.6
+# Of the beam, what a bright-field detector gets where there are no atoms, and how much less at the brightest column.
+BRIGHT_FIELD, DARKEST = 0.5, 0.3
 
 
 class Score(NamedTuple):
@@ -99,14 +103,13 @@ def made(
         kind = Kind(factor=0.5, host=kind.host)
     margin = 1.6 * perfect.constant_px
     truth = planted(perfect, {"vacancy": (kind, DEFECTS)}, rng, margin)
-    ((frame, _),) = frames(
-        iter([(truth.image(), dose * (10 * pixel_nm) ** 2)]), SIZE, _detector(truth, dose, pixel_nm), rng
-    )
+    scene = truth.image()
+    if name == "dark":
+        scene = np.float32(BRIGHT_FIELD) * (1 - np.float32(DARKEST) * scene / scene.max())
+    electrons = dose * (10 * pixel_nm) ** 2
+    detector = Detector().unsaturated(float(scene.max()) * electrons)
+    ((frame, _),) = frames(iter([(scene, electrons)]), SIZE, detector, rng)
     return frame, truth
-
-
-def _detector(truth: Specimen, dose: float, pixel_nm: float) -> Detector:
-    return Detector().unsaturated(float(truth.image().max()) * dose * (10 * pixel_nm) ** 2)
 
 
 def classified(frame: NDArray[np.uint16], pixel_nm: float) -> FrameResult:

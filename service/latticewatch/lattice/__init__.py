@@ -8,6 +8,7 @@ from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
+from latticewatch.lattice._polarity import inverted
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
@@ -39,6 +40,7 @@ __all__ = [
     "follow_lattice",
     "gaussian_window",
     "grain_sites",
+    "inverted",
     "lit",
     "may_vary",
     "measure_thickness",

@@ -80,14 +80,25 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     mean = total / mass
     variance = np.maximum(squares / mass - mean**2, 0)
     error = np.sqrt(variance / mass)
-    columns, height = _columns(mean, error)
+    columns, height = found_columns(mean, error)
     return UnitCell(mean, error, columns, height)
 
 
-def _columns(
+def found_columns(
     mean: NDArray[np.float64], error: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Local maxima of the cell that stand out of what separates them from a brighter one."""
+    """Local maxima of the cell that stand out of what separates them from a brighter one.
+
+    Parameters
+    ----------
+    mean, error : ndarray of shape (n1, n2), float64
+        As in `UnitCell`.
+
+    Returns
+    -------
+    columns, height : ndarray
+        As in `UnitCell`.
+    """
     sigma = max(SMOOTHING * min(mean.shape), 0.7)
     smooth = ndimage.gaussian_filter(mean, sigma, mode="wrap")
     noise = float(np.median(error)) / (2 * np.sqrt(np.pi) * sigma)

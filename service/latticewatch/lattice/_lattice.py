@@ -17,6 +17,7 @@ from latticewatch.lattice._domains import domain_fields, find_domains
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
+from latticewatch.lattice._polarity import DARK_COLUMNS, has_dark_columns, inverted
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
@@ -75,6 +76,8 @@ class Lattice:
         What may be wrong with it.
     angles : tuple of float
         Of the structure invariant, in this grain and in the others, where they are domains of one lattice; else empty.
+    dark : bool
+        Columns are minima: cell and profile are those of the frame `inverted`.
     """
 
     field: PhaseField
@@ -84,6 +87,7 @@ class Lattice:
     others: tuple[Lattice, ...] = ()
     notes: tuple[Note, ...] = ()
     angles: tuple[float, ...] = ()
+    dark: bool = False
 
     @property
     def constant_px(self) -> float:
@@ -114,7 +118,7 @@ class Lattice:
 
 
 def find_lattice(image: NDArray[np.float32]) -> Lattice:
-    """Find the lattice of a frame from nothing, in all its grains.
+    """Find the lattice of a frame from nothing, in all its grains, its columns bright or dark.
 
     Parameters
     ----------
@@ -128,6 +132,15 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     """
     if min(image.shape) < 16 or np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
+    found = _found(image)
+    if not has_dark_columns(found.cell, found.profile, found.field):
+        return found
+    found = _found(inverted(image))
+    return replace(found, dark=True, notes=(*found.notes, DARK_COLUMNS))
+
+
+def _found(image: NDArray[np.float32]) -> Lattice:
+    """The lattice of a frame whose columns are bright, in all its grains."""
     attempts = Attempts(image.shape, _same)
     first = _first_grain(image, attempts)
     fields = [first.field]
@@ -274,6 +287,7 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
+        `inverted`, where the columns of the lattice are dark.
     known : Lattice
 
     Returns

@@ -50,6 +50,8 @@ class ColumnProfile:
         Intensity between the columns.
     residual : float
         Root mean square of cell less fit, relative to the highest column.
+    misfit : float
+        The same without what noise adds to it, relative to the range of the cell.
     """
 
     narrow: float
@@ -58,6 +60,7 @@ class ColumnProfile:
     height: NDArray[np.float64]
     base: float
     residual: float
+    misfit: float = 0.0
 
     def at(self, squared_distance: NDArray[np.float64]) -> NDArray[np.float64]:
         """Profile of a column of height 1 at squared distances [px²]."""
@@ -104,7 +107,7 @@ def fit_columns(cell: UnitCell, field: PhaseField) -> tuple[UnitCell, ColumnProf
         columns, profile = more, refined
     order = np.argsort(-profile.height)
     found = replace(cell, columns=columns[order] % 1.0, height=profile.height[order])
-    return found, replace(profile, height=profile.height[order])
+    return found, replace(profile, height=profile.height[order], misfit=fit.misfit(profile) / fit.range)
 
 
 class _CellFit:
@@ -124,7 +127,7 @@ class _CellFit:
         self._square = ((self._order @ field.basis) ** 2).sum(1)
         self._area = abs(float(np.linalg.det(field.vectors)))
         self._noise = float((cell.error**2).mean()) / cell.mean.size
-        self._range = float(np.ptp(cell.mean)) or 1.0
+        self.range = float(np.ptp(cell.mean)) or 1.0
         spacing = nearest_neighbour_px(self._vectors, cell.columns)
         self._low = np.array([np.log(NARROW[0] * spacing), np.log(BROAD[0]), 0.0])
         self._high = np.array([np.log(NARROW[1] * spacing), np.log(BROAD[1]), MAX_BROAD_SHARE])
@@ -188,7 +191,7 @@ class _CellFit:
         left = np.fft.ifft2(grid).real * grid.size
         noise = np.sqrt(self._noise * (filtered**2).sum())
         top = np.unravel_index(np.argmax(left), self._shape)
-        if left[top] < max(MIN_PROMINENCE_SIGMA * noise, MIN_LEFT_OVER * self._range):
+        if left[top] < max(MIN_PROMINENCE_SIGMA * noise, MIN_LEFT_OVER * self.range):
             return None
         return np.array(top) / self._shape
 
@@ -205,7 +208,7 @@ class _CellFit:
         return waves
 
     def _misfit(self, parameters: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
-        residual = self._solve(parameters, columns)[1] / self._range
+        residual = self._solve(parameters, columns)[1] / self.range
         return np.append(residual, TAIL_PENALTY * parameters[2])
 
     def _solve(

@@ -25,6 +25,7 @@ from latticewatch.lattice import (
     flatten,
     follow_lattice,
     grain_sites,
+    inverted,
     lit,
     may_vary,
     measure_thickness,
@@ -56,7 +57,8 @@ class Analysis:
     ----------
     frame : Frame
     image : ndarray of shape (height, width), float32
-        The frame's counts, infinities and gaps filled; of a lattice whose height varies, as if it did not.
+        The frame's counts, infinities and gaps filled; of a lattice whose height varies, as if it did not; of one
+        whose columns are dark, `inverted`.
     picture : ndarray of shape (height, width), uint8
         For display.
     model : Model or None
@@ -151,10 +153,13 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
     try:
         if model is None:
             lattice = find_lattice(image)
+            dark = lattice.dark
+            if dark:
+                image = inverted(image)
             thickness = _thickness(image, lattice, lattice.field)
             if thickness is not None:
                 image = thickness.levelled(image)
-                lattice = find_lattice(image)
+                lattice = replace(find_lattice(image), dark=dark, notes=lattice.notes)
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
             notes += lattice.notes
@@ -166,6 +171,8 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             _check_fit(sites, size, image.shape)
             clock.lap("lattice")
         else:
+            if model.lattice.dark:
+                image = inverted(image)
             found = follow_lattice(image, model.lattice)
             thickness = _thickness(image, model.lattice, found)
             if thickness is not None:

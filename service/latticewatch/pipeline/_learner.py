@@ -328,6 +328,9 @@ class Learner:
         surveys, used = [], []
         distinct: list[NDArray[np.float32]] = []
         for analysis in self._gathered:
+            # frames of another contrast, bright or dark, are not of this lattice
+            if analysis.lattice is None or analysis.lattice.dark != reference.dark:
+                continue
             try:
                 where = follow_lattice(analysis.image, reference)
             except NoLatticeError:
