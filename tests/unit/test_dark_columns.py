@@ -14,7 +14,7 @@ from latticewatch.lattice import find_lattice
 from latticewatch.pipeline import Learner, analyse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from specimens import classified, made, scored
+import specimens
 
 
 @pytest.mark.parametrize(
@@ -22,9 +22,9 @@ from specimens import classified, made, scored
     [("WSe2", 20_000, 0.02, 0), ("MoS2", 20_000, 0.025, 1), ("hBN", 5_000, 0.02, 2)],
 )
 def test_dark_columns_are_found_with_their_vacancies_and_told(material, dose, pixel_nm, seed):
-    frame, truth = made("dark", material, seed, dose, pixel_nm)
-    result = classified(frame, truth.pixel_nm)
-    score = scored(result, truth)
+    frame, truth = specimens.made("dark", material, seed, dose, pixel_nm)
+    result = specimens.classified(frame, truth.pixel_nm)
+    score = specimens.scored(result, truth)
     assert min(score.recall, score.precision) >= 0.97
     assert score.f1 >= 0.95
     assert [note.code for note in result.notes] == ["dark-columns"]
@@ -32,7 +32,7 @@ def test_dark_columns_are_found_with_their_vacancies_and_told(material, dose, pi
 
 @pytest.mark.parametrize("material", ["WS2", "MoSe2", "graphene"])
 def test_bright_columns_are_not_taken_for_dark_ones(material):
-    frame, _ = made("perfect", material, 0)
+    frame, _ = specimens.made("perfect", material, 0)
     lattice = find_lattice(frame.astype(np.float32))
     assert not lattice.dark
     assert lattice.profile.misfit < 0.01
@@ -52,7 +52,7 @@ def test_a_stream_of_dark_columns_is_followed_with_what_was_learnt():
     learner = Learner(settings)
     results = []
     for number in range(4):
-        image, truth = made("dark", "WS2", 4, 20_000)
+        image, truth = specimens.made("dark", "WS2", 4, 20_000)
         image = np.ascontiguousarray(np.roll(image, number, 1)) if number else image
         frame = Frame(image=image, series_id="s", number=number, pixel_size_nm=truth.pixel_nm)
         results = learner.fold(analyse(frame, learner.model, settings))

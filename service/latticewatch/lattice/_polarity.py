@@ -1,8 +1,8 @@
 """Whether the columns of a frame are dark: in annular bright field and in phase contrast atoms are minima.
 
 Columns have one narrow profile, and what is between them has the shape of what they leave free. Read the wrong way
-round, the average cell is fitted many times worse: by 0.07 to 0.17 of its range, where bright columns are fitted to 0.01.
-Where a probe is so wide that both readings fit, columns are taken for bright.
+round, the average cell is fitted many times worse: to 0.07 to 0.17 of its range, the right way round to 0.01. Where a
+probe is so wide that both readings fit, columns are taken for bright.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ LARGE_AREA = 400
 MIN_WHOLE = 0.3
 # Where there is more of it than this the frame as a whole is so.
 MAX_MASKED = 0.9
+# Ways in which a group of adjacent pixels grows by one, each, about.
+NEIGHBOURS = 10.0
 # What is drawn with soft edges reaches this far beyond its value [px].
 SOFT_EDGE = 2
 
@@ -77,7 +79,7 @@ def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> S
         return Specimen(image, gaps, ())
     limits = _limits(image, None)
     seen = _Look(*_look(image, *limits))
-    mask = _areas(image, seen.equal)
+    mask = _areas(image, seen.equal, gaps)
     n_pixels = 0
     # of a frame without any value nothing is masked: that it shows no lattice says it all
     if gaps is not None and gaps.any() and not gaps.all():
@@ -348,12 +350,17 @@ def _line_means(
 # Areas of one value
 
 
-def _areas(image: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[np.bool_] | None:
+def _areas(
+    image: NDArray[np.float32], counts: NDArray[np.float32], gaps: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
     """Areas that hold one and the same value, larger than chance can make them."""
     if counts.max() < MIN_EQUAL:
         return None
     equal = np.zeros(image.shape, bool)
     equal[:-1, :-1] = (image[:-1, :-1] == image[:-1, 1:]) & (image[:-1, :-1] == image[1:, :-1])
+    if gaps is not None:
+        # they were given one value, and it is that of other pixels
+        equal &= ~gaps
     labels, n = ndimage.label(equal)  # type: ignore[misc]
     area = np.bincount(labels.ravel(), minlength=n + 1)
     area[0] = 0
@@ -365,7 +372,7 @@ def _areas(image: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[n
     for value, regions in by_value.items():
         if len(regions) > MAX_AREAS:
             continue
-        same = image == value
+        same = image == value if gaps is None else (image == value) & ~gaps
         inside = np.isin(labels, regions)
         around = np.asarray(ndimage.binary_dilation(inside, np.ones((3, 3), bool)), bool)
         share = max(float((same & ~around).mean()), 1 / image.size)
@@ -381,10 +388,32 @@ def _areas(image: NDArray[np.float32], counts: NDArray[np.float32]) -> NDArray[n
         border = region[[0, -1]].any() or region[:, [0, -1]].any()
         if not border:
             # a bar: what is written beside it has its value, and both have soft edges
-            region |= same & (same.mean() < 0.1)
+            region |= _written(same & ~around, region, share)
             region = ndimage.binary_dilation(region, iterations=SOFT_EDGE)
         mask |= region
     return mask if 0 < mask.mean() < MAX_MASKED else None
+
+
+def _written(same: NDArray[np.bool_], bar: NDArray[np.bool_], share: float) -> NDArray[np.bool_]:
+    """What has the value of a bar, is no farther from it than it is long, and is larger than chance makes it.
+
+    Parameters
+    ----------
+    same : ndarray of shape (height, width), bool
+        Pixels of its value that are not in it.
+    bar : ndarray of shape (height, width), bool
+    share : float
+        Of the pixels elsewhere that have its value.
+    """
+    if NEIGHBOURS * share >= 1:
+        return np.zeros_like(same)
+    needed = (np.log(same.size) + 10) / -np.log(NEIGHBOURS * share)
+    extent = max(int(np.ptp(at)) + 1 for at in np.nonzero(bar))
+    near = same & (ndimage.distance_transform_edt(~bar) <= extent)
+    labels, n = ndimage.label(near, np.ones((3, 3), bool))  # type: ignore[misc]
+    size = np.bincount(labels.ravel(), minlength=n + 1)
+    size[0] = 0
+    return (size >= needed)[labels]
 
 
 def touched(position: NDArray[np.float64], mask: NDArray[np.bool_], reach: float) -> NDArray[np.bool_]:

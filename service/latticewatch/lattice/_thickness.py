@@ -128,7 +128,9 @@ def may_vary(field: PhaseField) -> bool:
     return float((field.amplitude < LOOK_BELOW).mean()) > LOOK_SHARE
 
 
-def measure_thickness(image: NDArray[np.float32], field: PhaseField, cell: UnitCell) -> Thickness | None:
+def measure_thickness(
+    image: NDArray[np.float32], field: PhaseField, cell: UnitCell, mask: NDArray[np.bool_] | None = None
+) -> Thickness | None:
     """Height of a lattice over a frame; None where it hardly varies.
 
     Parameters
@@ -138,6 +140,8 @@ def measure_thickness(image: NDArray[np.float32], field: PhaseField, cell: UnitC
         Where the lattice lies in it.
     cell : UnitCell
         Its average cell.
+    mask : ndarray of shape (height, width), bool, optional
+        What is no specimen: what is measured beside it goes on there.
     """
     constant = field.lattice_constant
     block = block_side(constant)
@@ -145,6 +149,8 @@ def measure_thickness(image: NDArray[np.float32], field: PhaseField, cell: UnitC
     shape = (means.shape[0], means.shape[1])
     perfect = unfold_cell(cell.mean - float(cell.mean.min()), field, shape, block=block)
     height, floor, error = _slopes(means.astype(np.float64), perfect.astype(np.float64), constant / block)
+    if mask is not None:
+        height, floor, error = _beside(mask, (height, floor, error), block, constant)
     step = max(1, round(constant / block / 4))
     size = round(MEDIAN_CELLS * constant / block / step) | 1
     round_window = np.hypot(*np.indices((size, size)) - size // 2) <= size / 2
@@ -183,6 +189,21 @@ def _slopes(
     slope = ip / pp
     left = np.maximum(ii - slope * ip, 0.0)
     return slope, i - slope * p, np.sqrt(left / pp) / size
+
+
+def _beside(
+    mask: NDArray[np.bool_], values: tuple[NDArray[np.float64], ...], block: int, constant: float
+) -> tuple[NDArray[np.float64], ...]:
+    """Values of blocks, where their window reaches into a mask those of the nearest whose window does not."""
+    rows, cols = values[0].shape
+    inside = mask[: rows * block, : cols * block].reshape(rows, block, cols, block).any((1, 3))
+    reach = max(round(constant / block), 3) // 2 + 1
+    disturbed = ndimage.maximum_filter(inside, 2 * reach + 1)
+    if disturbed.all():
+        return values
+    nearest = ndimage.distance_transform_edt(disturbed, return_distances=False, return_indices=True)
+    at = tuple(np.asarray(nearest))
+    return tuple(value[at] for value in values)
 
 
 def _enlarged(values: NDArray[np.float64], step: int, shape: tuple[int, int]) -> NDArray[np.float64]:

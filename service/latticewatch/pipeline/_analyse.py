@@ -156,7 +156,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             dark = lattice.dark
             if dark:
                 image = inverted(image)
-            thickness = _thickness(image, lattice, lattice.field)
+            thickness = _thickness(image, lattice, lattice.field, mask)
             if thickness is not None:
                 image = thickness.levelled(image)
                 lattice = replace(find_lattice(image), dark=dark, notes=lattice.notes)
@@ -174,7 +174,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             if model.lattice.dark:
                 image = inverted(image)
             found = follow_lattice(image, model.lattice)
-            thickness = _thickness(image, model.lattice, found)
+            thickness = _thickness(image, model.lattice, found, mask)
             if thickness is not None:
                 image = thickness.levelled(image)
                 found = follow_lattice(image, model.lattice)
@@ -247,11 +247,13 @@ def _steps(thickness: Thickness, shape: tuple[int, ...]) -> list[Line]:
     return [Line(mask, 1 / reach - 1, reach - 1)]
 
 
-def _thickness(image: NDArray[np.float32], lattice: Lattice, where: PhaseField) -> Thickness | None:
+def _thickness(
+    image: NDArray[np.float32], lattice: Lattice, where: PhaseField, mask: NDArray[np.bool_] | None
+) -> Thickness | None:
     """Height of the lattice over a frame; None where it hardly varies, or where there are several grains."""
     if lattice.others or not may_vary(where):
         return None
-    return measure_thickness(image, where, lattice.cell)
+    return measure_thickness(image, where, lattice.cell, mask)
 
 
 def without_empty(
