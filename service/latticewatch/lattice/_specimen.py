@@ -409,7 +409,7 @@ def _written(same: NDArray[np.bool_], bar: NDArray[np.bool_], share: float) -> N
         return np.zeros_like(same)
     needed = (np.log(same.size) + 10) / -np.log(NEIGHBOURS * share)
     extent = max(int(np.ptp(at)) + 1 for at in np.nonzero(bar))
-    near = same & (ndimage.distance_transform_edt(~bar) <= extent)
+    near = same & (np.asarray(ndimage.distance_transform_edt(~bar)) <= extent)
     labels, n = ndimage.label(near, np.ones((3, 3), bool))  # type: ignore[misc]
     size = np.bincount(labels.ravel(), minlength=n + 1)
     size[0] = 0
