@@ -100,6 +100,10 @@ class IngestSettings(Section):
     dose_e_per_a2: float | None = Field(
         default=None, gt=0, description="Dose of a frame, used where the header gives none [electrons/Å²]."
     )
+    one_microscope: bool = Field(
+        default=False,
+        description="Several sources carry frames of one microscope, and are analysed as one stream.",
+    )
     curve_key: Path | None = Field(
         default=None,
         description="Our CURVE key pair, NAME.key_secret: ZeroMQ is encrypted, and others are refused.",

@@ -275,8 +275,38 @@ def test_a_fault_of_our_own_is_counted_and_the_next_message_is_read(context, mon
         assert source.counts().rejected == {"internal": 1}
 
 
-def test_frames_of_several_sources_come_through_one_queue(context: zmq.Context) -> None:
+def test_a_second_microscope_is_counted_and_told_and_never_mixed_in(context: zmq.Context) -> None:
     with receiver(sources=("tcp://127.0.0.1:0", "tcp://127.0.0.1:0"), queue_frames=64) as source:
+        first, second = source.endpoints
+        for endpoint in (second, first):
+            socket = push(context, endpoint)
+            for n in (0, 1, 2, 7):
+                socket.send_multipart(parts(n))
+            socket.send_multipart(parts(0, series="another"))
+            if endpoint == second:
+                # though it is the first that sends
+                while source.counts().received < 4:
+                    assert source.get(0.02) is None
+        items: list[Item] = []
+        while source.counts().received < 10 or source.counts().in_flight:
+            if (item := source.get(0.05)) is not None:
+                items.append(item)
+                if isinstance(item, Frame):
+                    source.done(item)
+        assert {item.address for item in items if isinstance(item, Frame | SeriesStarted)} == {first}
+        counts = source.counts()
+        assert counts.received == counts.analysed + sum(counts.dropped.values())
+        assert counts.dropped == {"other source": 5}
+        assert counts.by_source == {first: 5, second: 5}
+        assert counts.lost_upstream == 4
+        (note,) = source.notes()
+        assert note.code == "several-sources"
+        assert f"{second} are not analysed" in note.text
+
+
+def test_frames_of_several_sources_of_one_microscope_come_through_one_queue(context: zmq.Context) -> None:
+    sources = ("tcp://127.0.0.1:0", "tcp://127.0.0.1:0")
+    with receiver(sources=sources, one_microscope=True, queue_frames=64) as source:
         assert len(set(source.endpoints)) == 2
         for endpoint in source.endpoints:
             socket = push(context, endpoint)
@@ -289,11 +319,10 @@ def test_frames_of_several_sources_come_through_one_queue(context: zmq.Context) 
         assert [frame.ordinal for frame in frames] == list(range(10))
         for name in ("a", "a~2"):
             assert [frame.number for frame in frames if frame.series_id == name] == [0, 1, 2, 3, 4]
-        # which one it came from is told with each, and that they mix
+        # which one it came from is told with each
         assert {frame.address for frame in frames} == set(source.endpoints)
         assert {item.address for item in items if isinstance(item, SeriesStarted)} == set(source.endpoints)
-        assert frames[0].notes == ()
-        assert [note.code for note in frames[-1].notes] == ["several-sources"]
+        assert source.notes() == ()
         assert source.counts().lost_upstream == 0
 
 

@@ -29,12 +29,15 @@ class FrameLedger:
         self._ignored: Counter[str] = Counter()
         self._lost_upstream = 0
         self._pixels_lost = 0
+        self._by_source: Counter[str] = Counter()
 
-    def receive(self) -> None:
-        """A frame has arrived and waits."""
+    def receive(self, source: str | None = None) -> None:
+        """A frame has arrived and waits; from a source, where there are several."""
         with self._lock:
             self._received += 1
             self._waiting += 1
+            if source is not None:
+                self._by_source[source] += 1
 
     def drop_waiting(self, reason: str) -> int:
         """A waiting frame will not be analysed; returns how many were dropped for this reason."""
@@ -103,4 +106,5 @@ class FrameLedger:
                 rejected=dict(self._rejected),
                 ignored=dict(self._ignored),
                 pixels_lost=self._pixels_lost,
+                by_source=dict(self._by_source),
             )

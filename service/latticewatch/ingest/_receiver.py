@@ -32,8 +32,6 @@ MAX_MARKERS = 256
 # A frame whose numbers leap waits for the next one: at least so long [s], and so many of the usual intervals.
 HOLD_S = 0.5
 HOLD_INTERVALS = 3
-# Sources that both gave a frame within so long send side by side [s].
-BESIDE_S = 60.0
 # When a source has given nothing for so long after the start, it is looked at [s].
 SILENT_AFTER_S = 3.0
 
@@ -42,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 class Receiver:
     """Receives frames from one or several sources in a thread of its own.
+
+    Those of the first source are analysed; those of others are counted, as ``other source``, unless the settings say
+    that all of them are of one microscope.
 
     *latest*: the queue holds ``queue_frames`` frames and drops the oldest, counted as ``queue full``; see `hold`.
     *lossless*: a full queue stops reception, and ZeroMQ holds the sender back (with PUSH and PULL; a PUB
@@ -82,7 +83,8 @@ class Receiver:
         )
         self._formats = [Formats(settings) for _ in settings.sources]
         self._refusals = Refusals(settings.sources)
-        self._newest_of: dict[int, float] = {}
+        # Of other microscopes, by address: that their frames are not analysed.
+        self._others: dict[str, Note] = {}
         self._silence: dict[int, Note] = {}
         self._prober: threading.Thread | None = None
         # When the last message of each source came, and the usual time between two [s].
@@ -195,7 +197,7 @@ class Receiver:
 
     def notes(self) -> tuple[Note, ...]:
         """What comes and does not fit, source by source, and what to do about it."""
-        return (*self._refusals.notes(), *self._silence.values())
+        return (*self._refusals.notes(), *self._silence.values(), *self._others.values())
 
     @property
     def formats(self) -> tuple[str | None, ...]:
@@ -387,13 +389,19 @@ class Receiver:
 
     def _put(self, source: int, item: Item | Discarded) -> None:
         match item:
+            case Frame():
+                item = replace(item, address=self.endpoints[source])
             case Discarded():
-                self._ledger.receive()
+                self._count(self.endpoints[source])
                 count = self._ledger.drop_waiting(item.reason)
                 self._note(
                     count, "frame discarded", source, item.reason, f"{item.series_id} frame {item.number}"
                 )
                 return
+        if source > 0 and not self.settings.one_microscope:
+            self._set_aside(item)
+            return
+        match item:
             case Gap():
                 self._ledger.lose(item.n)
                 log.debug("frames lost", series=item.series_id, first=item.first, last=item.last)
@@ -408,10 +416,7 @@ class Receiver:
             case Frame():
                 self._last_frame = time.monotonic()
                 self._refusals.good(source)
-                item = replace(
-                    item, address=self.endpoints[source], notes=(*item.notes, *self._mixed(source))
-                )
-                self._ledger.receive()
+                self._count(item.address)
         with self._changed:
             if isinstance(item, Partial):
                 # Only the newest one is worth a look.
@@ -427,24 +432,28 @@ class Receiver:
             self._queue.append(item)
             self._changed.notify_all()
 
-    def _mixed(self, source: int) -> tuple[Note, ...]:
-        """Frames of several sources are analysed as one stream: that is said while they come side by side."""
-        now = time.monotonic()
-        self._newest_of[source] = now
-        beside = [n for n, then in sorted(self._newest_of.items()) if now - then <= BESIDE_S]
-        if len(beside) < 2:
-            return ()
-        names = ", ".join(self.endpoints[n] for n in beside)
-        return (
-            Note(
-                code="several-sources",
-                text=(
-                    f"Frames of {len(beside)} sources ({names}) are analysed as one stream: "
-                    "their classes and tracks mix."
-                )[:600],
-                remedy="Start a service for each microscope, with its own --http, --data-dir and serve.instrument.",
-            ),
+    def _set_aside(self, item: Item) -> None:
+        """What comes from another microscope: its frames are counted, and told in a note; the rest is not told."""
+        if not isinstance(item, Frame):
+            return
+        self._count(item.address)
+        self._ledger.drop_waiting("other source")
+        if item.address in self._others:
+            return
+        text = (
+            f"Frames of {item.address} are not analysed: a service watches one microscope, here that of "
+            f"{self.endpoints[0]}, which is named first."
         )
+        self._others[item.address] = Note(
+            code="several-sources",
+            text=text[:600],
+            remedy="Start a service for each microscope, with its own --http, --data-dir and --instrument; "
+            "set ingest.one_microscope if all sources are of one.",
+        )
+        log.warning("frames are not analysed", source=item.address, analysed=self.endpoints[0])
+
+    def _count(self, address: str) -> None:
+        self._ledger.receive(address if len(self.endpoints) > 1 else None)
 
     def _give_way(self) -> None:
         """Room for a backlog shrinks with it, and by a frame for two that are taken where it does not shrink."""

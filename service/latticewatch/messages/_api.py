@@ -29,6 +29,9 @@ class FrameCounts(Written):
         default=0,
         description="Places of a scan whose diffraction frame did not arrive; only with a virtual detector.",
     )
+    by_source: dict[str, int] = Field(
+        default_factory=dict, description="Received, by source; only where there are several."
+    )
     ignored: dict[str, int] = Field(
         default_factory=dict,
         description="Fields of headers that could not be read and were left out, by name.",
