@@ -175,6 +175,18 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
     def merge(self, a: Any, b: Any) -> Self:
         """Make class b part of class a.
 
+        Parameters
+        ----------
+        a : label
+            The class that stays.
+        b : label
+            The class that becomes part of it.
+
+        Returns
+        -------
+        NearestCentroid
+            The estimator itself.
+
         Raises
         ------
         ValueError
@@ -210,11 +222,25 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
         return self._limit(self._whiten(self.centroids_[:1]).shape[1])
 
     def squared_distances(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Squared distances from the centroids, shape (n, n_classes) [sigma²]."""
+        """Squared distances from the centroids.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes), float64
+            [sigma²]
+        """
         return self._distances(X)[0]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Discriminants ``ln π_k - d_k² / 2``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
 
         Returns
         -------
@@ -246,6 +272,10 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Posterior probability of each class, and of none where `contamination` is positive.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
 
         Returns
         -------

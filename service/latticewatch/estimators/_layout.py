@@ -111,7 +111,18 @@ class ForceRelaxedLayout(BaseEstimator):
         return self
 
     def fit_transform(self, X: ArrayLike, y: object = None) -> NDArray[np.float32]:  # noqa: ARG002
-        """Lay out the rows of a matrix, as `fit`, and return `embedding_`."""
+        """Lay out the rows of a matrix, as `fit`, and return `embedding_`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : ignored
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float32
+            `embedding_`.
+        """
         return self.fit(X).embedding_
 
     def warm(self) -> Self:

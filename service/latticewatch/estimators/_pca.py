@@ -45,7 +45,18 @@ class RunningCovariance:
 
     @classmethod
     def of(cls, X: ArrayLike, sample_weight: NDArray[np.float64] | None = None) -> Self:
-        """Statistics of the rows of a matrix of shape (n, n_features)."""
+        """Statistics of the rows of a matrix.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        sample_weight : ndarray of shape (n,), float64, optional
+            1 for each row where none are given.
+
+        Returns
+        -------
+        RunningCovariance
+        """
         # A copy, which is then centred in place: large temporaries cost more than the arithmetic.
         centred = np.array(X, np.float64)
         weights = np.ones(len(centred)) if sample_weight is None else sample_weight
@@ -70,7 +81,17 @@ class RunningCovariance:
         )
 
     def faded(self, factor: float) -> Self:
-        """The same rows, each with its weight multiplied by a factor."""
+        """The same rows, each with its weight multiplied by a factor.
+
+        Parameters
+        ----------
+        factor : float
+            From 0 to 1.
+
+        Returns
+        -------
+        RunningCovariance
+        """
         return replace(
             self,
             weight=factor * self.weight,
@@ -229,7 +250,19 @@ class IncrementalPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     @classmethod
     def from_statistics(cls, statistics: RunningCovariance, **parameters: Any) -> Self:
-        """An estimator that has seen what the statistics say, for instance after loading them."""
+        """An estimator that has seen what the statistics say, for instance after loading them.
+
+        Parameters
+        ----------
+        statistics : RunningCovariance
+        **parameters
+            Those of the class.
+
+        Returns
+        -------
+        IncrementalPCA
+            Fitted.
+        """
         pca = cls(**parameters)
         pca.statistics_ = statistics
         pca.n_features_in_ = len(statistics.mean)
@@ -254,7 +287,20 @@ class IncrementalPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def partial_fit(self, X: ArrayLike, y: object = None, sample_weight: ArrayLike | None = None) -> Self:  # noqa: ARG002
-        """Learn from one more batch, of any size; parameters as for `fit`."""
+        """Learn from one more batch, of any size; what was seen before fades by `forgetting`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+        y : ignored
+        sample_weight : array-like of shape (n,), optional
+            As for `fit`.
+
+        Returns
+        -------
+        IncrementalPCA
+            The estimator itself.
+        """
         seen = getattr(self, "statistics_", None)
         batch = self._batch(X, sample_weight, first=seen is None)
         self.statistics_ = batch if seen is None else seen.faded(self.forgetting) + batch
@@ -262,6 +308,16 @@ class IncrementalPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def merge(self, other: IncrementalPCA) -> Self:
         """Add what another estimator has seen, for instance in another worker.
+
+        Parameters
+        ----------
+        other : IncrementalPCA
+            Fitted; it is not changed.
+
+        Returns
+        -------
+        IncrementalPCA
+            The estimator itself.
 
         Raises
         ------
@@ -297,7 +353,16 @@ class IncrementalPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return ((rows - self.mean_) @ self.components_.T).astype(rows.dtype, copy=False)
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
-        """Features from projections: of shape (n, n_features), the nearest in the space of the components.
+        """Features from projections: the nearest in the space of the components.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_components)
+
+        Returns
+        -------
+        ndarray of shape (n, n_features)
+            Of the dtype of `X`.
 
         Raises
         ------

@@ -10,8 +10,23 @@ from numba import njit
 def shares(squared, log_prior, contamination, spread, n_coordinates):  # pragma: no cover - compiled
     """Posterior of each class and, last, of none of them.
 
-    squared (n, k): squared distances [sigma²]; log_prior (k,); contamination and spread as for `NearestCentroid`: with
-    no contamination the last column is 0. Returns (n, k + 1) float64, rows sum to one.
+    Parameters
+    ----------
+    squared : ndarray of shape (n, n_classes), float64
+        Squared distances from the centroids [sigma²].
+    log_prior : ndarray of shape (n_classes,), float64
+        Logarithms of the priors.
+    contamination : float
+        Share of rows that are of no class; with 0 the last column is 0.
+    spread : float
+        How many times as widely those are scattered about the same centroids.
+    n_coordinates : int
+        Number of coordinates that the distances were measured in.
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes + 1), float64
+        Rows sum to one.
     """
     n, k = squared.shape
     out = np.empty((n, k + 1))

@@ -85,7 +85,17 @@ class SteadyLayout(BaseEstimator):
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Places of rows by their neighbours in the pool, shape (n, 2)."""
+        """Places of rows by their neighbours in the pool.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float32
+            In the units of `embedding_`.
+        """
         check_is_fitted(self, "embedding_")
         rows = validated_rows(self, X, reset=False)
         k = min(self.n_placed_by, len(self.embedding_))

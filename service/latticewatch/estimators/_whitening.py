@@ -175,6 +175,16 @@ class NoiseWhitening(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def inverse_transform(self, X: ArrayLike) -> NDArray[Any]:
         """Features from whitened coordinates; what lay along dropped directions becomes the mean.
 
+        Parameters
+        ----------
+        X : array-like of shape (n, n_kept)
+            Whitened coordinates.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features)
+            Of the dtype of `X`.
+
         Raises
         ------
         ValueError

@@ -106,7 +106,18 @@ def invariants(moments: ArrayLike, n: ArrayLike, m: ArrayLike) -> NDArray[np.flo
 
 
 def invariant_names(n: ArrayLike, m: ArrayLike) -> list[str]:
-    """Names of the columns of `invariants`."""
+    """Names of the columns of `invariants`.
+
+    Parameters
+    ----------
+    n, m : array-like of shape (n_moments,), int
+        Radial and azimuthal orders of the moments.
+
+    Returns
+    -------
+    list of str
+        In the order of the columns.
+    """
     n, m = np.asarray(n), np.asarray(m)
     first, second, a, b, _ = _relations(n, m)
     return [

@@ -64,6 +64,10 @@ class ZernikeMoments(TransformerMixin, ZernikeDisk, BaseEstimator):
     def fit(self, X: ArrayLike | None = None, y: object = None) -> Self:  # noqa: ARG002
         """Check the parameters; nothing is learnt.
 
+        Parameters
+        ----------
+        X, y : ignored
+
         Returns
         -------
         ZernikeMoments
@@ -101,7 +105,16 @@ class ZernikeMoments(TransformerMixin, ZernikeDisk, BaseEstimator):
         return self.of(patches)
 
     def get_feature_names_out(self, input_features: ArrayLike | None = None) -> NDArray[np.object_]:  # noqa: ARG002
-        """Names of the columns: ``zernike_n_m``, or those of the invariants."""
+        """Names of the columns: ``zernike_n_m``, or those of the invariants.
+
+        Parameters
+        ----------
+        input_features : ignored
+
+        Returns
+        -------
+        ndarray of shape (n_features_out,), object
+        """
         if self.invariant:
             return np.array(invariant_names(self.n_, self.m_), dtype=object)
         return np.array([f"zernike_{n}_{m}" for n, m in zip(self.n_, self.m_, strict=True)], dtype=object)

@@ -54,7 +54,18 @@ class PixelNoise:
     shot: float
 
     def variance(self, intensity: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Variance at these intensities, never below the read noise."""
+        """Variance at these intensities, never below the read noise.
+
+        Parameters
+        ----------
+        intensity : ndarray, float64
+            Expected intensity, of any shape, in units of the flattened image.
+
+        Returns
+        -------
+        ndarray, float64
+            Of the same shape, in the square of those units.
+        """
         return self.read + self.shot * np.maximum(intensity, 0.0)
 
 

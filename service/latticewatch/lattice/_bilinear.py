@@ -16,7 +16,18 @@ def bilinear(grid, row, col):  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def bilinear_pair(grid, row, col):  # pragma: no cover - compiled
-    """The same of two values at each node of a grid (rows, cols, 2)."""
+    """Bilinear values of two quantities at one place of a coarse grid; beyond the grid, those at its edge.
+
+    Parameters
+    ----------
+    grid : ndarray of shape (rows, cols, 2), float64
+    row, col : float
+        Fractional indices of a node.
+
+    Returns
+    -------
+    tuple of two floats
+    """
     i, j, fr, fc = _node_before(grid, row, col)
     a, b, c, d = (1 - fr) * (1 - fc), (1 - fr) * fc, fr * (1 - fc), fr * fc
     return (

@@ -135,7 +135,18 @@ def boundary(fields: Sequence[PhaseField | None], shape: tuple[int, ...]) -> NDA
 
 
 def domain_notes(line: NDArray[np.bool_] | None) -> list[Note]:
-    """What there is to say of a boundary between domains."""
+    """What there is to say of a boundary between domains.
+
+    Parameters
+    ----------
+    line : ndarray of shape (height, width), bool, or None
+        Pixels of the boundary, as `boundary` gives them; None where there is none.
+
+    Returns
+    -------
+    list of Note
+        One, or none.
+    """
     if line is None:
         return []
     rows, cols = np.nonzero(line)

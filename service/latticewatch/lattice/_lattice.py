@@ -108,6 +108,21 @@ class Lattice:
         """The grain that a sublattice belongs to, and the first sublattice of that grain.
 
         The sublattices of a grain are numbered after those of the grains before it.
+
+        Parameters
+        ----------
+        sublattice : int
+            As in `Sites`.
+
+        Returns
+        -------
+        grain : Lattice
+        first : int
+
+        Raises
+        ------
+        IndexError
+            No grain has such a sublattice.
         """
         first = 0
         for grain in self.grains:

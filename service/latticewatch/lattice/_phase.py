@@ -96,13 +96,35 @@ class PhaseField:
         return self.origin + self.step * np.stack(grid, -1).reshape(-1, 2)
 
     def cell_coordinates(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cell coordinates of points, shape (n, 2) [unit cells]."""
+        """Cell coordinates of points.
+
+        Parameters
+        ----------
+        positions : ndarray of shape (n, 2), float64
+            Row and column [px].
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float64
+            [unit cells]
+        """
         return cell_coordinates(
             np.ascontiguousarray(positions, float), self.basis, self.phase, self.origin, self.step
         )
 
     def positions(self, coordinates: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points (row, column) [px] with these cell coordinates, shape (n, 2)."""
+        """Points with these cell coordinates.
+
+        Parameters
+        ----------
+        coordinates : ndarray of shape (n, 2), float64
+            [unit cells]
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float64
+            Row and column [px].
+        """
         return invert_coordinates(
             np.ascontiguousarray(coordinates, float),
             self.basis,
@@ -113,13 +135,36 @@ class PhaseField:
         )
 
     def amplitude_at(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Strength of the lattice at points, shape (n,)."""
+        """Strength of the lattice at points.
+
+        Parameters
+        ----------
+        positions : ndarray of shape (n, 2), float64
+            Row and column [px].
+
+        Returns
+        -------
+        ndarray of shape (n,), float64
+            1 where the lattice is as strong as usual.
+        """
         return _interpolate_all(
             np.ascontiguousarray(positions, float), self.amplitude, self.origin, self.step
         )
 
     def amplitude_on(self, rows: NDArray[np.float64], cols: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Strength of the lattice on a grid of rows and columns [px], shape (n_rows, n_cols)."""
+        """Strength of the lattice on a grid of rows and columns.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (n_rows,), float64
+        cols : ndarray of shape (n_cols,), float64
+            [px]
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_cols), float64
+            1 where the lattice is as strong as usual.
+        """
         last = np.array(self.amplitude.shape) - 1.0
         i = np.clip((rows - self.origin) / self.step, 0.0, last[0])
         j = np.clip((cols - self.origin) / self.step, 0.0, last[1])

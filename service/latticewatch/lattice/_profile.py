@@ -63,7 +63,18 @@ class ColumnProfile:
     misfit: float = 0.0
 
     def at(self, squared_distance: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Profile of a column of height 1 at squared distances [px²]."""
+        """Profile of a column of height 1.
+
+        Parameters
+        ----------
+        squared_distance : ndarray, float64
+            From its middle, of any shape [px²].
+
+        Returns
+        -------
+        ndarray, float64
+            Of the same shape.
+        """
         return _profile(squared_distance, self.narrow, self.broad, self.share)
 
 

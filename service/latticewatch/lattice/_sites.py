@@ -34,11 +34,30 @@ class Sites:
         return len(self.position)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Sites:
-        """Some of the sites."""
+        """Some of the sites.
+
+        Parameters
+        ----------
+        which : ndarray of shape (n,), bool, or of shape (m,), intp
+            A mask, or rows.
+
+        Returns
+        -------
+        Sites
+        """
         return Sites(self.position[which], self.sublattice[which], self.cell[which])
 
     def joined(self, others: Sites) -> Sites:
-        """These sites, and behind them others."""
+        """These sites, and behind them others.
+
+        Parameters
+        ----------
+        others : Sites
+
+        Returns
+        -------
+        Sites
+        """
         return Sites(
             np.concatenate([self.position, others.position]),
             np.concatenate([self.sublattice, others.sublattice]),

@@ -61,14 +61,36 @@ def plane_coefficients(values, weight):  # pragma: no cover - compiled
 
 
 def gaussian_window(sigma: float) -> NDArray[np.float64]:
-    """Right half of a Gaussian of weight one, from its middle on, for `convolved`."""
+    """Right half of a Gaussian of weight one, from its middle on, for `convolved`.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation [nodes of the grid].
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Four standard deviations long.
+    """
     window = np.exp(-0.5 * (np.arange(int(REACH * sigma + 0.5) + 1) / sigma) ** 2)
     return window / (2 * window.sum() - 1)
 
 
 @njit(cache=True, nogil=True)
 def convolved(grid, window):  # pragma: no cover - compiled
-    """Separable convolution with a symmetric window, given from its middle on."""
+    """Separable convolution with a symmetric window.
+
+    Parameters
+    ----------
+    grid : ndarray of shape (rows, cols), float64
+    window : ndarray of shape (n,), float64
+        Its right half, from its middle on.
+
+    Returns
+    -------
+    ndarray of shape (rows, cols), float64
+    """
     return _turned(_along_columns(_turned(_along_columns(grid, window)), window))
 
 

@@ -72,14 +72,35 @@ class Thickness:
         return float(high / low)
 
     def levelled(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The frame as if the lattice were as high everywhere."""
+        """The frame as if the lattice were as high everywhere.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width), float32
+            [counts]
+
+        Returns
+        -------
+        ndarray of shape (height, width), float32
+            [counts]
+        """
         gain = self._over(self.height, image.shape)
         floor = self._over(self.floor, image.shape)
         usual = np.float32(np.median(self.floor[self.seen]))
         return np.asarray((image - floor) / gain + usual, np.float32)
 
     def beside_step(self, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
-        """Pixels beside a step; None without one."""
+        """Pixels beside a step; None without one.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Rows and columns of the frame.
+
+        Returns
+        -------
+        ndarray of shape (height, width), bool, or None
+        """
         return self._over(self.rim.astype(float), shape) > 0.5 if self.rim.any() else None
 
     @property
@@ -124,7 +145,16 @@ class Thickness:
 
 
 def may_vary(field: PhaseField) -> bool:
-    """Whether the amplitude of the waves leaves room for thinner places."""
+    """Whether the amplitude of the waves leaves room for thinner places.
+
+    Parameters
+    ----------
+    field : PhaseField
+
+    Returns
+    -------
+    bool
+    """
     return float((field.amplitude < LOOK_BELOW).mean()) > LOOK_SHARE
 
 

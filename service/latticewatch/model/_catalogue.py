@@ -118,7 +118,18 @@ def defect_name(sublattice: int, change: float) -> str:
 
 
 def named_change(name: str) -> float | None:
-    """Change of height that a name made by `defect_name` or `host_name` says; None for any other name."""
+    """Change of height that the name of a class says.
+
+    Parameters
+    ----------
+    name : str
+        As `defect_name` and `host_name` make them, such as ``A −43 %``.
+
+    Returns
+    -------
+    float or None
+        Relative to the host: -1 for a vacancy. None for any other name.
+    """
     found = re.fullmatch(r"[A-Z]\d* (?:(vacancy)|(?:host )?([−+]\d+) %)(?: \(\d+\))?", name)
     if found is None:
         return None

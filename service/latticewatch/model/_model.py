@@ -119,6 +119,14 @@ class Model:
     def entry(self, class_id: int) -> CatalogueEntry:
         """A class of the catalogue.
 
+        Parameters
+        ----------
+        class_id : int
+
+        Returns
+        -------
+        CatalogueEntry
+
         Raises
         ------
         UnknownClassError
@@ -150,6 +158,14 @@ class Model:
 
         Twice over: first as they are, then without what the defects found around each add to it. Where columns are
         displaced, a third time without what that does to the patches around.
+
+        Parameters
+        ----------
+        patches : Patches
+
+        Returns
+        -------
+        Verdict
         """
         members = [Members(patches, s, known) for s, known in enumerate(self.sublattices)]
         n = len(patches.moments)
@@ -278,7 +294,19 @@ class Columns(NamedTuple):
 
 @lru_cache(maxsize=8)
 def columns_of(model: Model) -> tuple[Columns, ...]:
-    """Where the posteriors of each sublattice go; classes that a person merged into others go to theirs."""
+    """Where the posteriors of each sublattice go in the catalogue.
+
+    Classes that a person merged into others go to theirs.
+
+    Parameters
+    ----------
+    model : Model
+
+    Returns
+    -------
+    tuple of Columns
+        One for each sublattice.
+    """
     column = {entry.class_id: k for k, entry in enumerate(model.classes)}
     column |= {old: column[new] for old, new in model.alias.items() if new in column}
     return tuple(

@@ -119,8 +119,21 @@ def _neighbour_index(sublattice, cell, table, n_columns):  # pragma: no cover - 
 def without_neighbours(moments, amplitude, rows, index, templates):  # pragma: no cover - compiled
     """Moments of some sites less what the changed occupancy of their neighbours adds to them.
 
-    moments (n, p); amplitude (n,): change of height at every site; rows (m,): the sites wanted, all of one sublattice;
-    index (n, k): their neighbours; templates (k + 1, p): the site itself first. Returns (m, p) float64.
+    Parameters
+    ----------
+    moments : ndarray of shape (n, n_moments), float32
+    amplitude : ndarray of shape (n,), float64
+        Change of height at every site.
+    rows : ndarray of shape (m,), intp
+        The sites wanted, all of one sublattice.
+    index : ndarray of shape (n, k), int32
+        Neighbours of every site, see `neighbour_index`.
+    templates : ndarray of shape (k + 1, n_moments), float64
+        Moments of a column of height 1 at the site itself, then at each neighbour.
+
+    Returns
+    -------
+    ndarray of shape (m, n_moments), float64
     """
     out = np.empty((len(rows), moments.shape[1]))
     for m in range(len(rows)):

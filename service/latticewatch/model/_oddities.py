@@ -141,8 +141,22 @@ class Oddities:
 
 
 def normal_score(squared: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Squared length of standard normal rows, n numbers long, as a standard normal variable.
+    """Squared length of standard normal rows as a standard normal variable.
 
+    Parameters
+    ----------
+    squared : ndarray of shape (m,), float64
+        Squared length of each row.
+    n : int
+        Numbers in a row.
+
+    Returns
+    -------
+    ndarray of shape (m,), float64
+        Zero where `n` is.
+
+    Notes
+    -----
     Wilson & Hilferty (1931), The distribution of chi-square, doi:10.1073/pnas.17.12.684.
     """
     if n == 0:

@@ -70,9 +70,22 @@ def gather_patches(
     templates: tuple[SublatticeTemplates, ...],
     shape: tuple[int, int],
 ) -> Patches:
-    """Join the patches of several frames, each given as moments, positions, sublattices and cells.
+    """Join the patches of several frames.
 
     Where the templates know what resampling does to the moments, it is taken off.
+
+    Parameters
+    ----------
+    frames : list of tuple
+        Of each frame: moments of shape (n, n_moments), float32; positions of shape (n, 2), float64 [px]; sublattices of
+        shape (n,), int16; cells of shape (n, 2), int32.
+    templates : tuple of SublatticeTemplates
+    shape : tuple of int
+        Rows and columns of the frames.
+
+    Returns
+    -------
+    Patches
     """
     tables = tuple(t.neighbour for t in templates)
     n_columns = sum(not t.void for t in templates)

@@ -15,7 +15,18 @@ MEAN_BLUR = 1 / 6
 
 @njit(cache=True, nogil=True)
 def excess_blur(coordinate):  # pragma: no cover - compiled
-    """Variance that interpolation at a coordinate adds along its axis, less its mean over all fractions [px²]."""
+    """Variance that interpolation at a coordinate adds along its axis, less its mean over all fractions.
+
+    Parameters
+    ----------
+    coordinate : float
+        [px]
+
+    Returns
+    -------
+    float
+        [px²]
+    """
     fraction = coordinate - np.floor(coordinate)
     return fraction * (1 - fraction) - MEAN_BLUR
 
@@ -24,8 +35,19 @@ def excess_blur(coordinate):  # pragma: no cover - compiled
 def without_blur(moments, position, sublattice, slopes):  # pragma: no cover - compiled
     """Moments as they would be at the mean blur.
 
-    moments (n, p) float32; position (n, 2) [px]; sublattice (n,), -1 for sites of none; slopes (n_sublattices, 2, p).
-    Returns (n, p) float32.
+    Parameters
+    ----------
+    moments : ndarray of shape (n, n_moments), float32
+    position : ndarray of shape (n, 2), float64
+        Row and column [px].
+    sublattice : ndarray of shape (n,), int16
+        -1 for sites of none, which stay as they are.
+    slopes : ndarray of shape (n_sublattices, 2, n_moments), float32
+        Change of the moments with the variance along rows and along columns [1/px²].
+
+    Returns
+    -------
+    ndarray of shape (n, n_moments), float32
     """
     out = moments.copy()
     for i in range(len(moments)):

@@ -244,7 +244,17 @@ class Effects:
 
     @classmethod
     def none(cls, n: int) -> Effects:
-        """Nothing is displaced or between the columns."""
+        """Nothing is displaced or between the columns.
+
+        Parameters
+        ----------
+        n : int
+            Sites of the frame.
+
+        Returns
+        -------
+        Effects
+        """
         return cls(np.zeros((n, 2)), np.zeros(n))
 
     def __bool__(self) -> bool:
@@ -286,7 +296,20 @@ class Effects:
         return which, change
 
     def taken_off(self, patches: Patches, templates: Sequence[SublatticeTemplates]) -> NDArray[np.float32]:
-        """Moments of all patches without it."""
+        """Moments of all patches without it.
+
+        Parameters
+        ----------
+        patches : Patches
+            Of the frame.
+        templates : sequence of SublatticeTemplates
+            One for each sublattice.
+
+        Returns
+        -------
+        ndarray of shape (n, n_moments), float32
+            The moments of `patches` themselves where there is nothing to take off.
+        """
         if not self:
             return patches.moments
         out = patches.moments.copy()

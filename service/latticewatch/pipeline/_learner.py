@@ -104,7 +104,17 @@ class Learner:
         return [self._classified(analysis)]
 
     def fits(self, model: Model | None) -> bool:
-        """Whether what was analysed with a model can be folded as it is: it has the classes of the one in force."""
+        """Whether what was analysed with a model can be folded as it is: it has the classes of the one in force.
+
+        Parameters
+        ----------
+        model : Model or None
+            None where the frame was analysed before anything was learnt.
+
+        Returns
+        -------
+        bool
+        """
         if model is None or self.model is None:
             return model is self.model
         return _same_classes(model, self.model)
@@ -142,6 +152,11 @@ class Learner:
     def restore(self, kept: Mapping[str, bytes]) -> None:
         """Go on from what was kept.
 
+        Parameters
+        ----------
+        kept : mapping of str to bytes
+            As `kept` gave it, perhaps in another process.
+
         Raises
         ------
         FileError
@@ -159,7 +174,13 @@ class Learner:
             self._follower = tracks.get("follower") or Follower()
 
     def number_on(self, kept: Mapping[str, bytes]) -> None:
-        """Use no number again that was given, though what was kept cannot be read."""
+        """Use no number again that was given, though what was kept cannot be read.
+
+        Parameters
+        ----------
+        kept : mapping of str to bytes
+            As `kept` gave it.
+        """
         numbers = json.loads(kept.get("numbers", b"{}"))
         self._version = max(self._version, numbers.get("version", 0))
         self._next_class = max(self._next_class, numbers.get("class", 0))
@@ -196,6 +217,16 @@ class Learner:
     def rename(self, class_id: int, name: str) -> CatalogueEntry:
         """Give a class a name of its own.
 
+        Parameters
+        ----------
+        class_id : int
+        name : str
+
+        Returns
+        -------
+        CatalogueEntry
+            As it is now.
+
         Raises
         ------
         UnknownClassError
@@ -211,6 +242,16 @@ class Learner:
     def set_role(self, class_id: int, role: Role) -> CatalogueEntry:
         """Overrule the role of a class.
 
+        Parameters
+        ----------
+        class_id : int
+        role : {"host", "defect", "neighbour", "unknown"}
+
+        Returns
+        -------
+        CatalogueEntry
+            As it is now.
+
         Raises
         ------
         UnknownClassError
@@ -224,6 +265,18 @@ class Learner:
 
     def merge(self, class_id: int, others: list[int]) -> CatalogueEntry:
         """Make other classes part of one.
+
+        Parameters
+        ----------
+        class_id : int
+            Keeps its number and its name.
+        others : list of int
+            Their sites and tracks become its own.
+
+        Returns
+        -------
+        CatalogueEntry
+            As it is now.
 
         Raises
         ------

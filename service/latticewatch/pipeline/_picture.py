@@ -18,6 +18,11 @@ DIRECT = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 def counts_and_picture(image: NDArray[np.generic]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """The image as float32, gaps (NaN, infinite) filled with the median of the rest; and for display.
 
+    Parameters
+    ----------
+    image : ndarray of shape (height, width)
+        Of any real dtype; it is not changed.
+
     Returns
     -------
     counts : ndarray of shape (height, width), float32

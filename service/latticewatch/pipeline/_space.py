@@ -225,6 +225,15 @@ class LiveSpace:
 
         The first layout is made by whoever asks and waits for it, in a second or so; later ones beside the stream, now
         and then, while somebody looks.
+
+        Parameters
+        ----------
+        wait : bool
+            Wait for the first layout; otherwise None until it is there.
+
+        Returns
+        -------
+        PlaneView or None
         """
         with self._lock:
             total = sum(map(len, self._pool.values()))

@@ -44,7 +44,12 @@ def warm(settings: AnalysisSettings | None = None) -> float:
 
 
 def warm_for_learning(settings: AnalysisSettings) -> None:
-    """Take a small synthetic frame as far as frames go while they are gathered: a fifth of what `warm` does."""
+    """Take a small synthetic frame as far as frames go while they are gathered: a fifth of what `warm` does.
+
+    Parameters
+    ----------
+    settings : AnalysisSettings
+    """
     settings = _fitting(settings)
     for frame in _frames(1):
         analyse(frame, None, settings)

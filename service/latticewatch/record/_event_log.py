@@ -197,7 +197,16 @@ class EventLog:
         return [self._event(*row) for row in rows]
 
     def kept(self, name: str) -> bytes | None:
-        """What was kept under a name with the newest events that brought any; None where nothing was."""
+        """What was kept under a name with the newest events that brought any; None where nothing was.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bytes or None
+        """
         with self._read_lock:
             row = self._reader.execute("SELECT data FROM kept WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
@@ -238,6 +247,13 @@ class EventLog:
     def wait(self, after: int, timeout: float | None = None) -> bool:
         """Wait until there is an event behind the cursor.
 
+        Parameters
+        ----------
+        after : int
+            Sequence number of the cursor.
+        timeout : float, optional
+            Longest wait [s]; endless where none is given.
+
         Returns
         -------
         bool
@@ -252,6 +268,16 @@ class EventLog:
 
         It is called in the thread that appends and must return at once; for asyncio give
         ``lambda seq: loop.call_soon_threadsafe(wake, seq)``.
+
+        Parameters
+        ----------
+        callback : callable
+            ``callback(seq)``.
+
+        Returns
+        -------
+        callable
+            Ends it, when called without arguments.
         """
         with self._lock:
             self._callbacks.append(callback)

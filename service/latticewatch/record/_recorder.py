@@ -116,7 +116,15 @@ class Recorder:
     # Called by the thread that folds
 
     def add(self, frame: Frame | None, results: Sequence[FrameResult]) -> None:
-        """Hand over an analysed frame, and what was found; earlier frames may come again with it."""
+        """Hand over an analysed frame, and what was found; earlier frames may come again with it.
+
+        Parameters
+        ----------
+        frame : Frame or None
+            None where there are results alone.
+        results : sequence of FrameResult
+            Of this frame, and of earlier ones whose results are better known now.
+        """
         found = [(result.ordinal, _rows_of(result), _said_of(result)) for result in results]
         classes = {entry.class_id: _class(entry) for result in results[-1:] for entry in result.classes}
         size = sum(sites.nbytes for _, sites, _ in found)
@@ -129,7 +137,12 @@ class Recorder:
             self._put(_Waiting(frame, found, classes, [], size))
 
     def tell(self, events: Sequence[Event]) -> None:
-        """Hand over events that are in the log."""
+        """Hand over events that are in the log.
+
+        Parameters
+        ----------
+        events : sequence of Event
+        """
         if events:
             with self._news:
                 self._put(_Waiting(None, [], {}, list(events), 1024 * len(events)))
@@ -147,7 +160,13 @@ class Recorder:
             )
 
     def close(self, patience_s: float | None = None) -> None:
-        """Write what waits, and end the parts that are open."""
+        """Write what waits, and end the parts that are open.
+
+        Parameters
+        ----------
+        patience_s : float, optional
+            Longest wait for the disk [s]; endless where none is given.
+        """
         with self._news:
             self._stopping = True
             self._news.notify()
@@ -279,7 +298,23 @@ class Recorder:
 
 
 def recorder_of(settings: RecordSettings, about: Callable[[], Mapping[str, Any]]) -> Recorder | None:
-    """The recorder, where one is wanted."""
+    """The recorder, where one is wanted.
+
+    Parameters
+    ----------
+    settings : RecordSettings
+    about : callable
+        Gives what is to be known of the recording; called only where one is made.
+
+    Returns
+    -------
+    Recorder or None
+
+    Raises
+    ------
+    ConfigurationError
+        As for `Recorder`.
+    """
     return None if settings.recording is None else Recorder(settings, about())
 
 

@@ -153,7 +153,12 @@ class History:
         self._marks: list[tuple[int, int]] = []
 
     def add(self, record: FrameRecord) -> None:
-        """Count a frame; frames are added in their order."""
+        """Count a frame; frames are added in their order.
+
+        Parameters
+        ----------
+        record : FrameRecord
+        """
         with self._lock:
             self._add(record)
 

@@ -95,31 +95,68 @@ class Lifetimes:
         self._ended: dict[int, int] = {}
 
     def begin(self, track: int, class_id: int, time: float) -> None:
-        """A defect was seen to appear at this time."""
+        """A defect was seen to appear at this time.
+
+        Parameters
+        ----------
+        track : int
+        class_id : int
+        time : float
+            [s]
+        """
         self._open[track] = _Open(class_id, time, time)
         if len(self._open) > MAX_OPEN:
             self._lose(min(self._open, key=lambda one: self._open[one].seen))
 
     def reclassify(self, track: int, class_id: int) -> None:
-        """A defect is of another class now."""
+        """A defect is of another class now.
+
+        Parameters
+        ----------
+        track : int
+            One that was not seen to appear is passed over.
+        class_id : int
+        """
         if track in self._open:
             self._open[track].class_id = class_id
 
     def end(self, track: int, class_id: int, time: float) -> None:
-        """A defect of this class disappeared at this time, whether or not it was seen to appear."""
+        """A defect of this class disappeared at this time, whether or not it was seen to appear.
+
+        Parameters
+        ----------
+        track : int
+        class_id : int
+        time : float
+            [s]
+        """
         self._ended[class_id] = self._ended.get(class_id, 0) + 1
         one = self._open.pop(track, None)
         if one is not None:
             self._lives.append((class_id, max(0.0, time - one.born), True))
 
     def see(self, tracks: Iterable[int], time: float) -> None:
-        """These defects are in view at this time."""
+        """These defects are in view at this time.
+
+        Parameters
+        ----------
+        tracks : iterable of int
+        time : float
+            [s]
+        """
         for track in tracks:
             if track in self._open:
                 self._open[track].seen = time
 
     def expose(self, class_id: int, seconds: float) -> None:
-        """Defects of a class were watched for this long altogether [s]."""
+        """Defects of a class were watched.
+
+        Parameters
+        ----------
+        class_id : int
+        seconds : float
+            For how long, added up over all of them [s].
+        """
         if class_id not in self._exposure_s and len(self._exposure_s) >= MAX_CLASSES:
             oldest = next(iter(self._exposure_s))
             del self._exposure_s[oldest]

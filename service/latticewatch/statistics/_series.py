@@ -41,7 +41,19 @@ class Bins:
 
     @classmethod
     def empty(cls, n: int, n_values: int, n_sums: int) -> Bins:
-        """Bins of nothing."""
+        """Bins of nothing.
+
+        Parameters
+        ----------
+        n : int
+            Bins.
+        n_values, n_sums : int
+            Columns, as in `BinnedSeries`.
+
+        Returns
+        -------
+        Bins
+        """
         low, high, mean = np.zeros((3, n, n_values), np.float32)
         sums = np.zeros((n, n_sums), np.float32)
         return cls(np.zeros(n), np.zeros(n), np.zeros(n, np.int64), low, high, mean, sums)
@@ -51,11 +63,30 @@ class Bins:
         return self.start, self.end, self.frames, self.low, self.high, self.mean, self.sums
 
     def take(self, rows: NDArray[np.intp] | slice) -> Bins:
-        """Some of the bins."""
+        """Some of the bins.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,), intp, or slice
+
+        Returns
+        -------
+        Bins
+        """
         return Bins(*(array[rows] for array in self.arrays()))
 
     def merged(self, factor: int) -> Bins:
-        """Every ``factor`` successive bins as one; the last one may be of fewer."""
+        """Every ``factor`` successive bins as one; the last one may be of fewer.
+
+        Parameters
+        ----------
+        factor : int
+
+        Returns
+        -------
+        Bins
+            Itself where `factor` is 1.
+        """
         at = np.arange(0, len(self), factor)
         if factor <= 1 or not len(self):
             return self
@@ -145,7 +176,15 @@ class BinnedSeries:
                 self._rings.append(_Ring(*self._shape))
 
     def forget(self, value: int, sums: list[int]) -> None:
-        """Set a value and some sums to zero in every bin, so that their columns serve for something else."""
+        """Set a value and some sums to zero in every bin, so that their columns serve for something else.
+
+        Parameters
+        ----------
+        value : int
+            Column of the values.
+        sums : list of int
+            Columns of the sums.
+        """
         for ring in self._rings:
             for array in (ring.bins.low, ring.bins.high, ring.bins.mean):
                 array[:, value] = 0.0

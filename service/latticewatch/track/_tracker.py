@@ -143,7 +143,17 @@ class Tracker:
             tracks.relabel(mapping)
 
     def independent_frames(self, frames: float) -> float:
-        """How many frames with noise of their own hold what so many of this stream do; see `Evidence`."""
+        """How many frames with noise of their own hold what so many of this stream do; see `Evidence`.
+
+        Parameters
+        ----------
+        frames : float
+            Frames of this stream.
+
+        Returns
+        -------
+        float
+        """
         return float(independent_frames(max(frames, 1.0), self._evidence.repeatability))
 
     def inform(
