@@ -75,7 +75,13 @@ class WireError(LatticewatchError):
 
 
 class FrameTooLargeError(WireError):
-    """A frame larger than the configured limit."""
+    """A frame larger than the configured limit.
+
+    Parameters
+    ----------
+    message : str
+        Both sizes.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="size")
@@ -122,6 +128,8 @@ class ServiceUnreachableError(ServiceError):
 
     Parameters
     ----------
+    message : str
+        In words.
     retry_after_s : float
         When to come again, where the service says it [s].
     """
@@ -140,6 +148,8 @@ class CursorGoneError(ServiceError):
 
     Parameters
     ----------
+    message : str
+        In words.
     stream : str
         Identifier of the log that the service keeps now.
     first_seq, last_seq : int

@@ -41,7 +41,17 @@ def names_of(model: type[BaseModel]) -> list[str]:
 
 
 def variable_of(name: str) -> str:
-    """The environment variable of a setting, ``LATTICEWATCH_SECTION__NAME``."""
+    """The environment variable of a setting, ``LATTICEWATCH_SECTION__NAME``.
+
+    Parameters
+    ----------
+    name : str
+        ``section.name``.
+
+    Returns
+    -------
+    str
+    """
     return PREFIX + name.replace(".", "__").upper()
 
 
@@ -72,7 +82,20 @@ def nearest(name: str, known: list[str]) -> str | None:
 
 
 def meant(name: str, known: list[str]) -> str:
-    """What to say after a name that is no setting."""
+    """What to say after a name that is no setting.
+
+    Parameters
+    ----------
+    name : str
+        As written.
+    known : list of str
+        All settings, as ``section.name``.
+
+    Returns
+    -------
+    str
+        With the nearest setting, where one is alike.
+    """
     found = nearest(name, known)
     return "no such setting" if found is None else f"no such setting; {found} is meant, perhaps"
 

@@ -28,7 +28,13 @@ def cores() -> int:
 
 @contextmanager
 def working(threads: int = 1) -> Iterator[None]:
-    """Till the end of the block this thread is busy with a frame of its own, or so many threads are."""
+    """Till the end of the block this thread is busy with a frame of its own, or so many threads are.
+
+    Parameters
+    ----------
+    threads : int
+        How many cores it keeps busy.
+    """
     global _working
     with _counting:
         _working += threads
@@ -45,7 +51,13 @@ class NoLongerWantedError(LatticewatchError):
 
 @contextmanager
 def wanted_while(wanted: Callable[[], bool]) -> Iterator[None]:
-    """Till the end of the block, what this thread does is to be left off as soon as ``wanted`` says no."""
+    """Till the end of the block, what this thread does is to be left off as soon as ``wanted`` says no.
+
+    Parameters
+    ----------
+    wanted : callable
+        Called without arguments, from this thread, by `check_wanted`.
+    """
     before = getattr(_asked, "wanted", None)
     _asked.wanted = wanted
     try:

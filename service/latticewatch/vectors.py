@@ -35,7 +35,13 @@ kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
 
 
 class Vector(types.Type):
-    """Some float32, side by side in registers."""
+    """Some float32, side by side in registers.
+
+    Parameters
+    ----------
+    lanes : int
+        How many.
+    """
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -65,7 +71,24 @@ zeros, wide_zeros, narrow_zeros = _zeros(LANES), _zeros(WIDE_LANES), _zeros(NARR
 
 
 def address(context: Any, builder: Any, array_type: Any, args: Any, kind: Any, down: int = 0) -> Any:
-    """For the bodies of intrinsics: pointer to `kind` from (array, row, column), some rows further down."""
+    """For the bodies of intrinsics: pointer to an element of an array.
+
+    Parameters
+    ----------
+    context, builder : object
+        Numba's, as its code generators get them.
+    array_type : numba.types.Array
+    args : sequence
+        LLVM values of the array, the row and the column.
+    kind : llvmlite.ir.Type
+        What the pointer is to point to.
+    down : int
+        Rows further down.
+
+    Returns
+    -------
+    llvmlite.ir.Value
+    """
     array = context.make_array(array_type)(context, builder, args[0])
     row = builder.add(args[1], ir.Constant(args[1].type, down))
     pointer = cgutils.get_item_pointer(context, builder, array_type, array, [row, args[2]])
@@ -81,7 +104,19 @@ def _everywhere(builder: Any, factor: Any, kind: Any) -> Any:
 
 @intrinsic
 def load(typingctx: Any, like: Any, array: Any, row: Any, col: Any) -> Any:
-    """``array[row, col:]``, as many as `like` has lanes."""
+    """``array[row, col:]``, as many as `like` has lanes.
+
+    Parameters
+    ----------
+    like : Vector
+    array : ndarray of two axes, float32
+    row, col : int
+        Where it begins; so many columns must follow.
+
+    Returns
+    -------
+    Vector
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(address(context, builder, array, args[1:], args[0].type), align=4)
@@ -91,7 +126,15 @@ def load(typingctx: Any, like: Any, array: Any, row: Any, col: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, array: Any, row: Any, col: Any, value: Any) -> Any:
-    """Write a vector to ``array[row, col:]``."""
+    """Write a vector to ``array[row, col:]``.
+
+    Parameters
+    ----------
+    array : ndarray of two axes, float32
+    row, col : int
+        Where it begins; so many columns must follow.
+    value : Vector
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         builder.store(args[3], address(context, builder, array, args, args[3].type), align=4)
@@ -117,7 +160,18 @@ add, subtract, multiply = map(_lane_by_lane, ("fadd", "fsub", "fmul"))
 
 @intrinsic
 def multiply_add(typingctx: Any, total: Any, factor: Any, value: Any) -> Any:
-    """``total + factor * value`` with a float32 factor for all lanes."""
+    """``total + factor * value`` with a float32 factor for all lanes.
+
+    Parameters
+    ----------
+    total : Vector
+    factor : float32
+    value : Vector
+
+    Returns
+    -------
+    Vector
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return multiplied_and_added(builder, *args)
@@ -126,14 +180,34 @@ def multiply_add(typingctx: Any, total: Any, factor: Any, value: Any) -> Any:
 
 
 def multiplied_and_added(builder: Any, total: Any, factor: Any, value: Any) -> Any:
-    """For the bodies of intrinsics: see `multiply_add`."""
+    """For the bodies of intrinsics: see `multiply_add`.
+
+    Parameters
+    ----------
+    builder : llvmlite.ir.IRBuilder
+    total, factor, value : llvmlite.ir.Value
+
+    Returns
+    -------
+    llvmlite.ir.Value
+    """
     product = builder.fmul(_everywhere(builder, factor, value.type), value, flags=FAST_FLAGS)
     return builder.fadd(total, product, flags=FAST_FLAGS)
 
 
 @intrinsic
 def between(typingctx: Any, a: Any, b: Any, fraction: Any) -> Any:
-    """``a + fraction * (b - a)`` with a float32 fraction for all lanes."""
+    """``a + fraction * (b - a)`` with a float32 fraction for all lanes.
+
+    Parameters
+    ----------
+    a, b : Vector
+    fraction : float32
+
+    Returns
+    -------
+    Vector
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a, b, fraction = args

@@ -83,7 +83,22 @@ def measure_latency(
 def measure_sustained(images: NDArray[np.uint16], pixel_size_nm: float, seconds: float) -> Sustained:
     """The highest rate that the service keeps up: every frame analysed, the sender held back.
 
-    Parameters and errors are those of `measure_latency`.
+    Parameters
+    ----------
+    images : ndarray of shape (n, height, width), uint16
+        Sent again and again.
+    pixel_size_nm : float
+    seconds : float
+        How long it is measured once classes are learnt [s].
+
+    Returns
+    -------
+    Sustained
+
+    Raises
+    ------
+    LatticewatchError
+        As for `measure_latency`.
     """
     rates = []
     with _live_path(images, pixel_size_nm, AS_FAST_AS_POSSIBLE, lossless=True) as path:

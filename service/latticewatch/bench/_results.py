@@ -30,7 +30,18 @@ class Spread:
 
     @classmethod
     def of(cls, values: Sequence[float], factor: float = 1.0) -> Self:
-        """The spread of values, each multiplied by a factor."""
+        """The spread of values, each multiplied by a factor.
+
+        Parameters
+        ----------
+        values : sequence of float
+        factor : float
+            Such as 1000, from seconds to milliseconds.
+
+        Returns
+        -------
+        Spread
+        """
         p10, median, p90 = (factor * float(v) for v in np.percentile(values, (10, 50, 90)))
         return cls(median, p10, p90, len(values))
 
@@ -169,7 +180,20 @@ class Benchmark:
     sustained: Sustained | None = None
 
     def ratio(self, patch_px: int, numerator: str, denominator: str) -> float | None:
-        """How many times as long one way to get moments takes as another; None where one was not measured."""
+        """How many times as long one way to get moments takes as another.
+
+        Parameters
+        ----------
+        patch_px : int
+            Side of the patches [px].
+        numerator, denominator : str
+            Names of the two ways.
+
+        Returns
+        -------
+        float or None
+            Of the medians; None where one was not measured.
+        """
         median = {t.name: t.us_per_patch.median for t in self.zernike if t.patch_px == patch_px}
         if numerator not in median or denominator not in median:
             return None

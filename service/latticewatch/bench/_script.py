@@ -58,17 +58,50 @@ class Script:
     def moments(
         self, image: NDArray[np.float32], positions: NDArray[np.float64], patch_px: int
     ) -> NDArray[np.floating]:
-        """Moments of the patches around positions (row, col), extraction included."""
+        """Moments of the patches around positions, extraction included.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width), float32
+        positions : ndarray of shape (n, 2), float64
+            Row and column [px].
+        patch_px : int
+            Side of the patches [px].
+
+        Returns
+        -------
+        ndarray of shape (n, n_moments)
+        """
         return self._moments_of(self._patches(image, positions, patch_px), patch_px)
 
     def peaks(self, image: NDArray[np.float32], spacing_px: float) -> NDArray[np.float64]:
-        """Local maxima (row, col) of the smoothed image, no nearer than about half the spacing."""
+        """Local maxima of the smoothed image, no nearer than about half the spacing.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width), float32
+        spacing_px : float
+            Of the columns [px].
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float64
+            Row and column [px].
+        """
         smooth = ndimage.gaussian_filter(image, 0.15 * spacing_px)
         found = self._local_max(smooth, 0.45 * spacing_px, smooth.mean())
         return np.asarray(found, np.float64)[:, ::-1]
 
     def learn(self, image: NDArray[np.float32], spacing_px: float, patch_px: int) -> Callable[..., dict]:
         """Learn from a frame.
+
+        Parameters
+        ----------
+        image : ndarray of shape (height, width), float32
+        spacing_px : float
+            Of the columns [px].
+        patch_px : int
+            Side of the patches [px].
 
         Returns
         -------

@@ -249,7 +249,16 @@ class Engine:
         return tuple(getattr(self.receiver, "endpoints", ())) or self.settings.ingest.sources
 
     def status(self, state: LiveState | None = None) -> Status:
-        """State of the stream; of a state that was looked at before, or of the newest."""
+        """State of the stream; of a state that was looked at before, or of the newest.
+
+        Parameters
+        ----------
+        state : LiveState, optional
+
+        Returns
+        -------
+        Status
+        """
         vitals = Vitals(
             stream=self.log.stream,
             source=self.source,
@@ -286,13 +295,35 @@ class Engine:
         return self._ready.is_set()
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call back, from the folding thread, after each new state; returns what ends it."""
+        """Call back, from the folding thread, after each new state.
+
+        Parameters
+        ----------
+        callback : callable
+            Called without arguments; it must return at once.
+
+        Returns
+        -------
+        callable
+            Ends it, when called without arguments.
+        """
         return self._publisher.subscribe(callback)
 
     # Edits of the catalogue, from any thread
 
     def edit(self, class_id: int, patch: ClassPatch) -> CatalogueEntry:
         """Rename a class, set its role, merge others into it; unknown classes are refused at once.
+
+        Parameters
+        ----------
+        class_id : int
+        patch : ClassPatch
+            Name, role or classes to merge; what is not set stays.
+
+        Returns
+        -------
+        CatalogueEntry
+            As it is now.
 
         Raises
         ------
@@ -327,6 +358,15 @@ class Engine:
 
     def load_model(self, saved: SavedModel) -> Model:
         """Take up a model of another day; the one in force is remembered.
+
+        Parameters
+        ----------
+        saved : SavedModel
+
+        Returns
+        -------
+        Model
+            In force now.
 
         Raises
         ------

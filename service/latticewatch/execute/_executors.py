@@ -50,11 +50,28 @@ class Executor(Protocol):
         ...
 
     def submit(self, frame: Frame, model: Any) -> Pending:
-        """Have a frame analysed with a model; never waits for it, and never raises because of it."""
+        """Have a frame analysed with a model; never waits for it, and never raises because of it.
+
+        Parameters
+        ----------
+        frame : Frame
+        model : Model or None
+            None while nothing is learnt.
+
+        Returns
+        -------
+        Pending
+        """
         ...
 
     def replace(self, job: Any) -> None:
-        """Put something else in the place of what an abandoned job runs in."""
+        """Put something else in the place of what an abandoned job runs in.
+
+        Parameters
+        ----------
+        job : Pending
+            As `submit` returned it.
+        """
         ...
 
     def close(self) -> None: ...
@@ -98,11 +115,28 @@ class Threads:
         self.slots = min(settings.threads + 1, MOST_SLOTS)
 
     def submit(self, frame: Frame, model: Any) -> Job:
-        """Have a frame analysed in one of the threads."""
+        """Have a frame analysed in one of the threads.
+
+        Parameters
+        ----------
+        frame : Frame
+        model : Model or None
+            None while nothing is learnt.
+
+        Returns
+        -------
+        Job
+        """
         return self._workers.submit(self._analyse, frame, model, self._settings)
 
     def replace(self, job: Job) -> None:
-        """Leave the thread behind that a job hangs in, and start another one."""
+        """Leave the thread behind that a job hangs in, and start another one.
+
+        Parameters
+        ----------
+        job : Job
+            As `submit` returned it.
+        """
         self._workers.replace(job)
 
     @property

@@ -42,7 +42,13 @@ class Meter:
         self._stages: dict[str, tuple[int, float]] = {}
 
     def add(self, latency_s: float) -> None:
-        """Count one frame that took ``latency_s`` from received to readable; a clock set back counts as 0."""
+        """Count one frame.
+
+        Parameters
+        ----------
+        latency_s : float
+            From received to readable [s]; a clock set back counts as 0.
+        """
         latency_s = max(0.0, latency_s)
         with self._lock:
             self._ended.append(self._clock())
@@ -51,7 +57,13 @@ class Meter:
             self._sum_s += latency_s
 
     def add_stages(self, timings_ms: Mapping[str, float]) -> None:
-        """Add the wall time of each stage of one frame [ms]."""
+        """Add the wall time of each stage of one frame.
+
+        Parameters
+        ----------
+        timings_ms : mapping of str to float
+            By stage [ms].
+        """
         with self._lock:
             for stage, ms in timings_ms.items():
                 n, total_s = self._stages.get(stage, (0, 0.0))

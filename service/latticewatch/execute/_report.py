@@ -45,7 +45,18 @@ class Vitals:
 
 
 def status_of(vitals: Vitals, state: LiveState) -> Status:
-    """State of the stream; the counts of frames and events are those of this moment."""
+    """State of the stream; the counts of frames and events are those of this moment.
+
+    Parameters
+    ----------
+    vitals : Vitals
+        Of this moment.
+    state : LiveState
+
+    Returns
+    -------
+    Status
+    """
     result = state.result
     phase, detail = phase_of(state), state.starting or state.busy
     if phase == "waiting" and vitals.refused:
@@ -101,7 +112,16 @@ def _recording_notes(recording: RecordingStatus | None) -> tuple[Note, ...]:
 
 
 def counts_of(state: LiveState) -> Counts:
-    """Sites of the newest frame by role and by class; classes without a site are listed with 0."""
+    """Sites of the newest frame by role and by class; classes without a site are listed with 0.
+
+    Parameters
+    ----------
+    state : LiveState
+
+    Returns
+    -------
+    Counts
+    """
     return Counts(
         as_of_seq=state.as_of_seq,
         series_id=state.result.series_id if state.result else None,

@@ -94,7 +94,19 @@ class LiveState:
         )
 
     def with_entry(self, entry: CatalogueEntry, merged: Sequence[int] = ()) -> LiveState:
-        """The state after a class was edited, its sites of the newest frame included."""
+        """The state after a class was edited, its sites of the newest frame included.
+
+        Parameters
+        ----------
+        entry : CatalogueEntry
+            As it is now.
+        merged : sequence of int
+            Classes that became part of it.
+
+        Returns
+        -------
+        LiveState
+        """
         gone = {entry.class_id, *merged}
         kept = [other for other in self.catalogue if other.class_id not in gone]
         catalogue = tuple(sorted([*kept, entry], key=lambda other: other.class_id))
@@ -111,7 +123,16 @@ class LiveState:
         return replace(self, catalogue=catalogue, result=result, **_counted(result))
 
     def with_model(self, model: Model) -> LiveState:
-        """The state after another model was taken up: the newest frame keeps its sites, and has no classes yet."""
+        """The state after another model was taken up: the newest frame keeps its sites, and has no classes yet.
+
+        Parameters
+        ----------
+        model : Model
+
+        Returns
+        -------
+        LiveState
+        """
         state = self.unlearnt(model.version)
         catalogue = tuple(sorted(model.classes, key=lambda entry: entry.class_id))
         if state.result is None:
@@ -125,7 +146,17 @@ class LiveState:
         return replace(state, catalogue=catalogue, result=result)
 
     def unlearnt(self, model_version: int) -> LiveState:
-        """The state after the classes were thrown away: the newest frame keeps its sites, without classes."""
+        """The state after the classes were thrown away: the newest frame keeps its sites, without classes.
+
+        Parameters
+        ----------
+        model_version : int
+            The version from now on.
+
+        Returns
+        -------
+        LiveState
+        """
         if self.result is None:
             return replace(self, catalogue=(), model_version=model_version)
         sites = self.result.sites

@@ -174,11 +174,23 @@ class Receiver:
             return item
 
     def done(self, frame: Frame) -> None:
-        """The frame was analysed."""
+        """The frame was analysed.
+
+        Parameters
+        ----------
+        frame : Frame
+        """
         self._ledger.finish(frame.ordinal)
 
     def dropped(self, frame: Frame, reason: str) -> None:
-        """The frame will not be analysed, for this reason."""
+        """The frame will not be analysed, for this reason.
+
+        Parameters
+        ----------
+        frame : Frame
+        reason : str
+            Short word under which it is counted, such as ``too slow``.
+        """
         self._ledger.finish(frame.ordinal, dropped=reason)
 
     def hold(self, holding: bool) -> None:
@@ -186,6 +198,10 @@ class Receiver:
 
         Afterwards the frames that wait are worked off; nothing is dropped for having waited. In the *lossless* mode the
         sender waits instead.
+
+        Parameters
+        ----------
+        holding : bool
         """
         with self._changed:
             self._holding = holding

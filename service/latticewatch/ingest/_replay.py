@@ -124,6 +124,11 @@ class Replayer:
     def wait_for_receiver(self, timeout_s: float | None = None) -> bool:
         """Wait until somebody subscribes or connects.
 
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Longest wait [s]; endless where none is given.
+
         Returns
         -------
         bool

@@ -85,10 +85,20 @@ def sign_of(name: str, role: Role) -> Sign:
 
 
 def signs_of(classes: Iterable[tuple[int, str, Role]]) -> dict[int, Sign]:
-    """Signs of the classes of a catalogue, given as id, name and role: no two kinds of defects look the same.
+    """Signs of the classes of a catalogue: no two kinds of defects look the same.
 
     What a class *is* decides: the name that a person gave, else sublattice, kind and change. Ids and order do not.
     Neighbours take the hue of the defect that they are named after.
+
+    Parameters
+    ----------
+    classes : iterable of tuple
+        Id, name and role of each.
+
+    Returns
+    -------
+    dict of int to Sign
+        By id.
     """
     classes = list(classes)
     signs = {number: sign_of(name, role) for number, name, role in classes}

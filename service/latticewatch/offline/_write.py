@@ -77,14 +77,35 @@ class ResultWriter:
             self._files = files.pop_all()
 
     def add(self, result: FrameResult) -> None:
-        """Write the sites of the next frame."""
+        """Write the sites of the next frame.
+
+        Parameters
+        ----------
+        result : FrameResult
+
+        Raises
+        ------
+        FileError
+            It cannot be written, as when the disk is full.
+        """
         with _writable(self.out):
             self.stack.add(result)
             self._sites.writerows(_rows_of_sites(result))
             self._sites_file.flush()
 
     def event(self, event: EventDraft, frame: int) -> None:
-        """Write an event, with the number of the frame that brought it."""
+        """Write an event, with the number of the frame that brought it.
+
+        Parameters
+        ----------
+        event : EventDraft
+        frame : int
+
+        Raises
+        ------
+        FileError
+            It cannot be written, as when the disk is full.
+        """
         self.events += 1
         line = {
             "seq": self.events,
@@ -232,7 +253,17 @@ def _catalogue(stack: Stack) -> list[CatalogueEntry]:
 
 
 def summary(analysed: AnalysedFile) -> dict[str, Any]:
-    """The run in a few numbers, each with its unit in its name."""
+    """The run in a few numbers, each with its unit in its name.
+
+    Parameters
+    ----------
+    analysed : AnalysedFile
+
+    Returns
+    -------
+    dict of str
+        Ready for JSON.
+    """
     return summary_of(analysed.series, Stack(analysed.results), len(analysed.events), analysed.seconds)
 
 

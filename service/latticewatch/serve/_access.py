@@ -74,7 +74,18 @@ class Access:
             )
 
     def allows(self, key: str | None, scope: Scope) -> bool:
-        """Whether a key grants a scope; the control key grants both."""
+        """Whether a key grants a scope; the control key grants both.
+
+        Parameters
+        ----------
+        key : str or None
+            As it came; None where none did.
+        scope : {"read", "control"}
+
+        Returns
+        -------
+        bool
+        """
         if self.open:
             return True
         return self._set.allows(key, scope) or (self._file is not None and self._file.allows(key, scope))

@@ -69,7 +69,18 @@ class FileSeries:
         return (self.frame(number) for number in range(self.n_frames))
 
     def t_acquired(self, number: int) -> float | None:
-        """When a frame was taken: seconds since 1970, or since the first frame where the file has no date."""
+        """When a frame was taken.
+
+        Parameters
+        ----------
+        number : int
+            Of the frame, from 0.
+
+        Returns
+        -------
+        float or None
+            Seconds since 1970, or since the first frame where the file has no date [s]; None where it tells no times.
+        """
         if self.frame_s is None:
             return None
         return (self.t_start or 0.0) + number * self.frame_s
@@ -188,7 +199,25 @@ def read_frames(
 
 
 def read_all(path: Path, axes: str | None = None, dataset: str | None = None) -> list[Signal]:
-    """Everything in a file, colours that are grey made so, with the axes that somebody named."""
+    """Everything in a file, colours that are grey made so, with the axes that somebody named.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        What each axis is, as for `read_frames`.
+    dataset : str, optional
+        The one to read, in a file that holds several.
+
+    Returns
+    -------
+    list of Signal
+
+    Raises
+    ------
+    FileError
+        A file that cannot be read, or axes that do not fit it.
+    """
     signals = [greyed(signal) if axes is None else signal for signal in read_signals(path, dataset)]
     return [with_axes(path, signal, axes) for signal in signals]
 

@@ -84,7 +84,18 @@ class Signal:
         return self.axes[roles.index("Y")].size, self.axes[roles.index("X")].size
 
     def axis(self, role: str) -> Axis | None:
-        """The axis that is taken as this."""
+        """The axis that is taken as this.
+
+        Parameters
+        ----------
+        role : str
+            A letter as in `roles`: Y and X are rows and columns.
+
+        Returns
+        -------
+        Axis or None
+            None where no axis is taken as this.
+        """
         roles = self.roles
         return self.axes[roles.index(role)] if role in roles else None
 

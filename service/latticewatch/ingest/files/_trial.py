@@ -57,6 +57,12 @@ def refusals(paths: Sequence[Path], **options: Any) -> dict[Path, str]:
 def check(paths: Sequence[Path], **options: Any) -> None:
     """As `refusals`, for a command that needs all of its files.
 
+    Parameters
+    ----------
+    paths : sequence of Path
+    **options
+        As for `refusals`.
+
     Raises
     ------
     FileError

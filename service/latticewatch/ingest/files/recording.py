@@ -40,17 +40,46 @@ SITE_ROW = np.dtype(
 
 
 def is_part(path: Path) -> bool:
-    """Whether a folder is one part of a recording."""
+    """Whether a folder is one part of a recording.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bool
+    """
     return (path / OURS / ABOUT).is_file()
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a folder is a recording, or a part of one."""
+    """Whether a folder is a recording, or a part of one.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    bool
+    """
     return path.is_dir() and bool(parts_of(path))
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The parts of a recording, oldest first; a part alone is a recording of one."""
+    """The parts of a recording, oldest first; a part alone is a recording of one.
+
+    Parameters
+    ----------
+    path : Path
+        A recording, or a part of one.
+
+    Returns
+    -------
+    list of Path
+        Empty where it is neither.
+    """
     if is_part(path):
         return [path]
     if not path.is_dir():
@@ -118,6 +147,16 @@ class RecordedPart:
     def image(self, row: int) -> NDArray[Any]:
         """One image.
 
+        Parameters
+        ----------
+        row : int
+            From 0, in this part.
+
+        Returns
+        -------
+        ndarray of shape (height, width)
+            Of the dtype that was recorded.
+
         Raises
         ------
         FileError
@@ -134,7 +173,17 @@ class RecordedPart:
         return read_frames(self.path)
 
     def sites(self, row: int) -> NDArray[np.void]:
-        """Every site of a frame, as columns of `SITE_ROW`; empty where nothing was found or stored of it."""
+        """Every site of a frame, as columns of `SITE_ROW`; empty where nothing was found or stored of it.
+
+        Parameters
+        ----------
+        row : int
+            Of the image, from 0, in this part.
+
+        Returns
+        -------
+        structured ndarray of shape (n_sites,)
+        """
         import zarr
 
         array: Any = zarr.open_array(str(self.path / OURS / SITES), mode="r")
@@ -196,14 +245,38 @@ class Recording:
         return len(self.frames)
 
     def series(self, part: int) -> FileSeries:
-        """The images of one part."""
+        """The images of one part.
+
+        Parameters
+        ----------
+        part : int
+            From 0.
+
+        Returns
+        -------
+        FileSeries
+
+        Raises
+        ------
+        FileError
+            It cannot be read.
+        """
         if part not in self._series:
             self._series[part] = self.parts[part].series()
         return self._series[part]
 
 
 def in_order(parts: Sequence[RecordedPart]) -> list[RecordedFrame]:
-    """The frames of all parts in the order in which they were analysed, which may go to and fro between parts."""
+    """The frames of all parts in the order in which they were analysed, which may go to and fro between parts.
+
+    Parameters
+    ----------
+    parts : sequence of RecordedPart
+
+    Returns
+    -------
+    list of RecordedFrame
+    """
     found = [
         RecordedFrame(k, row, header)
         for k, part in enumerate(parts)
