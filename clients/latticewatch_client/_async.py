@@ -40,7 +40,28 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """A connection to a Latticewatch service, for asyncio. Parameters and attributes as `Client`."""
+    """A connection to a Latticewatch service, for asyncio.
+
+    Parameters
+    ----------
+    url : str
+        Address of the service.
+    key : str, optional
+        Read or control key, where the service has keys.
+    timeout : float
+        Longest wait for any answer [s]; a long-poll has its own wait on top.
+    retries : int
+        How often a call that may be made twice is made again, after a lost connection, 429 or 5xx.
+    transport : httpx.AsyncBaseTransport, optional
+        Takes the place of the network, for tests.
+
+    Attributes
+    ----------
+    cursor : Cursor or None
+        The last event that `events` gave out.
+    last_frame_age_s : float or None
+        Age of the newest frame when the service last answered `events` [s]; the heartbeat renews it.
+    """
 
     def __init__(
         self,
@@ -92,7 +113,38 @@ class AsyncClient:
         on_gap: OnGap = "raise",
         cursor_file: str | os.PathLike[str] | None = None,
     ) -> AsyncIterator[Event]:
-        """Events in order, at least once; see `Client.events`."""
+        """Events in order, at least once, over lost connections and restarts of the service.
+
+        Parameters
+        ----------
+        after : None, "now", int, str or Cursor
+            The oldest event that is kept; only those to come; those after a sequence number; or those after a
+            cursor, which is the only one that notices another log.
+        types : sequence of str, optional
+            Types wanted; ``defect.*`` is a family.
+        follow : bool
+            Wait for more at the end, and come back when the service is away. Otherwise stop at the end.
+        on_gap : {"raise", "latest", "oldest"} or callable
+            What happens when events were missed because the cursor is gone: an error that names them; or the walk
+            goes on with the next event to come, or with the oldest that is left, and the log says what was missed. A
+            callable is called with the error, and the walk goes on with the oldest.
+        cursor_file : str or Path, optional
+            Where the cursor is kept, so that the next start of a program goes on where this one ended; where there is
+            one it wins over ``after``. An event counts as handled when the next one is asked for.
+
+        Yields
+        ------
+        Event
+
+        Raises
+        ------
+        CursorGoneError
+            Events were missed, and ``on_gap`` is "raise". ``lost`` of the error says which.
+        ServiceUnreachableError
+            No answer, where ``follow`` is false.
+        UnauthorizedError
+            The key is missing or wrong.
+        """
         file = None if cursor_file is None else CursorFile(cursor_file)
         if file is not None:
             after = file.read() or after
@@ -113,7 +165,24 @@ class AsyncClient:
         on_gap: OnGap = "raise",
         wait: Callable[[], float] = lambda: WAIT_S,
     ) -> AsyncIterator[EventPage]:
-        """The same, page by page; see `Client.event_pages`."""
+        """The same, page by page: all that happened since the last look; an empty page is the heartbeat.
+
+        Parameters
+        ----------
+        after, types, follow, on_gap
+            As for `events`.
+        wait : callable
+            Says before each request how long the service may wait for an event [s].
+
+        Yields
+        ------
+        EventPage
+
+        Raises
+        ------
+        CursorGoneError, ServiceUnreachableError, UnauthorizedError
+            As for `events`.
+        """
         follower = Follower(after, types, follow)
         while not follower.finished:
             try:
@@ -135,14 +204,39 @@ class AsyncClient:
         types: Sequence[str] | None = None,
         on_gap: OnGap = "raise",
     ) -> AsyncWatch:
-        """What is there now, and every event from then on; see `Client.watch`."""
+        """What is there now, and every event from then on: list, then watch, without a gap between.
+
+        Parameters
+        ----------
+        role : str
+            Of the sites that are listed; "all" for every role.
+        types, on_gap
+            As for `events`.
+
+        Returns
+        -------
+        AsyncWatch
+            ``tracks``, ``as_of_seq``, and ``events`` after it.
+        """
         stream = (await self.status()).stream
         tracks = await self.tracks(role, _calls.MAX_TRACKS)
         after = Cursor(tracks.stream or stream, tracks.as_of_seq)
         return AsyncWatch(tracks, tracks.as_of_seq, self.events(after, types, on_gap=on_gap))
 
     async def sites(self, role: Role | Literal["all"] = "all") -> dict[str, list[Any]]:
-        """Sites of the newest frame as a table that pandas reads; see `Client.sites`."""
+        """Sites of the newest frame as a table that pandas reads: ``pandas.DataFrame(await client.sites())``.
+
+        Parameters
+        ----------
+        role : str
+            Only sites of this role; "all" for every role.
+
+        Returns
+        -------
+        dict of str to list
+            Columns ``frame``, ``track``, ``class_id``, ``class_name``, ``role``, ``confidence``, ``row_px``,
+            ``col_px``, ``x_nm``, ``y_nm``, ``stage_x_nm``, ``stage_y_nm``, ``sigma_nm``; None where not known.
+        """
         return _calls.columns_of(await self.tracks(role, _calls.MAX_TRACKS))
 
     async def status(self) -> Status:
@@ -244,7 +338,19 @@ class AsyncClient:
         return await self._send(_calls.relearn())
 
     async def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
-        """Sites of one role in the newest frame, most confident first."""
+        """Sites of one role in the newest frame, most confident first.
+
+        Parameters
+        ----------
+        role : str
+            "all" for every role.
+        limit : int
+            Most sites.
+
+        Returns
+        -------
+        Tracks
+        """
         return await self._send(_calls.tracks(role, limit))
 
     async def targets(
@@ -255,7 +361,25 @@ class AsyncClient:
         kinds: Sequence[Kind] = (),
         min_confidence: float = 0.0,
     ) -> Targets:
-        """What could be looked at next, best first: advice, nothing is leased."""
+        """What could be looked at next, best first: advice, nothing is leased.
+
+        Parameters
+        ----------
+        policy : str
+            What is best, as for `next_target`.
+        limit : int
+            Most targets.
+        classes : sequence of str
+            Only of classes with these names; empty for all.
+        kinds : sequence of str
+            Only these kinds of change; empty for all.
+        min_confidence : float
+            Only those that are at least so sure, 0 to 1.
+
+        Returns
+        -------
+        Targets
+        """
         return await self._send(_calls.targets(policy, limit, classes, kinds, min_confidence))
 
     async def next_target(
@@ -268,7 +392,26 @@ class AsyncClient:
     ) -> Lease:
         """Lease the defect that a policy ranks first, among those that nobody has and nobody visited.
 
-        See `Client.next_target`.
+        Needs the control scope.
+
+        Parameters
+        ----------
+        holder : str
+            Who asks: a name of its own for each loop.
+        policy : str
+            ``nearest``, ``most-confident``, ``most-uncertain``, ``newest``, ``farthest`` or ``random``.
+        ttl_s : float
+            For how long the target is its own [s].
+        key : str, optional
+            The same request with the same key gets the same target; made up where none is given.
+        **wanted
+            ``classes``, ``kinds``, ``min_confidence``, ``min_edge_nm``, ``x_nm``, ``y_nm``, ``apart_nm``, as in
+            `latticewatch.messages.TargetRequest`.
+
+        Returns
+        -------
+        Lease
+            Its ``target`` is None where there is none; ``reason`` says why.
         """
         fields = {"holder": holder, "policy": policy, "ttl_s": ttl_s, "key": key, **wanted}
         return await self._send(_calls.next_target(fields))
@@ -276,14 +419,39 @@ class AsyncClient:
     async def annotate(
         self, target: str, holder: str, outcome: Outcome, detail: str | None = None, **facts: Any
     ) -> Annotation:
-        """Say what became of a target: it is in the log when this returns. See `Client.annotate`."""
+        """Say what became of a target: it is in the log when this returns. Needs the control scope.
+
+        Parameters
+        ----------
+        target : str
+            ``id`` of the target.
+        holder : str
+            Who had it.
+        outcome : {"done", "failed", "refused", "released", "note"}
+            After the first three it is not given out again.
+        detail : str, optional
+            In words.
+        **facts
+            ``series_id``, ``first``, ``last`` of frames that were acquired of it, ``offset_nm``, ``dose_e_per_a2``,
+            ``key``.
+        """
         fields = {"target": target, "holder": holder, "outcome": outcome, "detail": detail, **facts}
         return await self._send(_calls.annotate(fields))
 
     async def history(
         self, points: int = 300, since: float | None = None, class_id: int | None = None
     ) -> History:
-        """Counts, events and rates over time, lifetimes, and distances; see `Client.history`."""
+        """Counts, events and rates over time, lifetimes, and distances between defects.
+
+        Parameters
+        ----------
+        points : int
+            Points over time at most, up to 1000.
+        since : float, optional
+            Only after this time, seconds since 1970 UTC, such as ``end[-1]`` of the last reply.
+        class_id : int, optional
+            Only this class.
+        """
         return await self._send(_calls.history(points, since, class_id))
 
     async def latest_frame(self) -> FrameInfo:
@@ -291,5 +459,17 @@ class AsyncClient:
         return await self._send(_calls.latest_frame())
 
     async def latest_png(self, overlay: bool = True, max_size: int = 1024) -> bytes:
-        """The newest frame as PNG, with its defects ringed if wanted."""
+        """The newest frame as PNG.
+
+        Parameters
+        ----------
+        overlay : bool
+            Ring its defects.
+        max_size : int
+            Longest side of the picture [px].
+
+        Returns
+        -------
+        bytes
+        """
         return await self._send(_calls.latest_png(overlay, max_size))

@@ -174,7 +174,21 @@ class Client:
     ) -> Iterator[EventPage]:
         """The same, page by page: all that happened since the last look; an empty page is the heartbeat.
 
-        ``wait`` says before each request how long the service may wait for an event [s].
+        Parameters
+        ----------
+        after, types, follow, on_gap
+            As for `events`.
+        wait : callable
+            Says before each request how long the service may wait for an event [s].
+
+        Yields
+        ------
+        EventPage
+
+        Raises
+        ------
+        CursorGoneError, ServiceUnreachableError, UnauthorizedError
+            As for `events`.
         """
         follower = Follower(after, types, follow)
         while not follower.finished:
@@ -218,6 +232,11 @@ class Client:
 
     def sites(self, role: Role | Literal["all"] = "all") -> dict[str, list[Any]]:
         """Sites of the newest frame as a table that pandas reads: ``pandas.DataFrame(client.sites())``.
+
+        Parameters
+        ----------
+        role : str
+            Only sites of this role; "all" for every role.
 
         Returns
         -------
@@ -326,7 +345,19 @@ class Client:
         return self._send(_calls.relearn())
 
     def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
-        """Sites of one role in the newest frame, most confident first."""
+        """Sites of one role in the newest frame, most confident first.
+
+        Parameters
+        ----------
+        role : str
+            "all" for every role.
+        limit : int
+            Most sites.
+
+        Returns
+        -------
+        Tracks
+        """
         return self._send(_calls.tracks(role, limit))
 
     def targets(
@@ -337,7 +368,25 @@ class Client:
         kinds: Sequence[Kind] = (),
         min_confidence: float = 0.0,
     ) -> Targets:
-        """What could be looked at next, best first: advice, nothing is leased."""
+        """What could be looked at next, best first: advice, nothing is leased.
+
+        Parameters
+        ----------
+        policy : str
+            What is best, as for `next_target`.
+        limit : int
+            Most targets.
+        classes : sequence of str
+            Only of classes with these names; empty for all.
+        kinds : sequence of str
+            Only these kinds of change; empty for all.
+        min_confidence : float
+            Only those that are at least so sure, 0 to 1.
+
+        Returns
+        -------
+        Targets
+        """
         return self._send(_calls.targets(policy, limit, classes, kinds, min_confidence))
 
     def next_target(
@@ -415,5 +464,17 @@ class Client:
         return self._send(_calls.latest_frame())
 
     def latest_png(self, overlay: bool = True, max_size: int = 1024) -> bytes:
-        """The newest frame as PNG, with its defects ringed if wanted."""
+        """The newest frame as PNG.
+
+        Parameters
+        ----------
+        overlay : bool
+            Ring its defects.
+        max_size : int
+            Longest side of the picture [px].
+
+        Returns
+        -------
+        bytes
+        """
         return self._send(_calls.latest_png(overlay, max_size))

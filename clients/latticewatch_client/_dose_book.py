@@ -62,13 +62,30 @@ class DoseBook:
         return len(self._cells) > MAX_CELLS
 
     def add(self, dose: Dose) -> None:
-        """Write down a dose."""
+        """Write down a dose.
+
+        Parameters
+        ----------
+        dose : Dose
+            About to be given.
+        """
         self.electrons += dose.electrons
         for cell in _cells(dose):
             self._cells[cell] = self._cells.get(cell, 0.0) + dose.per_cell
 
     def highest(self, dose: Dose) -> float:
-        """What any part of the same field has had [e/Å²]."""
+        """What any part of the same field has had.
+
+        Parameters
+        ----------
+        dose : Dose
+            Its field is looked up; its own electrons are not counted.
+
+        Returns
+        -------
+        float
+            [e/Å²]
+        """
         return max((self._cells.get(cell, 0.0) for cell in _cells(dose)), default=0.0)
 
 

@@ -30,6 +30,15 @@ class Cursor:
     def parse(cls, text: str) -> Cursor:
         """Read ``stream:seq``.
 
+        Parameters
+        ----------
+        text : str
+            Such as the id of an event.
+
+        Returns
+        -------
+        Cursor
+
         Raises
         ------
         ValueError

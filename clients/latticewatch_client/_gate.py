@@ -151,7 +151,25 @@ class Gate:
     def action(
         self, name: str, args: Mapping[str, Any], state: MicroscopeState, limits: Limits, now_s: float
     ) -> tuple[Answer, Dose | None]:
-        """Whether an action may be done, and the dose that it will give."""
+        """Whether an action may be done, and the dose that it will give.
+
+        Parameters
+        ----------
+        name : str
+            Of the action, such as ``expose``.
+        args : mapping
+            What it is called with.
+        state, limits : MicroscopeState, Limits
+            Of the microscope, asked just now.
+        now_s : float
+            Monotonic time [s].
+
+        Returns
+        -------
+        answer : Ok, Wait or Refuse
+        dose : Dose or None
+            None where it gives none, or is refused before that is known.
+        """
         place = _field_after(name, args, state)
         if name in MOVES and (refusal := self._within(*place, limits)) is not None:
             return refusal, None
@@ -170,12 +188,28 @@ class Gate:
         return self._afford(name, dose, state) or Ok(), dose
 
     def acted(self, now_s: float) -> None:
-        """Count an act; an intent counts, whatever became of it."""
+        """Count an act; an intent counts, whatever became of it.
+
+        Parameters
+        ----------
+        now_s : float
+            Monotonic time [s].
+        """
         self._acts += 1
         self._times.append(now_s)
 
     def charge(self, name: str, dose: Dose | None, now_s: float) -> None:
-        """Count an action that is about to be done, with its dose."""
+        """Count an action that is about to be done, with its dose.
+
+        Parameters
+        ----------
+        name : str
+            Of the action.
+        dose : Dose or None
+            As `action` gave it.
+        now_s : float
+            Monotonic time [s].
+        """
         if name == "expose":
             self._exposures.append(now_s)
         if dose is not None:

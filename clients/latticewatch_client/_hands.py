@@ -71,6 +71,23 @@ class Hands:
     then everything is gone to and looked at again: the specimen has drifted meanwhile. After an exposure what was done
     and seen comes from the journal, with the same ids, and nothing is exposed again before a new look.
 
+    Parameters
+    ----------
+    act : str
+        Id of the act, the same after an interruption.
+    target : Target
+        What it is done to.
+    client : Client
+    microscope : Microscope
+    gate : Gate
+        Asked before each action.
+    journal : Journal
+        Holds what was done of this act already.
+    halt : Event
+        When it is set no further action is begun.
+    clock : callable
+        Monotonic time [s].
+
     Attributes
     ----------
     limits : Limits
@@ -117,11 +134,33 @@ class Hands:
         return self._microscope.state()
 
     def move_stage(self, x_nm: float, y_nm: float) -> MicroscopeState:
-        """Bring the stage to a place, settled."""
+        """Bring the stage to a place, settled.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            [nm]
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         return self._do("move_stage", MicroscopeState, x_nm=x_nm, y_nm=y_nm)
 
     def shift_image(self, dx_nm: float, dy_nm: float) -> MicroscopeState:
-        """Set the image shift."""
+        """Set the image shift: the shift itself, not a step.
+
+        Parameters
+        ----------
+        dx_nm, dy_nm : float
+            [nm]
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         return self._do("shift_image", MicroscopeState, dx_nm=dx_nm, dy_nm=dy_nm)
 
     def set_scan(
@@ -131,23 +170,75 @@ class Hands:
         dwell_s: float | None = None,
         shape: tuple[int, int] | None = None,
     ) -> MicroscopeState:
-        """Take another scan."""
+        """Take another scan; what is not given stays.
+
+        Parameters
+        ----------
+        fov_nm : float, optional
+            Width of the field [nm].
+        rotation_deg : float, optional
+            [degrees]
+        dwell_s : float, optional
+            Time for one pixel [s].
+        shape : tuple of int, optional
+            Rows and columns.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         fields = {"fov_nm": fov_nm, "rotation_deg": rotation_deg, "dwell_s": dwell_s, "shape": shape}
         return self._do("set_scan", MicroscopeState, **fields)
 
     def acquire(self, frames: int = 1) -> Acquired:
-        """Take frames; which ones they are."""
+        """Take frames.
+
+        Parameters
+        ----------
+        frames : int
+            How many.
+
+        Returns
+        -------
+        Acquired
+            Which ones they are.
+        """
         self.acquired = self._do("acquire", Acquired, frames=frames)
         return self.acquired
 
     def expose(self, x_nm: float, y_nm: float, duration_s: float) -> Exposed:
-        """Let the beam stand at a place."""
+        """Let the beam stand at a place.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Place of the stage [nm].
+        duration_s : float
+            [s]
+
+        Returns
+        -------
+        Exposed
+            With the dose that it gave.
+        """
         exposed = self._do("expose", Exposed, x_nm=x_nm, y_nm=y_nm, duration_s=duration_s)
         self.dose_e_per_a2 += exposed.dose_e_per_a2
         return exposed
 
     def go_to(self, x_nm: float, y_nm: float) -> MicroscopeState:
-        """Bring a place to the middle of the field: by image shift where it is near, else by the stage."""
+        """Bring a place to the middle of the field: by image shift where it is near, else by the stage.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Place of the stage [nm].
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         state = self.state()
         dx, dy = x_nm - state.x_nm, y_nm - state.y_nm
         near = math.hypot(dx, dy) <= min(SHIFT_NM, self.limits.shift_nm)
@@ -163,6 +254,11 @@ class Hands:
 
     def look(self, frames: int = 1) -> Sight | None:
         """Take frames, wait until the service has analysed them, and find the target in them.
+
+        Parameters
+        ----------
+        frames : int
+            How many to take.
 
         Returns
         -------

@@ -129,6 +129,18 @@ class ZmqMicroscope:
     def move_stage(self, x_nm: float, y_nm: float, id: str) -> MicroscopeState:  # noqa: A002
         """Bring the stage to a place and wait until it has settled.
 
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            [nm]
+        id : str
+            Of this action; the same id is done once.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+
         Raises
         ------
         ControlRefusedError
@@ -154,7 +166,25 @@ class ZmqMicroscope:
         return state
 
     def shift_image(self, dx_nm: float, dy_nm: float, id: str) -> MicroscopeState:  # noqa: A002
-        """Set the image shift."""
+        """Set the image shift: the shift itself, not a step.
+
+        Parameters
+        ----------
+        dx_nm, dy_nm : float
+            [nm]
+        id : str
+            Of this action; the same id is done once.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+
+        Raises
+        ------
+        ControlError
+            As for `ask`.
+        """
         self.ask(ControlRequest(action="shift_image", dx_nm=dx_nm, dy_nm=dy_nm, request_id=id))
         return self.state()
 
@@ -167,7 +197,31 @@ class ZmqMicroscope:
         *,
         id: str,  # noqa: A002
     ) -> MicroscopeState:
-        """Take another scan from the next frame on."""
+        """Take another scan from the next frame on; what is not given stays.
+
+        Parameters
+        ----------
+        fov_nm : float, optional
+            Width of the field [nm].
+        rotation_deg : float, optional
+            [degrees]
+        dwell_s : float, optional
+            Time for one pixel [s].
+        shape : tuple of int, optional
+            Rows and columns.
+        id : str
+            Of this action; the same id is done once.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+
+        Raises
+        ------
+        ControlError
+            As for `ask`.
+        """
         self.ask(
             ControlRequest(
                 action="set_scan",
@@ -181,7 +235,19 @@ class ZmqMicroscope:
         return self.state()
 
     def acquire(self, frames: int, id: str) -> Acquired:  # noqa: A002
-        """Take frames; returns which ones they are.
+        """Take frames.
+
+        Parameters
+        ----------
+        frames : int
+            How many.
+        id : str
+            Of this action; the same id is done once.
+
+        Returns
+        -------
+        Acquired
+            Which ones they are.
 
         Raises
         ------
@@ -198,6 +264,20 @@ class ZmqMicroscope:
     def expose(self, x_nm: float, y_nm: float, duration_s: float, id: str) -> Exposed:  # noqa: A002
         """Let the beam stand at a place.
 
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Place of the stage [nm].
+        duration_s : float
+            [s]
+        id : str
+            Of this action; the same id is done once.
+
+        Returns
+        -------
+        Exposed
+            With the dose that it gave.
+
         Raises
         ------
         ControlRefusedError
@@ -208,7 +288,18 @@ class ZmqMicroscope:
         return self._until_done(request, Exposed, duration_s + self._settle_timeout)
 
     def blank(self, on: bool) -> None:
-        """Take the beam off the specimen, or let it back."""
+        """Take the beam off the specimen, or let it back.
+
+        Parameters
+        ----------
+        on : bool
+            True takes it off.
+
+        Raises
+        ------
+        ControlError
+            As for `ask`.
+        """
         self.ask(ControlRequest(action="blank", on=on))
 
     def stop(self) -> None:
@@ -229,6 +320,15 @@ class ZmqMicroscope:
 
     def ask(self, request: ControlRequest) -> ControlReply:
         """Send any request.
+
+        Parameters
+        ----------
+        request : ControlRequest
+            Given an id where it has none.
+
+        Returns
+        -------
+        ControlReply
 
         Raises
         ------

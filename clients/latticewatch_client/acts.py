@@ -93,7 +93,20 @@ def follow(looks: int, tolerance_nm: float = 0.03, on_look: Callable[[Sight], No
 
 
 def image(frames: int = 10, fov_nm: float | None = None) -> Act:
-    """Centre a target and take frames of it, of another field if wanted."""
+    """Centre a target and take frames of it, of another field if wanted.
+
+    Parameters
+    ----------
+    frames : int
+        How many.
+    fov_nm : float, optional
+        Width of the field for them [nm]; it stays so afterwards.
+
+    Returns
+    -------
+    callable
+        For `Loop`.
+    """
 
     def act(do: Hands, target: Target) -> Sight | None:
         centre(do, target)
@@ -105,7 +118,20 @@ def image(frames: int = 10, fov_nm: float | None = None) -> Act:
 
 
 def expose(duration_s: float, frames: int = 1) -> Act:
-    """Centre a target, let the beam stand on it, and look what became of it."""
+    """Centre a target, let the beam stand on it, and look what became of it.
+
+    Parameters
+    ----------
+    duration_s : float
+        How long the beam stands there [s].
+    frames : int
+        Taken afterwards.
+
+    Returns
+    -------
+    callable
+        For `Loop`.
+    """
 
     def act(do: Hands, target: Target) -> Sight | None:
         sight = centre(do, target)

@@ -99,7 +99,17 @@ class FakeService:
         return self._service.url
 
     def client(self, **options: Any) -> Client:
-        """A client of it; options as those of `Client`."""
+        """A client of it.
+
+        Parameters
+        ----------
+        **options
+            Those of `Client`, without the address.
+
+        Returns
+        -------
+        Client
+        """
         return Client(self.url, **options)
 
     def tell(self, *events: Told) -> None:

@@ -70,7 +70,12 @@ class LoopReport:
     waited: Counter[str] = field(default_factory=Counter)
 
     def count(self, step: Step) -> None:
-        """Add one step."""
+        """Add one step.
+
+        Parameters
+        ----------
+        step : Step
+        """
         if step.outcome == "done":
             self.done += 1
         elif step.outcome == "would":

@@ -38,11 +38,37 @@ class Microscope(Protocol):
         ...
 
     def move_stage(self, x_nm: float, y_nm: float, id: str) -> MicroscopeState:  # noqa: A002
-        """Bring the stage to a place; returns when it has settled there within the tolerance."""
+        """Bring the stage to a place; returns when it has settled there within the tolerance.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            [nm]
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         ...
 
     def shift_image(self, dx_nm: float, dy_nm: float, id: str) -> MicroscopeState:  # noqa: A002
-        """Set the image shift: the shift itself, not a step."""
+        """Set the image shift: the shift itself, not a step.
+
+        Parameters
+        ----------
+        dx_nm, dy_nm : float
+            [nm]
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         ...
 
     def set_scan(
@@ -54,19 +80,72 @@ class Microscope(Protocol):
         *,
         id: str,  # noqa: A002
     ) -> MicroscopeState:
-        """Take another scan from the next frame on; what is not given stays."""
+        """Take another scan from the next frame on; what is not given stays.
+
+        Parameters
+        ----------
+        fov_nm : float, optional
+            Width of the field [nm].
+        rotation_deg : float, optional
+            [degrees]
+        dwell_s : float, optional
+            Time for one pixel [s].
+        shape : tuple of int, optional
+            Rows and columns.
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+        """
         ...
 
     def acquire(self, frames: int, id: str) -> Acquired:  # noqa: A002
-        """Take frames that begin from now on, with nothing moving; returns which ones they are, when they are sent."""
+        """Take frames that begin from now on, with nothing moving; returns when they are sent.
+
+        Parameters
+        ----------
+        frames : int
+            How many.
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        Acquired
+            Which ones they are.
+        """
         ...
 
     def expose(self, x_nm: float, y_nm: float, duration_s: float, id: str) -> Exposed:  # noqa: A002
-        """Let the beam stand at a place for a time; returns the dose that it gave."""
+        """Let the beam stand at a place for a time.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Place of the stage [nm].
+        duration_s : float
+            [s]
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        Exposed
+            With the dose that it gave.
+        """
         ...
 
     def blank(self, on: bool) -> None:
-        """Take the beam off the specimen, or let it back."""
+        """Take the beam off the specimen, or let it back.
+
+        Parameters
+        ----------
+        on : bool
+            True takes it off.
+        """
         ...
 
     def stop(self) -> None:

@@ -116,7 +116,18 @@ class Publisher:
         self.close()
 
     def wait_for_subscriber(self, timeout_s: float = 30.0) -> bool:
-        """Wait until a service listens, so that it misses nothing; whether one does. With ``push``, `publish` waits."""
+        """Wait until a service listens, so that it misses nothing. With ``push`` it does not wait: `publish` does.
+
+        Parameters
+        ----------
+        timeout_s : float
+            Longest wait [s].
+
+        Returns
+        -------
+        bool
+            Whether one listens.
+        """
         if self._push or not self._socket.poll(int(1000 * timeout_s)):
             return self._push
         self._socket.recv()
