@@ -63,7 +63,17 @@ class Actions:
         }
 
     def answer(self, asked: ControlRequest) -> ControlReply | None:
-        """The reply; None where a failure that was asked for keeps it back."""
+        """The reply to a request.
+
+        Parameters
+        ----------
+        asked : ControlRequest
+
+        Returns
+        -------
+        ControlReply or None
+            None where a failure that was asked for keeps it back.
+        """
         failure = self._failure(asked)
         if failure == "silent":
             return None

@@ -50,15 +50,43 @@ class Beam:
         return self.electrons_per_s * ELECTRON_C * 1e12
 
     def frame_dose(self, settings: SimulatorSettings) -> float:
-        """Electrons per square angstrom that a frame gives its field."""
+        """Dose that a frame gives its field.
+
+        Parameters
+        ----------
+        settings : SimulatorSettings
+            The scan.
+
+        Returns
+        -------
+        float
+            [electrons/Å²]
+        """
         return self.electrons_per_s * settings.dwell * 1e-6 / (10 * settings.pixel_size_nm) ** 2
 
     def spot_dose_per_s(self, settings: SimulatorSettings) -> float:
-        """Electrons per square angstrom and second in the middle of the standing beam."""
+        """Dose in the middle of the standing beam.
+
+        Parameters
+        ----------
+        settings : SimulatorSettings
+            The scan.
+
+        Returns
+        -------
+        float
+            [electrons/Å²/s]
+        """
         return self.electrons_per_s / settings.spot_area_a2
 
     def blank(self, on: bool) -> None:
-        """Take the beam off the specimen, or let it back."""
+        """Take the beam off the specimen, or let it back.
+
+        Parameters
+        ----------
+        on : bool
+            True takes it off.
+        """
         self.blanked = on
         if on:
             self._off.set()
@@ -73,7 +101,22 @@ class Beam:
         self.stopped = False
 
     def stand(self, operation: Operation, waiting: Operations, settings: SimulatorSettings) -> float:
-        """Let the beam stand at a place for its time, or until it is blanked; how long it did [s]."""
+        """Let the beam stand at a place for its time, or until it is blanked.
+
+        Parameters
+        ----------
+        operation : Operation
+            What was asked for: place and time.
+        waiting : Operations
+            Told of the dose afterwards.
+        settings : SimulatorSettings
+            The scan.
+
+        Returns
+        -------
+        float
+            How long it stood there [s].
+        """
         asked = operation.asked
         self._off.clear()
         if self.blanked:

@@ -67,7 +67,17 @@ class TrueEvent:
 
     @classmethod
     def of_record(cls, record: dict[str, Any]) -> TrueEvent:
-        """From JSON."""
+        """From JSON.
+
+        Parameters
+        ----------
+        record : dict
+            As `record` gave it.
+
+        Returns
+        -------
+        TrueEvent
+        """
         px, nm = record["px"], record["nm"]
         rest = {name: value for name, value in record.items() if name not in ("px", "nm")}
         return cls(**rest, px=(px["row"], px["col"]), nm=(nm["x"], nm["y"]))

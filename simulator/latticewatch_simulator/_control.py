@@ -53,7 +53,18 @@ class ControlServer:
         self._thread.start()
 
     def answer(self, request: bytes) -> ControlReply | None:
-        """The reply to one request; what is wrong with it is said, never raised. None where none is to be given."""
+        """The reply to one request; what is wrong with it is said, never raised.
+
+        Parameters
+        ----------
+        request : bytes
+            JSON of a `ControlRequest`.
+
+        Returns
+        -------
+        ControlReply or None
+            None where none is to be given.
+        """
         try:
             asked = ControlRequest.model_validate_json(request)
         except ValidationError as error:

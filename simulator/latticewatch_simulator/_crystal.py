@@ -67,6 +67,14 @@ class Crystal:
 def load_crystal(settings: SimulatorSettings) -> Crystal:
     """The crystal that the settings name, or that of their structure file.
 
+    Parameters
+    ----------
+    settings : SimulatorSettings
+
+    Returns
+    -------
+    Crystal
+
     Raises
     ------
     FileError

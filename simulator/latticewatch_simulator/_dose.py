@@ -56,7 +56,15 @@ class DoseMap:
         self.total += dose * size_nm[0] * size_nm[1] * 100
 
     def add_spot(self, place_nm: tuple[float, float], electrons: float) -> None:
-        """Electrons of the standing beam, spread over the cell that it stands in."""
+        """Electrons of the standing beam, spread over the cell that it stands in.
+
+        Parameters
+        ----------
+        place_nm : tuple of float
+            x, y.
+        electrons : float
+            How many.
+        """
         self.total += electrons
         row, col = self._cell(place_nm)
         if 0 <= row < len(self._dose) and 0 <= col < len(self._dose):
@@ -65,12 +73,40 @@ class DoseMap:
     def highest(
         self, centre_nm: tuple[float, float], size_nm: tuple[float, float], rotation_deg: float
     ) -> float:
-        """The highest dose of a cell in a field [e/A^2]."""
+        """The highest dose of a cell in a field.
+
+        Parameters
+        ----------
+        centre_nm : tuple of float
+            x, y.
+        size_nm : tuple of float
+            Height, width.
+        rotation_deg : float
+            Of the scan.
+
+        Returns
+        -------
+        float
+            [electrons/Å²]
+        """
         part, inside = self._under(centre_nm, size_nm, rotation_deg)
         return float(self._dose[part][inside].max(initial=0.0))
 
     def table(self, centre_nm: tuple[float, float], cells: int = 32) -> dict[str, Any]:
-        """The part around a place, ready for JSON: cells from a corner on, rows along y."""
+        """The part around a place, ready for JSON: cells from a corner on, rows along y.
+
+        Parameters
+        ----------
+        centre_nm : tuple of float
+            x, y.
+        cells : int
+            Most cells on a side.
+
+        Returns
+        -------
+        dict of str
+            ``cell_nm``, ``corner_nm`` (x, y), ``dose_e_per_a2`` and ``total_e``.
+        """
         row, col = self._cell(centre_nm)
         top, left = max(0, row - cells // 2), max(0, col - cells // 2)
         part = self._dose[top : top + cells, left : left + cells]

@@ -31,14 +31,37 @@ class Drift:
     step_px: tuple[float, float]
 
     def seen_at(self, positions_px: NDArray[np.float64], rows: int) -> NDArray[np.float64]:
-        """Where features without drift at these positions (row, col) appear in a frame of so many rows."""
+        """Where features without drift appear in a frame.
+
+        Parameters
+        ----------
+        positions_px : ndarray of shape (n, 2), float64
+            Row and column without drift.
+        rows : int
+            Of the frame.
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float64
+            Row and column [px].
+        """
         start, step = np.array(self.start_px), np.array(self.step_px)
         row = (positions_px[:, 0] - start[0]) / (1 + step[0] / (rows - 1))
         col = positions_px[:, 1] - start[1] - step[1] * row / (rows - 1)
         return np.stack([row, col], axis=1)
 
     def since(self, origin_px: NDArray[np.float64]) -> Drift:
-        """The same, counted from another moment's drift."""
+        """The same, counted from another moment's drift.
+
+        Parameters
+        ----------
+        origin_px : ndarray of shape (2,), float64
+            Row and column by which the specimen had drifted then.
+
+        Returns
+        -------
+        Drift
+        """
         start = np.array(self.start_px) - origin_px
         return Drift((float(start[0]), float(start[1])), self.step_px)
 

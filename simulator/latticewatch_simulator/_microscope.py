@@ -93,7 +93,13 @@ class Microscope:
             yield self.acquire()
 
     def set_scan(self, settings: SimulatorSettings) -> None:
-        """Take another scan from the next frame on, which begins a series of its own; from any thread."""
+        """Take another scan from the next frame on, which begins a series of its own; from any thread.
+
+        Parameters
+        ----------
+        settings : SimulatorSettings
+            The present ones, with another scan.
+        """
         with self._scan_lock:
             self._next_scan = settings
 
@@ -154,12 +160,31 @@ class Microscope:
         return SimulatedFrame(image, truth)
 
     def is_sound(self, frame: SimulatedFrame) -> bool:
-        """Whether the beam is on and nothing has moved since a frame began: what an acquisition may count."""
+        """Whether the beam is on and nothing has moved since a frame began: what an acquisition may count.
+
+        Parameters
+        ----------
+        frame : SimulatedFrame
+
+        Returns
+        -------
+        bool
+        """
         still = not self.stage.moving and self.stage.field() == frame.truth.stage_nm
         return still and not (self._dark or self.beam.blanked) and self.scan is self.settings
 
     def header(self, frame: SimulatedFrame) -> dict[str, Any]:
-        """What a frame's header says beside its number and shape."""
+        """What a frame's header says beside its number and shape.
+
+        Parameters
+        ----------
+        frame : SimulatedFrame
+
+        Returns
+        -------
+        dict of str
+            Fields of `latticewatch.messages.FrameHeader`.
+        """
         settings = self.settings
         return {
             "pixel_size_nm": settings.pixel_size_nm,

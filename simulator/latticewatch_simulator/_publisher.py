@@ -20,7 +20,17 @@ LOCAL_HOSTS = ("127.", "localhost", "[::1]", "::1")
 
 
 def is_local(endpoint: str) -> bool:
-    """Whether only this machine can reach an endpoint."""
+    """Whether only this machine can reach an endpoint.
+
+    Parameters
+    ----------
+    endpoint : str
+        As ZeroMQ writes it, such as ``tcp://127.0.0.1:5555``.
+
+    Returns
+    -------
+    bool
+    """
     transport, _, address = endpoint.partition("://")
     return transport != "tcp" or address.startswith(LOCAL_HOSTS)
 
@@ -120,7 +130,16 @@ class Publisher:
         return True
 
     def start_series(self, series_id: str, frames: int | None, stop: threading.Event) -> None:
-        """Announce a series of so many frames, or of an unknown number."""
+        """Announce a series.
+
+        Parameters
+        ----------
+        series_id : str
+        frames : int or None
+            How many will come; None where nobody knows.
+        stop : Event
+            Gives up waiting for a receiver when set.
+        """
         self._messages = self.frames = 0
         message = SeriesStart(series_id=series_id, msg_number=0, frames=frames)
         self._send([encode_json(message)], stop)
@@ -146,7 +165,12 @@ class Publisher:
             self.frames += 1
 
     def end_series(self, series_id: str) -> None:
-        """Say that the series is over; not said to a receiver that takes nothing any more."""
+        """Say that the series is over; not said to a receiver that takes nothing any more.
+
+        Parameters
+        ----------
+        series_id : str
+        """
         message = SeriesEnd(series_id=series_id, msg_number=self._messages, frames=self.frames)
         try:
             self._socket.send(encode_json(message), zmq.NOBLOCK)

@@ -136,6 +136,15 @@ class SimulatorSettings(BaseModel):
     def checked(cls, **values: Any) -> Self:
         """Settings from values, with one readable error.
 
+        Parameters
+        ----------
+        **values
+            Fields of the class.
+
+        Returns
+        -------
+        SimulatorSettings
+
         Raises
         ------
         ConfigurationError
@@ -193,12 +202,34 @@ class SimulatorSettings(BaseModel):
         return 2 * math.pi * sigma**2
 
     def turn(self, x_nm: float, y_nm: float) -> tuple[float, float]:
-        """A displacement along the axes of the scan as one of the stage."""
+        """A displacement along the axes of the scan as one of the stage.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Along the axes of the scan.
+
+        Returns
+        -------
+        tuple of float
+            x, y of the stage [nm].
+        """
         cos, sin = self._direction()
         return cos * x_nm - sin * y_nm, sin * x_nm + cos * y_nm
 
     def turn_back(self, x_nm: float, y_nm: float) -> tuple[float, float]:
-        """A displacement of the stage along the axes of the scan; the way back of `turn`."""
+        """A displacement of the stage along the axes of the scan; the way back of `turn`.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Of the stage.
+
+        Returns
+        -------
+        tuple of float
+            x, y along the axes of the scan [nm].
+        """
         cos, sin = self._direction()
         return cos * x_nm + sin * y_nm, -sin * x_nm + cos * y_nm
 

@@ -153,7 +153,18 @@ class Simulation:
         self._thread.start()
 
     def join(self, timeout_s: float | None = None) -> bool:
-        """Wait for the thread to end; whether it has."""
+        """Wait for the thread to end; an error that ended it is raised here.
+
+        Parameters
+        ----------
+        timeout_s : float, optional
+            Longest wait [s]; endless where none is given.
+
+        Returns
+        -------
+        bool
+            Whether it has ended.
+        """
         if self._thread is not None:
             self._thread.join(timeout_s)
             if self._thread.is_alive():
@@ -227,6 +238,18 @@ class Simulation:
 
 
 def run(settings: SimulatorSettings, **options: Any) -> int:
-    """Run a `Simulation` with these options to its end and return the number of frames sent."""
+    """Run a `Simulation` to its end.
+
+    Parameters
+    ----------
+    settings : SimulatorSettings
+    **options
+        Those of `Simulation`.
+
+    Returns
+    -------
+    int
+        Frames sent.
+    """
     with Simulation(settings, **options) as simulation:
         return simulation.run()

@@ -105,6 +105,11 @@ class Stage:
     def shift(self, dx_nm: float, dy_nm: float) -> None:
         """Set the image shift, at once.
 
+        Parameters
+        ----------
+        dx_nm, dy_nm : float
+            The shift itself, not a step.
+
         Raises
         ------
         ControlRefusedError

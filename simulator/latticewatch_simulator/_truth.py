@@ -80,7 +80,17 @@ class FrameTruth:
         return self.drift.seen_at(self.undrifted_px, self.shape[0])
 
     def inside(self, border_px: float = 0.0) -> NDArray[np.bool_]:
-        """Which columns lie in the frame, at least so far from its edges."""
+        """Which columns lie in the frame.
+
+        Parameters
+        ----------
+        border_px : float
+            At least so far from its edges.
+
+        Returns
+        -------
+        ndarray of shape (n_columns,), bool
+        """
         last = np.array(self.shape) - 1 - border_px
         return np.all((self.positions_px() >= border_px) & (self.positions_px() <= last), axis=1)
 
@@ -134,7 +144,12 @@ class TruthWriter:
         self._line({"kind": "series", **series})
 
     def write(self, truth: FrameTruth) -> None:
-        """One line for one frame, readable by others at once."""
+        """One line for one frame, readable by others at once.
+
+        Parameters
+        ----------
+        truth : FrameTruth
+        """
         record: dict[str, Any] = {
             "kind": "frame",
             "frame": truth.number,
