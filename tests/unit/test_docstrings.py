@@ -1,0 +1,153 @@
+"""What others can call says what it takes: its docstring lists every argument under Parameters.
+
+Sources are parsed and not imported, so this costs a second and needs no extras.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOTS = ("service", "clients", "simulator")
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+# The arguments of a command say in their own help what they are; pydantic calls its hooks, nobody else does.
+HELP_OF_THEIR_OWN = "latticewatch.cli"
+HOOKS = {"settings_customise_sources"}
+SETTER = re.compile(r"\.setter$")
+# Numba gives the first argument of an intrinsic.
+GIVEN = {"self", "cls", "typingctx"}
+
+
+def module_of(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.fixture(scope="module")
+def modules(project: Path) -> dict[str, ast.Module]:
+    return {
+        module_of(path, project / root): ast.parse(path.read_text("utf-8"))
+        for root in ROOTS
+        for path in sorted((project / root).rglob("*.py"))
+    }
+
+
+def exported(tree: ast.Module) -> set[str]:
+    """Names in `__all__`; where there is none, those defined here without an underscore."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return set(ast.literal_eval(node.value))
+    defined = {node.name for node in tree.body if isinstance(node, Function | ast.ClassDef)}
+    return {name for name in defined if not name.startswith("_")}
+
+
+def definition(
+    modules: dict[str, ast.Module], module: str, name: str
+) -> tuple[str, Function | ast.ClassDef] | None:
+    """Where an exported name is defined, through the imports of the packages; None for a constant."""
+    for node in modules[module].body:
+        if isinstance(node, Function | ast.ClassDef) and node.name == name:
+            return module, node
+    for node in ast.walk(modules[module]):
+        if isinstance(node, ast.ImportFrom) and node.module in modules and node.module != module:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return definition(modules, node.module, alias.name)
+    return None
+
+
+def arguments(node: Function) -> list[str]:
+    signature = node.args
+    named = [*signature.posonlyargs, *signature.args, *signature.kwonlyargs]
+    names = [one.arg for one in (*named, signature.vararg, signature.kwarg) if one is not None]
+    return [name for name in names if name not in GIVEN and not name.startswith("_")]
+
+
+def unlisted(names: list[str], text: str) -> list[str]:
+    """Those of some arguments that a docstring does not list under Parameters."""
+    section = text.partition("Parameters\n----------\n")[2]
+    section = re.split(r"\n\S[^\n]*\n-{4,}\n", section)[0]
+    lines = re.findall(r"^([\w*][^:\n]*)", section, re.MULTILINE)
+    listed = {name.strip(" *") for line in lines for name in line.split(",")}
+    return [name for name in names if name not in listed]
+
+
+def callables(module: str, node: Function | ast.ClassDef) -> Iterator[tuple[str, list[str], str]]:
+    """What can be called of an exported name: its own name, its arguments, and what documents them."""
+    name, text = f"{module}.{node.name}", ast.get_docstring(node) or ""
+    if isinstance(node, Function):
+        yield name, arguments(node), text
+        return
+    for method in node.body:
+        if isinstance(method, Function):
+            own = ast.get_docstring(method) or ""
+            if method.name == "__init__":
+                yield name, arguments(method), f"{text}\n\n{own}"
+            elif any(SETTER.search(ast.unparse(one)) for one in method.decorator_list):
+                continue  # its property tells
+            elif not method.name.startswith("_") and method.name not in HOOKS:
+                yield f"{name}.{method.name}", arguments(method), own
+
+
+def public_callables(modules: dict[str, ast.Module]) -> dict[str, tuple[list[str], str]]:
+    found = {}
+    for module, tree in modules.items():
+        if "._" in module or module.startswith(HELP_OF_THEIR_OWN):
+            continue
+        for name in exported(tree):
+            if (where := definition(modules, module, name)) is not None:
+                found |= {full: (names, text) for full, names, text in callables(*where) if names}
+    return found
+
+
+def test_every_public_callable_lists_its_arguments(modules: dict[str, ast.Module]) -> None:
+    found = public_callables(modules)
+    assert len(found) > 300
+    lacking = {name: unlisted(names, text) for name, (names, text) in found.items()}
+    assert {name: names for name, names in sorted(lacking.items()) if names} == {}
+
+
+def test_a_public_callable_whose_argument_is_not_listed_is_found() -> None:
+    package = ast.parse("from house._room import Room\n__all__ = ['Room']")
+    room = ast.parse(
+        '''
+class Room:
+    """A room.
+
+    Parameters
+    ----------
+    height : float
+    """
+
+    def __init__(self, height, width): ...
+
+    def enter(self, door):
+        """Go in.
+
+        Parameters
+        ----------
+        door : str
+            Which one.
+        """
+
+    def leave(self, door):
+        """Go out.
+
+        Returns
+        -------
+        door : str
+        """
+
+    def _swept(self, broom): ...
+'''
+    )
+    found = public_callables({"house": package, "house._room": room})
+    assert {name: unlisted(*told) for name, told in found.items()} == {
+        "house._room.Room": ["width"],
+        "house._room.Room.enter": [],
+        "house._room.Room.leave": ["door"],
+    }
