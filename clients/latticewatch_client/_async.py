@@ -434,6 +434,10 @@ class AsyncClient:
         **facts
             ``series_id``, ``first``, ``last`` of frames that were acquired of it, ``offset_nm``, ``dose_e_per_a2``,
             ``key``.
+
+        Returns
+        -------
+        Annotation
         """
         fields = {"target": target, "holder": holder, "outcome": outcome, "detail": detail, **facts}
         return await self._send(_calls.annotate(fields))
@@ -451,6 +455,10 @@ class AsyncClient:
             Only after this time, seconds since 1970 UTC, such as ``end[-1]`` of the last reply.
         class_id : int, optional
             Only this class.
+
+        Returns
+        -------
+        History
         """
         return await self._send(_calls.history(points, since, class_id))
 

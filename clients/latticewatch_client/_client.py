@@ -441,6 +441,10 @@ class Client:
         **facts
             ``series_id``, ``first``, ``last`` of frames that were acquired of it, ``offset_nm``, ``dose_e_per_a2``,
             ``key``.
+
+        Returns
+        -------
+        Annotation
         """
         fields = {"target": target, "holder": holder, "outcome": outcome, "detail": detail, **facts}
         return self._send(_calls.annotate(fields))
@@ -456,6 +460,10 @@ class Client:
             Only after this time, seconds since 1970 UTC, such as ``end[-1]`` of the last reply.
         class_id : int, optional
             Only this class.
+
+        Returns
+        -------
+        History
         """
         return self._send(_calls.history(points, since, class_id))
 

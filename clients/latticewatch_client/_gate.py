@@ -125,6 +125,11 @@ class Gate:
             Of the microscope, asked just now.
         now_s : float
             Monotonic time [s].
+
+        Returns
+        -------
+        Ok, Wait or Refuse
+            The last two with the reason.
         """
         later = self._now(status, state, now_s)
         if later is not None and later.reason in ("stale", "not live", "stopped"):

@@ -70,6 +70,11 @@ def follow(looks: int, tolerance_nm: float = 0.03, on_look: Callable[[Sight], No
         Farther from the middle than this, the field goes after it before the next look [nm].
     on_look : callable, optional
         Called with what each of them shows.
+
+    Returns
+    -------
+    callable
+        For `Loop`.
     """
 
     def act(do: Hands, target: Target) -> Sight:

@@ -526,6 +526,11 @@ def tiles(
         From one to the next [nm].
     centre_nm : tuple of float
         The middle of all of them (x, y) [nm].
+
+    Yields
+    ------
+    tuple of float
+        x, y of the stage [nm].
     """
     for row in range(n_y):
         columns = range(n_x) if row % 2 == 0 else reversed(range(n_x))

@@ -257,6 +257,10 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
     **overrides : dict
         Values by section, from the command line; they win. ``None`` means not given.
 
+    Returns
+    -------
+    Settings
+
     Raises
     ------
     ConfigurationError

@@ -197,6 +197,10 @@ def read_truth(path: Path) -> Iterator[FrameTruth]:
     path : Path
         File of a `TruthWriter`.
 
+    Yields
+    ------
+    FrameTruth
+
     Raises
     ------
     FileError

@@ -1,4 +1,4 @@
-"""What others can call says what it takes: its docstring lists every argument under Parameters.
+"""What others can call says what it takes and gives: Parameters lists every argument, Returns or Yields the result.
 
 Sources are parsed and not imported, so this costs a second and needs no extras.
 """
@@ -17,6 +17,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 # The arguments of a command say in their own help what they are; pydantic calls its hooks, nobody else does.
 HELP_OF_THEIR_OWN = "latticewatch.cli"
 HOOKS = {"settings_customise_sources"}
+RESULT = re.compile(r"^(Returns|Yields)\n-+\n", re.MULTILINE)
 SETTER = re.compile(r"\.setter$")
 # Numba gives the first argument of an intrinsic.
 GIVEN = {"self", "cls", "typingctx"}
@@ -76,39 +77,56 @@ def unlisted(names: list[str], text: str) -> list[str]:
     return [name for name in names if name not in listed]
 
 
-def callables(module: str, node: Function | ast.ClassDef) -> Iterator[tuple[str, list[str], str]]:
-    """What can be called of an exported name: its own name, its arguments, and what documents them."""
+def gives_something(node: Function) -> bool:
+    """Whether there is a result to document; a context manager that gives nothing has none."""
+    if any(ast.unparse(one).endswith("intrinsic") for one in node.decorator_list):
+        return False  # what it returns is for numba, not for the kernel that calls it
+    if node.returns is not None:
+        return ast.unparse(node.returns) not in ("None", "Iterator[None]")
+    return any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(node))
+
+
+def callables(module: str, node: Function | ast.ClassDef) -> Iterator[tuple[str, Function, str]]:
+    """What can be called of an exported name: its own name, itself, and what documents it."""
     name, text = f"{module}.{node.name}", ast.get_docstring(node) or ""
     if isinstance(node, Function):
-        yield name, arguments(node), text
+        yield name, node, text
         return
     for method in node.body:
         if isinstance(method, Function):
             own = ast.get_docstring(method) or ""
             if method.name == "__init__":
-                yield name, arguments(method), f"{text}\n\n{own}"
+                yield name, method, f"{text}\n\n{own}"
             elif any(SETTER.search(ast.unparse(one)) for one in method.decorator_list):
                 continue  # its property tells
             elif not method.name.startswith("_") and method.name not in HOOKS:
-                yield f"{name}.{method.name}", arguments(method), own
+                yield f"{name}.{method.name}", method, own
 
 
-def public_callables(modules: dict[str, ast.Module]) -> dict[str, tuple[list[str], str]]:
+def public_callables(modules: dict[str, ast.Module]) -> dict[str, tuple[Function, str]]:
+    """Those that take anything."""
     found = {}
     for module, tree in modules.items():
         if "._" in module or module.startswith(HELP_OF_THEIR_OWN):
             continue
         for name in exported(tree):
             if (where := definition(modules, module, name)) is not None:
-                found |= {full: (names, text) for full, names, text in callables(*where) if names}
+                found |= {full: (node, text) for full, node, text in callables(*where) if arguments(node)}
     return found
 
 
 def test_every_public_callable_lists_its_arguments(modules: dict[str, ast.Module]) -> None:
     found = public_callables(modules)
     assert len(found) > 300
-    lacking = {name: unlisted(names, text) for name, (names, text) in found.items()}
+    lacking = {name: unlisted(arguments(node), text) for name, (node, text) in found.items()}
     assert {name: names for name, names in sorted(lacking.items()) if names} == {}
+
+
+def test_every_public_callable_that_gives_something_says_what(modules: dict[str, ast.Module]) -> None:
+    found = public_callables(modules)
+    given = {name: text for name, (node, text) in found.items() if gives_something(node)}
+    assert len(given) > 200
+    assert sorted(name for name, text in given.items() if not RESULT.search(text)) == []
 
 
 def test_a_public_callable_whose_argument_is_not_listed_is_found() -> None:
@@ -146,8 +164,15 @@ class Room:
 '''
     )
     found = public_callables({"house": package, "house._room": room})
-    assert {name: unlisted(*told) for name, told in found.items()} == {
+    assert {name: unlisted(arguments(node), text) for name, (node, text) in found.items()} == {
         "house._room.Room": ["width"],
         "house._room.Room.enter": [],
         "house._room.Room.leave": ["door"],
     }
+
+
+def test_a_function_without_annotations_gives_what_it_returns() -> None:
+    gives, ends = ast.parse("def gives(x):\n    return x\ndef ends(x):\n    return").body
+    assert isinstance(gives, Function)
+    assert isinstance(ends, Function)
+    assert (gives_something(gives), gives_something(ends)) == (True, False)

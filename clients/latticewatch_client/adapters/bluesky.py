@@ -152,6 +152,11 @@ def watch_defects(
         Triggered after the event has come.
     **metadata
         Of the run.
+
+    Yields
+    ------
+    Msg
+        For a `RunEngine`.
     """
 
     @preprocessors.stage_decorator([feed, *detectors])

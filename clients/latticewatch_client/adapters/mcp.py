@@ -30,6 +30,11 @@ def server_of(client: Client) -> MCPServer:
     ----------
     client : Client
         Of the service; a read key is enough.
+
+    Returns
+    -------
+    MCPServer
+        Not running yet.
     """
     server = MCPServer(
         "latticewatch",

@@ -51,6 +51,10 @@ def measure_frames(
     learning_frames : int
         Frames learnt from.
 
+    Returns
+    -------
+    FrameTimes
+
     Raises
     ------
     NoLatticeError

@@ -47,6 +47,10 @@ def measure_latency(
     seconds : float
         How long to watch, once the classes are learnt.
 
+    Returns
+    -------
+    Latency
+
     Raises
     ------
     LatticewatchError

@@ -39,6 +39,10 @@ def measure_zernike(
         How long to measure in all.
     seed : int, optional
         Decides the pixels, which do not matter.
+
+    Returns
+    -------
+    list of ZernikeTimes
     """
     rng = np.random.default_rng(seed)
     image = rng.random((FRAME_PX, FRAME_PX), np.float32)

@@ -115,6 +115,10 @@ def averaged_patches(
     cell : ndarray of shape (n, 2), int32
     shape : tuple of int
         Rows and columns of the frame.
+
+    Returns
+    -------
+    Patches
     """
     return gather_patches([(moments, position, sublattice, cell)], _columns_alone(model), shape)
 

@@ -84,6 +84,10 @@ def learn_model(
         Version of the model, and number of its first class.
     seed : int, optional
         For the sample of patches that are averaged and laid out.
+
+    Returns
+    -------
+    Model
     """
     rng = np.random.default_rng(seed)
     flat = surveys[0].flat

@@ -100,6 +100,10 @@ class SiteAverages:
         ----------
         track : ndarray of shape (n,), int32
             Tracks of the newest frame, or some of them.
+
+        Returns
+        -------
+        ndarray of shape (n,), int64
         """
         rows = self._known(track)
         return np.where(rows >= 0, self._frames[rows], 0) if len(self._frames) else np.zeros(len(rows), int)

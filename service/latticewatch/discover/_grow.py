@@ -65,6 +65,10 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
         Matched-filter outputs.
     least : float, optional
         Distance below which a class is not told from the host, in standard deviations of the host.
+
+    Returns
+    -------
+    Mixture
     """
     least = max(least, MIN_SEPARATION)
     centre = float(np.median(values))

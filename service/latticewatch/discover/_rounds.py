@@ -105,6 +105,10 @@ def discover(
     templates : tuple of SublatticeTemplates
     orders : ndarray of shape (2, n_moments), int, optional
         n and m of the moments; with them, sublattices that symmetry maps onto each other are learnt together.
+
+    Returns
+    -------
+    Discovery
     """
     members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
     amplitude = np.zeros(len(patches.moments))

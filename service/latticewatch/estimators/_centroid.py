@@ -108,6 +108,11 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
         **parameters
             Of the constructor.
 
+        Returns
+        -------
+        NearestCentroid
+            Fitted.
+
         Raises
         ------
         ValueError
@@ -169,6 +174,11 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
             As for `fit`.
         classes : ignored
             Other classifiers of scikit-learn need them; here a class is known once it has occurred.
+
+        Returns
+        -------
+        NearestCentroid
+            The estimator itself.
         """
         return self._learn(X, y)
 

@@ -70,6 +70,11 @@ class SteadyLayout(BaseEstimator):
         keys : array-like of shape (n,), int, optional
             What each row is known by, all different: a row that was in the last pool has the key it had there.
             Without them nothing is shared.
+
+        Returns
+        -------
+        SteadyLayout
+            The estimator itself.
         """
         rows = validated_rows(self, X, reset=True, ensure_min_samples=2)
         named = np.full(len(rows), -1) if keys is None else np.asarray(keys, np.int64)

@@ -86,6 +86,10 @@ def executor_of(settings: AnalysisSettings, analyse: Analyse) -> Executor:
     analyse : callable
         ``analyse(frame, model, settings)``, where it runs in this process.
 
+    Returns
+    -------
+    Executor
+
     Raises
     ------
     ConfigurationError

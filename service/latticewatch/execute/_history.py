@@ -23,6 +23,10 @@ def record_of(
         Of the frame [electrons/Å²].
     time : float, optional
         Takes the place of the times at which it was acquired and received.
+
+    Returns
+    -------
+    FrameRecord
     """
     rows, cols = result.shape
     pixel = result.pixel_size_nm

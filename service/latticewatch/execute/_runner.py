@@ -68,6 +68,11 @@ class Runner:
         Parameters
         ----------
         frame : Frame
+
+        Returns
+        -------
+        Submitted
+            For `turn`.
         """
         with self._lock:
             place = max(self._submitted - LAG, self._since)
@@ -94,6 +99,10 @@ class Runner:
             Longest time of the analysis [s]; without it, as long as it takes.
         waiting : callable, optional
             Whether it is still wanted.
+
+        Yields
+        ------
+        Analysis
 
         Raises
         ------

@@ -180,6 +180,11 @@ def confirmed(model: Model, entries: Iterable[CatalogueEntry]) -> tuple[Catalogu
     model : Model
     entries : iterable of CatalogueEntry
         With their average patches, the hosts among them.
+
+    Returns
+    -------
+    tuple of CatalogueEntry
+        In their order.
     """
     entries = tuple(entries)
     confirm = Confirmation(model)

@@ -72,6 +72,10 @@ def examine(source: str, seconds: float, settings: IngestSettings) -> Diagnosis:
     settings : IngestSettings
         For what a source needs beside its address, such as ``virtual_detector``.
 
+    Returns
+    -------
+    Diagnosis
+
     Raises
     ------
     ConfigurationError

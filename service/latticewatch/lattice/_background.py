@@ -116,6 +116,10 @@ def flatten(
         Of the other grains, whose fields are in `PhaseField.others`.
     means : ndarray, optional
         `PhaseField.means`, where the field is that of this very frame; else they are taken again.
+
+    Returns
+    -------
+    Flattened
     """
     peak = float(cell.height[0]) if len(cell.height) else float(np.ptp(cell.mean))
     constant = field.lattice_constant

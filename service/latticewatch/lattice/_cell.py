@@ -56,6 +56,10 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     ----------
     image : ndarray of shape (height, width), float32
     field : PhaseField
+
+    Returns
+    -------
+    UnitCell
     """
     shape = np.clip(np.rint(2 * np.hypot(*field.vectors.T)), 32, 128).astype(int)
     # few pixels cannot fill a fine grid

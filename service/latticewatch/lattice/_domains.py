@@ -117,6 +117,11 @@ def boundary(fields: Sequence[PhaseField | None], shape: tuple[int, ...]) -> NDA
     fields : sequence of PhaseField or None
     shape : tuple of int
         Rows and columns of the frame.
+
+    Returns
+    -------
+    ndarray of shape (height, width), bool, or None
+        None also where they do not meet.
     """
     if len(fields) != 2 or fields[0] is None or fields[1] is None:
         return None

@@ -66,6 +66,10 @@ def grain_sites(
         Rows and columns of the frame.
     margin : float
         Sites nearer than this to the edge of the frame are left out [px].
+
+    Returns
+    -------
+    Sites
     """
     found, first = [], 0
     for field, own in zip(where.grains, columns, strict=True):

@@ -140,6 +140,10 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     image : ndarray of shape (height, width), float32
         Finite counts.
 
+    Returns
+    -------
+    Lattice
+
     Raises
     ------
     NoLatticeError

@@ -23,6 +23,10 @@ def find_peaks(image: NDArray[np.float32], margin: float = 2.0) -> Sites:
     image : ndarray of shape (height, width), float32
     margin : float, optional
         Peaks nearer than this to the edge of the frame are left out [px].
+
+    Returns
+    -------
+    Sites
     """
     smooth = ndimage.gaussian_filter(image, SMOOTHING_PX) - ndimage.gaussian_filter(image, 8 * SMOOTHING_PX)
     spread = 1.4826 * float(np.median(np.abs(smooth - np.median(smooth))))

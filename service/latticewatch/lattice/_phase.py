@@ -181,6 +181,10 @@ def phase_field(image: NDArray[np.float32], basis: NDArray[np.float64]) -> Phase
     image : ndarray of shape (height, width), float32
     basis : ndarray of shape (2, 2), float64
         Reciprocal vectors from the spectrum [cycles per pixel]; the vectors returned are finer.
+
+    Returns
+    -------
+    PhaseField
     """
     for _ in range(2):
         field = _follow(image, demodulator(image.shape, basis, MAX_HARMONICS))  # type: ignore[arg-type]

@@ -53,5 +53,9 @@ def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
+
+    Returns
+    -------
+    ndarray of shape (height, width), float32
     """
     return np.float32(image.max()) + np.float32(image.min()) - image

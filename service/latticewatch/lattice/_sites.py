@@ -79,6 +79,10 @@ def predict_sites(
         Rows and columns of the frame.
     margin : float
         Sites nearer than this to the edge of the frame are left out [px].
+
+    Returns
+    -------
+    Sites
     """
     height, width = shape
     rows, cols = np.meshgrid(np.linspace(0, height - 1, 9), np.linspace(0, width - 1, 9), indexing="ij")

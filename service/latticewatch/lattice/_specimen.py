@@ -73,6 +73,10 @@ def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> S
         Finite counts; changed in place where there is something to mend.
     gaps : ndarray of shape (height, width), bool, optional
         Pixels that had no value.
+
+    Returns
+    -------
+    Specimen
     """
     notes: list[Note] = []
     if min(image.shape) < 2 * BLOCK:
@@ -425,6 +429,10 @@ def touched(position: NDArray[np.float64], mask: NDArray[np.bool_], reach: float
     mask : ndarray of shape (height, width), bool
     reach : float
         Half the side of the square [px].
+
+    Returns
+    -------
+    ndarray of shape (n,), bool
     """
     total = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int32)
     np.cumsum(np.cumsum(mask, 0, dtype=np.int32), 1, out=total[1:, 1:])

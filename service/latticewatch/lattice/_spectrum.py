@@ -48,6 +48,10 @@ def bragg_peaks(image: NDArray[np.float32]) -> BraggPeaks:
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
+
+    Returns
+    -------
+    BraggPeaks
     """
     height, width = image.shape
     window = (np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]).astype(np.float32)

@@ -172,6 +172,10 @@ def measure_thickness(
         Its average cell.
     mask : ndarray of shape (height, width), bool, optional
         What is no specimen: what is measured beside it goes on there.
+
+    Returns
+    -------
+    Thickness or None
     """
     constant = field.lattice_constant
     block = block_side(constant)

@@ -71,6 +71,10 @@ def void_sites(where: PhaseField, lattice: Lattice, shape: tuple[int, int], marg
         Rows and columns of the frame.
     margin : float
         Places nearer than this to the edge of the frame are left out [px].
+
+    Returns
+    -------
+    Sites
     """
     places = tuple(void_places(grain) for grain in lattice.grains)
     if not any(len(own) for own in places):
@@ -92,6 +96,11 @@ def lit(image: NDArray[np.float32], sites: Sites, width: float, sigma: float = L
         Standard deviation of a column's profile [px].
     sigma : float, optional
         Standard deviations above the usual brightness.
+
+    Returns
+    -------
+    ndarray of shape (m,), intp
+        Rows of `sites`.
     """
     if len(sites) < MIN_PLACES:
         return np.arange(len(sites))

@@ -117,6 +117,10 @@ class Calibration(Written):
         ----------
         shift : sequence of 3 float
             Row, column and standard error [px].
+
+        Returns
+        -------
+        Displacement
         """
         row, col, sigma = (float(value) for value in shift)
         x, y = self.to_nm(row, col)
@@ -159,6 +163,11 @@ class Calibration(Written):
             Coordinates of the stage [nm].
         shape, drift_px
             As in `to_stage`.
+
+        Returns
+        -------
+        tuple of float, or None
+            Row and column [px]; None where the place of the stage is not known.
         """
         if self.stage_nm is None:
             return None

@@ -115,6 +115,11 @@ def encode_frame(
         ``lz4`` compresses with the LZ4 block format that areaDetector uses (needs ``lz4``).
     **fields
         Further fields of `FrameHeader` such as ``pixel_size_nm``, or of your own.
+
+    Returns
+    -------
+    list of bytes or memoryview
+        Header, then pixels.
     """
     image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
     header = {

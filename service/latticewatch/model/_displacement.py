@@ -78,12 +78,17 @@ class DisplacementFilter:
         return shift_terms(shift, self.farthest_px) @ self.height_says[place]
 
     def shift(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Displacement (row, column) [px] that the filter's output stands for.
+        """Displacement that the filter's output stands for.
 
         Parameters
         ----------
         z : ndarray of shape (n, 2), float64
             [sigma]
+
+        Returns
+        -------
+        ndarray of shape (n, 2), float64
+            Along rows and columns [px].
         """
         z = np.ascontiguousarray(z, np.float64)
         return _shift_of(z, self.px_of_sigma, self.says[0], self.farthest_px)
@@ -105,6 +110,10 @@ def displacement_filter(
     whitening : ndarray of shape (n_moments, rank), float64
         Host patches, multiplied by it, have unit covariance.
     height : MatchedFilter
+
+    Returns
+    -------
+    DisplacementFilter
     """
     heights = templates.columns @ whitening
     explained = np.linalg.qr(heights.T)[0] if len(heights) else np.zeros((whitening.shape[1], 0))

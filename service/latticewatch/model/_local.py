@@ -52,6 +52,11 @@ def standardise(
         Rows and columns of the frames.
     crowded : bool, optional
         The sites thought to be host may hold several populations, none of them rare: the densest one sets the scale.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        [sigma]
     """
     height, width = float(shape[0]), float(shape[1])
     n_frames = int(frame.max()) + 1 if len(frame) else 0

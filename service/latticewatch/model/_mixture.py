@@ -144,6 +144,10 @@ def rescaled(mixture: Mixture, ratio: float, values: NDArray[np.float64]) -> Mix
         Standard deviation of the host here, over what it is there, in heights.
     values : ndarray of shape (n,), float64
         Matched-filter outputs there.
+
+    Returns
+    -------
+    Mixture
     """
     noise = mixture.deviation[0]
     own = np.sqrt(np.maximum(mixture.deviation**2 - noise**2, 0.0))

@@ -63,6 +63,11 @@ def without_unseen(
         The site itself first.
     index : ndarray of shape (n, at least k), int32
         Their neighbours; -1 where there is no site.
+
+    Returns
+    -------
+    ndarray of shape (n, n_moments), float64
+        `moments` itself where no neighbour is missing.
     """
     unseen = index[:, : len(templates) - 1] == -1
     some = np.flatnonzero(unseen.any(1))
@@ -164,6 +169,11 @@ def least_disturbed(
         Neighbours of every site.
     needed : int, optional
         So many are kept at least, where there are so many.
+
+    Returns
+    -------
+    ndarray of shape (q,), intp
+        Some of `members`, in their order.
     """
     if len(members) <= needed:
         return members

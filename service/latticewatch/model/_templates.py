@@ -116,6 +116,10 @@ def sublattice_templates(
     noise : PixelNoise
         Pixel noise of the flattened frame.
     zernike : ZernikeDisk
+
+    Returns
+    -------
+    tuple of SublatticeTemplates
     """
     n_columns = [len(grain.cell.columns) for grain in lattice.grains]
     n_voids = [len(void_places(grain)) for grain in lattice.grains]

@@ -58,6 +58,10 @@ def analyse_file(
         Of a file with fewer frames than ``learning_frames``, all are learnt from.
     progress : callable, optional
         Called with the number of frames done.
+
+    Returns
+    -------
+    AnalysedFile
     """
     results: list[FrameResult] = []
     events: list[tuple[EventDraft, int]] = []

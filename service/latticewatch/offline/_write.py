@@ -195,6 +195,10 @@ def finished(path: Path, out: Path, options: dict[str, Any]) -> bool:
     out : Path
     options : dict
         As they were given to `ResultWriter`.
+
+    Returns
+    -------
+    bool
     """
     try:
         summary_path = out / "summary.json"

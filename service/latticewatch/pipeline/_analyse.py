@@ -131,6 +131,10 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
         None while learning: the lattice is looked for from nothing, and nothing is classified.
     settings : AnalysisSettings
 
+    Returns
+    -------
+    Analysis
+
     Notes
     -----
     Safe in any thread. Cores that no other frame keeps busy help with this one.

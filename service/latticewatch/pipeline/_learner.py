@@ -126,6 +126,11 @@ class Learner:
         ----------
         with_model : bool
             With the models, too, which are large and change seldom; else the tracks alone.
+
+        Returns
+        -------
+        dict of str to bytes
+            For `restore`.
         """
         tracks = {
             "tracker": self._tracker,

@@ -64,6 +64,11 @@ def write_model(model: Model, stream: str = "", pixel_size_nm: float | None = No
     stream : str
         See `SavedModel`.
     pixel_size_nm : float, optional
+
+    Returns
+    -------
+    bytes
+        For `read_model`.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return _packer.pack({KIND: SavedModel(model, stream, now, __version__, pixel_size_nm)})
@@ -77,6 +82,10 @@ def read_model(data: bytes, *, trial: bool = True) -> SavedModel:
     data : bytes
     trial : bool
         Have it classify a frame of its own lattice, so that one which cannot is refused here.
+
+    Returns
+    -------
+    SavedModel
 
     Raises
     ------

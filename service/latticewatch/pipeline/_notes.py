@@ -85,6 +85,10 @@ class NoteBook:
         series : str
         frame : int
             Its number in the series.
+
+        Returns
+        -------
+        tuple of Note
         """
         if series != self._series:
             self._series, self._since = series, {}
@@ -106,6 +110,11 @@ def said_in_all(notes_of_frames: Iterable[tuple[int, Iterable[Note]]]) -> list[t
     ----------
     notes_of_frames : iterable of (int, iterable of Note)
         Number and notes of each frame.
+
+    Returns
+    -------
+    list of tuple
+        Note, and number of frames that said it.
     """
     last: dict[str, Note] = {}
     first: dict[str, int] = {}

@@ -258,6 +258,10 @@ class History:
             Only after this time [s]; the bounds of what is kept coarser are not exact.
         class_id : int, optional
             Only this class, and what happened to defects of it.
+
+        Returns
+        -------
+        HistoryView
         """
         with self._lock:
             bins = self._series.view(points, since)

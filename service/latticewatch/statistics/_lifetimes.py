@@ -179,6 +179,10 @@ class Lifetimes:
         ----------
         class_id : int, optional
             Only those that are, or were at the end, of this class.
+
+        Returns
+        -------
+        Survival
         """
         lives = [*self._lives, *((o.class_id, o.seen - o.born, False) for o in self._open.values())]
         if class_id is not None:

@@ -48,6 +48,10 @@ def event_rate(
         Area of the field, the mean over that time [nm²].
     dose_e_per_a2 : float, optional
         Dose in that time [electrons/Å²].
+
+    Returns
+    -------
+    EventRate
     """
     low, high = poisson_interval(n)
     per_minute = 60.0 * n / seconds if seconds > 0 else None
@@ -62,7 +66,7 @@ def event_rate(
 
 
 def poisson_interval(n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Exact confidence interval of the expectation of a Poisson count (Garwood 1936).
+    """Exact confidence interval of the expectation of a Poisson count.
 
     Parameters
     ----------
@@ -70,6 +74,15 @@ def poisson_interval(n: int, level: float = LEVEL) -> tuple[float, float]:
         The count.
     level : float
         Confidence, between 0 and 1.
+
+    Returns
+    -------
+    low, high : float
+        Low is 0 for a count of 0.
+
+    Notes
+    -----
+    Garwood (1936), Fiducial limits for the Poisson distribution, doi:10.1093/biomet/28.3-4.437.
     """
     from scipy.special import chdtri  # here, so that a service answers before it is loaded
 

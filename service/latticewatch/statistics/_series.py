@@ -199,6 +199,11 @@ class BinnedSeries:
             Bins at most, at least 1.
         since : float, optional
             Only frames after this time, as far as bins tell; without it, all there ever were.
+
+        Returns
+        -------
+        Bins
+            Oldest first.
         """
         level = 0
         while level + 1 < len(self._rings) and not self._covers(self._rings[level], since):

@@ -45,6 +45,10 @@ def scale_of(path: Path, signal: Signal, pixel_size_nm: float | None = None) -> 
     pixel_size_nm : float, optional
         Overrides what the file says [nm]; it is believed.
 
+    Returns
+    -------
+    Scale
+
     Raises
     ------
     FileError
