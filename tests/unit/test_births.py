@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import births
 
+from latticewatch.model import named_change
+
 
 @pytest.fixture(scope="module")
 def watched() -> tuple[dict[str, births.Tally], float, Counter[str]]:
@@ -43,3 +45,10 @@ def test_columns_beside_what_began_stay_hosts(watched):
 def test_atoms_off_the_lattice_are_of_one_class_however_near_to_one_another(watched):
     tallies, _, _ = watched
     assert len(tallies["hollow"].names) == 1, tallies["hollow"].names
+
+
+def test_a_class_has_the_height_that_it_has_alone(watched):
+    # hosts made less certain by what began beside them say nothing of the width of the noise
+    tallies, _, _ = watched
+    (name,) = tallies["vacancy"].names
+    assert named_change(name) == pytest.approx(-0.42, abs=0.08)

@@ -23,6 +23,8 @@ CROWDED_HOST = 0.75
 MANY_VOIDS = 0.5
 # Where what is measured is less certain by more than this, oddness is measured anew.
 SURE = 1.05
+# Hosts beside nothing doubtful give the width of the noise where there are so many of them, and this share of all.
+FEWEST_TELLING, LEAST_TELLING = 30, 0.25
 # Displacements are measured locally only where one, on the scale of the frames learnt from, is this near to the gate.
 NEAR_GATE = 0.6
 
@@ -94,7 +96,8 @@ class Members:
             # places between the columns are looked at where they are lit: they say nothing of those that are not
             self.score = alone
         else:
-            self.score = self._standardised(alone, crowded=known.mixture.weight[0] < CROWDED_HOST)
+            crowded = known.mixture.weight[0] < CROWDED_HOST
+            self.score = self._standardised(alone, self._telling(unsure), crowded=crowded)
         # less than nothing is nothing
         value = np.maximum(self.score, known.mixture.mean[0]) if self.void else self.score
         self.posterior = known.mixture.posteriors(value)
@@ -129,7 +132,8 @@ class Members:
             self.z, self.scale = np.zeros((len(raw), 2)), np.ones(2)
             self._doubt_oddity(amplitude, unsure)
             return
-        self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, axis])) for axis in range(2)], 1)
+        telling = self._telling(unsure)
+        self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, k]), telling) for k in range(2)], 1)
         if self._host.any():
             self.scale = np.array([spread_ratio(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
         self.z *= self.scale
@@ -241,8 +245,17 @@ class Members:
             known.shifts,
         )
 
-    def _standardised(self, values: NDArray[np.float64], *, crowded: bool = False) -> NDArray[np.float64]:
+    def _telling(self, unsure: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Hosts that say how wide the noise is, as nothing makes them less certain; all where these are few."""
+        telling = self._host & (unsure <= SURE)
+        return (
+            telling if telling.sum() >= max(FEWEST_TELLING, LEAST_TELLING * self._host.sum()) else self._host
+        )
+
+    def _standardised(
+        self, values: NDArray[np.float64], telling: NDArray[np.bool_], *, crowded: bool = False
+    ) -> NDArray[np.float64]:
         patches, piece = self._patches, self._piece
         return standardise(
-            values, patches.position[piece], patches.frame[piece], self._host, patches.shape, crowded=crowded
+            values, patches.position[piece], patches.frame[piece], telling, patches.shape, crowded=crowded
         )
