@@ -24,7 +24,9 @@ from latticewatch.messages import (
     Note,
     Pixel,
     Role,
+    SeriesEnd,
     encode_frame,
+    encode_json,
 )
 from latticewatch.pipeline import ROLES, CatalogueEntry, EventDraft, FrameResult, SiteTable
 
@@ -200,7 +202,7 @@ class ScriptedLearner:
                 embedding=self._embedding if learnt else np.zeros((0, 2), np.float32),
                 embedding_class=self._class_id if learnt else np.zeros(0, np.int16),
                 events=events,
-                notes=self.notes,
+                notes=(*self.notes, *frame.notes),
                 scalars=frame.scalars,
             )
         ]
@@ -330,6 +332,14 @@ class Microscope:
         )
         self._socket.send_multipart(parts)
         return self.number
+
+    def end(self) -> None:
+        """End the series."""
+        self.say(encode_json(SeriesEnd(series_id=self.series_id, msg_number=self.number + 1)))
+
+    def say(self, message: bytes) -> None:
+        """Send what is no frame."""
+        self._socket.send(message)
 
     def close(self) -> None:
         self._socket.close()

@@ -94,7 +94,8 @@ class Rig:
         self.url = self.start("127.0.0.1:0")
 
     def start(self, http: str) -> str:
-        source = {"sources": (self.microscope.endpoint,), "socket": "pull", "mode": "lossless"}
+        sources = (self.microscope.endpoint, *self._settings.get("others", ()))
+        source = {"sources": sources, "socket": "pull", "mode": "lossless"}
         settings = Settings.model_validate(
             {
                 "serve": {"http": http, **self._settings.get("serve", {})},
@@ -143,13 +144,17 @@ def shown(tmp_path_factory: pytest.TempPathFactory, specimen: Specimen) -> Itera
 
 @pytest.fixture
 def make_rig(tmp_path: Path, specimen: Specimen) -> Iterator[Callable[..., Rig]]:
-    """Start a service; keyword arguments of the learner, and ``serve`` and ``ingest`` settings."""
+    """Start a service; keyword arguments of the learner, ``serve`` and ``ingest`` settings, and other sources."""
     rigs: list[Rig] = []
 
     def make_rig(
-        serve: dict[str, Any] | None = None, ingest: dict[str, Any] | None = None, **learner: Any
+        serve: dict[str, Any] | None = None,
+        ingest: dict[str, Any] | None = None,
+        others: tuple[str, ...] = (),
+        **learner: Any,
     ) -> Rig:
-        rig = Rig(tmp_path / str(len(rigs)), specimen, learner, serve=serve or {}, ingest=ingest or {})
+        folder = tmp_path / str(len(rigs))
+        rig = Rig(folder, specimen, learner, serve=serve or {}, ingest=ingest or {}, others=others)
         rigs.append(rig)
         return rig
 

@@ -1,0 +1,144 @@
+"""Every state that the page can be in, and that each is told apart: its word, what covers the picture, whether it looks old."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from _canvas import wait_for_frame
+from _stand_in import Microscope
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
+
+REFUSED = ("401", "403")
+
+
+def no_stream(make: Callable[..., Any]) -> Any:
+    return make()
+
+
+def starting(make: Callable[..., Any]) -> Any:
+    rig = make()
+    rig.service.engine._say_starting("compiling the kernels")
+    return rig
+
+
+def refusing(make: Callable[..., Any]) -> Any:
+    rig = make()
+    rig.microscope.say(b"what is this?")
+    return rig
+
+
+def learning(make: Callable[..., Any]) -> Any:
+    rig = make(learning_frames=3)
+    rig.microscope.send()
+    return rig
+
+
+def live(make: Callable[..., Any]) -> Any:
+    rig = make(ingest={"stall_after_s": 600})
+    rig.microscope.send()
+    return rig
+
+
+def noise(make: Callable[..., Any]) -> Any:
+    rig = make(lattice_found=False, ingest={"stall_after_s": 600})
+    rig.microscope.send()
+    return rig
+
+
+def stalled(make: Callable[..., Any]) -> Any:
+    rig = make(ingest={"stall_after_s": 0.3})
+    rig.microscope.send()
+    return rig
+
+
+def ended(make: Callable[..., Any]) -> Any:
+    rig = live(make)
+    rig.microscope.end()
+    return rig
+
+
+# the word of the state, a text that only this state has and where it stands, whether the page looks old
+STATES: dict[str, tuple[Callable[..., Any], str, tuple[str, str], bool]] = {
+    "no stream": (no_stream, "waiting", ("#empty-title", "Waiting for frames"), False),
+    "starting": (starting, "starting", ("#empty-source", "compiling the kernels."), False),
+    "refusing": (refusing, "refusing", ("#empty-title", "Messages come, and none can be read"), False),
+    "learning": (learning, "learning 1 of 3 frames", ("#learning-text", "1 of 3 frames gathered"), False),
+    "live": (live, "live", ("#defect-total", "in this frame"), False),
+    "noise": (noise, "live", ("#no-lattice", "No lattice found in this frame."), False),
+    "stalled": (stalled, "stalled", ("#banner-text", "Frames have stopped. The picture is frame 1."), True),
+    "ended": (ended, "waiting", ("#banner-text", "The series has ended. The picture is frame 1."), True),
+}
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_state_is_told_in_a_word_and_over_the_picture(make_rig, open_tab, state):
+    arrange, word, (where, text), old = STATES[state]
+    page = open_tab(arrange(make_rig).url).page
+    expect(page.locator("#phase")).to_have_text(word)
+    expect(page.locator(where)).to_be_visible()
+    expect(page.locator(where)).to_contain_text(text)
+    expect(page.locator("#stale")).to_be_visible(visible=old)
+    expect(page.locator("body")).to_have_class(re.compile(r"\bold\b") if old else re.compile(r"^(?!.*\bold\b)"))
+    expect(page.locator("#banner")).to_be_visible(visible=old)
+    violations = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
+
+
+def test_frames_of_two_sources_are_shown_and_said_to_mix(make_rig, specimen, open_tab):
+    other = Microscope(specimen)
+    other.series_id = "another microscope"
+    rig = make_rig(others=(other.endpoint,))
+    page = open_tab(rig.url).page
+    expect(page.locator("#empty-source")).to_contain_text(f"{rig.microscope.endpoint}, {other.endpoint}")
+    rig.microscope.send()
+    expect(page.locator("#health-series")).to_have_text(rig.microscope.series_id)
+    expect(page.locator("#notes-box")).to_be_hidden()
+    other.send()
+    expect(page.locator("#health-series")).to_have_text(other.series_id)
+    expect(page.locator("#notes li")).to_contain_text("Frames of 2 sources")
+    expect(page.locator("#phase")).to_have_text("live")
+    other.close()
+
+
+def with_keys(make_rig: Callable[..., Any]) -> Any:
+    rig = make_rig(serve={"read_key": "read-me", "control_key": "steer-me"}, ingest={"stall_after_s": 600})
+    rig.microscope.send()
+    return rig
+
+
+def use_key(page: Page, key: str) -> None:
+    page.locator("#key-field").fill(key)
+    page.get_by_role("button", name="Use this key").click()
+
+
+def test_without_a_key_nothing_is_shown_and_the_page_can_be_asked_again(make_rig, open_tab):
+    page = open_tab(with_keys(make_rig).url, tolerate=REFUSED).page
+    expect(page.locator("#key-reason")).to_contain_text("read scope")
+    page.locator("#key-cancel").click()
+    expect(page.locator("#phase")).to_have_text("offline")
+    expect(page.locator("#banner-text")).to_have_text("A key is needed.")
+    expect(page.locator("#empty")).to_be_visible()
+    page.locator("#retry").click()
+    use_key(page, "read-me")
+    expect(page.locator("#phase")).to_have_text("live")
+
+
+def test_what_a_key_may_not_do_asks_for_another_and_changes_nothing(make_rig, open_tab):
+    rig = with_keys(make_rig)
+    page = open_tab(rig.url, tolerate=REFUSED).page
+    use_key(page, "read-me")
+    expect(page.locator("#phase")).to_have_text("live")
+    # the controls are not there: the request is made as they would make it
+    page.evaluate("""() => { window.answer = import("./js/access.js")
+      .then(({ patchJson }) => patchJson("v1/classes/2", { name: "taken" })).catch(({ status }) => status); }""")
+    expect(page.locator("#key-reason")).to_contain_text("control scope")
+    page.locator("#key-cancel").click()
+    assert page.evaluate("window.answer") == 403
+    expect(page.locator('[data-class-id="2"] .class-name')).to_have_text("S1")
+    expect(page.locator("#phase")).to_have_text("live")
