@@ -81,6 +81,16 @@ def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
         assert not unexpected, unexpected
 
 
+@pytest.fixture(scope="module")
+def modules(browser: Browser, shown: Rig) -> Iterator[Page]:
+    """One page for all tests that only call functions of its modules, and leave it as it was."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(shown.url)
+    yield page
+    context.close()
+
+
 class Rig:
     """The service under test, the microscope before it and a client behind it."""
 

@@ -217,9 +217,8 @@ def test_the_page_is_small_and_comes_compressed(shown, open_tab):
     assert len(open_tab(shown.url).page.query_selector_all("script:not([src])")) == 0
 
 
-def test_history_keeps_a_fixed_number_of_frames(shown, open_tab):
-    page = open_tab(shown.url).page
-    kept = page.evaluate("""async () => {
+def test_history_keeps_a_fixed_number_of_frames(modules):
+    kept = modules.evaluate("""async () => {
       const { CountHistory } = await import("./js/history.js");
       const history = new CountHistory(10);
       for (let i = 0; i < 1000; i++) history.push(i, [{ class_id: i, n: 1 }, { class_id: 0, n: i }]);
@@ -239,9 +238,8 @@ def test_the_chart_of_a_page_that_is_opened_late_shows_what_was_before(rig, open
     )
 
 
-def test_earlier_counts_go_in_front_of_those_that_are_there(shown, open_tab):
-    page = open_tab(shown.url).page
-    kept = page.evaluate("""async () => {
+def test_earlier_counts_go_in_front_of_those_that_are_there(modules):
+    kept = modules.evaluate("""async () => {
       const { CountHistory } = await import("./js/history.js");
       const history = new CountHistory(10);
       history.push(5, [{ class_id: 2, n: 7 }]);

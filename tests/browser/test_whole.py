@@ -46,6 +46,10 @@ TEN_OR_MORE = re.compile(r"^\d{2,}$")
 IN_SQUARES = re.compile(r"^[\d,]+ sites, frame \d+ in squares$")
 NEW_NAME = "named by hand"
 MANY = {"limit": 1000}
+WALK = """(n) => Array.from({ length: n }, () => {
+  document.getElementById("markers").dispatchEvent(new KeyboardEvent("keydown", { key: "n", bubbles: true }));
+  return ["class", "role", "track", "px"].map((fact) => document.getElementById(`tip-${fact}`).textContent);
+})"""
 
 
 @pytest.fixture
@@ -169,13 +173,12 @@ def marks_are_those_of_the_service(
     page: Page, tracks: list[dict[str, Any]], classes: dict[int, dict[str, Any]]
 ) -> None:
     """Walk from mark to mark with the keyboard, and look at the ring around each."""
-    page.locator("#markers").focus()
-    shown = {}
-    for _ in range(sum(int(page.inner_text(f"#count-{role}")) for role in ("defect", "unknown"))):
-        page.keyboard.press("n")
-        name, role, track, px = (page.inner_text(f"#tip-{fact}") for fact in ("class", "role", "track", "px"))
-        if role == "defect":
-            shown[tuple(map(float, re.findall(r"[\d.]+", px)))] = (name, track)
+    n = sum(int(page.inner_text(f"#count-{role}")) for role in ("defect", "unknown"))
+    shown = {
+        tuple(map(float, re.findall(r"[\d.]+", px))): (name, track)
+        for name, role, track, px in page.evaluate(WALK, n)
+        if role == "defect"
+    }
     page.keyboard.press("Escape")
     assert len(shown) == len(tracks)
     distance, mark = nearest_to(places(tracks), np.array(list(shown)))
