@@ -90,18 +90,22 @@ def test_a_state_is_told_in_a_word_and_over_the_picture(make_rig, open_tab, stat
     assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
 
 
-def test_frames_of_two_sources_are_shown_and_said_to_mix(make_rig, specimen, open_tab):
+def test_frames_of_a_second_source_are_counted_and_said_not_to_be_analysed(make_rig, specimen, open_tab):
     other = Microscope(specimen)
     other.series_id = "another microscope"
     rig = make_rig(others=(other.endpoint,))
     page = open_tab(rig.url).page
     expect(page.locator("#empty-source")).to_contain_text(f"{rig.microscope.endpoint}, {other.endpoint}")
     rig.microscope.send()
-    expect(page.locator("#health-series")).to_have_text(rig.microscope.series_id)
+    wait_for_frame(page, 1)
     expect(page.locator("#notes-box")).to_be_hidden()
     other.send()
-    expect(page.locator("#health-series")).to_have_text(other.series_id)
-    expect(page.locator("#notes li")).to_contain_text("Frames of 2 sources")
+    expect(page.locator("#notes li")).to_contain_text(f"Frames of {other.endpoint} are not analysed")
+    expect(page.locator("#stat-dropped")).to_have_text("1")
+    expect(page.locator("#stat-dropped")).to_have_attribute("title", re.compile("other source 1"))
+    rig.microscope.send()
+    wait_for_frame(page, 2)
+    expect(page.locator("#health-series")).to_have_text(rig.microscope.series_id)
     expect(page.locator("#phase")).to_have_text("live")
     other.close()
 
