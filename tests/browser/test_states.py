@@ -1,4 +1,4 @@
-"""Every state that the page can be in, and that each is told apart: its word, what covers the picture, whether it looks old."""
+"""Every state that the page can be in is told apart: its word, what covers the picture, whether it looks old."""
 
 from __future__ import annotations
 
@@ -84,7 +84,9 @@ def test_a_state_is_told_in_a_word_and_over_the_picture(make_rig, open_tab, stat
     expect(page.locator(where)).to_be_visible()
     expect(page.locator(where)).to_contain_text(text)
     expect(page.locator("#stale")).to_be_visible(visible=old)
-    expect(page.locator("body")).to_have_class(re.compile(r"\bold\b") if old else re.compile(r"^(?!.*\bold\b)"))
+    expect(page.locator("body")).to_have_class(
+        re.compile(r"\bold\b") if old else re.compile(r"^(?!.*\bold\b)")
+    )
     expect(page.locator("#banner")).to_be_visible(visible=old)
     violations = Axe().run(page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
