@@ -545,8 +545,11 @@ def test_parameters_outside_their_limits_are_refused_by_name(wrong):
         Tracker(**wrong)
 
 
-def honeycomb_stream(rng, separation, n_frames, hop_at):
-    """Observations of a hexagonal crystal of two like sublattices, on which one defect hops to the other one."""
+def honeycomb_stream(rng, separation, n_frames, hop_at, heights=None):
+    """Observations of a hexagonal crystal of two like sublattices, on which one defect hops to the other one.
+
+    With heights, of host, defect on the first sublattice, and defect on the second one, it is of two classes.
+    """
     cells = np.stack(np.meshgrid(np.arange(-20, 20), np.arange(-20, 20), indexing="ij"), -1).reshape(-1, 2)
     position = np.concatenate([(cells + c) @ VECTORS for c in (1 / 3, 2 / 3)]) + 150.0
     sublattice = np.repeat([0, 1], len(cells)).astype(np.int16)
@@ -563,6 +566,13 @@ def honeycomb_stream(rng, separation, n_frames, hop_at):
             [-(value**2) / 2, -((value - separation) ** 2) / 2, np.full(len(value), -12.0)], 1
         )
         posterior = np.exp(likelihood + log_prior)
+        class_ids, roles, prior = np.array([0, 1, -1], np.int16), ("host", "defect", "unknown"), log_prior
+        if heights is not None:
+            there = (sublattice == 1).astype(float)
+            defect = posterior[:, 1]
+            posterior = np.stack([posterior[:, 0], defect * (1 - there), defect * there, posterior[:, 2]], 1)
+            class_ids, roles = np.array([0, 1, 2, -1], np.int16), ("host", "defect", "defect", "unknown")
+            prior = log_prior[[0, 1, 1, 2]]
         yield (
             Observation(
                 series_id="g",
@@ -574,12 +584,30 @@ def honeycomb_stream(rng, separation, n_frames, hop_at):
                 position=position + rng.normal(0, 0.2, position.shape),
                 sublattice=sublattice,
                 posterior=(posterior / posterior.sum(1, keepdims=True)).astype(np.float32),
-                class_ids=np.array([0, 1, -1], np.int16),
-                roles=("host", "defect", "unknown"),
-                log_prior=log_prior,
+                class_ids=class_ids,
+                roles=roles,
+                log_prior=prior,
+                height=None if heights is None else np.array([*heights, 0.0]),
             ),
             second,
         )
+
+
+@pytest.mark.parametrize(("heights", "moves"), [((1.0, 4.8, 5.3), 20), ((1.0, 4.8, 0.0), 0)])
+def test_a_hop_between_classes_of_like_height_is_one_move(rng, heights, moves):
+    """A dopant is of another class on the other sublattice; a vacancy is no dopant that has hopped."""
+    moved = 0
+    for _ in range(20):
+        tracker, heard, target = Tracker(), [], None
+        for observation, there in honeycomb_stream(rng, 8.0, 16, 10, heights):
+            result, target = tracker.update(observation), there
+            heard += [event for event in result.transitions if observation.number >= 10]
+        moved += [event.type for event in heard] == ["defect.moved"]
+        if moves:
+            assert [(e.site, e.class_id, e.previous_class_id) for e in heard] == [
+                (target, *((2, 1) if heard[0].class_id == 2 else (1, 2)))
+            ]
+    assert moved == moves
 
 
 def test_a_hop_to_the_other_sublattice_is_one_move_where_both_can_have_the_defect(rng):

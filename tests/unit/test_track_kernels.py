@@ -192,6 +192,7 @@ class Tracks:
         self.posterior = np.tile(np.array([0.9999, 0.0, 0.0, 1e-4], np.float32), (n, 1))
         self.counts = np.array([[8], [0], [8], [0]]).repeat(n, axis=1)
         self.announced, self.settled, self.held = np.full(n, -1, np.int32), np.zeros(n, int), np.full(n, 4)
+        self.alike = np.eye(4, dtype=bool)
 
     def __call__(self):
         row, busy = find_restless(
@@ -204,6 +205,7 @@ class Tracks:
             np.array([0, 1, 2, -1], np.int16),
             np.array([1, 2]),
             np.array([3]),
+            self.alike,
             tuple(self.counts),
             self.announced,
             self.settled,

@@ -8,7 +8,7 @@ from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
-from latticewatch.lattice._polarity import inverted
+from latticewatch.lattice._polarity import DARK_COLUMNS, inverted
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import Sites, predict_sites
 from latticewatch.lattice._smooth import convolved, gaussian_window
@@ -18,6 +18,7 @@ from latticewatch.lattice._thickness import Thickness, may_vary, measure_thickne
 from latticewatch.lattice._voids import lit, void_places, void_sites
 
 __all__ = [
+    "DARK_COLUMNS",
     "BraggPeaks",
     "ColumnProfile",
     "Flattened",

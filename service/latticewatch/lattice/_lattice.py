@@ -17,7 +17,7 @@ from latticewatch.lattice._domains import domain_fields, find_domains
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
-from latticewatch.lattice._polarity import DARK_COLUMNS, has_dark_columns, inverted
+from latticewatch.lattice._polarity import has_dark_columns, inverted
 from latticewatch.lattice._profile import ColumnProfile, fit_columns
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
@@ -155,7 +155,7 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     if not has_dark_columns(found.cell, found.profile, found.field):
         return found
     found = _found(inverted(image))
-    return replace(found, dark=True, notes=(*found.notes, DARK_COLUMNS))
+    return replace(found, dark=True)
 
 
 def _found(image: NDArray[np.float32]) -> Lattice:

@@ -14,6 +14,7 @@ from latticewatch.errors import NoLatticeError
 from latticewatch.features import ZernikeDisk
 from latticewatch.ingest import Frame
 from latticewatch.lattice import (
+    DARK_COLUMNS,
     Lattice,
     PhaseField,
     Sites,
@@ -160,10 +161,11 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             dark = lattice.dark
             if dark:
                 image = inverted(image)
+                notes.append(DARK_COLUMNS)
             thickness = _thickness(image, lattice, lattice.field, mask)
             if thickness is not None:
                 image = thickness.levelled(image)
-                lattice = replace(find_lattice(image), dark=dark, notes=lattice.notes)
+                lattice = replace(find_lattice(image), dark=dark)
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
             notes += lattice.notes
@@ -177,6 +179,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
         else:
             if model.lattice.dark:
                 image = inverted(image)
+                notes.append(DARK_COLUMNS)
             found = follow_lattice(image, model.lattice)
             thickness = _thickness(image, model.lattice, found, mask)
             if thickness is not None:

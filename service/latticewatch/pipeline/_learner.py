@@ -731,4 +731,11 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         axes=axes,
         time_s=frame.t_acquired,
         log_prior=_log_priors(classes),
+        height=np.array([_height(entry) for entry in classes] + [0.0]),
     )
+
+
+def _height(entry: CatalogueEntry) -> float:
+    """Of the column of a class, where host columns are near 1."""
+    middle = len(entry.average) // 2
+    return float(entry.average[middle - 1 : middle + 2, middle - 1 : middle + 2].mean())

@@ -45,6 +45,8 @@ class Observation:
         When the frame was acquired [s]; the rate of false events refers to it.
     axes : ndarray of shape (2, 2), float64, or None
         From a place of the stage (x, y) [nm] to ``stage_px``; another one after the scan was turned or magnified.
+    height : ndarray of shape (n_classes,), float64, or None
+        Of the column of each class: those of like height can be one defect that hops between sublattices.
     """
 
     series_id: str
@@ -62,6 +64,7 @@ class Observation:
     log_prior: NDArray[np.floating] | None = None
     time_s: float | None = None
     axes: NDArray[np.float64] | None = None
+    height: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Transition:
     class_id : int
         The defect's class; for a disappearance the class that it was of.
     previous_class_id : int or None
-        Its class before, where it was reclassified.
+        Its class before, where it was reclassified, or moved to a site where it is of another one.
     confidence : float
         Probability of what is said: of the class, or, for a disappearance, that no defect is left.
     alternatives : dict of int to float

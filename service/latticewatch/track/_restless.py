@@ -23,6 +23,7 @@ def find_restless(
     class_ids,
     defects,
     unknown,
+    alike,
     counts,
     announced,
     settled,
@@ -45,6 +46,8 @@ def find_restless(
         Columns of the map, and `class_ids` its classes; the last two are updated.
     defects, unknown : ndarray, int64
         Columns of the classes of these roles.
+    alike : ndarray of shape (n_classes, n_classes), bool
+        Classes that one defect can be of, before and after a hop.
     counts : tuple of ndarray of shape (n_tracks,), int64
         Frames of the run, recent frames, all frames, and frames missed.
     thresholds : tuple of float
@@ -118,8 +121,10 @@ def find_restless(
             rows, cols = position[here, 0] - position[there, 0], position[here, 1] - position[there, 1]
             # a class that the other sublattice cannot have does not go there
             k = going_class[g]
-            possible = k >= 0 and posterior[there, k] > 0.0
-            busy |= possible and rows * rows + cols * cols < reach * reach
+            if k < 0 or rows * rows + cols * cols >= reach * reach:
+                continue
+            for other in range(len(class_ids)):
+                busy |= alike[k, other] and posterior[there, other] > 0.0
     if not busy:
         for i in range(m):
             held_since[row[i]] = -1

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from latticewatch.messages import Role
 
 NO_DEFECT = 0
+# Columns whose heights differ by less than this share can be the same atom, on one sublattice and on another: what
+# their neighbours add to it is up to a fifth.
+SAME_HEIGHT = 0.3
 # Log-likelihoods this far below the best of a site say no more than that: nothing.
 FLOOR = -60.0
 # What is this far behind adds nothing to a probability.
@@ -60,6 +63,25 @@ class States:
     def ids(self, class_ids: NDArray[np.int16]) -> list[int]:
         """Class of each state of role defect; -2 for no defect, -1 for unknown."""
         return [-2, *class_ids[self.defects].tolist(), -1]
+
+    def alike(self, height: NDArray[np.floating] | None) -> NDArray[np.bool_]:
+        """Which classes can be one and the same defect, on one site and after a hop to another.
+
+        Parameters
+        ----------
+        height : ndarray of shape (n_classes,), or None
+            Of the column of each class; None where that is not known.
+
+        Returns
+        -------
+        ndarray of shape (n_classes, n_classes), bool
+        """
+        out = np.eye(len(self.of_column), dtype=bool)
+        if height is not None:
+            size = np.maximum(np.abs(height), np.abs(height)[:, None])
+            defect = (self.of_column != NO_DEFECT) & (self.of_column != self.n - 1)
+            out |= (np.abs(height - height[:, None]) < SAME_HEIGHT * size) & defect & defect[:, None]
+        return out
 
     def same(self, other: States | None) -> bool:
         """Whether classes have the same roles there."""

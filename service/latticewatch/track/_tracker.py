@@ -227,7 +227,9 @@ class Tracker:
         tracks.miss(points.low + tracks.spacing, points.high - tracks.spacing, self._now)
         transitions = ()
         if not tracks.provisional:
-            scene = Scene.of(self._now, len(tracks), index, position, states, self._sigma_px)
+            scene = Scene.of(
+                self._now, len(tracks), index, position, states, self._sigma_px, observation.height
+            )
             transitions = find_transitions(tracks, scene, self._rule, self._evidence)
             for transition in transitions:
                 if transition.type == "defect.disappeared":

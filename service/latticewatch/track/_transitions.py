@@ -64,6 +64,8 @@ class Scene:
         Of the classes.
     sigma_px : float
         Standard deviation of a position along either axis.
+    alike : ndarray of shape (n_classes, n_classes), bool
+        Classes that one defect can be of, before and after a hop.
     """
 
     now: int
@@ -71,6 +73,7 @@ class Scene:
     position: NDArray[np.float64]
     states: States
     sigma_px: float
+    alike: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -81,11 +84,12 @@ class Scene:
         position: NDArray[np.float64],
         states: States,
         sigma_px: float,
+        height: NDArray[np.floating] | None = None,
     ) -> Self:
         """A frame, by the track of each of its sites; -1 where a site has none."""
         site = np.full(n_tracks + 1, -1)
         site[index] = np.arange(len(index))  # those without a track go to the last, which is left out
-        return cls(now, site[:-1], position, states, sigma_px)
+        return cls(now, site[:-1], position, states, sigma_px, states.alike(height))
 
 
 def find_transitions(
@@ -93,9 +97,10 @@ def find_transitions(
 ) -> tuple[Transition, ...]:
     """Transitions that a frame brings; ``tracks`` is told what is announced by them.
 
-    A disappearance and an appearance of one class on neighbouring sites are one move, and the track goes with the
-    defect. Each end of a hop looks for the other: if that one has gone most of the way (probability beyond one half),
-    the move is reported; if it is undecided, the change waits, at most ``hold_frames``.
+    A disappearance and an appearance on neighbouring sites are one move, where both are of one class, or of classes
+    that one defect can be of on different sublattices; the track goes with the defect. Each end of a hop looks for the
+    other: if that one has gone most of the way (probability beyond one half), the move is reported; if it is undecided,
+    the change waits, at most ``hold_frames``.
     """
     if not len(scene.states.defects):
         return ()
@@ -109,6 +114,7 @@ def find_transitions(
         tracks.class_ids,
         scene.states.defects,
         scene.states.unknown,
+        scene.alike,
         (tracks.run_frames, tracks.recent_frames, tracks.frames, tracks.missed),
         tracks.announced,
         tracks.settled,
@@ -127,6 +133,7 @@ class _Update:
         self, tracks: TrackMap, scene: Scene, rule: Hysteresis, row: NDArray[np.intp], evidence: Evidence
     ) -> None:
         self.tracks, self.scene, self.rule, self.row = tracks, scene, rule, row
+        self.evidence = evidence
         self.site = scene.site[row]
         self.used = np.zeros(len(self.row), bool)
         self._hop_together(evidence)
@@ -162,22 +169,37 @@ class _Update:
         coming = np.flatnonzero(~announced & seen & (stirred | changed))
         for i in np.flatnonzero(announced & seen & (gone > change)).tolist():
             column = int((tracks.class_ids == tracks.announced[self.row[i]]).argmax())
-            state, near = int(columns[column]), self._near(i, coming)
-            prior = evidence.priors(tracks.sublattice[self.row[near]], state)
-            near, prior = near[prior > 0], prior[prior > 0]
+            own, near = int(columns[column]), self._near(i, coming)
+            target, prior = self._become(near, np.flatnonzero(self.scene.alike[column]), posterior, evidence)
+            near, target, prior = near[prior > 0], target[prior > 0], prior[prior > 0]
             if not len(near):
                 continue
+            state = columns[target]
             come = np.where(
                 stirred[near],
                 change * prior * np.exp(tracks.known[self.row[near], EXCESS, state]),
-                _odds(posterior[near, column]),
+                _odds(posterior[near, target]),
             )
-            hop = gone[i] * come / (self._landing_sites(i, state, evidence) * change * prior)
+            ways = np.array([self._landing_sites(i, k, evidence) for k in np.unique(np.append(state, own))])
+            hop = gone[i] * come / (ways.max() * change * prior)
             best = int(hop.argmax())
             if hop[best] / (1 + gone[i] + come[best]) > _odds(self.rule.appear_above):
                 evidence.settle(tracks, int(self.row[i]), NO_DEFECT, HOP_CERTAINTY)
-                evidence.settle(tracks, int(self.row[near[best]]), state, HOP_CERTAINTY)
+                evidence.settle(tracks, int(self.row[near[best]]), int(state[best]), HOP_CERTAINTY)
                 coming = coming[coming != near[best]]
+
+    def _become(
+        self,
+        near: NDArray[np.intp],
+        alike: NDArray[np.intp],
+        posterior: NDArray[np.float32],
+        evidence: Evidence,
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Which of some classes that are one defect each row is likeliest to have become, and its prior there."""
+        columns, sublattice = self.scene.states.of_column, self.tracks.sublattice[self.row[near]]
+        prior = np.stack([evidence.priors(sublattice, int(columns[k])) for k in alike], 1)
+        best = np.where(prior > 0, posterior[near][:, alike], -1.0).argmax(1)
+        return alike[best], np.take_along_axis(prior, best[:, None], 1)[:, 0]
 
     def run(self) -> tuple[Transition, ...]:
         """Find them all."""
@@ -202,7 +224,7 @@ class _Update:
         return tuple(self.found)
 
     def _appear(self, i: int) -> None:
-        near = self._near(i, self.sources[self.announced[self.sources] == self.class_id[i]])
+        near = self._near(i, self._like(self.sources, self.announced, int(self.class_id[i])))
         if len(near):
             source = int(near[self.presence[near].argmin()])
             if self.presence[source] < 0.5:
@@ -216,7 +238,7 @@ class _Update:
         self._announce("defect.appeared", i, int(self.class_id[i]))
 
     def _leave(self, i: int) -> None:
-        near = self._near(i, self.targets[self.class_id[self.targets] == self.announced[i]])
+        near = self._near(i, self._like(self.targets, self.class_id, int(self.announced[i])))
         if len(near):
             target = int(near[self.probability[near].argmax()])
             if self.probability[target] > 0.5:
@@ -234,7 +256,22 @@ class _Update:
         self.tracks.announced[here] = -1
         self.tracks.settled[here] = self.scene.now
         self.used[source] = True
-        self._announce("defect.moved", target, int(self.announced[source]))
+        before, there = int(self.announced[source]), int(self.class_id[target])
+        if there == before or not self._can_be(target, before):
+            self._announce("defect.moved", target, there, None if there == before else before)
+        else:
+            self._announce("defect.moved", target, before)
+
+    def _can_be(self, i: int, class_id: int) -> bool:
+        """Whether the site of a row can have a class."""
+        state = int(self.scene.states.of_column[(self.tracks.class_ids == class_id).argmax()])
+        return bool(self.evidence.priors(self.tracks.sublattice[self.row[[i]]], state)[0] > 0)
+
+    def _like(self, rows: NDArray[np.intp], class_id: NDArray[np.int32], wanted: int) -> NDArray[np.intp]:
+        """Those of some rows whose class can be the same defect as one of the wanted class."""
+        ids = self.tracks.class_ids
+        place = int((ids == wanted).argmax())
+        return rows[np.isin(class_id[rows], ids[self.scene.alike[place]])]
 
     def _announce(self, kind: TransitionType, i: int, class_id: int, previous: int | None = None) -> None:
         column = int(np.flatnonzero(self.tracks.class_ids == class_id)[0])
