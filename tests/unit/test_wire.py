@@ -144,8 +144,10 @@ def test_a_bool_frame_is_read_as_bytes() -> None:
         ('"array-1.0"', "[3,4]"),
         ('["array-1.0"]', "[4,3,1]"),
         ('"array-1.0"', "[1,3,4]"),
+        ('"chunk-1.0"', "[4,3]"),
+        ('["chunk-1.0"]', "[4,3]"),
     ],
-    ids=["before 1.4", "since 1.4", "three axes before 1.4", "three axes since 1.4"],
+    ids=["before 1.4", "since 1.4", "three axes before 1.4", "three axes since 1.4", "chunk", "listed chunk"],
 )
 @pytest.mark.parametrize(
     ("ndattr", "ignored"),

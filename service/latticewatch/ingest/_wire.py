@@ -90,7 +90,8 @@ def decode(parts: Sequence[bytes | memoryview], *, max_frame_mib: int = 256) -> 
     -----
     EPICS areaDetector's ``NDPluginZMQ`` is recognised by its field ``ndattr``; it counts time from 1990. Before its
     release 1.4 (December 2022) it sent ``htype`` as a list and its shape with the fastest axis first; since then
-    ``htype`` is a string and the shape has the slowest axis first, as everybody else's.
+    ``htype`` is a string and the shape has the slowest axis first, as everybody else's. ``chunk-1.0``, which its first
+    documentation names, has the fastest axis first.
     """
     if not 1 <= len(parts) <= 2:
         raise WireError(f"message of {len(parts)} parts, expected a header and a buffer", "parts")
@@ -114,13 +115,18 @@ def _decode(
             raise WireError(f"htype {htype!r} with a buffer, expected the header alone", "parts")
         fields["htype"] = htype
         return _validate(SeriesEnd if htype == "series_end" else SeriesStart, fields, ignored)
+    chunk = htype == "chunk-1.0"
+    if chunk:
+        htype = "array-1.0"
     if htype != "array-1.0":
         raise WireError(f"htype {short(htype)}, expected 'array-1.0', 'header' or 'series_end'", "htype")
     if len(parts) != 2:
         raise WireError("frame header without a buffer, expected two parts", "parts")
     fields["htype"] = htype
     if "ndattr" in fields:
-        _from_areadetector(fields, before_1_4=listed)
+        _from_areadetector(fields, fastest_first=listed or chunk)
+    elif chunk:
+        _fastest_first(fields)
     _in_the_forms_of_others(fields)
     header = _validate(FrameHeader, fields, ignored)
     buffer = memoryview(parts[1]).cast("B")
@@ -154,9 +160,14 @@ def _read_json(part: bytes | memoryview) -> tuple[dict[str, Any], list[str]]:
     return fields, ignored
 
 
-def _from_areadetector(fields: dict[str, Any], before_1_4: bool) -> None:
-    if before_1_4 and isinstance(shape := fields.get("shape"), list):
+def _fastest_first(fields: dict[str, Any]) -> None:
+    if isinstance(shape := fields.get("shape"), list):
         fields["shape"] = shape[::-1]
+
+
+def _from_areadetector(fields: dict[str, Any], fastest_first: bool) -> None:
+    if fastest_first:
+        _fastest_first(fields)
     stamp = fields.get("timeStamp")
     if isinstance(stamp, int | float) and 0 < stamp < EPICS_BEFORE_S:
         fields["timeStamp"] = stamp + EPICS_EPOCH_S
