@@ -29,8 +29,8 @@ SAME_PLACE = 0.3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Together:
-    """Sites that several frames show.
+class AveragedSites:
+    """Sites that several frames show, and their averages.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Together:
     n_frames: int
 
 
-def average_sites(patches: Patches, templates: tuple[SublatticeTemplates, ...]) -> Together | None:
+def average_sites(patches: Patches, templates: tuple[SublatticeTemplates, ...]) -> AveragedSites | None:
     """Average the sites of several frames.
 
     Parameters
@@ -58,7 +58,7 @@ def average_sites(patches: Patches, templates: tuple[SublatticeTemplates, ...]) 
 
     Returns
     -------
-    Together or None
+    AveragedSites or None
         None where there is one frame, or nothing in the frames says which cell is which.
     """
     frames = [np.flatnonzero(patches.frame == k) for k in range(int(patches.frame.max(initial=0)) + 1)]
@@ -201,7 +201,7 @@ def _averaged(
     frames: list[NDArray[np.intp]],
     same: dict[int, NDArray[np.intp]],
     in_all: NDArray[np.bool_],
-) -> Together | None:
+) -> AveragedSites | None:
     kept = np.flatnonzero(in_all)
     if not len(kept):
         return None
@@ -227,4 +227,4 @@ def _averaged(
         cell=patches.cell[rows],
         index=index.astype(np.int32),
     )
-    return Together(averaged, site, len(same))
+    return AveragedSites(averaged, site, len(same))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.discover._averages import Together, average_sites
+from latticewatch.discover._averages import AveragedSites, average_sites
 from latticewatch.discover._resampling import resampling_slopes
 from latticewatch.discover._rounds import (
     HOST_SHARE,
@@ -100,14 +100,14 @@ def learn_model(
         flat.image.shape,  # type: ignore[arg-type]
     )
     orders = np.stack([zernike.n_, zernike.m_])
-    together, averaged, quiet = average_sites(patches, templates), None, templates
-    if together is None:
+    averages, averaged, quiet = average_sites(patches, templates), None, templates
+    if averages is None:
         found = discover(patches, templates, orders)
     else:
-        quiet = tuple(replace(t, noise=t.noise / together.n_frames) for t in templates)
-        averaged = discover(together.patches, quiet, orders)
-        found = in_single_frames(averaged, together.site, patches, templates)
-    times_seen = 1 if together is None else together.n_frames
+        quiet = tuple(replace(t, noise=t.noise / averages.n_frames) for t in templates)
+        averaged = discover(averages.patches, quiet, orders)
+        found = in_single_frames(averaged, averages.site, patches, templates)
+    times_seen = 1 if averages is None else averages.n_frames
     sublattices = sublattice_models(found, patches, templates, seed, times_seen)
     numbered, drafts = _number(sublattices, patches, first_class, invariant, pixel_size_nm)
     model = Model(
@@ -122,8 +122,8 @@ def learn_model(
         material=material,
     )
     verdict = model.classify(patches)
-    if together is not None and averaged is not None:
-        verdict = _with_averages(verdict, model, averaged, together, quiet)
+    if averages is not None and averaged is not None:
+        verdict = _with_averages(verdict, model, averaged, averages, quiet)
     model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
@@ -164,7 +164,7 @@ def _with_averages(
     verdict: Verdict,
     model: Model,
     averaged: Discovery,
-    together: Together,
+    averages: AveragedSites,
     templates: tuple[SublatticeTemplates, ...],
 ) -> Verdict:
     """A verdict on single frames, with that on the averages wherever there is one."""
@@ -180,18 +180,18 @@ def _with_averages(
         for known, one, (displacement, gate) in zip(
             model.sublattices,
             averaged.sublattices,
-            displacement_filters(averaged, together.patches, templates),
+            displacement_filters(averaged, averages.patches, templates),
             strict=True,
         )
     )
-    of_site = replace(model, sublattices=of_averages).classify(together.patches)
-    rows = np.flatnonzero(together.site >= 0)
+    of_site = replace(model, sublattices=of_averages).classify(averages.patches)
+    rows = np.flatnonzero(averages.site >= 0)
     posterior, score, component = verdict.posterior.copy(), verdict.score.copy(), verdict.component.copy()
     shift = verdict.shift.copy()
-    shift[rows] = of_site.shift[together.site[rows]]
-    posterior[rows] = of_site.posterior[together.site[rows]]
-    score[rows] = of_site.score[together.site[rows]]
-    component[rows] = of_site.component[together.site[rows]]
+    shift[rows] = of_site.shift[averages.site[rows]]
+    posterior[rows] = of_site.posterior[averages.site[rows]]
+    score[rows] = of_site.score[averages.site[rows]]
+    component[rows] = of_site.component[averages.site[rows]]
     return Verdict(posterior, score, component, shift)
 
 

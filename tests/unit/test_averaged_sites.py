@@ -50,35 +50,35 @@ def gathered(scenes):
 def test_a_site_is_known_again_after_any_drift(drift):
     scenes = frames([np.multiply(drift, k) for k in range(2)])
     patches, templates = gathered(scenes)
-    together = average_sites(patches, templates)
-    assert together is not None
-    assert together.n_frames == 2
+    averages = average_sites(patches, templates)
+    assert averages is not None
+    assert averages.n_frames == 2
     columns = []
     for number, scene in enumerate(scenes):
-        rows = np.flatnonzero((patches.frame == number) & (together.site >= 0))
-        order = np.argsort(together.site[rows])
+        rows = np.flatnonzero((patches.frame == number) & (averages.site >= 0))
+        order = np.argsort(averages.site[rows])
         distance, column = nearest(scene.position, patches.position[rows[order]])
         assert distance.max() < 0.2 * CRYSTAL.spacing
         columns.append(column)
     np.testing.assert_array_equal(columns[0], columns[1])
     shared = np.prod(1 - np.abs(drift) / np.array(SHAPE))
-    assert len(together.patches.moments) > 0.8 * shared * (patches.frame == 0).sum()
+    assert len(averages.patches.moments) > 0.8 * shared * (patches.frame == 0).sum()
 
 
 def test_the_average_is_that_of_the_moments_and_its_neighbours_are_the_same():
     patches, templates = gathered(frames([(0, 0), (4, 6), (-7, 2)]))
-    together = average_sites(patches, templates)
-    assert together is not None
-    for site in range(0, len(together.patches.moments), 17):
-        rows = np.flatnonzero(together.site == site)
+    averages = average_sites(patches, templates)
+    assert averages is not None
+    for site in range(0, len(averages.patches.moments), 17):
+        rows = np.flatnonzero(averages.site == site)
         assert sorted(patches.frame[rows].tolist()) == [0, 1, 2]
         np.testing.assert_allclose(
-            together.patches.moments[site], patches.moments[rows].mean(0), rtol=1e-4, atol=1e-6
+            averages.patches.moments[site], patches.moments[rows].mean(0), rtol=1e-4, atol=1e-6
         )
         first = rows[patches.frame[rows] == 0][0]
         around = patches.index[first]
-        expected = np.where(around >= 0, together.site[np.maximum(around, 0)], around)
-        np.testing.assert_array_equal(together.patches.index[site], expected)
+        expected = np.where(around >= 0, averages.site[np.maximum(around, 0)], around)
+        np.testing.assert_array_equal(averages.patches.index[site], expected)
 
 
 def test_frames_in_which_nothing_tells_one_cell_from_another_are_not_averaged():
