@@ -241,9 +241,9 @@ def test_orientations_of_an_invariant_model_share_a_template():
 def test_a_class_found_live_is_confirmed(ws2):
     known = ws2.sublattices[1]
     target = -0.75 * known.templates.height / known.filter.height_of_sigma
-    strangers = target + 0.2 * np.random.default_rng(0).normal(size=20)
+    odd = target + 0.2 * np.random.default_rng(0).normal(size=20)
     average = changed_column(ws2, -0.75).average
-    grown = new_class(ws2, 1, strangers, 70, lambda _: average)
+    grown = new_class(ws2, 1, odd, 70, lambda _: average)
     assert grown is not None
     grown = replace(grown, classes=confirmed(grown, grown.classes))
     assert grown.entry(70).template == "B −75 %"

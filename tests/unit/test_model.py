@@ -199,7 +199,7 @@ def test_the_layout_shows_every_class_that_was_seen(model):
     assert np.isfinite(model.embedding).all()
 
 
-# --- Classes that strangers make -------------------------------------------------------------------------------
+# --- Classes that odd sites make ------------------------------------------------------------------------------
 
 
 def blank_patch(size):
@@ -207,16 +207,16 @@ def blank_patch(size):
 
 
 @pytest.mark.parametrize("height", [0.0, 0.3])
-def test_strangers_that_are_alike_become_a_class(height):
+def test_odd_sites_that_are_alike_become_a_class(height):
     known = learnt(frames(1, 2, defects=()))
     later = frames(5, 3, defects=[("changed", 1, 0.02, height)])
-    strangers = []
+    odd = []
     for scene in later:
         j = judged(known, scene)
         mine = (j.verdict.component == -1) & (j.survey.sites.sublattice == 1)
         assert (j.role[j.kind == "changed"] == "unknown").mean() > 0.8
-        strangers.append(j.verdict.score[mine])
-    grown = new_class(known, 1, np.concatenate(strangers), 17, blank_patch)
+        odd.append(j.verdict.score[mine])
+    grown = new_class(known, 1, np.concatenate(odd), 17, blank_patch)
     assert grown is not None
     assert grown.version == known.version + 1
     entry = grown.entry(17)
@@ -236,13 +236,13 @@ def test_strangers_that_are_alike_become_a_class(height):
     assert missed <= 3
 
 
-def test_strangers_that_are_like_the_host_or_a_class_are_no_class(model, rng):
-    for strangers in (
+def test_odd_sites_that_are_like_the_host_or_a_class_are_no_class(model, rng):
+    for odd in (
         rng.normal(size=50),
         # those of a class that there is
         model.sublattices[1].mixture.mean[1] + rng.normal(size=50),
     ):
-        assert new_class(model, 1, strangers, 99, blank_patch) is None
+        assert new_class(model, 1, odd, 99, blank_patch) is None
 
 
 def test_a_new_class_leaves_the_old_ones_as_they_were(model, scene, rng):

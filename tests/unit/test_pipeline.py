@@ -745,7 +745,7 @@ def test_a_slow_loss_of_intensity_changes_nothing_that_is_reported(learner, mode
 
 @pytest.fixture(scope="module")
 def seen(after_learning: tuple[Learner, list[list[FrameResult]]], images: list[np.ndarray]) -> Analysis:
-    """A frame without strangers: one that comes again in every frame would rightly become a class."""
+    """A frame without odd sites: one that comes again in every frame would rightly become a class."""
     analysis = analyse(frame_of(images[2], 2), after_learning[0].model, SETTINGS)
     assert analysis.verdict is not None
     strange = analysis.verdict.component < 0
@@ -848,7 +848,7 @@ def test_a_class_that_is_out_of_view_is_not_forgotten(seen):
     assert model.classes[0].total > seen.model.classes[0].total
 
 
-def strangers(seen: Analysis, scores: Sequence[float]) -> Analysis:
+def with_odd_sites(seen: Analysis, scores: Sequence[float]) -> Analysis:
     """The same frame, some hosts of the first sublattice made sites that fit no class."""
     assert seen.verdict is not None
     rows = np.flatnonzero((seen.sites.sublattice == 0) & (seen.verdict.component == 0))[: len(scores)]
@@ -857,11 +857,11 @@ def strangers(seen: Analysis, scores: Sequence[float]) -> Analysis:
     return replace(seen, verdict=replace(seen.verdict, score=score, component=component))
 
 
-def test_strangers_that_are_alike_become_a_class(seen, rng):
+def test_odd_sites_that_are_alike_become_a_class(seen, rng):
     follower, model, found = Follower(), seen.model, []
     for _ in range(FRAMES_NEEDED):
         assert not found
-        odd = strangers(seen, rng.normal(60.0, 0.3, 10).tolist())
+        odd = with_odd_sites(seen, rng.normal(60.0, 0.3, 10).tolist())
         model, found = follower.update(model, odd, numbers(odd), 1000)
     assert found == [1000]
     entry = model.entry(1000)
@@ -874,9 +874,9 @@ def test_strangers_that_are_alike_become_a_class(seen, rng):
         assert not found
 
 
-def test_one_stranger_that_stays_is_a_class_and_one_that_flashes_is_none(seen):
+def test_one_odd_site_that_stays_is_a_class_and_one_that_flashes_is_none(seen):
     follower, model = Follower(), seen.model
-    odd = strangers(seen, [60.0])
+    odd = with_odd_sites(seen, [60.0])
     for analysis in (odd, seen, odd, seen):
         model, found = follower.update(model, analysis, numbers(analysis), 1000)
         assert not found
@@ -887,7 +887,7 @@ def test_one_stranger_that_stays_is_a_class_and_one_that_flashes_is_none(seen):
 
 def test_a_frame_in_which_much_is_odd_teaches_nothing(seen):
     n_hosts = int((seen.sites.sublattice == 0).sum())
-    crowd = strangers(seen, [60.0] * (n_hosts // 2))
+    crowd = with_odd_sites(seen, [60.0] * (n_hosts // 2))
     followed([crowd] * (2 * FRAMES_NEEDED))
 
 

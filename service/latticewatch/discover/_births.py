@@ -73,7 +73,7 @@ def born(
 def _by_height(
     model: Model, s: int, strange: list[OddTrack], class_id: int, patch: PatchOf
 ) -> tuple[list[OddTrack], Model | None]:
-    """The largest group of alike strangers, and the model with their class, where they make one."""
+    """The largest group of odd tracks that are alike, and the model with their class, where they make one."""
     mixture = model.sublattices[s].mixture
     host, width = float(mixture.mean[0]), float(mixture.deviation[0])
     value = np.array([one.score / one.frames for one in strange])
@@ -163,7 +163,7 @@ def _with_height(
         mean=np.append(mixture.mean, mixture.mean[0] + height / sigma),
         deviation=np.append(mixture.deviation, max(spread / sigma, float(mixture.deviation[0]))),
         weight=np.append(mixture.weight * (1 - weight), weight * (1 - mixture.background)),
-        # strangers may now be as far away as this
+        # odd sites may now be as far away as this
         span=max(float(mixture.span), 2 * abs(height) / sigma),
     )
     return replace(known, mixture=grown, class_ids=np.append(known.class_ids, np.int16(class_id)))

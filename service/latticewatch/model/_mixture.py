@@ -1,4 +1,4 @@
-"""A one-dimensional mixture: the host, the classes beside it, and a thin background of strangers.
+"""A one-dimensional mixture: the host, the classes beside it, and a thin background of outliers.
 
 Grown one component at a time from where outliers are densest, while the Bayesian information criterion improves. A
 component closer to the host than `MIN_SEPARATION` cannot be told from a tail of it, and is not allowed.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 MIN_SEPARATION = 3.0
 TAIL_SHARE = 0.05
 TAIL_WIDTH = 2.0
-# Logarithm of what is nothing beside the density of strangers.
+# Logarithm of what is nothing beside the density of outliers.
 NOTHING = -100.0
 ROOT_2PI = float(np.sqrt(2 * np.pi))
 
