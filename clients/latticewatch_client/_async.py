@@ -34,7 +34,7 @@ from latticewatch.messages import (
 from latticewatch_client import _calls
 from latticewatch_client._calls import DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL, Call
 from latticewatch_client._cursor_file import CursorFile
-from latticewatch_client._follow import WAIT_S, After, AsyncWatch, Cursor, Follower, OnGap
+from latticewatch_client._follow import WAIT_S, After, AsyncWatch, Cursor, EventWalk, OnGap
 
 T = TypeVar("T")
 
@@ -183,20 +183,20 @@ class AsyncClient:
         CursorGoneError, ServiceUnreachableError, UnauthorizedError
             As for `events`.
         """
-        follower = Follower(after, types, follow)
-        while not follower.finished:
+        walk = EventWalk(after, types, follow)
+        while not walk.finished:
             try:
-                page = await self._send(follower.next_call(wait()))
+                page = await self._send(walk.next_call(wait()))
             except CursorGoneError as gone:
-                self.cursor = follower.resume(gone, on_gap)
+                self.cursor = walk.resume(gone, on_gap)
             except ServiceUnreachableError as error:
                 if not follow:
                     raise
-                await asyncio.sleep(follower.pause_s(error))
+                await asyncio.sleep(walk.pause_s(error))
             else:
                 self.last_frame_age_s = page.last_frame_age_s
                 yield page
-                self.cursor = follower.take(page)
+                self.cursor = walk.take(page)
 
     async def watch(
         self,

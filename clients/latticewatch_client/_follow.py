@@ -100,7 +100,7 @@ class Backoff:
         self._pause_s = self._first_s
 
 
-class Follower:
+class EventWalk:
     """One walk through the log.
 
     Parameters
