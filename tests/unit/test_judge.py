@@ -45,7 +45,7 @@ BAD = {"blanked": np.zeros_like, "glitched": glitched, "moving": sheared}
 
 def taught(learner):
     """All that frames have taught, as numbers."""
-    sums = [np.concatenate([s.n, s.score, s.square]) for s in learner._follower._sums]
+    sums = [np.concatenate([s.n, s.score, s.square]) for s in learner._class_statistics._sums]
     gathered = learner._search._gathered
     return [*sums, gathered._frames.sum(), gathered._sum.sum(0)]
 

@@ -117,6 +117,15 @@ def test_what_is_not_known_is_refused_both_ways():
         Packer((Outer,)).unpack(stranger)
 
 
+def test_what_was_packed_under_an_earlier_name_is_read():
+    old = rewritten(PACKER.pack(Plain(3)), lambda whole: whole["tree"].update({"class": "Simple"}))
+    with pytest.raises(FileError, match="'Simple', which is not known"):
+        PACKER.unpack(old)
+    renamed = Packer((Plain,), {("Plain", "cache"): dict}, earlier={"Simple": Plain})
+    assert same(renamed.unpack(old), PACKER.unpack(PACKER.pack(Plain(3))))
+    assert renamed.pack(Plain(3)) == PACKER.pack(Plain(3))
+
+
 def rewritten(data: bytes, change) -> bytes:
     with np.load(io.BytesIO(data)) as archive:
         arrays = dict(archive)

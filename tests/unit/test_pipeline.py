@@ -30,7 +30,7 @@ from latticewatch.pipeline import (
     read_model,
     write_model,
 )
-from latticewatch.pipeline._follow import FELT_SIGMA, FRAMES_TOGETHER, Follower, add_up
+from latticewatch.pipeline._follow import FELT_SIGMA, FRAMES_TOGETHER, ClassStatistics, add_up
 from latticewatch.pipeline._learner import LOST_FRAMES, OTHER_FRAMES
 from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
@@ -511,7 +511,7 @@ def test_what_follows_the_classes_and_what_is_odd_outlive_a_restart(learner, ima
     fold(learner, images[2:5], 2)
     again = Learner(SETTINGS)
     again.restore(learner.kept())
-    one, other = vars(learner._follower), vars(again._follower)
+    one, other = vars(learner._class_statistics), vars(again._class_statistics)
     assert other["_frames"] == one["_frames"] > 0
     assert other["_totals"] == one["_totals"] != {}
     for mine, theirs in zip(one["_sums"], other["_sums"], strict=True):
@@ -639,7 +639,7 @@ def test_a_renamed_class_keeps_its_name(learner, model, images):
     assert (event.data.class_name, event.data.previous_name) == ("Fe on W", old)
     assert event.data.model_version == learner.model.version == model.version + 1
     assert model.entry(number).name == old, "a model is never changed"
-    # a follower gives new models: the name lives on
+    # the stream gives new models: the name lives on
     before = learner.model
     fold(learner, [images[2][:SIDE, :SIDE]] * FRAMES_TOGETHER, 2)
     assert learner.model is not before
@@ -764,11 +764,11 @@ def numbers(analysis: Analysis) -> np.ndarray:
 
 def followed(analyses: Iterable[Analysis]) -> Model:
     """The model after so many frames, none of which brought a new class."""
-    follower, model = Follower(), None
+    statistics, model = ClassStatistics(), None
     for analysis in analyses:
         model = analysis.model if model is None else model
         assert model is not None
-        model, found = follower.update(model, analysis, numbers(analysis), 1000)
+        model, found = statistics.update(model, analysis, numbers(analysis), 1000)
         assert not found
     assert model is not None
     return model
@@ -858,11 +858,11 @@ def with_odd_sites(seen: Analysis, scores: Sequence[float]) -> Analysis:
 
 
 def test_odd_sites_that_are_alike_become_a_class(seen, rng):
-    follower, model, found = Follower(), seen.model, []
+    statistics, model, found = ClassStatistics(), seen.model, []
     for _ in range(FRAMES_NEEDED):
         assert not found
         odd = with_odd_sites(seen, rng.normal(60.0, 0.3, 10).tolist())
-        model, found = follower.update(model, odd, numbers(odd), 1000)
+        model, found = statistics.update(model, odd, numbers(odd), 1000)
     assert found == [1000]
     entry = model.entry(1000)
     assert (entry.role, entry.sublattice) == ("defect", 0)
@@ -870,18 +870,18 @@ def test_odd_sites_that_are_alike_become_a_class(seen, rng):
     assert model.sublattices[0].class_ids[-1] == 1000
     # frames that were classified by the version before are still welcome, and the class is found but once
     for _ in range(2 * FRAMES_TOGETHER):
-        model, found = follower.update(model, seen, numbers(seen), 1001)
+        model, found = statistics.update(model, seen, numbers(seen), 1001)
         assert not found
 
 
 def test_one_odd_site_that_stays_is_a_class_and_one_that_flashes_is_none(seen):
-    follower, model = Follower(), seen.model
+    statistics, model = ClassStatistics(), seen.model
     odd = with_odd_sites(seen, [60.0])
     for analysis in (odd, seen, odd, seen):
-        model, found = follower.update(model, analysis, numbers(analysis), 1000)
+        model, found = statistics.update(model, analysis, numbers(analysis), 1000)
         assert not found
     for _ in range(FRAMES_NEEDED):
-        model, found = follower.update(model, odd, numbers(odd), 1000)
+        model, found = statistics.update(model, odd, numbers(odd), 1000)
     assert found == [1000]
 
 

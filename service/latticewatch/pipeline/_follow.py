@@ -35,7 +35,7 @@ class Sums:
     square: NDArray[np.float64]
 
 
-class Follower:
+class ClassStatistics:
     """Running statistics of the classes of a model; bounded however long the stream."""
 
     def __init__(self) -> None:

@@ -19,7 +19,7 @@ from latticewatch.model import (
     SublatticeModel,
     SublatticeTemplates,
 )
-from latticewatch.pipeline._follow import Follower, Sums
+from latticewatch.pipeline._follow import ClassStatistics, Sums
 from latticewatch.pipeline._pack import Packer
 from latticewatch.track import Tracker
 from latticewatch.track._evidence import Evidence
@@ -45,7 +45,7 @@ MODEL_CLASSES = (
 )
 STATE_CLASSES = (
     Evidence,
-    Follower,
+    ClassStatistics,
     Hysteresis,
     OddPool,
     OddTrack,
@@ -60,10 +60,12 @@ STATE_CLASSES = (
 LEFT_OUT = {
     ("Lattice", "notes"): tuple,
     ("TrackMap", "_room"): dict,
-    ("Follower", "_since"): lambda: None,
+    ("ClassStatistics", "_since"): lambda: None,
 }
 
 # scikit-learn, which takes long to import, is not needed before a model has classes of odd patches.
 LATER = {"NearestCentroid": "latticewatch.estimators"}
+# A class that was renamed: what was kept under its old name is still read.
+EARLIER = {"Follower": ClassStatistics}
 
-state_packer = Packer((*MODEL_CLASSES, *STATE_CLASSES, Note), LEFT_OUT, LATER)
+state_packer = Packer((*MODEL_CLASSES, *STATE_CLASSES, Note), LEFT_OUT, LATER, EARLIER)

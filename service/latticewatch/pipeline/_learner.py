@@ -20,7 +20,7 @@ from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
 from latticewatch.model import CatalogueEntry, Model, Survey, displacements, kinds_of, renumbered
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
 from latticewatch.pipeline._events import defect_events, discovered, model_event
-from latticewatch.pipeline._follow import Follower, confirmed_among, patches_of
+from latticewatch.pipeline._follow import ClassStatistics, confirmed_among, patches_of
 from latticewatch.pipeline._judge import Condition, Judge
 from latticewatch.pipeline._kept import state_packer
 from latticewatch.pipeline._notes import NoteBook, cannot_learn, too_few_sites
@@ -62,7 +62,7 @@ class Learner:
         self.model: Model | None = None
         self._gathered: list[Analysis] = []
         self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
-        self._follower = Follower()
+        self._class_statistics = ClassStatistics()
         self._new_search: Callable[[], Search] = Search
         self._search = self._new_search()
         self._judge = Judge()
@@ -136,7 +136,7 @@ class Learner:
             "tracker": self._tracker,
             "series": self._series,
             "lost": self._lost,
-            "follower": self._follower,
+            "follower": self._class_statistics,  # its name on disks that are in use
         }
         numbers = {
             "track": self._tracker.next_track,
@@ -176,7 +176,7 @@ class Learner:
         self._space = None if self.model is None else LiveSpace(self.model, self.settings.seed)
         if tracks is not None:
             self._tracker, self._series, self._lost = tracks["tracker"], tracks["series"], tracks["lost"]
-            self._follower = tracks.get("follower") or Follower()
+            self._class_statistics = tracks.get("follower") or ClassStatistics()
 
     def number_on(self, kept: Mapping[str, bytes]) -> None:
         """Use no number again that was given, though what was kept cannot be read.
@@ -373,7 +373,7 @@ class Learner:
             return []
         model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
-        self._follower, self._search, self._judge = Follower(), self._new_search(), Judge()
+        self._class_statistics, self._search, self._judge = ClassStatistics(), self._new_search(), Judge()
         self._search.learnt_from(len(surveys))
         self._space = LiveSpace(model, self.settings.seed)
         first = used[0].frame
@@ -466,7 +466,7 @@ class Learner:
         self._adopt(model)
         self._gathered, self._series = [], None
         self._tracker.reset()
-        self._follower, self._search, self._judge = Follower(), self._new_search(), Judge()
+        self._class_statistics, self._search, self._judge = ClassStatistics(), self._new_search(), Judge()
         self._space = LiveSpace(model, self.settings.seed)
         self._events.append(model_event(model, None, reason))
 
@@ -536,7 +536,7 @@ class Learner:
             self._space.take(model, analysis.patches, tracked.class_id, frame.number)
         doubt = self._judge.doubt(Condition.of(analysis))
         if doubt is None:
-            followed, found = self._follower.update(model, analysis, tracked.track, self._next_class)
+            followed, found = self._class_statistics.update(model, analysis, tracked.track, self._next_class)
             if followed is not model:
                 if followed.version != model.version:
                     reason = "classes were born" if found else "the classes have followed the stream"

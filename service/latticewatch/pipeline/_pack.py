@@ -50,6 +50,8 @@ class Packer:
         Attributes that are not packed, by class and name, and what makes them anew.
     later : mapping of str to str, optional
         Further classes and their modules, which are imported when an object of theirs is met.
+    earlier : mapping of str to type, optional
+        Names that classes had once: what was packed under them can still be read.
 
     Notes
     -----
@@ -62,8 +64,10 @@ class Packer:
         classes: Iterable[type],
         left_out: Mapping[tuple[str, str], Any] | None = None,
         later: Mapping[str, str] | None = None,
+        earlier: Mapping[str, type] | None = None,
     ) -> None:
         self._classes = _Known(classes, dict(later or {}))
+        self._classes.update(earlier or {})
         self._left_out = dict(left_out or {})
 
     def pack(self, value: Any) -> bytes:
