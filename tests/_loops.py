@@ -371,8 +371,8 @@ class Ended:
 def expose_until(folder: Path, seed: int) -> Ended:
     """(c) The beam off after the third vacancy."""
     settings = {
-        "defects": {}, "dynamics": "beam", "creation_a2": 4e-8, "hop_a2": 0.0, "healing_a2": 0.0,
-        "substitution_a2": 0.0, "shape": (256, 256), "fps": 8.0, "seed": seed,
+        "defects": {"S1": 0.03}, "dynamics": "beam", "creation_a2": 4e-8, "hop_a2": 0.0, "healing_a2": 0.0,
+        "substitution_a2": 0.0, "drift_nm_per_frame": (0.0, 0.0), "shape": (256, 256), "fps": 8.0, "seed": seed,
     }  # fmt: skip
     first: dict[int, float] = {}
     off: list[float] = []
@@ -386,7 +386,7 @@ def expose_until(folder: Path, seed: int) -> Ended:
                 off.append(time.monotonic())
 
         beam.blank = noted  # type: ignore[method-assign]
-        stand.wait_live(defects=0)
+        stand.wait_live()
         seen = example("expose_until")(stand.url, stand.control)
         third = seen[-1]
         frames = list(stand.seen.items())

@@ -12,6 +12,8 @@ from latticewatch_client._hands import Hands, Sight
 Act = Callable[[Hands, Target], object]
 # What goes farther between two looks has hopped, which is no drift: shorter than the way between any two columns [nm].
 MOST_LEAD_NM = 0.1
+# Farther from the middle than this after an exposure, a defect is brought back to it [nm].
+OFF_NM = 0.05
 
 
 def centre(do: Hands, target: Target, tolerance_nm: float = 0.04, tries: int = 6) -> Sight:
@@ -142,6 +144,11 @@ def expose(duration_s: float, frames: int = 1) -> Act:
         sight = centre(do, target)
         assert sight.track.stage_nm is not None
         do.expose(sight.track.stage_nm.x, sight.track.stage_nm.y, duration_s)
-        return do.look(frames)
+        after = do.look(frames)
+        if after is not None and after.track.stage_nm is not None and after.offset_nm > OFF_NM:
+            # Time has passed, as in an interruption.
+            do.go_to(after.track.stage_nm.x, after.track.stage_nm.y)
+            after = do.look(frames)
+        return after
 
     return act

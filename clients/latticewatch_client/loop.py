@@ -31,6 +31,10 @@ ASK_AGAIN_S = 0.5
 LOOK_AGAIN_S = 1.0
 # Frames of a new field before targets are taken from it: evidence has to add up.
 FIELD_FRAMES = 10
+# Reasons to refuse what a target has become since it was chosen: it is given back, and may be chosen anew as it is
+# then, so often. All others are for good.
+CHANGED = ("too old", "model", "confidence", "edge")
+MOST_GIVEN_BACK = 3
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +171,7 @@ class Loop:
         self._target: tuple[Target, float, float] | None = None
         self._waiting: str | None = None
         self._would: set[str] = set()
+        self._given_back: Counter[str] = Counter()
         self.report = LoopReport()
         charge_past(self._gate, self._journal, clock())
 
@@ -341,8 +346,12 @@ class Loop:
 
     def _refused(self, target: Target, answer: Refuse) -> Step:
         if not self._dry_run:
+            outcome = "refused"
+            if answer.reason in CHANGED and self._given_back[target.id] < MOST_GIVEN_BACK:
+                self._given_back[target.id] += 1
+                outcome = "released"
             self._client.annotate(
-                target.id, self._holder, "refused", f"{answer.reason}: {answer.detail}"[:1000]
+                target.id, self._holder, outcome, f"{answer.reason}: {answer.detail}"[:1000]
             )
         return Step(target, "refused", answer.reason, answer.detail)
 

@@ -647,7 +647,7 @@ def test_no_act_without_an_intent_none_twice_and_none_outside_the_limits(n_steps
             sees.leased.clear()
             sees.annotated = sees.annotated[-5:]  # the service forgets: the journal does not
         loop.step()
-    assert len(made) > n_steps / 20
+    assert len(made) > n_steps / 30
     assert len(set(made)) == len(made)
 
 
@@ -755,7 +755,10 @@ def test_what_is_refused_is_not_done_and_the_service_hears_why(reason):
     step = scene.loop.step()
     assert (step.outcome, step.reason) == ("refused", reason.partition(",")[0])
     assert scene.stage.done == {}
-    assert scene.sees.outcomes == {"log/1": "refused"}
     assert scene.sees.annotated[0]["detail"].startswith(step.reason)
-    # It is dropped, not asked about again.
-    assert scene.loop.step() is None
+    if step.reason in ("too old", "model", "confidence", "edge"):
+        # As it was when it was chosen it is not there any more: it may be chosen anew.
+        assert (scene.sees.outcomes, scene.sees.leased) == ({"log/1": "released"}, {})
+    else:
+        assert scene.sees.outcomes == {"log/1": "refused"}
+        assert scene.loop.step() is None
