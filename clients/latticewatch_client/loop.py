@@ -216,7 +216,7 @@ class Loop:
     def step(self) -> Step | None:
         """One target: leased, asked about, acted on, annotated; None where there is none."""
         try:
-            self._tell()
+            self._annotate_untold()
             step = self._resume() or self._next()
         except ServiceUnreachableError as error:
             step = Step(self._target[0] if self._target else None, "waits", "service", str(error))
@@ -396,7 +396,7 @@ class Loop:
         detail = f"{step.reason}: {step.detail}"[:1000] if step.outcome == "failed" else None
         self._journal.write(step.outcome, intent, detail=detail, facts=facts)
         try:
-            self._tell()
+            self._annotate_untold()
         except ServiceUnreachableError as error:
             logger.warning("%s: not annotated yet: %s", target.id, error)
         return step
@@ -457,7 +457,7 @@ class Loop:
         )
         return target.model_copy(update={"track": there})
 
-    def _tell(self) -> None:
+    def _annotate_untold(self) -> None:
         """Annotate what the service does not know of yet."""
         if self._dry_run:
             return

@@ -13,7 +13,7 @@ from latticewatch.track._registration import _box, _meet, _phase
 from latticewatch.track._restless import find_restless
 from latticewatch.track._segments import BASE, step
 from latticewatch.track._shares import share_out
-from latticewatch.track._tracker import _median, _tell
+from latticewatch.track._tracker import _median, _most_probable
 
 # Two sublattices, the first row for peaks; host, defect, neighbour, defect, defect, unknown.
 STATE = np.array([0, 1, 0, 2, 3, 4])
@@ -131,7 +131,7 @@ def test_sites_and_what_nothing_is_said_about_are_told_by_their_tracks(rng):
     track, class_id, role, confidence = (
         np.empty(30, kind) for kind in (np.int32, np.int16, np.uint8, np.float32)
     )
-    _tell(index, alone, known, number, ids, roles, track, class_id, role, confidence)
+    _most_probable(index, alone, known, number, ids, roles, track, class_id, role, confidence)
     for i, t in enumerate(index):
         posterior = known[t] if t >= 0 else alone[i]
         best = posterior.argmax() if posterior.any() else 3

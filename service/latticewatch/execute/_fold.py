@@ -185,7 +185,7 @@ class Folder:
             except Exception:
                 self._logger.exception("item skipped", item=type(item).__name__)
         self.since = time.monotonic()
-        self._tell(self.series.end_all("service stopped"))
+        self._publish_events(self.series.end_all("service stopped"))
         self._publisher.store()
         if not self._publisher.flush(at_once=True):
             self._logger.error("last events not written", error=self._publisher.trouble)
@@ -202,22 +202,22 @@ class Folder:
                 item.run()
                 self._runner().adopt()
             case SeriesStarted():
-                self._tell(self.series.start(item, now))
+                self._publish_events(self.series.start(item, now))
             case SeriesEnded():
-                self._tell(self.series.end(item))
+                self._publish_events(self.series.end(item))
             case Gap():
-                self._tell([("frames.lost", _lost(item))])
+                self._publish_events([("frames.lost", _lost(item))])
             case Partial():
                 self._show_partial(item)
             case Found():
-                self._tell([("frames.found", _found(item))])
+                self._publish_events([("frames.found", _found(item))])
             case _:
                 if not self._has_learner():
                     # Another thread restores what was known before: events written by both would be told twice.
                     return
                 self._publisher.flush()
                 self._store_now_and_then()
-        self._tell(self.series.check(self._receiver.last_frame_age_s, now))
+        self._publish_events(self.series.check(self._receiver.last_frame_age_s, now))
 
     def _store_now_and_then(self) -> None:
         """Evidence grows and classes follow the stream without an event."""
@@ -234,7 +234,7 @@ class Folder:
         frame = item.frame
         try:
             # Before the analysis is awaited: what people see first is that the series has begun.
-            self._tell(self.series.frame(frame.series_id, frame.number, time.monotonic()))
+            self._publish_events(self.series.frame(frame.series_id, frame.number, time.monotonic()))
             turn = self._runner().turn(item, self._budget.seconds, lambda: not self._given_up)
             with turn as analysis, working():
                 self._budget.add(item.job.seconds)
@@ -326,7 +326,7 @@ class Folder:
                     classes=len(result.classes),
                 )
 
-    def _tell(self, drafts: Sequence[Draft]) -> None:
+    def _publish_events(self, drafts: Sequence[Draft]) -> None:
         if not drafts:
             return
         for kind, data in drafts:

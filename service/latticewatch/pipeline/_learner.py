@@ -241,7 +241,7 @@ class Learner:
         old = model.entry(class_id)
         entry = replace(old, name=name)
         self._adopt(model.with_entry(entry))
-        self._tell("class.renamed", entry, previous_name=old.name)
+        self._draft_class_event("class.renamed", entry, previous_name=old.name)
         return entry
 
     def set_role(self, class_id: int, role: Role) -> CatalogueEntry:
@@ -304,7 +304,7 @@ class Learner:
             replace(model, version=model.version + 1, classes=kept, alias=alias, embedding_class=layout)
         )
         self._tracker.relabel(gone)
-        self._tell("class.merged", entry, merged=tuple(gone))
+        self._draft_class_event("class.merged", entry, merged=tuple(gone))
         return entry
 
     def relearn(self) -> None:
@@ -492,7 +492,7 @@ class Learner:
         self.model.entry(class_id)
         return self.model
 
-    def _tell(self, kind: str, entry: CatalogueEntry, **fields: object) -> None:
+    def _draft_class_event(self, kind: str, entry: CatalogueEntry, **fields: object) -> None:
         data = ClassEventData.model_validate(
             {
                 "model_version": self._version,
@@ -569,7 +569,7 @@ class Learner:
         )
         told, self._events = self._events, []
         for class_id, previous in renewed.renamed.items():
-            self._tell("class.renamed", grown.entry(class_id), previous_name=previous)
+            self._draft_class_event("class.renamed", grown.entry(class_id), previous_name=previous)
         self._events += [discovered(grown, class_id) for class_id in renewed.found]
         for gone, class_id in renewed.merged.items():
             self.merge(class_id, [gone])

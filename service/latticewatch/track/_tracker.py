@@ -309,7 +309,7 @@ class Tracker:
         n = len(index)
         told, class_id = np.empty(n, np.int32), np.empty(n, np.int16)
         role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
-        _tell(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
+        _most_probable(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
         drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
         alone = drift if current is None else (*current.specimen_drift.tolist(),)
         return Tracked(told, class_id, role, confidence, drift, jump, transitions, alone)
@@ -324,7 +324,7 @@ def _median(values: NDArray[np.float64]) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _tell(
+def _most_probable(
     index, alone, known, number, class_ids, roles, track, class_id, role, confidence
 ):  # pragma: no cover - compiled
     """Number, most probable class, its role and its probability of each site, into the last four arguments."""
