@@ -150,6 +150,62 @@ def test_every_note_is_in_the_guide_to_what_is_wrong(project: Path) -> None:
     assert sorted(code for code in codes if f"`{code}`" not in page) == []
 
 
+# What the next reader should find at first guess.
+ASKED_FIRST = (
+    "a class (is )?born",
+    "a posterior",
+    "an event .*number",
+    "a frame (is )?dropped",
+    "a chart .*data",
+)
+
+
+def rows_of(page: str) -> list[tuple[str, list[str]]]:
+    """What each row of the tables is about, and what it names in code."""
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", page, flags=re.MULTILINE)
+    return [(what, names) for what, where in rows if (names := re.findall(r"`([^`]+)`", where))]
+
+
+def below(project: Path, name: str) -> Path:
+    return project / name if name.startswith("clients/") else project / "service/latticewatch" / name
+
+
+def not_there(project: Path, names: list[str]) -> list[str]:
+    """Files and folders that do not exist, and names that the files of the same row do not define."""
+    paths = [below(project, name) for name in names if "/" in name]
+    files = [file for path in paths for file in (path.glob("*.py") if path.is_dir() else [path])]
+    text = "".join(file.read_text(encoding="utf-8") for file in files if file.exists())
+    missing = [path.name for path in paths if not path.exists()]
+    for name in names:
+        if "/" not in name:
+            parts = name.split(".")
+            missing += [part for part in parts if not re.search(rf"\b(def|class) {part}\b", text)]
+    return missing
+
+
+@pytest.mark.parametrize("page", ["docs/explanation/life-of-a-frame.md", "CONTRIBUTING.md"])
+def test_the_map_of_the_code_leads_to_what_it_names(project: Path, page: str) -> None:
+    text = (project / page).read_text(encoding="utf-8")
+    text = text.partition("## Where ")[2].partition("## Set up")[0]
+    rows = rows_of(text)
+    for what in ASKED_FIRST:
+        assert any(re.search(what, about) for about, _ in rows), what
+    assert {about: lost for about, names in rows if (lost := not_there(project, names))} == {}
+
+
+def test_a_map_that_leads_nowhere_is_noticed(project: Path) -> None:
+    row = "| a class is born | `born` in `discover/_births.py`, `Nobody.born`, `discover/_nowhere.py` |"
+    ((_, names),) = rows_of(row)
+    assert not_there(project, names) == ["_nowhere.py", "Nobody"]
+
+
+def test_the_drawing_of_the_life_of_a_frame_names_files_that_exist(project: Path) -> None:
+    (drawing,) = blocks(project / "docs/explanation/life-of-a-frame.md", "text")
+    named = re.findall(r"\b[a-z_]+/(?:_\w+\.py)?", drawing)
+    assert len(named) > 10
+    assert [name for name in named if not below(project, name).exists()] == []
+
+
 def test_the_site_shows_every_page_of_the_documentation(project: Path) -> None:
     site = yaml.safe_load((project / "mkdocs.yml").read_text(encoding="utf-8"))
     shown: set[str] = set()
