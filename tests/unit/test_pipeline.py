@@ -248,7 +248,7 @@ def test_a_frame_without_a_lattice_says_so(model, image, learnt):
     analysis = analyse(frame_of(image, 0), model if learnt else None, SETTINGS)
     assert [note.code for note in analysis.notes] == ["no-lattice"]
     assert "no lattice" in analysis.notes[0].text
-    assert analysis.lattice is analysis.where is analysis.verdict is analysis.survey is None
+    assert analysis.lattice is analysis.phase_field is analysis.verdict is analysis.survey is None
     assert len(analysis.sites) == 0
     assert analysis.picture.shape == image.shape
 

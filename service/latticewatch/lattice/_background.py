@@ -183,11 +183,11 @@ def _in_pixels(blocks: NDArray[np.bool_], side: int, shape: tuple[int, int]) -> 
 
 
 def _perfect(
-    where: PhaseField, cells: Sequence[UnitCell], shape: tuple[int, int], block: int
+    main: PhaseField, cells: Sequence[UnitCell], shape: tuple[int, int], block: int
 ) -> NDArray[np.float32]:
     """The frame of a perfect crystal less its floor, in means over blocks; zero where there is no crystal."""
     out = np.zeros(shape, np.float32)
-    for field, cell in zip(where.grains, cells, strict=True):
+    for field, cell in zip(main.grains, cells, strict=True):
         if field is None:
             continue
         perfect = unfold_cell(cell.mean - float(cell.mean.min()), field, shape, block=block)

@@ -51,13 +51,13 @@ def _owned(field: PhaseField, present: Sequence[PhaseField]) -> PhaseField:
 
 
 def grain_sites(
-    where: PhaseField, columns: Sequence[NDArray[np.float64]], shape: tuple[int, int], margin: float
+    main: PhaseField, columns: Sequence[NDArray[np.float64]], shape: tuple[int, int], margin: float
 ) -> Sites:
     """Every site of every grain inside a frame.
 
     Parameters
     ----------
-    where : PhaseField
+    main : PhaseField
         With the other grains.
     columns : sequence of ndarray of shape (n_columns, 2), float64
         Cell coordinates of the columns of each grain. The sublattices of a grain are numbered after those of the grains
@@ -72,7 +72,7 @@ def grain_sites(
     Sites
     """
     found, first = [], 0
-    for field, own in zip(where.grains, columns, strict=True):
+    for field, own in zip(main.grains, columns, strict=True):
         if field is not None:
             sites = predict_sites(field, own, shape, margin)
             found.append((field, replace(sites, sublattice=sites.sublattice + np.int16(first))))

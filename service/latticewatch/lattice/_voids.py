@@ -59,12 +59,12 @@ def void_places(lattice: Lattice) -> NDArray[np.float64]:
     return np.array(kept).reshape(-1, 2)
 
 
-def void_sites(where: PhaseField, lattice: Lattice, shape: tuple[int, int], margin: float) -> Sites:
+def void_sites(main: PhaseField, lattice: Lattice, shape: tuple[int, int], margin: float) -> Sites:
     """Every place between the columns inside a frame, numbered behind the sublattices that have a column.
 
     Parameters
     ----------
-    where : PhaseField
+    main : PhaseField
         Where the lattice lies in the frame.
     lattice : Lattice
     shape : tuple of int
@@ -79,7 +79,7 @@ def void_sites(where: PhaseField, lattice: Lattice, shape: tuple[int, int], marg
     places = tuple(void_places(grain) for grain in lattice.grains)
     if not any(len(own) for own in places):
         return Sites(np.zeros((0, 2)), np.zeros(0, np.int16), np.zeros((0, 2), np.int32))
-    found = grain_sites(where, places, shape, margin)
+    found = grain_sites(main, places, shape, margin)
     first = sum(len(columns) for columns in lattice.columns)
     return Sites(found.position, (found.sublattice + np.int16(first)).astype(np.int16), found.cell)
 

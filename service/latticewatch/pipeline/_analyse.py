@@ -66,7 +66,7 @@ class Analysis:
         The model it was classified with.
     lattice : Lattice or None
         Found from nothing; None with a model, or where there is no lattice.
-    where : PhaseField or None
+    phase_field : PhaseField or None
         Where the known lattice lies in this frame; None where it is not seen.
     survey : Survey or None
         Sites and moments; None without a lattice.
@@ -91,7 +91,7 @@ class Analysis:
     picture: NDArray[np.uint8]
     model: Model | None
     lattice: Lattice | None
-    where: PhaseField | None
+    phase_field: PhaseField | None
     survey: Survey | None
     patches: Patches | None
     verdict: Verdict | None

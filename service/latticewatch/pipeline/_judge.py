@@ -50,13 +50,13 @@ class Condition:
         ----------
         analysis : Analysis
         """
-        verdict, where = analysis.verdict, analysis.where
+        verdict, field = analysis.verdict, analysis.phase_field
         assert verdict is not None
-        assert where is not None
+        assert field is not None
         component = verdict.component
         odd = (component < 0) & ((component != DISPLACED) | (verdict.posterior[:, -1] > 0.5))
         n = len(component)
-        return cls(float(n), float(odd.sum()) / max(n, 1), np.asarray(where.vectors, np.float64))
+        return cls(float(n), float(odd.sum()) / max(n, 1), np.asarray(field.vectors, np.float64))
 
     def toward(self, other: Condition, share: float) -> Condition:
         """Between this one and another.

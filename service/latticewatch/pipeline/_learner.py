@@ -390,7 +390,7 @@ class Learner:
             if analysis.lattice is None or analysis.lattice.dark != reference.dark:
                 continue
             try:
-                where = follow_lattice(analysis.image, reference)
+                field = follow_lattice(analysis.image, reference)
             except NoLatticeError:
                 continue
             used.append(analysis)
@@ -402,7 +402,7 @@ class Learner:
                 survey_frame(
                     analysis.image,
                     reference,
-                    where,
+                    field,
                     zernike,
                     measure_noise=True,
                     voids="all",
@@ -516,7 +516,7 @@ class Learner:
         if frame.series_id != self._series:
             self._tracker.reset(frame.series_id)
             self._series = frame.series_id
-        if analysis.verdict is None or analysis.survey is None or analysis.where is None:
+        if analysis.verdict is None or analysis.survey is None or analysis.phase_field is None:
             return self._result(analysis, _blank_table(analysis.sites), (0.0, 0.0), [])
         start = time.perf_counter()
         tracked = self._tracker.update(_observation(analysis, model))
@@ -593,8 +593,9 @@ class Learner:
         notes = [*frame.notes, *analysis.notes, *said]
         if self.model is None and self._cannot_learn is not None:
             notes.append(self._cannot_learn)
-        if analysis.where is not None:
-            notes += lattice_notes(analysis.where.vectors, frame.pixel_size_nm, self.settings.material)
+        field = analysis.phase_field
+        if field is not None:
+            notes += lattice_notes(field.vectors, frame.pixel_size_nm, self.settings.material)
         return FrameResult(
             series_id=frame.series_id,
             number=frame.number,
@@ -606,8 +607,8 @@ class Learner:
             stage_nm=frame.stage_nm,
             picture=analysis.picture,
             sites=sites,
-            lattice_found=analysis.where is not None,
-            lattice_constant_px=None if analysis.where is None else analysis.where.lattice_constant,
+            lattice_found=field is not None,
+            lattice_constant_px=None if field is None else field.lattice_constant,
             drift_px=drift_px,
             calibration=frame.calibration,
             model_version=self._version,
@@ -701,10 +702,10 @@ def _blank_table(sites: Sites) -> SiteTable:
 
 
 def _observation(analysis: Analysis, model: Model) -> Observation:
-    frame, verdict, survey, where = analysis.frame, analysis.verdict, analysis.survey, analysis.where
+    frame, verdict, survey, field = analysis.frame, analysis.verdict, analysis.survey, analysis.phase_field
     assert verdict is not None
     assert survey is not None
-    assert where is not None
+    assert field is not None
     assert analysis.model is not None
     calibration = frame.calibration
     stage = None if calibration is None else calibration.stage_px()
@@ -721,7 +722,7 @@ def _observation(analysis: Analysis, model: Model) -> Observation:
         ordinal=frame.ordinal,
         shape=analysis.image.shape,  # type: ignore[arg-type]
         image=survey.flat.image,
-        vectors=where.vectors,
+        vectors=field.vectors,
         position=analysis.sites.position,
         sublattice=_on_lattice(analysis.sites.sublattice, analysis.model),
         posterior=verdict.posterior,
