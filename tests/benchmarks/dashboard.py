@@ -10,8 +10,8 @@ rendering, and prints
 ``paint``
     processor time of all threads of the page's process for one picture of 1280 × 800 with so many marks of 12 px [ms];
 ``memory``
-    heap of the page after a collection [MB], and bytes of the frames kept [MB], while messages come as fast as they are
-    painted.
+    heaps of the page and of its worker after a collection [MB], bytes of the frames kept [MB] and memory of the process
+    [MB], while messages come as fast as they are painted.
 
 Frames are those of the tests of the page: sites and classes are known beforehand, so the pipeline takes no time from
 the page, as on a machine with more cores. Nothing is asserted.
@@ -35,6 +35,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 
+from _heap import course
 from _stand_in import ws2
 
 from conftest import ARGUMENTS, CHROMIUM, Rig
@@ -142,20 +143,8 @@ def paint(browser: Browser, rig: Rig, arguments: argparse.Namespace) -> dict[str
 def memory(browser: Browser, rig: Rig, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """What the page keeps, eight times on the way."""
     with opened(browser, rig) as page:
-        session = page.context.new_cdp_session(page)
-        for mark in np.linspace(arguments.messages / 8, arguments.messages, 8):
-            while number(page, "got") < mark:
-                for _ in range(20):
-                    rig.microscope.send()
-                page.wait_for_timeout(50)
-            for _ in range(2):
-                session.send("HeapProfiler.collectGarbage")
-            heap = session.send("Runtime.getHeapUsage")
-            yield {
-                "messages": int(number(page, "got")),
-                "heap_mb": round(heap["usedSize"] / 1e6, 2),
-                "frames_kept_mb": round(number(page, "ring") / 1e6, 1),
-            }
+        marks = np.linspace(arguments.messages / 8, arguments.messages, 8).astype(int).tolist()
+        yield from course(browser, page, rig, marks)
 
 
 def main() -> None:
