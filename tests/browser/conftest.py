@@ -67,8 +67,19 @@ def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
     """Open the page; at the end it must not have complained of anything but what the test expects."""
     opened: list[tuple[Tab, tuple[str, ...]]] = []
 
-    def open_tab(url: str, width: int = 1280, height: int = 800, tolerate: tuple[str, ...] = ()) -> Tab:
-        context = browser.new_context(viewport={"width": width, "height": height}, reduced_motion="reduce")
+    def open_tab(
+        url: str,
+        width: int = 1280,
+        height: int = 800,
+        tolerate: tuple[str, ...] = (),
+        ratio: float = 1,
+        before: str = "",
+    ) -> Tab:
+        """``ratio``: device pixels to one of the page; ``before``: a script that runs before the page's own."""
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, reduced_motion="reduce", device_scale_factor=ratio
+        )
+        context.add_init_script(before)
         tab = Tab(context.new_page())
         opened.append((tab, tolerate))
         tab.page.goto(url)

@@ -21,6 +21,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 LOST = ("ERR_CONNECTION_REFUSED", "WebSocket connection to")
 BYTES_PER_PIXEL = 1.2
 BUSY = "setInterval(() => { const end = performance.now() + 180; while (performance.now() < end); }, 200)"
+NOTE_FONTS = """
+  const { set, ...rest } = Object.getOwnPropertyDescriptor(CanvasRenderingContext2D.prototype, "font");
+  window.fonts = [];
+  Object.defineProperty(CanvasRenderingContext2D.prototype, "font", {
+    ...rest, set(font) { window.fonts.push(parseFloat(font.match(/[\\d.]+(?=px)/))); set.call(this, font); },
+  });
+"""
 SIZES = [(1440, 900), (1024, 768), (2560, 1440), (390, 844)]
 
 
@@ -388,3 +395,33 @@ def test_one_frame_is_one_and_large_numbers_are_grouped(modules):
       return [several(1, "frame"), several(1200, "frame"), integer(36000), fixed(-1234.5, 1), significant(12345)];
     }""")
     assert told == ["1 frame", "1,200 frames", "36,000", "−1,234.5", "12,345"]
+
+
+@pytest.mark.parametrize("ratio", [1, 2])
+def test_the_chart_is_written_as_large_on_every_screen(shown, open_tab, ratio):
+    page = open_tab(shown.url, ratio=ratio, before=NOTE_FONTS).page
+    wait_for_frame(page, 1)
+    expect(page.locator("#counts-chart canvas")).to_have_count(1)
+    fonts = page.evaluate("window.fonts")
+    assert fonts
+    assert min(fonts) >= 10 * ratio
+
+
+def test_the_help_shows_all_of_its_parts_one_below_or_beside_the_other(modules):
+    modules.evaluate("document.getElementById('help').showModal()")
+    body = modules.locator("#help-body")
+    assert body.evaluate("(box) => box.scrollWidth <= box.clientWidth")
+    expect(modules.locator("#help-body section")).to_have_count(4)
+    modules.evaluate("document.getElementById('help').close()")
+
+
+def test_escape_in_a_menu_closes_it_and_lets_no_site_go(shown, open_tab):
+    page = open_tab(shown.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    pin(page, shown, 5)
+    page.locator("#contrast summary").click()
+    page.keyboard.press("Escape")
+    expect(page.locator("#contrast[open]")).to_have_count(0)
+    expect(page.locator("#site-class")).to_have_text("Te+S")
+    page.keyboard.press("Escape")
+    expect(page.locator("#site-class")).to_have_count(0)

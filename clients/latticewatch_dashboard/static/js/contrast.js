@@ -122,7 +122,8 @@ export class ContrastMenu {
 /** A menu closes with Escape, and when something else is pressed. @param {any} menu */
 export function closeOutside(menu) {
   menu.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
-    if (event.key !== "Escape") return;
+    if (event.key !== "Escape" || !menu.open) return;
+    event.stopPropagation();  // what is chosen elsewhere stays
     menu.open = false;
     menu.querySelector("summary").focus();
   });

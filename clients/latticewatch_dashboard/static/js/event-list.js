@@ -5,6 +5,7 @@ import { byId, element, setText } from "./dom.js";
 import { Comings, describe } from "./event-text.js";
 import { clock } from "./format.js";
 import { sign } from "./sign.js";
+import { readable } from "./timeline.js";
 /** @import {ServiceEvent} from "./types.d.ts" */
 
 const MAX_ROWS = 150;
@@ -44,7 +45,7 @@ export class EventList {
   sign() {
     for (const gap of this.list.querySelectorAll("[data-sign-of]")) {
       const look = this.lookOf(Number(gap.getAttribute("data-sign-of") || NaN));
-      if (look) gap.replaceWith(sign(look.shape, look.colour));
+      if (look) gap.replaceWith(sign(look.shape, readable(look.colour)));
     }
   }
 
@@ -74,7 +75,7 @@ export class EventList {
     const { title, facts } = describe(event, coming);
     const { px, class_id: classId } = event.data;
     const look = classId === undefined ? undefined : this.lookOf(classId);
-    const mark = look ? sign(look.shape, look.colour) : element("span", { "data-sign-of": classId ?? "" });
+    const mark = look ? sign(look.shape, readable(look.colour)) : element("span", { "data-sign-of": classId ?? "" });
     const [first, ...others] = facts;
     const content = [
       mark,

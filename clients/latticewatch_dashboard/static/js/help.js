@@ -40,12 +40,11 @@ const KEYS = [
 ];
 
 export function attachHelp() {
-  byId("help-body").append(
+  byId("help-body").append(element("div", {},
     part("Signs", SIGNS.map(([shape, text]) => [sign(shape, "currentColor"), text])),
     part("Colours", [["hue", "warm on sublattice A, cool on B; of a class that a person named, its own. The same after relearning and everywhere"]]),
-    part("Words and numbers", WORDS),
     part("Keys", KEYS.map(([keys, text]) => [keys.split(" ").map((key) => element("kbd", { text: key })), text])),
-  );
+  ), part("Words and numbers", WORDS));
   byId("show-help").addEventListener("click", () => byId("help").showModal());
 }
 

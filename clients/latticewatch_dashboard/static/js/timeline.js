@@ -3,7 +3,7 @@
 
 import { getJson } from "./access.js";
 import { byId, element, setText } from "./dom.js";
-import { clock, fixed, integer, significant } from "./format.js";
+import { clock, fixed, integer, several, significant } from "./format.js";
 /** @import {Boundary, Courses, Line} from "./types.d.ts" */
 
 const GAP_S = 5;  // a longer pause between frames breaks the line
@@ -192,7 +192,7 @@ export class Timeline {
     setText(byId("chart-name"), scalar ?? (this.kind === "density" ? "Defects per nm²" : "Defects per frame"));
     setText(byId("defect-total"), scalar === null ? this.total : course ? `${figures(lastOf(course.mean))} in the newest frame` : "");
     this.box.setAttribute("aria-label", scalar === null
-      ? `Defects per frame over the last ${history.length} frames: ${lines.map(({ name }) => name).join(", ") || "none yet"}` : `${scalar} over time`);
+      ? `Defects per frame over the last ${several(history.length, "frame")}: ${lines.map(({ name }) => name).join(", ") || "none yet"}` : `${scalar} over time`);
     if (empty || this.box.clientWidth < 120 || this.box.clientHeight < 50) {
       this.plot?.destroy();
       this.plot = null;
@@ -223,7 +223,7 @@ export class Timeline {
   options(lines) {
     const style = getComputedStyle(document.documentElement);
     const [muted, grid] = ["--muted", "--grid"].map((name) => style.getPropertyValue(name).trim());
-    const size = parseFloat(style.fontSize) * 0.82;
+    const size = Math.round(parseFloat(style.fontSize) * 0.82);  // uPlot scales whole pixels only
     const font = `${size}px ${FONT}`;
     const { scalar } = this;
     const unit = scalar ?? (this.kind === "density" && this.areaNm2 ? "defects per nm²" : "defects per frame");
@@ -270,6 +270,7 @@ export class Timeline {
     const inside = (/** @type {number} */ time) => time >= plot.scales.x.min && time <= plot.scales.x.max;
     pen.save();
     pen.font = `${11 * ratio}px ${FONT}`;
+    pen.textAlign = "left";
     let last = -Infinity;
     for (const { time, label } of this.boundaries) {
       if (!inside(time)) continue;
