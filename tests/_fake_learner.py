@@ -140,6 +140,7 @@ class FakeLearner:
             ordinal=frame.ordinal,
             shape=frame.image.shape,
             t_received=frame.t_received,
+            received_at=frame.received_at,
             t_acquired=frame.t_acquired,
             pixel_size_nm=frame.pixel_size_nm,
             calibration=frame.calibration,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from _fake_learner import HOST, FakeLearner, fake_analyse, grid_image
 from _given import Given
-from _running import settings_of, until
+from _running import running, settings_of, until
 from latticewatch.errors import ConfigurationError
 from latticewatch.execute import Engine, EngineBusyError
 from latticewatch.execute._publisher import Publisher
@@ -181,3 +183,79 @@ def test_what_a_restart_tells_is_told_once_though_time_goes_by_meanwhile(tmp_pat
         engine._adopt(FakeLearner(), fake_analyse)
         told = [(event.type, event.model_dump()["data"]) for event in log.read().events]
         assert [(kind, data["reason"]) for kind, data in told] == [("series.ended", "service restarted")]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own of two megabytes, where the machine lets us make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "latticewatch-test", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip(
+            "a file system cannot be mounted here; the tests above let SQLite say that the disk is full"
+        )
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.timeout(0)
+def test_a_live_run_over_a_disk_that_is_really_full(small_disk, request):
+    """``--faults N``: for N seconds, instead of two."""
+    seconds = request.config.getoption("--faults") or 2
+    ready: list[int] = []
+    with running(small_disk / "data") as live:
+
+        def send(row: int) -> None:
+            """A frame with another set of vacancies, so that there is always something to tell."""
+            live.sender.send(grid_image(vacancies=[(row % 7, k) for k in range(1 + row % 5)]))
+
+        for row in range(3):
+            send(row)
+        live.analysed(3)
+        ready.append(live.http.get("/readyz").status_code)
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(512))
+        n, until_s = 3, time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            send(n)
+            n += 1
+            live.analysed(n)
+            # a second name for the same class cannot be stored either
+            if n == 20:
+                live.until(lambda: live.engine.trouble is not None)
+                assert live.http.patch("/v1/classes/0", json={"name": "not kept"}).status_code == 503
+        live.until(lambda: live.engine.trouble is not None)
+        ready.append(live.http.get("/readyz").status_code)
+        assert live.http.get("/v1/status").json()["degraded"]
+        ballast.unlink()
+        live.until(lambda: live.engine.trouble is None)
+        live.until(lambda: live.engine.state.result.number == n - 1)
+        ready.append(live.http.get("/readyz").status_code)
+        listed = {place(one) for one in live.http.get("/v1/tracks").json()["tracks"]}
+        names = [one["name"] for one in live.http.get("/v1/classes").json()]
+        events = [event for after in range(0, live.engine.log.last_seq, 1000) for event in page(live, after)]
+        counts = live.engine.receiver.counts()
+    request.config.get_terminal_writer().line(
+        f"\n{seconds} s full: {n} frames, {len(events)} events, ready {ready}"
+    )
+    assert ready == [200, 503, 200]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    appeared = [event["data"] for event in events if event["type"] == "defect.appeared"]
+    assert len({one["track"] for one in appeared}) == len(appeared)
+    # what is shown was told: the stand-in tells no disappearance
+    assert listed
+    assert listed <= {place(one) for one in appeared}
+    assert "not kept" not in names
+    assert not [event for event in events if event["type"] in ("log.gap", "class.renamed")]
+    assert counts.analysed == counts.received == n
+
+
+def page(live, after: int) -> list[dict]:
+    return live.http.get("/v1/events", params={"after": after, "limit": 1000}).json()["events"]
+
+
+def place(one: dict) -> tuple[float, float]:
+    return one["px"]["row"], one["px"]["col"]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
+from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from _fake_learner import grid_image
 from _running import PATIENCE_S, running
 from latticewatch.config import Settings
 from latticewatch.errors import ConfigurationError
@@ -39,6 +43,65 @@ def test_health_is_answered_though_strangers_hold_all_connections_of_their_addre
             assert reply.status_code == 200
         for one in silent:
             one.close()
+
+
+def test_a_crowd_of_strangers_holds_up_nobody_else(tmp_path, request):
+    idle, posts, sockets = 1000, 100, 50
+    with running(tmp_path, serve=KEYS) as live, contextlib.ExitStack() as stack:
+        address = urlsplit(live.url)
+        other = stack.enter_context(
+            httpx.Client(
+                base_url=live.url,
+                transport=httpx.HTTPTransport(local_address="127.0.0.2"),
+                headers={"Authorization": "Bearer read-me"},
+                timeout=PATIENCE_S,
+            )
+        )
+
+        def rate(row: int) -> float:
+            """Frames per second, from the first to the last event readable."""
+            start, done = time.monotonic(), live.engine.receiver.counts().analysed
+            for n in range(150):
+                # vacancies that come and go, so that there are events
+                live.sender.send(grid_image(vacancies=[(row, n // 50)]))
+            live.analysed(done + 150)
+            return 150 / (time.monotonic() - start)
+
+        alone = rate(2)
+        before = other.get("/v1/status").json()["last_seq"]
+        head = f"HTTP/1.1\r\nHost: {address.netloc}\r\n"
+        upgrade = (
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        )
+        greetings = [
+            *[b""] * idle,
+            *[f"POST /v1/model:relearn {head}Content-Length: 5000\r\n\r\n{{".encode()] * posts,
+            *[f"GET /v1/live {head}{upgrade}dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()] * sockets,
+        ]
+        for greeting in greetings:
+            one = stack.enter_context(socket.create_connection((address.hostname, address.port)))
+            with contextlib.suppress(OSError):  # it may have been cut off already
+                one.sendall(greeting)
+        took = []
+        for _ in range(20):
+            start = time.monotonic()
+            fresh = HTTPConnection(
+                str(address.hostname), address.port, timeout=PATIENCE_S, source_address=("127.0.0.2", 0)
+            )
+            fresh.request("GET", "/healthz")
+            assert fresh.getresponse().status == 200
+            fresh.close()
+            took.append(time.monotonic() - start)
+        crowded = rate(5)
+        assert other.get("/v1/events", params={"after": before}).json()["events"]
+        median, most = 1e3 * sorted(took)[10], 1e3 * max(took)
+        request.config.get_terminal_writer().line(
+            f"\n{idle} idle connections, {posts} slow posts, {sockets} silent sockets: /healthz {median:.0f} ms in the "
+            f"median, {most:.0f} ms at most; {alone:.0f} frames/s alone, {crowded:.0f} beside them"
+        )
+        assert median < 100
+        counts = live.engine.receiver.counts()
+        assert counts.analysed == counts.received == 300
 
 
 def test_a_body_is_not_waited_for_without_a_key(tmp_path):

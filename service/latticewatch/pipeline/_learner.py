@@ -602,6 +602,7 @@ class Learner:
             ordinal=frame.ordinal,
             shape=analysis.image.shape,  # type: ignore[arg-type]
             t_received=frame.t_received,
+            received_at=frame.received_at,
             t_acquired=frame.t_acquired,
             pixel_size_nm=frame.pixel_size_nm,
             stage_nm=frame.stage_nm,

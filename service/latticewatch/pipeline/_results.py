@@ -110,6 +110,8 @@ class FrameResult:
         What each class of defects differs in from its host.
     scalars : mapping of str to float or str
         What else was measured or set while the frame was taken, by name.
+    received_at : float or None
+        When it was received, in monotonic time of the process that received it [s].
     """
 
     series_id: str
@@ -135,6 +137,7 @@ class FrameResult:
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
     calibration: Calibration | None = None
+    received_at: float | None = None
     specimen_drift_px: tuple[float, float] = (0.0, 0.0)
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)
     scalars: Mapping[str, float | str] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import APIRouter, WebSocket
@@ -19,6 +19,9 @@ from latticewatch.serve._news import woken
 from latticewatch.serve._picture import OVERVIEW_PX, binned, part_of
 from latticewatch.serve._socket import conversation, first_message
 from latticewatch.serve._space import PlaneFeed, with_plane
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import FrameResult
 
 router = APIRouter(prefix="/v1")
 
@@ -54,6 +57,15 @@ def _seen(request: LiveRequest, number: int, sent: int | None) -> bool:
     return not request.again and number == (sent if request.after is None else request.after)
 
 
+def _age_s(result: FrameResult | None) -> float | None:
+    """Time since a frame was received; by the monotonic clock where it was received by this process [s]."""
+    if result is None:
+        return None
+    if result.received_at is not None:
+        return time.monotonic() - result.received_at
+    return max(0.0, time.time() - result.t_received)
+
+
 def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool, feed: PlaneFeed) -> bytes:
     result = state.result
     header = LiveHeader(
@@ -63,7 +75,7 @@ def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool,
         shape=result.shape if result else None,
         pixel_size_nm=result.pixel_size_nm if result else None,
         t_received=result.t_received if result else None,
-        age_s=max(0.0, time.time() - result.t_received) if result else None,
+        age_s=_age_s(result),
         drift_nm=_drift_nm(state),
         status=hub.engine.status(state),
         counts=counts_of(state),
