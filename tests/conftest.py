@@ -45,14 +45,21 @@ def shared_data() -> Path:
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the test's own name: the same in any order, different from test to test."""
-    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+    group = request.node.get_closest_marker("xdist_group")
+    name = request.node.nodeid.removesuffix(f"@{group.args[0]}" if group else "")
+    return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests over real sockets, processes and a browser depend on what else a machine does: each has a second try.
 
-    That it was needed is told at the end, with an R: such a test wants mending.
+    That it was needed is told at the end, with an R: such a test wants mending. Where several processes share the tests
+    (``-n 2 --dist loadgroup``), those of one file stay together, and so do all that drive a browser, and all others
+    over sockets: they do not take the processor from one another.
     """
     for item in items:
-        if item.path.relative_to(PROJECT / "tests").parts[0] in OVER_REAL_SOCKETS:
+        path = item.path.relative_to(PROJECT / "tests")
+        if path.parts[0] in OVER_REAL_SOCKETS:
             item.add_marker(pytest.mark.flaky(reruns=1))
+        together = path.parts[0] if path.parts[0] in OVER_REAL_SOCKETS else path.stem
+        item.add_marker(pytest.mark.xdist_group(together))
