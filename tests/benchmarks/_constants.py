@@ -265,7 +265,7 @@ CONSTANTS = (
     ),
     Constant(
         "discover/_grow.py",
-        "STRANGERS",
+        "EXPECTED_OUTLIERS",
         "sites of a frame",
         "members far out are forced into a class",
         "members far out are called unknown",

@@ -20,7 +20,7 @@ MAX_RELATIVE_SPREAD = 0.1
 PRIOR_STRENGTH = 4.0
 MAX_CLASSES = 12
 # Sites that fit no class, expected in a frame a priori: so few that a member four deviations out still counts as one.
-STRANGERS = 0.01
+EXPECTED_OUTLIERS = 0.01
 # Fewer sites alike than this are not a class yet.
 MIN_MEMBERS = 2.5
 N_ITERATIONS = 60
@@ -76,7 +76,7 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
     # of two populations of like size neither is the median
     centre, deviation = densest(values, centre, deviation)
     span = float(np.ptp(values)) + 6 * deviation
-    background = STRANGERS / max(len(values), 2)
+    background = EXPECTED_OUTLIERS / max(len(values), 2)
     sample = _binned(values, BIN_SIGMA * deviation)
     best = _fit(
         sample,
