@@ -303,7 +303,13 @@ class ZmqMicroscope:
         self.ask(ControlRequest(action="blank", on=on))
 
     def stop(self) -> None:
-        """Emergency stop, over a socket of its own: no other request holds it up."""
+        """Emergency stop, over a socket of its own: no other request holds it up.
+
+        Raises
+        ------
+        ControlUnreachableError
+            No answer: nobody knows whether it stopped.
+        """
         with self._context.socket(self._zmq.REQ) as socket:
             self._prepare(socket)
             answer = self._over(socket, encode_json(ControlRequest(action="stop")))

@@ -74,7 +74,13 @@ class ControlServer:
         return self._actions.answer(asked)
 
     def check(self) -> None:
-        """Raise what ended the thread, if anything did."""
+        """Raise what ended the thread, if anything did.
+
+        Raises
+        ------
+        Exception
+            What ended the thread.
+        """
         if self._error is not None:
             raise self._error
 

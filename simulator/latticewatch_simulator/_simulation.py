@@ -164,6 +164,11 @@ class Simulation:
         -------
         bool
             Whether it has ended.
+
+        Raises
+        ------
+        Exception
+            What ended the thread.
         """
         if self._thread is not None:
             self._thread.join(timeout_s)

@@ -86,6 +86,24 @@ def gives_something(node: Function) -> bool:
     return any(isinstance(one, ast.Return) and one.value is not None for one in ast.walk(node))
 
 
+def raises_itself(node: ast.AST) -> bool:
+    """Whether a function raises an error in its own body that it does not catch there."""
+    caught = set(node.body) if isinstance(node, ast.Try) and node.handlers else set()
+    for one in ast.iter_child_nodes(node):
+        if one in caught or isinstance(one, Function | ast.ClassDef | ast.Lambda):
+            continue
+        # an AssertionError says what cannot happen
+        if (
+            isinstance(one, ast.Raise)
+            and one.exc is not None
+            and not ast.unparse(one.exc).startswith("Assert")
+        ):
+            return True
+        if raises_itself(one):
+            return True
+    return False
+
+
 def callables(module: str, node: Function | ast.ClassDef) -> Iterator[tuple[str, Function, str]]:
     """What can be called of an exported name: its own name, itself, and what documents it."""
     name, text = f"{module}.{node.name}", ast.get_docstring(node) or ""
@@ -104,14 +122,13 @@ def callables(module: str, node: Function | ast.ClassDef) -> Iterator[tuple[str,
 
 
 def public_callables(modules: dict[str, ast.Module]) -> dict[str, tuple[Function, str]]:
-    """Those that take anything."""
     found = {}
     for module, tree in modules.items():
         if "._" in module or module.startswith(HELP_OF_THEIR_OWN):
             continue
         for name in exported(tree):
             if (where := definition(modules, module, name)) is not None:
-                found |= {full: (node, text) for full, node, text in callables(*where) if arguments(node)}
+                found |= {full: (node, text) for full, node, text in callables(*where)}
     return found
 
 
@@ -124,9 +141,16 @@ def test_every_public_callable_lists_its_arguments(modules: dict[str, ast.Module
 
 def test_every_public_callable_that_gives_something_says_what(modules: dict[str, ast.Module]) -> None:
     found = public_callables(modules)
-    given = {name: text for name, (node, text) in found.items() if gives_something(node)}
+    given = {name: text for name, (node, text) in found.items() if arguments(node) and gives_something(node)}
     assert len(given) > 200
     assert sorted(name for name, text in given.items() if not RESULT.search(text)) == []
+
+
+def test_every_public_callable_that_raises_says_what(modules: dict[str, ast.Module]) -> None:
+    found = public_callables(modules)
+    raising = {name: text for name, (node, text) in found.items() if raises_itself(node)}
+    assert len(raising) > 50
+    assert sorted(name for name, text in raising.items() if "Raises\n------\n" not in text) == []
 
 
 def test_a_public_callable_whose_argument_is_not_listed_is_found() -> None:
@@ -176,3 +200,11 @@ def test_a_function_without_annotations_gives_what_it_returns() -> None:
     assert isinstance(gives, Function)
     assert isinstance(ends, Function)
     assert (gives_something(gives), gives_something(ends)) == (True, False)
+
+
+def test_an_error_that_is_caught_at_once_is_not_raised() -> None:
+    raises, catches = ast.parse(
+        "def raises(x):\n    if x:\n        raise ValueError(x)\n"
+        "def catches(x):\n    try:\n        raise ValueError(x)\n    except ValueError:\n        return None"
+    ).body
+    assert (raises_itself(raises), raises_itself(catches)) == (True, False)

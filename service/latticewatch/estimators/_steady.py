@@ -75,6 +75,11 @@ class SteadyLayout(BaseEstimator):
         -------
         SteadyLayout
             The estimator itself.
+
+        Raises
+        ------
+        ValueError
+            Keys of another number than rows, or some twice.
         """
         rows = validated_rows(self, X, reset=True, ensure_min_samples=2)
         named = np.full(len(rows), -1) if keys is None else np.asarray(keys, np.int64)

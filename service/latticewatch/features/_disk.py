@@ -156,6 +156,11 @@ class ZernikeDisk:
         -------
         ndarray of shape (..., patch_size, patch_size), float64
             Zero outside the disk. Their moments are `moments`, where the disk has pixels enough for n_max.
+
+        Raises
+        ------
+        ValueError
+            Another number of moments than `n_max` has.
         """
         self._check_parameters()
         coefficients = np.asarray(moments, np.float64)

@@ -109,7 +109,13 @@ class Receiver:
         self.endpoints: tuple[str, ...] = ()
 
     def start(self) -> Self:
-        """Open the sockets and start to receive; ``endpoints`` then holds the addresses, ports resolved."""
+        """Open the sockets and start to receive; ``endpoints`` then holds the addresses, ports resolved.
+
+        Raises
+        ------
+        ConfigurationError
+            It was started before.
+        """
         if self._thread is not None or self._closing:
             raise ConfigurationError("a receiver starts once; make a new one")
         if self._context is None:

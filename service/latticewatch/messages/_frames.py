@@ -120,6 +120,11 @@ def encode_frame(
     -------
     list of bytes or memoryview
         Header, then pixels.
+
+    Raises
+    ------
+    ValueError
+        An encoding that is not known.
     """
     image = np.ascontiguousarray(image, image.dtype.newbyteorder("="))
     header = {

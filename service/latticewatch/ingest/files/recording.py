@@ -165,7 +165,13 @@ class RecordedPart:
         return self.series().frame(row)
 
     def series(self) -> FileSeries:
-        """The images."""
+        """The images.
+
+        Raises
+        ------
+        FileError
+            It was recorded without frames.
+        """
         from latticewatch.ingest.files._series import read_frames
 
         if not self.has_frames:
