@@ -45,7 +45,7 @@ def measure_frames(
         Successive frames; they are taken to and fro.
     pixel_size_nm : float
     seconds : float
-        How long to measure, learning not counted.
+        How long to measure, learning not counted [s].
     script : Script or None
         Measured beside it, in turn.
     learning_frames : int

@@ -45,7 +45,7 @@ def measure_latency(
         Replayed again and again.
     pixel_size_nm, frames_per_s : float
     seconds : float
-        How long to watch, once the classes are learnt.
+        How long to watch, once the classes are learnt [s].
 
     Returns
     -------

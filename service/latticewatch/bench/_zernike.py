@@ -36,7 +36,7 @@ def measure_zernike(
     script : Script or None
         Brings motif-learn, where it is installed.
     seconds : float
-        How long to measure in all.
+        How long to measure in all [s].
     seed : int, optional
         Decides the pixels, which do not matter.
 

@@ -22,7 +22,7 @@ def record_of(
     dose_e_per_a2 : float, optional
         Of the frame [electrons/Å²].
     time : float, optional
-        Takes the place of the times at which it was acquired and received.
+        Takes the place of the times at which it was acquired and received [s].
 
     Returns
     -------

@@ -68,7 +68,7 @@ def examine(source: str, seconds: float, settings: IngestSettings) -> Diagnosis:
     ----------
     source : str
     seconds : float
-        How long.
+        How long [s].
     settings : IngestSettings
         For what a source needs beside its address, such as ``virtual_detector``.
 

@@ -132,7 +132,7 @@ class ResultWriter:
         image : ndarray of shape (height, width)
             The last frame, as it was recorded.
         seconds : float
-            Wall time of the analysis.
+            Wall time of the analysis [s].
         figures : bool, optional
             Whether to draw figures, which takes longer than the analysis of a small frame.
         of_frames : int, optional

@@ -157,7 +157,7 @@ class BinnedSeries:
         Parameters
         ----------
         time : float
-            Not before that of the frame before.
+            Not before that of the frame before [s].
         values : ndarray of shape (n_values,)
             NaN where the frame has none.
         sums : ndarray of shape (n_sums,)
@@ -198,7 +198,7 @@ class BinnedSeries:
         points : int
             Bins at most, at least 1.
         since : float, optional
-            Only frames after this time, as far as bins tell; without it, all there ever were.
+            Only frames after this time [s], as far as bins tell; without it, all there ever were.
 
         Returns
         -------
