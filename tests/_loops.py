@@ -109,7 +109,10 @@ class Stand:
         with Client(self.url) as client:
             while True:
                 try:
-                    if client.status().phase == "live" and client.targets().n >= defects:
+                    said = client.status()
+                    # What came while the classes were learnt waits to be analysed.
+                    behind = max((n for _, n in list(self.seen)), default=0) - (said.last_frame or 0)
+                    if said.phase == "live" and behind <= 2 and client.targets().n >= defects:
                         return
                 except ServiceError:
                     pass
@@ -371,7 +374,7 @@ class Ended:
 def expose_until(folder: Path, seed: int) -> Ended:
     """(c) The beam off after the third vacancy."""
     settings = {
-        "defects": {"S1": 0.03}, "dynamics": "beam", "creation_a2": 4e-8, "hop_a2": 0.0, "healing_a2": 0.0,
+        "defects": {"S1": 0.03}, "dynamics": "beam", "creation_a2": 1e-9, "hop_a2": 0.0, "healing_a2": 0.0,
         "substitution_a2": 0.0, "drift_nm_per_frame": (0.0, 0.0), "shape": (256, 256), "fps": 8.0, "seed": seed,
     }  # fmt: skip
     first: dict[int, float] = {}

@@ -115,6 +115,11 @@ class Publisher:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def newest(self) -> tuple[str, int]:
+        """Series and number of the frame that was sent last; "" between series, -1 before the first."""
+        return self._series_id or "", self._frame - 1
+
     def wait_for_subscriber(self, timeout_s: float = 30.0) -> bool:
         """Wait until a service listens, so that it misses nothing. With ``push`` it does not wait: `publish` does.
 
