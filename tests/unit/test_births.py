@@ -7,6 +7,7 @@ from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -34,6 +35,13 @@ def test_every_kind_that_begins_is_called_a_defect(watched):
     assert set(tallies) == set(births.TOGETHER)
     for name, tally in tallies.items():
         assert tally.roles["defect"] >= 0.95 * sum(tally.roles.values()), (name, tally.roles)
+
+
+def test_every_kind_is_told_within_a_few_frames(watched):
+    tallies, _, _ = watched
+    for name, tally in tallies.items():
+        assert len(tally.heard) == tally.number, name
+        assert np.median(tally.heard) <= 4, (name, tally.heard)
 
 
 def test_columns_beside_what_began_stay_hosts(watched):

@@ -24,12 +24,20 @@ from latticewatch.model import (
     unique,
 )
 
+# A class that is born is no larger share of its sublattice than this, whatever the first frames that show it say.
+MOST_SHARE = 0.1
 # Gives the average patch, side `size`, of the sites in some rows of the newest frame.
 PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]
 
 
 def born(
-    model: Model, pool: OddPool, next_class: int, patch: PatchOf, *, pixel_size_nm: float | None = None
+    model: Model,
+    pool: OddPool,
+    next_class: int,
+    patch: PatchOf,
+    places: NDArray[np.intp],
+    *,
+    pixel_size_nm: float | None = None,
 ) -> tuple[Model, list[int]]:
     """The next version of a model, with the classes that the pool holds.
 
@@ -42,6 +50,8 @@ def born(
         Number for the first new class.
     patch : callable
         ``patch(rows, size)`` gives the average patch of sites of the newest frame.
+    places : ndarray of shape (n_sublattices,), intp
+        How many places each sublattice has in the newest frame, those between the columns with nothing there too.
     pixel_size_nm : float, optional
         For names that say how far columns are displaced.
 
@@ -56,7 +66,7 @@ def born(
     for s in range(len(model.sublattices)):
         strange = pool.candidates(s, displaced=False)
         while strange:
-            members, grown = _by_height(model, s, strange, next_class + len(found), patch)
+            members, grown = _by_height(model, s, strange, next_class + len(found), patch, int(places[s]))
             strange = [one for one in strange if all(one is not other for other in members)]
             if grown is not None:
                 model = grown
@@ -71,7 +81,7 @@ def born(
 
 
 def _by_height(
-    model: Model, s: int, strange: list[OddTrack], class_id: int, patch: PatchOf
+    model: Model, s: int, strange: list[OddTrack], class_id: int, patch: PatchOf, places: int
 ) -> tuple[list[OddTrack], Model | None]:
     """The largest group of odd tracks that are alike, and the model with their class, where they make one."""
     mixture = model.sublattices[s].mixture
@@ -87,7 +97,8 @@ def _by_height(
     if evidence < bonferroni(max(n_sites, 1e4), LONE_CHANCE):
         return members, None
     rows = [one.row for one in members]
-    grown = new_class(model, s, value[alike[best]], class_id, lambda size: patch(rows, size))
+    share = len(rows) / max(places, 1)
+    grown = new_class(model, s, value[alike[best]], class_id, lambda size: patch(rows, size), share)
     return members, grown
 
 
@@ -97,6 +108,7 @@ def new_class(
     values: NDArray[np.float64],
     class_id: int,
     patch: Callable[[int], NDArray[np.float32]],
+    share: float = 0.0,
 ) -> Model | None:
     """The next version of a model, with one class of changed height more.
 
@@ -110,6 +122,8 @@ def new_class(
         Number of the new class.
     patch : callable
         ``patch(size)`` gives the average patch of the members.
+    share : float, optional
+        Of the places of the sublattice that the members hold.
 
     Returns
     -------
@@ -123,8 +137,9 @@ def new_class(
     gaps = np.abs(mean - mixture.mean) / np.maximum(mixture.deviation, deviation)
     if gaps[0] < MIN_SEPARATION or gaps.min() < 1.0 or (known.templates.void and mean < mixture.mean[0]):
         return None
-    # rare, as the rarest class there is beside the host
-    weight = max(float(mixture.weight[1:].min()), 1e-4) if len(mixture.mean) > 1 else 1e-4
+    # as frequent as its members, and at least as the rarest class there is beside the host
+    rarest = max(float(mixture.weight[1:].min()), 1e-4) if len(mixture.mean) > 1 else 1e-4
+    weight = max(rarest, min(share, MOST_SHARE))
     distance = mean - mixture.mean[0]
     height = distance * known.filter.height_of_sigma
     entry = CatalogueEntry(

@@ -100,7 +100,12 @@ class ClassStatistics:
         if not sound or len(used.classes) != len(model.classes):
             return model, []
         grown, found = born(
-            model, self._pool, next_class, patches_of(analysis), pixel_size_nm=analysis.frame.pixel_size_nm
+            model,
+            self._pool,
+            next_class,
+            patches_of(analysis),
+            _places(model, sublattice),
+            pixel_size_nm=analysis.frame.pixel_size_nm,
         )
         return (confirmed_among(grown, found), found) if found else (grown, [])
 
@@ -128,6 +133,13 @@ class ClassStatistics:
             followed = replace(followed, version=model.version + 1)
             self._since = followed.version, [known.mixture for known in sublattices]
         return followed
+
+
+def _places(model: Model, sublattice: NDArray[np.int16]) -> NDArray[np.intp]:
+    """How many places each sublattice has in a frame: one in each cell, where nothing need stand there."""
+    number = np.bincount(sublattice[sublattice >= 0], minlength=len(model.sublattices))
+    cells = number[: model.n_columns].max(initial=0)
+    return np.where([known.templates.void for known in model.sublattices], cells, number)
 
 
 def confirmed_among(model: Model, found: Collection[int]) -> Model:
