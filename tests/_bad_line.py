@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -23,32 +23,41 @@ def number_in(image: np.ndarray) -> int:
     return int(np.median(image))
 
 
-def sent(number: int, counted: bool) -> list[bytes]:
+def sent(number: int, counted: bool, picture: Callable[[int], np.ndarray] = image_of) -> list[bytes]:
     """A frame as its sender sends it."""
     fields = {"pixel_size_nm": 0.0106, "timeStamp": 1.8e9 + number / 10, "detector": "HAADF"}
-    parts = encode_frame(image_of(number), frame=number, series_id="scan 7", msg_number=number + 1, **fields)
+    parts = encode_frame(picture(number), frame=number, series_id="scan 7", msg_number=number + 1, **fields)
     header, buffer = (bytes(part) for part in parts)
     return [header if counted else header.replace(f'"msg_number":{number + 1},'.encode(), b""), buffer]
 
 
 def bad_line(
-    n_frames: int, rate: float, rng: np.random.Generator, counted: bool
+    n_frames: int,
+    rate: float,
+    rng: np.random.Generator,
+    counted: bool,
+    picture: Callable[[int], np.ndarray] = image_of,
+    *,
+    in_pixels: bool = True,
 ) -> Iterator[tuple[str, list[bytes]]]:
-    """What arrives of so many frames, and what was done to each message; neither end is touched."""
+    """What arrives of so many frames, and what was done to each message; neither end is touched.
+
+    Pixels that are damaged are said by nobody; without ``in_pixels`` only headers are.
+    """
     number = 0
     while number < n_frames:
         fault = FAULTS[int(rng.integers(5))] if rng.random() < 5 * rate and 4 < number < n_frames - 6 else ""
-        parts = sent(number, counted)
+        parts = sent(number, counted, picture)
         if fault == "doubled":
             yield "", parts
         elif fault == "reordered":
             number += 1
-            yield "", sent(number, counted)
+            yield "", sent(number, counted, picture)
         elif fault == "truncated":
             parts = [parts[0], parts[1][: int(rng.integers(len(parts[1])))]]
         elif fault == "damaged":
             # half of it in the header, which is a hundredth of a real message
-            which = int(rng.integers(2))
+            which = int(rng.integers(2)) if in_pixels else 0
             damaged = bytearray(parts[which])
             place = int(rng.integers(len(damaged)))
             damaged[place] = (damaged[place] + int(rng.integers(1, 256))) % 256
