@@ -1,10 +1,17 @@
 """Adapters of microscope software: the vendor's call is stood in for, all behind it is real, the socket too.
 
-None of the three runs outside its vendor's software, so the objects here have the calls that are used, and no more.
+Most of them do not run outside their vendor's software, so the objects here have the calls that are used, and no more.
+Nion Swift's simulator is used, too, in an environment of its own, where ``LATTICEWATCH_NION_PYTHON`` names its python.
 """
 
 from __future__ import annotations
 
+import functools
+import os
+import re
+import runpy
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -14,7 +21,15 @@ import pytest
 from latticewatch.config import IngestSettings
 from latticewatch.ingest import Frame, Receiver, SeriesEnded
 from latticewatch_client import Publisher, PublisherError
-from latticewatch_client.sources import AutoScript, DigitalMicrograph, Grabbed, PyJEM, relay
+from latticewatch_client.sources import (
+    AutoScript,
+    DigitalMicrograph,
+    Grabbed,
+    NionSwift,
+    PyJEM,
+    gms_plugin,
+    relay,
+)
 
 TIMEOUT = 20
 
@@ -98,6 +113,138 @@ def test_a_diffraction_pattern_and_no_image_at_all_are_refused() -> None:
         DigitalMicrograph(dm(DmImage("1/nm", 0.1)))()
     with pytest.raises(PublisherError, match="start the scan"):
         DigitalMicrograph(dm(None))
+
+
+def test_the_plugin_publishes_from_inside_digital_micrograph() -> None:
+    image, said = DmImage(), []
+    image.scan(5)
+    module = dm(image)
+    module.Result, module.OkDialog = said.append, said.append
+    settings = IngestSettings(sources=("tcp://127.0.0.1:0",), socket="pull", bind=True, mode="lossless")
+    with Receiver(settings) as source, pytest.MonkeyPatch.context() as patch:
+        connected = functools.partial(Publisher, connect=True)
+        patch.setattr(gms_plugin, "Publisher", connected)
+        patch.setattr(gms_plugin, "PUSH", True)
+        assert gms_plugin.run(module, source.endpoints[0], frames=1) == 1
+        while not isinstance(item := source.get(TIMEOUT), Frame):
+            assert item is not None
+        source.done(item)
+    assert (item.image == 5).all()
+    assert source.endpoints[0] in said[0]
+
+
+def test_the_plugin_is_run_as_a_file(monkeypatch) -> None:
+    said: list[str] = []
+    module = dm(None)
+    module.OkDialog = said.append
+    monkeypatch.setitem(sys.modules, "DigitalMicrograph", module)
+    runpy.run_path(gms_plugin.__file__, run_name="__main__")
+    assert "start the scan first" in said[0]
+    monkeypatch.delitem(sys.modules, "DigitalMicrograph")
+    with pytest.raises(SystemExit, match="inside DigitalMicrograph"):
+        runpy.run_path(gms_plugin.__file__, run_name="__main__")
+
+
+def test_what_is_wrong_in_digital_micrograph_is_said_in_a_dialog() -> None:
+    said: list[str] = []
+    module = dm(None)
+    module.OkDialog = said.append
+    assert gms_plugin.run(module) == 0
+    assert "start the scan first" in said[0]
+
+
+def nion(images: list, units="nm", scale=0.02, **source) -> SimpleNamespace:
+    calibration = SimpleNamespace(units=units, scale=scale)
+    frames = iter(
+        [
+            SimpleNamespace(
+                data=image, dimensional_calibrations=[calibration] * 2, metadata={"hardware_source": source}
+            )
+            for image in images
+        ]
+    )
+    return SimpleNamespace(get_next_xdatas_to_finish=lambda timeout: [next(frames)])
+
+
+def test_a_scan_of_nion_swift_comes_with_its_size_channel_and_dwell() -> None:
+    images = [np.full((6, 8), n, np.float32) for n in range(3)]
+    scan = nion(images, channel_name="HAADF", pixel_time_us=2)
+    frames = frames_through_a_socket(NionSwift(scan), 3)
+    assert [float(frame.image[0, 0]) for frame in frames] == [0, 1, 2]
+    assert {(f.pixel_size_nm, f.detector, f.dwell_us) for f in frames} == {(0.02, "HAADF", 2.0)}
+    assert NionSwift(nion([images[0]], units=""))().fields == {"pixel_size_nm": None}
+
+
+NION_SCAN = """
+import os, sys
+from nion.swift import Application
+from nion.ui import TestUI
+app = Application.Application(TestUI.UserInterface(), set_global=False)
+from nion.instrumentation.test import AcquisitionTestContext
+from nion.usim_device import DeviceConfiguration
+from latticewatch_client import Publisher
+from latticewatch_client.sources import NionSwift, relay
+
+configuration = DeviceConfiguration.AcquisitionContextConfiguration(set_configuration_location=True)
+context = AcquisitionTestContext.test_context(configuration)
+scan = context.scan_hardware_source
+scan.start_playing()
+with Publisher(sys.argv[1], push=True, connect=True) as publisher:
+    relay(NionSwift(scan), publisher, frames=3)
+scan.stop_playing()
+# its threads end with its application, which there is none of
+os._exit(0)
+"""
+
+
+def test_the_simulator_of_nion_swift_is_read_from_its_own_environment(tmp_path) -> None:
+    python = os.environ.get("LATTICEWATCH_NION_PYTHON")
+    if not python:
+        pytest.skip(
+            "LATTICEWATCH_NION_PYTHON names no python with nionswift, nionswift-usim, latticewatch and pyzmq"
+        )
+    settings = IngestSettings(sources=("tcp://127.0.0.1:0",), socket="pull", bind=True, mode="lossless")
+    with Receiver(settings) as source:
+        command = [python, "-c", NION_SCAN, source.endpoints[0]]
+        bridge = subprocess.Popen(command, cwd=tmp_path)
+        frames: list[Frame] = []
+        try:
+            while len(frames) < 3:
+                item = source.get(3 * TIMEOUT)
+                assert item is not None
+                if isinstance(item, Frame):
+                    source.done(item)
+                    frames.append(item)
+            assert bridge.wait(TIMEOUT) == 0
+        finally:
+            bridge.kill()
+        assert source.counts().rejected == source.counts().ignored == {}
+    assert [frame.number for frame in frames] == [0, 1, 2]
+    for frame in frames:
+        assert (frame.image.shape, frame.image.dtype, frame.detector) == ((256, 256), np.float32, "HAADF")
+        assert frame.pixel_size_nm == pytest.approx(100 / 256)
+        assert frame.dwell_us == 1.0
+        assert np.ptp(frame.image) > 0
+
+
+def test_nothing_of_ours_imports_what_is_under_the_gpl(project) -> None:
+    files = [
+        *project.glob("service/**/*.py"),
+        *project.glob("clients/**/*.py"),
+        *project.glob("simulator/**/*.py"),
+    ]
+    assert len(files) > 100
+    for file in files:
+        assert not re.search(r"^\s*(from|import) nion", file.read_text(encoding="utf-8"), re.MULTILINE), file
+
+
+def test_what_is_no_image_of_nion_swift_is_refused() -> None:
+    with pytest.raises(PublisherError, match="channel 1 of 1"):
+        NionSwift(nion([np.zeros((4, 4))]), channel=1)()
+    with pytest.raises(PublisherError, match="1 axes"):
+        NionSwift(nion([np.zeros(4)]))()
+    with pytest.raises(PublisherError, match="'eV'"):
+        NionSwift(nion([np.zeros((4, 4))], units="eV"))()
 
 
 def test_an_image_of_autoscript_comes_with_its_size_and_place() -> None:

@@ -5,7 +5,8 @@ None of the vendors' packages is needed to import this; each adapter is handed t
 
 from latticewatch_client.sources._autoscript import AutoScript
 from latticewatch_client.sources._digital_micrograph import DigitalMicrograph
+from latticewatch_client.sources._nion_swift import NionSwift
 from latticewatch_client.sources._pyjem import PyJEM
 from latticewatch_client.sources._relay import Grab, Grabbed, relay
 
-__all__ = ["AutoScript", "DigitalMicrograph", "Grab", "Grabbed", "PyJEM", "relay"]
+__all__ = ["AutoScript", "DigitalMicrograph", "Grab", "Grabbed", "NionSwift", "PyJEM", "relay"]
