@@ -8,6 +8,7 @@ Its Python needs this package and pyzmq. The settings are the three names in cap
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
@@ -50,7 +51,7 @@ def run(dm: Any, address: str = ADDRESS, *, frames: int | None = None) -> int:
 
 if __name__ == "__main__":
     try:
-        import DigitalMicrograph as DM  # pyright: ignore[reportMissingImports]
+        inside = importlib.import_module("DigitalMicrograph")
     except ModuleNotFoundError:
         sys.exit("this runs inside DigitalMicrograph: open it in GMS's Python window")
-    run(DM)
+    run(inside)
