@@ -14,11 +14,12 @@ from latticewatch.lattice._attempts import Attempts
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import thinned
 from latticewatch.lattice._domains import domain_fields, find_domains
+from latticewatch.lattice._doubts import MAX_MISFIT_LEFT, Ellipse, doubts, lattice_beside
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._polarity import has_dark_columns, inverted
-from latticewatch.lattice._profile import ColumnProfile, fit_columns
+from latticewatch.lattice._profile import MIN_AXIS_RATIO, ColumnProfile, fit_columns, fit_ellipse
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
 from latticewatch.lattice._supercell import larger_cell
@@ -78,6 +79,10 @@ class Lattice:
         Of the structure invariant, in this grain and in the others, where they are domains of one lattice; else empty.
     dark : bool
         Columns are minima: cell and profile are those of the frame `inverted`.
+    beside : tuple of float
+        A `Beside`, where there is another lattice that cannot be followed; else empty.
+    ellipse : tuple of float
+        An `Ellipse`, where the columns are not round; else empty.
     """
 
     field: PhaseField
@@ -88,11 +93,18 @@ class Lattice:
     notes: tuple[Note, ...] = ()
     angles: tuple[float, ...] = ()
     dark: bool = False
+    beside: tuple[float, ...] = ()
+    ellipse: tuple[float, ...] = ()
 
     @property
     def constant_px(self) -> float:
         """Mean length of the lattice vectors [px]."""
         return self.field.lattice_constant
+
+    @property
+    def doubts(self) -> tuple[Note, ...]:
+        """What there is to say of it."""
+        return doubts(self.beside, self.ellipse, self.profile.misfit, self.constant_px)
 
     @property
     def grains(self) -> tuple[Lattice, ...]:
@@ -152,10 +164,13 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     if min(image.shape) < 16 or np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
     found = _found(image)
-    if not has_dark_columns(found.cell, found.profile, found.field):
-        return found
-    found = _found(inverted(image))
-    return replace(found, dark=True)
+    dark = has_dark_columns(found.cell, found.profile, found.field)
+    if dark:
+        found = _found(inverted(image))
+    beside = lattice_beside(bragg_peaks(image), found.field) or ()
+    ellipse = Ellipse(*fit_ellipse(found.cell, found.profile, found.field))
+    is_round = ellipse.ratio < MIN_AXIS_RATIO or ellipse.misfit > MAX_MISFIT_LEFT * found.profile.misfit
+    return replace(found, dark=dark, beside=tuple(beside), ellipse=() if is_round else tuple(ellipse))
 
 
 def _found(image: NDArray[np.float32]) -> Lattice:

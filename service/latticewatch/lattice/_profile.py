@@ -27,6 +27,8 @@ MAX_COLUMNS = 16
 # Two columns nearer than this many widths of their profile are one column, of a shape that the profile does not have
 # (astigmatism, jitter of the scan): two Gaussians nearer than that have one maximum only.
 MIN_WIDTHS_APART = 2.0
+# Columns less long than this many times their width count as round.
+MIN_AXIS_RATIO = 1.15
 # What the broad Gaussian costs, in the range of the cell: where columns overlap, a tail and a higher background look
 # almost the same, and the one without a tail is taken.
 TAIL_PENALTY = 0.005
@@ -113,12 +115,35 @@ def fit_columns(cell: UnitCell, field: PhaseField) -> tuple[UnitCell, ColumnProf
             fit.misfit(refined) > MAX_MISFIT_LEFT * fit.misfit(profile)
             or height.min() < MIN_HEIGHT
             or not apart
+            or fit.is_longer(columns, profile, refined)
         ):
             break
         columns, profile = more, refined
     order = np.argsort(-profile.height)
     found = replace(cell, columns=columns[order] % 1.0, height=profile.height[order])
     return found, replace(profile, height=profile.height[order], misfit=fit.misfit(profile) / fit.range)
+
+
+def fit_ellipse(cell: UnitCell, profile: ColumnProfile, field: PhaseField) -> tuple[float, float, float]:
+    """How much longer than wide the columns of a cell are.
+
+    Parameters
+    ----------
+    cell : UnitCell
+    profile : ColumnProfile
+        As fitted to it.
+    field : PhaseField
+
+    Returns
+    -------
+    ratio : float
+        Long axis over short axis.
+    angle_deg : float
+        Of the long axis from the rows of the frame, counter-clockwise, 0 to 180.
+    misfit : float
+        As in `ColumnProfile`, of columns of that shape.
+    """
+    return _CellFit(cell, field).ellipse(cell.columns, profile)
 
 
 class _CellFit:
@@ -129,7 +154,7 @@ class _CellFit:
     """
 
     def __init__(self, cell: UnitCell, field: PhaseField) -> None:
-        self._vectors = field.vectors
+        self._vectors, self._field_basis = field.vectors, field.basis
         self._shape = n1, n2 = cell.mean.shape
         first, second = (np.arange(-m, m + 1) for m in (min((n - 1) // 2, MAX_ORDER) for n in (n1, n2)))
         h, k = (x.ravel() for x in np.meshgrid(first, second, indexing="ij"))
@@ -185,6 +210,30 @@ class _CellFit:
             residual=float(np.linalg.norm(residual)) / top,
         )
 
+    def is_longer(self, columns: NDArray[np.float64], profile: ColumnProfile, refined: ColumnProfile) -> bool:
+        """Whether columns that are longer than wide fit better than round ones and one more of them."""
+        ratio, _, misfit = self.ellipse(columns, profile)
+        return ratio > MIN_AXIS_RATIO and misfit * self.range < self.misfit(refined)
+
+    def ellipse(self, columns: NDArray[np.float64], profile: ColumnProfile) -> tuple[float, float, float]:
+        """Ratio of the axes of columns of one area, angle of the long one [degrees], and misfit over the range."""
+        wave, round_square = self._order @ self._field_basis, self._square
+        start = [np.log(profile.narrow), np.log(profile.broad / profile.narrow), profile.share, 0.0, 0.0]
+
+        def misfit(p: NDArray[np.float64]) -> NDArray[np.float64]:
+            self._square = ((wave @ _stretch(p[3], p[4])) * wave).sum(1)
+            return self._misfit(p[:3], columns)
+
+        low, high = np.append(self._low, [-1.0, -1.0]), np.append(self._high, [1.0, 1.0])
+        first = np.clip(start, low + 1e-6, high - 1e-6)
+        fit = least_squares(misfit, first, bounds=(low, high), max_nfev=60, x_scale=high - low)
+        misfit(fit.x)
+        reached = self.misfit(self.profile(fit.x[:3], columns)) / self.range
+        self._square = round_square
+        _, axes = np.linalg.eigh(_stretch(fit.x[3], fit.x[4]))
+        row, col = axes[:, 1]
+        return float(np.exp(np.hypot(*fit.x[3:]))), float(np.degrees(np.arctan2(-row, col)) % 180), reached
+
     def misfit(self, profile: ColumnProfile) -> float:
         """Root mean square of cell less fit, without what noise adds to it."""
         square = (profile.residual * profile.height.max()) ** 2
@@ -231,6 +280,13 @@ class _CellFit:
         target = np.concatenate([self._target.real, self._target.imag])
         heights = np.asarray(np.linalg.solve(design @ design.T, design @ target), np.float64)
         return heights, heights @ design - target
+
+
+def _stretch(first: float, second: float) -> NDArray[np.float64]:
+    """Matrix of determinant 1 whose quadratic form makes round columns elliptic: exp of the one without a trace."""
+    size = np.hypot(first, second)
+    traceless = np.array([[first, second], [second, -first]])
+    return np.cosh(size) * np.eye(2) + (np.sinh(size) / size if size > 1e-9 else 1.0) * traceless
 
 
 def _gaussian_wave(square: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:

@@ -168,7 +168,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 lattice = replace(find_lattice(image), dark=dark)
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
-            notes += lattice.notes
+            notes += [*lattice.notes, *lattice.doubts]
             found = lattice.field
             lines += _domains(lattice, found, image.shape)
             size = patch_size(lattice, settings)
@@ -187,7 +187,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
                 found = follow_lattice(image, model.lattice)
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
-            notes += model.lattice.notes
+            notes += [*model.lattice.notes, *model.lattice.doubts]
             lines += _domains(model.lattice, found, image.shape)
             clock.lap("lattice")
             survey = survey_frame(

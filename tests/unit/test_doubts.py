@@ -1,0 +1,67 @@
+"""What the lattice that is followed does not explain is told: a second one, columns that are not round."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.ingest import Frame
+from latticewatch.lattice import find_lattice
+from latticewatch.pipeline import analyse
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import specimens
+from _specimen import Detector, crystal, frames
+
+SIDE = 300
+
+
+def seen(scene, rng, electrons=2400.0):
+    """A frame of a scene with room around it, with its noise."""
+    detector = Detector().unsaturated(float(scene.max()) * electrons)
+    return next(frames(iter([(scene, electrons)]), SIDE, detector, rng))[0].astype(np.float32)
+
+
+def longer(scene, length_px, degrees):
+    """A scene whose columns are drawn out along a direction, counter-clockwise from the rows."""
+    angle, at = np.radians(degrees), np.arange(-12, 13)
+    rows, cols = np.meshgrid(at, at, indexing="ij")
+    along, across = (
+        cols * np.cos(angle) - rows * np.sin(angle),
+        cols * np.sin(angle) + rows * np.cos(angle),
+    )
+    kernel = np.exp(-0.5 * (along / length_px) ** 2 - 0.5 * (across / 0.4) ** 2)
+    return ndimage.convolve(scene, (kernel / kernel.sum()).astype(np.float32))
+
+
+@pytest.mark.parametrize(("material", "twist"), [("WSe2", 10.0), ("MoS2", 28.0)])
+def test_a_second_layer_is_told_with_its_angle(rng, material, twist):
+    layers = [crystal(material, 0.02, SIDE, rng, degrees).image() for degrees in (7.0, 7.0 + twist)]
+    image = seen(layers[0] + layers[1], rng)
+    beside = find_lattice(image).beside
+    assert abs(beside[0] - twist) < 1.5
+    assert abs(beside[1] - 1) < 0.02
+    analysis = analyse(Frame(image=image, series_id="s", number=0), None, AnalysisSettings())
+    assert "second-lattice" in [note.code for note in analysis.notes]
+
+
+def test_columns_that_are_longer_than_wide_are_told_and_not_split(rng):
+    scene = longer(crystal("graphene", 0.012, SIDE, rng).image(), 3.0, 100.0)
+    lattice = find_lattice(seen(scene, rng, 17_000.0))
+    assert len(lattice.cell.columns) == 2
+    ratio, angle, misfit = lattice.ellipse
+    assert 1.2 < ratio < 1.6
+    assert abs(angle - 100) < 5
+    assert misfit < lattice.profile.misfit
+    assert [note.code for note in lattice.doubts] == ["columns-not-round"]
+
+
+@pytest.mark.parametrize("name", ["perfect", "dislocation", "step"])
+def test_nothing_is_told_of_one_lattice_of_round_columns(name):
+    image, _ = specimens.made(name, "WS2", 1)
+    assert find_lattice(image.astype(np.float32)).doubts == ()
