@@ -25,8 +25,9 @@ from latticewatch_client._journal import Journal
 from latticewatch_client.microscope import Microscope
 
 M = TypeVar("M", bound=BaseModel)
-# How long the service may take to analyse frames that were acquired, or be away [s].
-PATIENCE_S = 60.0
+# How long the service may take to analyse frames that were acquired, or be away; on a busy machine a start takes a
+# minute or two [s].
+PATIENCE_S = 300.0
 LOOK_AGAIN_S = 0.02
 # Frames of which the service shows a later one instead are taken again, so often: at usual drifts a defect goes less
 # than 0.1 nm in that time [s].

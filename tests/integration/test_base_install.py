@@ -96,8 +96,9 @@ def test_the_command_line_lists_its_commands_and_version(base: Path, tmp_path: P
     assert version.stdout.split()[:2] == ["0.1.0", "(Python"]
 
 
-def test_a_command_that_needs_an_extra_names_it_in_one_line(base: Path, tmp_path: Path) -> None:
-    refused = run(base / "latticewatch", "serve", cwd=tmp_path)
+@pytest.mark.parametrize("command", ["serve", "bench"])
+def test_a_command_that_needs_an_extra_names_it_in_one_line(base: Path, tmp_path: Path, command: str) -> None:
+    refused = run(base / "latticewatch", command, cwd=tmp_path)
     assert refused.returncode == 2
     assert refused.stdout == ""
     (line,) = refused.stderr.splitlines()

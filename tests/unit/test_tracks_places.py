@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from latticewatch.execute import LiveState
+from latticewatch.ingest import Frame
 from latticewatch.messages import ROLES, Calibration, TargetRequest
 from latticewatch.pipeline import FrameResult, SiteTable
+from latticewatch.pipeline._events import defect_events
 from latticewatch.serve._policies import candidates
 from latticewatch.serve._tracks import tracks_of
+from latticewatch.track import Transition
 
 SHAPE = (101, 101)
 
@@ -77,6 +80,17 @@ def test_a_place_on_the_specimen_is_without_the_drift_and_stays_when_the_stage_m
         places.append((target.specimen_nm.x, target.specimen_nm.y))
     assert places[0] == pytest.approx((100.3, 201.0))
     assert places[1] == pytest.approx(places[0])
+
+
+@pytest.mark.parametrize(("turned", "place"), [(0.0, (101.0, 200.0)), (90.0, (100.0, 201.0))])
+def test_an_event_says_the_same_place_as_a_track_on_a_turned_scan(turned, place):
+    frame = Frame(np.zeros(SHAPE, np.uint16), pixel_size_nm=0.1, stage_nm=(100.0, 200.0), rotation_deg=turned)
+    told = Transition("defect.appeared", 0, 4, 1, None, 0.9, {}, (50.0, 60.0), 0.2, 0)
+    model = type("Nothing", (), {"classes": (), "sublattices": (), "version": 1})()
+    (draft,) = defect_events([told], frame, model, (2.0, 1.0), state_of(None).result.sites)
+    assert (draft.data.stage_nm.x, draft.data.stage_nm.y) == pytest.approx(place)
+    assert (draft.data.drift_nm.x, draft.data.drift_nm.y) == pytest.approx((0.1, 0.2))
+    assert draft.data.stage_sigma_nm == pytest.approx(0.02)
 
 
 def test_without_a_calibration_there_is_no_place():
