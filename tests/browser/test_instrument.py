@@ -425,3 +425,18 @@ def test_escape_in_a_menu_closes_it_and_lets_no_site_go(shown, open_tab):
     expect(page.locator("#site-class")).to_have_text("Te+S")
     page.keyboard.press("Escape")
     expect(page.locator("#site-class")).to_have_count(0)
+
+
+def test_the_past_of_a_site_is_there_when_its_series_has_ended(rig, open_tab):
+    page = open_tab(rig.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    pin(page, rig, 5)
+    rig.microscope.send()
+    wait_for_frame(page, 2)
+    since = page.locator("#site-since")
+    expect(since).to_have_text(re.compile(r"^[\d.]*[1-9][\d.]* s$"))
+    seen = since.inner_text()
+    rig.microscope.end()
+    expect(page.locator("#banner-text")).to_contain_text("The series has ended")
+    expect(page.locator("#stale")).to_be_visible()
+    expect(since).to_have_text(seen)

@@ -90,10 +90,8 @@ export class Inspector {
     }
     setText(byId("site-separation"), look?.separation == null ? "–" : `${fixed(look.separation, 1)} σ`);
     setText(byId("site-like"), look?.template ? `${look.template}, ${percent(look.score)} explained` : "–");
-    if (course?.time.length) {
-      const seconds = course.time[course.time.length - 1] - course.time[0];
-      setText(byId("site-since"), `${significant(seconds)} s`);
-    }
+    const { 0: first, length: n } = course?.time ?? [];
+    setText(byId("site-since"), course && n ? `${significant(course.time[n - 1] - first)} s` : "–");
     if (summary.patch) paint(byId("site-patch"), summary.patch);
     void this.loadPictures(look, header.status.model_version);
     this.drawStrip(course, looks);

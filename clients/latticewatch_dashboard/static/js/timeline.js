@@ -269,7 +269,8 @@ export class Timeline {
     const ratio = devicePixelRatio;
     const inside = (/** @type {number} */ time) => time >= plot.scales.x.min && time <= plot.scales.x.max;
     pen.save();
-    pen.font = `${11 * ratio}px ${FONT}`;
+    const [font, height] = plot.axes[0].font;  // as large as the numbers, on a wall too
+    pen.font = font;
     pen.textAlign = "left";
     let last = -Infinity;
     for (const { time, label } of this.boundaries) {
@@ -283,9 +284,9 @@ export class Timeline {
       pen.stroke();
       pen.setLineDash([]);
       pen.fillStyle = muted;
-      if (x < last + 50 * ratio) continue;
+      if (x < last + 5 * height) continue;
       last = x;
-      pen.fillText(label, x + 4 * ratio, bbox.top + 10 * ratio);
+      pen.fillText(label, x + 4 * ratio, bbox.top + height);
     }
     const colours = new Map(this.lines.map(({ class_id: id, colour }) => [id, colour]));
     for (const { time, classId } of this.ticks) {

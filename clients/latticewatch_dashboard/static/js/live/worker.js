@@ -214,8 +214,11 @@ function take({ header, arrays, nbytes }) {
     post({ type: "status", status: header.status, counts: header.counts, ...takeNews() });
     return;
   }
+  // When its series ends, the last frame comes again: it belongs to that series all the same.
+  const before = ring.frames[ring.length - 1]?.header;
+  const series = header.series_id ?? (before?.t_received === header.t_received ? before.series_id : null);
   // The catalogue and the layout would be kept as often as there are frames.
-  const one = { header: { ...header, classes: null, plane: null }, arrays, sites: new Sites(arrays), nbytes, at: performance.now() };
+  const one = { header: { ...header, series_id: series, classes: null, plane: null }, arrays, sites: new Sites(arrays), nbytes, at: performance.now() };
   ring.push(one);
   if (paused) {
     summarise();
