@@ -440,3 +440,17 @@ def test_the_past_of_a_site_is_there_when_its_series_has_ended(rig, open_tab):
     expect(page.locator("#banner-text")).to_contain_text("The series has ended")
     expect(page.locator("#stale")).to_be_visible()
     expect(since).to_have_text(seen)
+
+
+def test_a_site_is_shown_as_bright_as_the_average_of_its_class_whatever_the_contrast(shown, open_tab):
+    page = open_tab(shown.url + "/#black=90", 1440, 900).page
+    wait_for_frame(page, 1)
+    pin(page, shown, 2)
+    wait_until(
+        page,
+        """(() => { const c = document.getElementById("site-patch");
+      if (!c || c.width < 64) return false;
+      const { data } = c.getContext("2d").getImageData(0, 0, c.width, c.height);
+      const grey = data.filter((_, i) => i % 4 === 0);
+      return Math.max(...grey) === 255 && grey.reduce((sum, one) => sum + one) / grey.length > 40; })()""",
+    )

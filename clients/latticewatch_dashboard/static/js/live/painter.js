@@ -119,32 +119,35 @@ export class Painter {
   }
 
   /**
-   * A square of the picture around a place, in the colours of now.
-   * @param {Frame} frame @param {number} row @param {number} column @param {number} size [frame px]
+   * A square of the picture around a place, in the colours of now, or in grey from its own darkest to its brightest.
+   * @param {Frame} frame @param {number} row @param {number} column @param {number} size [frame px] @param {boolean} [stretched]
    * @returns {{width: number, pixels: Uint8ClampedArray} | null}
    */
-  cut(frame, row, column, size) {
+  cut(frame, row, column, size, stretched = false) {
     const { levels, rows, columns, origin, step } = this.levels(frame);
     const width = 64;
-    const pixels = new Uint32Array(width * width);
-    let seen = 0;
+    const found = new Float32Array(width * width).fill(NaN);
+    let [low, high] = stretched ? [255, 0] : [0, 255];
+    let seen = false;
     for (let y = 0; y < width; y++) {
       const at = (row + 0.5 + ((y + 0.5) / width - 0.5) * size - origin[0]) / step - 0.5;
       const r = Math.floor(at);
       for (let x = 0; x < width; x++) {
         const across = (column + 0.5 + ((x + 0.5) / width - 0.5) * size - origin[1]) / step - 0.5;
         const c = Math.floor(across);
-        if (r < 0 || c < 0 || r + 1 >= rows || c + 1 >= columns) {
-          pixels[y * width + x] = GROUND;
-          continue;
-        }
-        seen++;
+        if (r < 0 || c < 0 || r + 1 >= rows || c + 1 >= columns) continue;
+        seen = true;
         const i = r * columns + c;
         const [v, h] = [at - r, across - c];
         const level = (levels[i] * (1 - h) + levels[i + 1] * h) * (1 - v) + (levels[i + columns] * (1 - h) + levels[i + columns + 1] * h) * v;
-        pixels[y * width + x] = this.table[Math.round(level)];
+        found[y * width + x] = level;
+        low = Math.min(low, level);
+        high = Math.max(high, level);
       }
     }
+    const table = stretched ? GREY : this.table;
+    const scale = 255 / Math.max(1, high - low);
+    const pixels = Uint32Array.from(found, (level) => (Number.isNaN(level) ? GROUND : table[Math.round((level - low) * scale)]));
     return seen ? { width, pixels: new Uint8ClampedArray(pixels.buffer) } : null;
   }
 

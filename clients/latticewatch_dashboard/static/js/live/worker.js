@@ -335,7 +335,7 @@ function sendSummary() {
       behind: newest.header.ordinal - header.ordinal,
       span: ring.span,
       course: track >= 0 ? ring.course(track, header.series_id) : null,
-      patch: site >= 0 ? painter.cut(shown, sites.row(site), sites.column(site), patchSize(header)) : null,
+      patch: site >= 0 ? painter.cut(shown, sites.row(site), sites.column(site), patchSize(header), true) : null,
       histogram: histogramOf(/** @type {Uint8Array} */ (arrays.image.data)),
       stats: { asked: live.asked, got: live.got, nbytes: live.nbytes, ring: ring.nbytes, paintMs: painter.lastMs, age50Ms: ageMs(0.5), age99Ms: ageMs(0.99) },
       overview: arrays.overview ? { shape: arrays.overview.shape, data: arrays.overview.data.slice(), scale: header.overview_scale } : null,
