@@ -405,6 +405,8 @@ class ZmqMicroscope:
     def _prepare(self, socket: Any) -> None:
         socket.linger = 0
         socket.set(self._zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
+        socket.set(self._zmq.HEARTBEAT_IVL, 10_000)
+        socket.set(self._zmq.HEARTBEAT_TIMEOUT, 30_000)
         try:
             socket.connect(self.endpoint)
         except self._zmq.ZMQError as error:

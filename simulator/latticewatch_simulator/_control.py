@@ -44,6 +44,8 @@ class ControlServer:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         self._socket.set(zmq.MAXMSGSIZE, MAX_REQUEST_BYTES)
         self._socket.set(zmq.LINGER, 200)
+        self._socket.set(zmq.HEARTBEAT_IVL, 10_000)
+        self._socket.set(zmq.HEARTBEAT_TIMEOUT, 30_000)
         try:
             self.endpoint = bind(self._socket, endpoint)
         except ConfigurationError:

@@ -98,6 +98,8 @@ class Publisher:
         self._subscriptions = 0
         self._socket.set(zmq.SNDHWM, queue_frames)
         self._socket.set(zmq.LINGER, 1000)
+        self._socket.set(zmq.HEARTBEAT_IVL, 10_000)
+        self._socket.set(zmq.HEARTBEAT_TIMEOUT, 30_000)
         # What subscribers may send is a topic.
         self._socket.set(zmq.MAXMSGSIZE, 1024)
         self._messages = 0

@@ -50,6 +50,13 @@ def chequered(size, tiles, seed=0):
     return image
 
 
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_large_frame_of_one_value_which_is_a_small_message_costs_no_search(counted, value):
+    with pytest.raises(NoLatticeError):
+        find_lattice(np.full((2048, 2048), value, np.float32))
+    assert counted == []
+
+
 def test_a_basis_that_failed_is_not_followed_again_in_every_window(counted):
     with pytest.raises(NoLatticeError):
         find_lattice(dots(256, 3))

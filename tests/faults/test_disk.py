@@ -126,6 +126,18 @@ def test_a_data_directory_that_is_deleted_is_noticed(tmp_path):
         assert "deleted or replaced" in (publisher.trouble or "")
 
 
+def test_a_service_whose_data_directory_is_deleted_is_not_ready(tmp_path):
+    with running(tmp_path / "data") as live:
+        live.sender.send(grid_image(), n=3)
+        live.analysed(3)
+        assert live.http.get("/readyz").status_code == 200
+        shutil.rmtree(tmp_path / "data")
+        live.sender.send(grid_image(vacancies=[(5, 5)]))
+        live.until(lambda: live.engine.trouble is not None)
+        assert live.http.get("/readyz").status_code == 503
+        assert "deleted or replaced" in live.http.get("/v1/status").json()["degraded"]
+
+
 def test_an_emptied_log_and_an_older_copy_are_refused(tmp_path):
     path = tmp_path / "events.sqlite"
     with open_log(tmp_path) as log:

@@ -26,6 +26,7 @@ import pytest
 import typer.main
 import yaml
 import zmq
+from typer.testing import CliRunner
 
 from latticewatch.cli import COMMANDS, build
 from latticewatch.messages import Event, EventPage, FrameHeader
@@ -166,6 +167,23 @@ def test_the_reference_lists_every_option_with_nothing_invented(name: str) -> No
 def test_an_option_that_does_not_exist_would_be_noticed() -> None:
     with pytest.raises(Exception, match="No such option"):
         parse(("analyse", "image.npy", "--out", "results", "--no-such-option"))
+
+
+SHORT = sorted({shown.arguments for shown in SHOWN if shown.arguments[0] in ("config", "inspect", "keys")})
+
+
+@pytest.mark.parametrize("arguments", SHORT, ids=" ".join)
+def test_a_short_command_does_word_for_word_what_it_is_shown_for(
+    desk: Path, rng: np.random.Generator, arguments: tuple[str, ...]
+) -> None:
+    if arguments[0] == "inspect" and "image.npy" not in arguments:
+        pytest.skip("shown for a file of which there is none here")
+    np.save(desk / "image.npy", hexagonal_frame(rng))
+    result = CliRunner().invoke(build(arguments[0]), list(arguments))
+    assert result.exit_code == 0, result.output
+    assert result.output.strip()
+    if arguments[:2] == ("keys", "curve"):
+        assert {file.name for file in desk.glob("service.*")} == {"service.key", "service.key_secret"}
 
 
 def test_analyse_writes_what_the_guide_says(desk: Path, rng: np.random.Generator) -> None:

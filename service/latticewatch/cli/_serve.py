@@ -163,6 +163,8 @@ def announce(service: Service) -> None:
     settings = service.engine.settings
     socket = settings.ingest.socket.upper()
     how = f"{socket}, {'bound' if settings.ingest.bind else 'connected'}, {settings.ingest.mode}"
+    if settings.ingest.curve_key is not None:
+        how += ", encrypted"
     lines: dict[str, Any] = {
         "frames from": f"{', '.join(service.engine.sources)}  ({how})",
         "dashboard": service.url,

@@ -113,6 +113,8 @@ class Replayer:
         kind = zmq.PUSH if lossless else zmq.XPUB
         self._socket: zmq.Socket = self._context.socket(kind)
         self._socket.sndhwm = SEND_HWM
+        # A service that lost its power says no goodbye.
+        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 10_000, 30_000
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:
