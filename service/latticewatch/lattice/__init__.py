@@ -15,6 +15,7 @@ from latticewatch.lattice._smooth import convolved, gaussian_window
 from latticewatch.lattice._specimen import Specimen, mend, touched
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 from latticewatch.lattice._thickness import Thickness, may_vary, measure_thickness
+from latticewatch.lattice._together import SpectrumSum
 from latticewatch.lattice._voids import lit, void_places, void_sites
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "PixelNoise",
     "Sites",
     "Specimen",
+    "SpectrumSum",
     "Thickness",
     "UnitCell",
     "bilinear_pair",

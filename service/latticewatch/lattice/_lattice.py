@@ -144,13 +144,15 @@ class Lattice:
         raise IndexError(f"sublattice {sublattice}: the lattice has {first}")
 
 
-def find_lattice(image: NDArray[np.float32]) -> Lattice:
+def find_lattice(image: NDArray[np.float32], hint: NDArray[np.float64] | None = None) -> Lattice:
     """Find the lattice of a frame from nothing, in all its grains, its columns bright or dark.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
         Finite counts.
+    hint : ndarray of shape (2, 2), float64, optional
+        Reciprocal vectors [cycles per pixel] that the frame is likely to have, though it does not show them alone.
 
     Returns
     -------
@@ -163,20 +165,20 @@ def find_lattice(image: NDArray[np.float32]) -> Lattice:
     """
     if min(image.shape) < 16 or np.ptp(image) <= 0:
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
-    found = _found(image)
+    found = _found(image, hint)
     dark = has_dark_columns(found.cell, found.profile, found.field)
     if dark:
-        found = _found(inverted(image))
+        found = _found(inverted(image), hint)
     beside = lattice_beside(bragg_peaks(image), found.field) or ()
     ellipse = Ellipse(*fit_ellipse(found.cell, found.profile, found.field))
     is_round = ellipse.ratio < MIN_AXIS_RATIO or ellipse.misfit > MAX_MISFIT_LEFT * found.profile.misfit
     return replace(found, dark=dark, beside=tuple(beside), ellipse=() if is_round else tuple(ellipse))
 
 
-def _found(image: NDArray[np.float32]) -> Lattice:
+def _found(image: NDArray[np.float32], hint: NDArray[np.float64] | None) -> Lattice:
     """The lattice of a frame whose columns are bright, in all its grains."""
     attempts = Attempts(image.shape, _same)
-    first = _first_grain(image, attempts)
+    first = _first_grain(image, attempts) if hint is None else _hinted(image, hint)
     fields = [first.field]
     while len(fields) < MAX_GRAINS:
         another = _another_grain(image, fields, attempts)
@@ -236,6 +238,19 @@ def _first_grain(image: NDArray[np.float32], attempts: Attempts) -> Lattice:
                 return _measured(seen, _whole(seen, field, window))
             except NoLatticeError as error:
                 why = error
+    raise why
+
+
+def _hinted(image: NDArray[np.float32], basis: NDArray[np.float64]) -> Lattice:
+    """The lattice with these waves, where the frame keeps to them."""
+    why, whole = NoLatticeError(APART), (slice(None), slice(None))
+    for seen, _ in _ways_to_see(image):
+        try:
+            field = phase_field(seen, basis)
+            _check(seen, field, whole)
+            return _measured(seen, _whole(seen, field, whole))
+        except NoLatticeError as error:
+            why = error
     raise why
 
 

@@ -53,24 +53,60 @@ def bragg_peaks(image: NDArray[np.float32]) -> BraggPeaks:
     -------
     BraggPeaks
     """
+    return peaks_of(power_spectrum(image), min(image.shape))
+
+
+def power_spectrum(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Power of one half of the frequencies, without the plane in the image.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+
+    Returns
+    -------
+    ndarray of shape (size, size // 2 + 1), float32
+        size is the longer side of the image.
+    """
     height, width = image.shape
     window = (np.hanning(height + 2)[1:-1, None] * np.hanning(width + 2)[None, 1:-1]).astype(np.float32)
     size = max(height, width)
     spectrum: NDArray[np.complex64] = np.asarray(
         fft.rfft2((image - _plane(image, window)) * window, s=(size, size))
     )
-    power = np.abs(spectrum) ** 2
+    return np.abs(spectrum) ** 2
+
+
+def peaks_of(
+    power: NDArray[np.float32], shorter: int, min_significance: float = MIN_SIGNIFICANCE
+) -> BraggPeaks:
+    """The peaks of a power spectrum that are not noise.
+
+    Parameters
+    ----------
+    power : ndarray of shape (size, size // 2 + 1), float32
+        Of one frame, or the sum of several.
+    shorter : int
+        Shorter side of the frame [px].
+    min_significance : float, optional
+        What noise does not reach.
+
+    Returns
+    -------
+    BraggPeaks
+    """
+    size = len(power)
     total = float(power.sum())
     power = np.asarray(ndimage.uniform_filter(power, size=3, mode="nearest"))
     rows = fft.fftfreq(size)[:, None]
     cols = fft.rfftfreq(size)[None, :]
     radius = np.hypot(rows, cols)
     significance = power / _radial_median(power, radius * size)
-    low = MIN_PERIODS_IN_VIEW / min(height, width)
+    low = MIN_PERIODS_IN_VIEW / shorter
     allowed = (radius >= low) & (radius <= 1.0 / MIN_PERIOD_PX)
     is_peak = (
         (significance == ndimage.maximum_filter(significance, size=5, mode="nearest"))
-        & (significance > MIN_SIGNIFICANCE)
+        & (significance > min_significance)
         & allowed
         & (power > LEAKAGE * total)
     )
@@ -83,6 +119,23 @@ def bragg_peaks(image: NDArray[np.float32]) -> BraggPeaks:
     index = index[order]
     frequency = np.array([_centroid(power, i, j, size) for i, j in index]).reshape(-1, 2)
     return BraggPeaks(frequency, significance[is_peak][order].astype(float), 1.0 / size)
+
+
+def significance_of(power: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Power, mean over 3 x 3 bins, over the median power at the same distance from the origin.
+
+    Parameters
+    ----------
+    power : ndarray of shape (size, size // 2 + 1), float32
+
+    Returns
+    -------
+    ndarray of the same shape, float64
+    """
+    size = len(power)
+    radius = np.hypot(fft.fftfreq(size)[:, None], fft.rfftfreq(size)[None, :])
+    smooth = np.asarray(ndimage.uniform_filter(power, size=3, mode="nearest"))
+    return smooth / _radial_median(smooth, radius * size)
 
 
 def _plane(image: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -122,7 +122,12 @@ class _Clock:
         self._last = now
 
 
-def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis:
+def analyse(
+    frame: Frame,
+    model: Model | None,
+    settings: AnalysisSettings,
+    hint: NDArray[np.float64] | None = None,
+) -> Analysis:
     """Find and classify the sites of a frame.
 
     Parameters
@@ -131,6 +136,8 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
     model : Model or None
         None while learning: the lattice is looked for from nothing, and nothing is classified.
     settings : AnalysisSettings
+    hint : ndarray of shape (2, 2), float64, optional
+        Without a model: reciprocal vectors of a lattice that several frames show together, as in `find_lattice`.
 
     Returns
     -------
@@ -141,10 +148,12 @@ def analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> An
     Safe in any thread. Cores that no other frame keeps busy help with this one.
     """
     with working():
-        return _analyse(frame, model, settings)
+        return _analyse(frame, model, settings, hint)
 
 
-def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> Analysis:
+def _analyse(
+    frame: Frame, model: Model | None, settings: AnalysisSettings, hint: NDArray[np.float64] | None
+) -> Analysis:
     clock = _Clock()
     image, picture = counts_and_picture(frame.image)
     clock.lap("picture")
@@ -157,7 +166,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
     lines: list[Line] = []
     try:
         if model is None:
-            lattice = find_lattice(image)
+            lattice = find_lattice(image, hint)
             dark = lattice.dark
             if dark:
                 image = inverted(image)
@@ -165,7 +174,7 @@ def _analyse(frame: Frame, model: Model | None, settings: AnalysisSettings) -> A
             thickness = _thickness(image, lattice, lattice.field, mask)
             if thickness is not None:
                 image = thickness.levelled(image)
-                lattice = replace(find_lattice(image), dark=dark)
+                lattice = replace(find_lattice(image, hint), dark=dark)
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
             notes += [*lattice.notes, *lattice.doubts]

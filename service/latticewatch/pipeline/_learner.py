@@ -15,7 +15,8 @@ from latticewatch.discover import learn_model, taken_up
 from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeDisk
 from latticewatch.identify import confirmed
-from latticewatch.lattice import Lattice, Sites, follow_lattice
+from latticewatch.ingest import Frame
+from latticewatch.lattice import Lattice, Sites, SpectrumSum, follow_lattice
 from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
 from latticewatch.model import CatalogueEntry, Model, Survey, displacements, kinds_of, renumbered
 from latticewatch.pipeline._analyse import Analysis, analyse, patch_size, survey_frame
@@ -61,6 +62,9 @@ class Learner:
         self.settings = settings
         self.model: Model | None = None
         self._gathered: list[Analysis] = []
+        # frames that show no lattice alone, the newest, and the spectra of all of them
+        self._hidden: list[Frame] = []
+        self._spectra = SpectrumSum()
         self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
         self._class_statistics = ClassStatistics()
         self._new_search: Callable[[], Search] = Search
@@ -324,11 +328,35 @@ class Learner:
             analysis = analyse(analysis.frame, None, self.settings)
         if self._gathered and analysis.frame.image.shape != self._gathered[0].frame.image.shape:
             self._gathered = []
+        if analysis.lattice is None:
+            analysis = self._seen_together(analysis)
         if analysis.lattice is not None:
             self._gathered.append(analysis)
         if len(self._gathered) < self.settings.learning_frames:
             return [self._unclassified(analysis)]
         return self._finish_learning() or [self._unclassified(analysis)]
+
+    def _seen_together(self, analysis: Analysis) -> Analysis:
+        """A frame that shows no lattice alone, looked at again with that of all such frames together.
+
+        The newest of those before it, too, are gathered, once that lattice is known; as many as are learnt from.
+        """
+        frame = analysis.frame
+        last = self._hidden[-1] if self._hidden else frame
+        if frame.series_id != last.series_id or frame.image.shape != last.image.shape:
+            self._hidden, self._spectra = [], SpectrumSum()
+        self._spectra.add(analysis.image)
+        basis = self._spectra.basis()
+        room = self.settings.learning_frames - 1
+        if basis is None:
+            self._hidden = [*self._hidden, frame][-room:] if room else []
+            return analysis
+        before, self._hidden = self._hidden, []
+        for hidden in before[max(0, len(before) + len(self._gathered) - room) :]:
+            again = analyse(hidden, None, self.settings, basis)
+            if again.lattice is not None:
+                self._gathered.append(again)
+        return analyse(frame, None, self.settings, basis)
 
     def finish_learning(self) -> list[FrameResult]:
         """End the learning phase with the frames that there are, as at the end of a file.
@@ -350,7 +378,7 @@ class Learner:
         if len(well_seen.others) < len(reference.others):
             reference = well_seen
             surveys, used = self._surveyed(reference, zernike)
-        self._gathered = []
+        self._gathered, self._hidden, self._spectra = [], [], SpectrumSum()
         if not surveys:
             return []
         self._cannot_learn = _too_few_sites(reference, surveys)
@@ -473,6 +501,7 @@ class Learner:
     def _forget(self, reason: str) -> None:
         had = self.model
         self.model, self._gathered, self._series = None, [], None
+        self._hidden, self._spectra = [], SpectrumSum()
         # not a new one: numbers of tracks are not used again
         self._tracker.reset()
         if had is not None:
