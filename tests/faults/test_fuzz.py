@@ -17,6 +17,7 @@ import structlog
 import _vendors as vendors
 from latticewatch.config import IngestSettings, VirtualDetector
 from latticewatch.ingest import Receiver
+from latticewatch.ingest._karabo import decode_karabo
 from latticewatch.messages import FrameHeader, SeriesEnd, encode_frame, encode_json
 
 IMAGE = np.random.default_rng(0).poisson(9, (24, 32)).astype(np.uint16)
@@ -214,3 +215,12 @@ def test_whatever_is_sent_is_read_or_refused_and_costs_no_memory(request, as_fra
     assert min(counts.received, sum(counts.rejected.values())) > n // 20
     if n >= LONG:
         assert late <= GROWTH * early
+
+
+def test_a_karabo_image_whose_header_names_no_source_is_read():
+    # found by the test above after 10,000 messages
+    array = {"content": "array", "path": "image", "dtype": "uint16", "shape": list(IMAGE.shape)}
+    train = [msgpack.packb(array), IMAGE.tobytes()]
+    frame = decode_karabo([memoryview(part) for part in train], None, MAX_MIB)
+    assert np.array_equal(frame.image, IMAGE)
+    assert frame.header.series_id == ""

@@ -222,3 +222,13 @@ def test_the_site_shows_every_page_of_the_documentation(project: Path) -> None:
     pages = {path.relative_to(docs).as_posix() for path in docs.rglob("*.md")}
     assert shown <= pages
     assert {page for page in pages - shown if not page.startswith("decisions/")} == set()
+
+
+def test_each_promise_names_a_test_that_is_there(project: Path) -> None:
+    page = (project / "docs/explanation/guarantees.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| (?!promise|-)(.+?) \| (.+) \|$", page, flags=re.MULTILINE)
+    assert len(promises) > 20
+    for promise, where in promises:
+        files = re.findall(r"`(tests/[\w/]+\.py)`", where)
+        assert files, promise
+        assert all((project / file).is_file() for file in files), promise

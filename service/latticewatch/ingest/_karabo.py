@@ -69,7 +69,7 @@ def decode_karabo(parts: Sequence[memoryview], path: str | None, max_frame_mib: 
             "header",
         )
     header, body = images[wanted[0]]
-    source = str(header["source"])
+    source = str(header.get("source", ""))
     shape = tuple(n for n in header["shape"] if n > 1)
     image = image_of(body.cast("B"), str(header.get("dtype")), shape, "", max_frame_mib)
     train, stamp = meta.get(source, {}).get("timestamp.tid"), meta.get(source, {}).get("timestamp")
