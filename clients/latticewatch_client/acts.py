@@ -12,6 +12,8 @@ from latticewatch_client._hands import Hands, Sight
 Act = Callable[[Hands, Target], object]
 # What goes farther between two looks has hopped, which is no drift: shorter than the way between any two columns [nm].
 MOST_LEAD_NM = 0.1
+# Frames in a row that may fail to show what is followed.
+MOST_UNSEEN = 5
 # Farther from the middle than this after an exposure, a defect is brought back to it [nm].
 OFF_NM = 0.05
 
@@ -87,6 +89,11 @@ def follow(looks: int, tolerance_nm: float = 0.03, on_look: Callable[[Sight], No
             if sight.offset_nm > tolerance_nm:
                 do.go_to(at.x + lead[0], at.y + lead[1])
             seen = do.look()
+            for _ in range(MOST_UNSEEN):
+                if seen is not None:
+                    break
+                # Just after a hop a frame may leave it open what is where.
+                seen = do.look()
             if seen is None or seen.track.stage_nm is None:
                 raise ControlTimeoutError(f"track {target.track.track}: lost sight of it")
             sight, now = seen, seen.track.stage_nm

@@ -585,6 +585,23 @@ def test_tiles_go_there_and_back():
     assert list(tiles(2, 2, 10.0, (5.0, 0.0))) == [(0, -5), (10, -5), (10, 5), (0, 5)]
 
 
+@pytest.mark.parametrize(("unseen", "failed"), [(3, {}), (30, {"microscope": 1})])
+def test_what_is_followed_may_be_out_of_sight_for_a_few_frames(unseen, failed):
+    loop, stage, sees = loop_of({1: (10.0, 20.0)}, act=acts.follow(8))
+    looks = iter(range(1, 1000))
+
+    def hops(name, id, args):
+        if name == "acquire":
+            number = next(looks)
+            sees.in_view = lambda _: not 4 <= number < 4 + unseen
+            sees.put(1, 10.0 + 0.3 * (number > 4), 20.0 + 0.01 * number)
+
+    stage.fail = hops
+    assert loop.run(steps=1).failed == failed
+    if not failed:
+        assert abs(stage.at[0] + stage.shift[0] - 10.3) < 0.05
+
+
 def test_an_exposure_is_made_once_and_its_dose_is_told():
     loop, stage, sees = loop_of({1: (10.0, 20.0)}, act=acts.expose(0.5))
     loop.run(steps=1)

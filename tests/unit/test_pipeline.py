@@ -337,6 +337,9 @@ def test_drift_is_followed(frames, folded):
     result, truth = folded[5][0], frames[5].truth
     moved = np.array(truth.shift_px) - np.array(frames[0].truth.shift_px)
     assert np.array(result.drift_px) == pytest.approx(-moved, abs=0.1)
+    # The stage stood still.
+    assert result.specimen_drift_px == pytest.approx(result.drift_px)
+    assert 0 < result.sigma_px < 1
 
 
 def test_a_site_keeps_its_track(frames, folded):

@@ -93,6 +93,13 @@ def test_an_event_says_the_same_place_as_a_track_on_a_turned_scan(turned, place)
     assert draft.data.stage_sigma_nm == pytest.approx(0.02)
 
 
+def test_a_place_comes_with_its_uncertainty():
+    state = state_of(Calibration(pixel_size_nm=0.1, stage_nm=(100.0, 200.0)))
+    state = replace(state, result=replace(state.result, sigma_px=0.3))
+    assert [one.sigma_nm for one in tracks_of(state, "all", 10).tracks] == pytest.approx([0.03, 0.03])
+    assert tracks_of(state_of(None), "defect", 10).tracks[0].sigma_nm is None
+
+
 def test_without_a_calibration_there_is_no_place():
     (track,) = tracks_of(state_of(None), "defect", 10).tracks
     assert (track.stage_nm, track.nm, track.edge_distance_nm) == (None, None, None)

@@ -574,7 +574,7 @@ class Learner:
                 events += [discovered(followed, class_id) for class_id in found]
         events += self._looked_again(analysis, tracked, teaches=doubt is None)
         result = self._result(analysis, sites, tracked.drift_px, events, [] if doubt is None else [doubt])
-        return replace(result, specimen_drift_px=tracked.specimen_drift_px)
+        return replace(result, specimen_drift_px=tracked.specimen_drift_px, sigma_px=tracked.sigma_px)
 
     def _looked_again(self, analysis: Analysis, tracked: Tracked, *, teaches: bool) -> list[EventDraft]:
         """Take up what a search in the averages of the tracks has found; the events that tell of it."""

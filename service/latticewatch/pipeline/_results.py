@@ -96,6 +96,8 @@ class FrameResult:
         Row, column: how far the specimen has moved in the frame since the series started, by itself and by the stage.
     specimen_drift_px : tuple of float
         The same without the moves of the stage.
+    sigma_px : float or None
+        Standard deviation of the position of a site that is followed [px].
     space : LiveSpace or None
         Follows what the model works with, frames after this one included; None while nothing is learnt.
     events : tuple of EventDraft
@@ -139,5 +141,6 @@ class FrameResult:
     calibration: Calibration | None = None
     received_at: float | None = None
     specimen_drift_px: tuple[float, float] = (0.0, 0.0)
+    sigma_px: float | None = None
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)
     scalars: Mapping[str, float | str] = field(default_factory=dict)

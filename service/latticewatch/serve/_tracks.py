@@ -53,6 +53,9 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
                 px=Pixel(row=row, col=col),
                 nm=Nanometres(x=col * pixel_nm, y=row * pixel_nm) if pixel_nm is not None else None,
                 stage_nm=Nanometres(x=on_stage[0], y=on_stage[1]) if on_stage is not None else None,
+                sigma_nm=result.sigma_px * pixel_nm
+                if result.sigma_px is not None and pixel_nm is not None and sites.track[index] >= 0
+                else None,
                 kind=kinds.get(class_id),
                 displacement_nm=calibration.displacement(shift.tolist())
                 if calibration is not None and shift is not None

@@ -129,6 +129,8 @@ class Tracked:
     transitions : tuple of Transition
     specimen_drift_px : tuple of float
         The same without the moves of the stage, as far as their positions are known.
+    sigma_px : float or None
+        Standard deviation of a position [px].
     """
 
     track: NDArray[np.int32]
@@ -139,3 +141,4 @@ class Tracked:
     jump: bool
     transitions: tuple[Transition, ...] = ()
     specimen_drift_px: tuple[float, float] = (0.0, 0.0)
+    sigma_px: float | None = None

@@ -312,7 +312,7 @@ class Tracker:
         _most_probable(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
         drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
         alone = drift if current is None else (*current.specimen_drift.tolist(),)
-        return Tracked(told, class_id, role, confidence, drift, jump, transitions, alone)
+        return Tracked(told, class_id, role, confidence, drift, jump, transitions, alone, self._sigma_px)
 
 
 def _median(values: NDArray[np.float64]) -> float:
