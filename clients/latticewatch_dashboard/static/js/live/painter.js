@@ -4,7 +4,7 @@
 import { drawNames, drawSelection, drawTrail, Marks, markRadius } from "./marks.js";
 import { colourTable, Raster } from "./raster.js";
 import { Viewport } from "./viewport.js";
-/** @import {ClassSummary, Frame, Shown, Style} from "../types.d.ts" */
+/** @import {ClassSummary, Frame, Levels, Shown, Style} from "../types.d.ts" */
 
 const GROUND = 0xff090604;  // around the frame, as little-endian RGBA
 const GREY = colourTable({ black: 0, white: 255, gamma: 1, map: "grey" });
@@ -58,6 +58,13 @@ export class Painter {
     };
   }
 
+  /** The whole frame in small, where only a part of it came. @param {Frame} frame @returns {Levels | null} */
+  overview({ header, arrays: { overview } }) {
+    if (!overview) return null;
+    const [rows, columns] = overview.shape;
+    return { levels: /** @type {Uint8Array} */ (overview.data), rows, columns, origin: [0, 0], step: header.overview_scale ?? 1 };
+  }
+
   /**
    * @param {Frame} frame
    * @param {{track: number, trails: {track: number, points: [number, number][]}[]}} extra
@@ -82,13 +89,8 @@ export class Painter {
       && place.x0 + view.columns * place.scale >= width && place.y0 + view.rows * place.scale >= height;
     const covered = raster.covers(picture, place, view.rows, view.columns);
     if (!whole || !covered) raster.clear(GROUND);
-    if (!covered && arrays.overview) {
-      const [rows, columns] = arrays.overview.shape;
-      raster.picture(
-        { levels: /** @type {Uint8Array} */ (arrays.overview.data), rows, columns, origin: [0, 0], step: header.overview_scale ?? 1 },
-        place, this.table, view,
-      );
-    }
+    const small = covered ? null : this.overview(frame);
+    if (small) raster.picture(small, place, this.table, view);
     raster.picture(picture, place, this.table, view);
     this.marks.draw(raster, view, sites, style);
     context.putImageData(/** @type {ImageData} */ (raster.data), 0, 0);
@@ -112,10 +114,14 @@ export class Painter {
   /** Level of the picture at a place of the frame, 0 to 255, or null outside of what is here. @param {number} row @param {number} column */
   levelAt(row, column) {
     if (!this.shown) return null;
-    const { levels, rows, columns, origin, step } = this.levels(this.shown);
-    const r = Math.floor((row + 0.5 - origin[0]) / step);
-    const c = Math.floor((column + 0.5 - origin[1]) / step);
-    return r < 0 || c < 0 || r >= rows || c >= columns ? null : levels[r * columns + c];
+    for (const picture of [this.levels(this.shown), this.overview(this.shown)]) {
+      if (!picture) continue;
+      const { levels, rows, columns, origin, step } = picture;
+      const r = Math.floor((row + 0.5 - origin[0]) / step);
+      const c = Math.floor((column + 0.5 - origin[1]) / step);
+      if (r >= 0 && c >= 0 && r < rows && c < columns) return levels[r * columns + c];
+    }
+    return null;
   }
 
   /**
