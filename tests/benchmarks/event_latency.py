@@ -39,7 +39,13 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    settings = {"births_per_frame": 3.0, "lifetime_frames": 20.0, "fps": asked.fps, "seed": asked.seed}
+    settings = {
+        "births_per_frame": 2.0,
+        "lifetime_frames": 20.0,
+        "fps": asked.fps,
+        "shape": (256, 256),
+        "seed": asked.seed,
+    }
     with tempfile.TemporaryDirectory() as folder, Stand(Path(folder), "WS2", **settings) as stand:
         stand.wait_live()
         done = threading.Event()
