@@ -828,9 +828,9 @@ def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
 def test_each_version_of_the_model_is_told(learner, seen):
     told = {learner.model.version}
     versions = {learner.model.version}
-    for k in range(120):
+    for k in range(60):
         analysis = replace(
-            drifted(seen, 1, 3.0 * k / 120), model=learner.model, frame=replace(seen.frame, number=10 + k)
+            drifted(seen, 1, 3.0 * k / 60), model=learner.model, frame=replace(seen.frame, number=10 + k)
         )
         (result,) = learner.fold(analysis)
         versions.add(result.model_version)
