@@ -264,6 +264,33 @@ def test_sites_are_all_columns_inside_the_margin_and_the_lattice(rng):
     assert (sites.sublattice.dtype, sites.cell.dtype) == (np.int16, np.int32)
 
 
+@given(seed=seeds)
+@few
+def test_whole_turns_along_a_cut_of_the_phase_change_nothing(seed):
+    rng = np.random.default_rng(seed)
+    smooth = some_field(rng, shape=(60, 70), bend=0.1)
+    turns = np.zeros(smooth.phase.shape)
+    turns[:, smooth.phase.shape[1] // 2 :] = 2 * np.pi * rng.integers(1, 3, 2)
+    turns[smooth.phase.shape[0] // 2 :, :, 0] -= 2 * np.pi
+    cut = PhaseField(smooth.basis, smooth.phase + turns, smooth.amplitude, smooth.origin, smooth.step)
+    columns = np.array([[0.1, 0.2], [0.7, 0.6]])
+    expected, found = (predict_sites(field, columns, (60, 70), 4.5) for field in (smooth, cut))
+    assert len(found) == len(expected)
+    assert (np.diff(found.sublattice) >= 0).all()
+    for s in range(2):
+        ours, theirs = (sites.position[sites.sublattice == s] for sites in (found, expected))
+        apart = np.hypot(*(ours[:, None] - theirs[None]).transpose(2, 0, 1))
+        assert apart.min(0).max() < 0.01
+    points = rng.uniform(5, 55, (20, 2))
+    change = cut.cell_coordinates(points) - smooth.cell_coordinates(points)
+    np.testing.assert_allclose(change, np.rint(change), atol=1e-6)
+    cell = rng.normal(size=(8, 9))
+    np.testing.assert_allclose(
+        unfold_cell(cell, cut, (60, 70)), unfold_cell(cell, smooth, (60, 70)), atol=2e-3
+    )
+    np.testing.assert_allclose(mean_slope(cut), mean_slope(smooth), atol=2e-3)
+
+
 @given(seed=seeds, block=st.integers(1, 9), limit=st.sampled_from([0.5, 2.0, np.inf]))
 @few
 def test_sums_of_blocks_leave_out_what_is_beyond_the_limit(seed, block, limit):

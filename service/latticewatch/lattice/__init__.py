@@ -3,6 +3,8 @@
 from latticewatch.lattice._background import Flattened, PixelNoise, flatten
 from latticewatch.lattice._bilinear import bilinear_pair
 from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._continued import continued, settled
+from latticewatch.lattice._cores import Cores, find_cores
 from latticewatch.lattice._domains import boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
@@ -22,6 +24,7 @@ __all__ = [
     "DARK_COLUMNS",
     "BraggPeaks",
     "ColumnProfile",
+    "Cores",
     "Flattened",
     "Lattice",
     "PhaseField",
@@ -34,8 +37,10 @@ __all__ = [
     "bilinear_pair",
     "boundary",
     "bragg_peaks",
+    "continued",
     "convolved",
     "domain_notes",
+    "find_cores",
     "find_lattice",
     "find_peaks",
     "fit_columns",
@@ -51,6 +56,7 @@ __all__ = [
     "phase_field",
     "predict_sites",
     "reciprocal_basis",
+    "settled",
     "touched",
     "unit_cell",
     "void_places",

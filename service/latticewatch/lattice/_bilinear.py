@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
+
+TURN = 2 * np.pi
 
 
 @njit(cache=True, nogil=True)
@@ -34,6 +37,46 @@ def bilinear_pair(grid, row, col):  # pragma: no cover - compiled
         a * grid[i, j, 0] + b * grid[i, j + 1, 0] + c * grid[i + 1, j, 0] + d * grid[i + 1, j + 1, 0],
         a * grid[i, j, 1] + b * grid[i, j + 1, 1] + c * grid[i + 1, j, 1] + d * grid[i + 1, j + 1, 1],
     )
+
+
+@njit(cache=True, nogil=True)
+def bilinear_phase(phase, row, col):  # pragma: no cover - compiled
+    """The same of two phases at each node [radians], which are the same phase after whole turns.
+
+    Where a phase was cut to be unwrapped, as it must be somewhere around a dislocation, its nodes differ by a turn.
+    """
+    i, j, fr, fc = _node_before(phase, row, col)
+    a, b, c, d = (1 - fr) * (1 - fc), (1 - fr) * fc, fr * (1 - fc), fr * fc
+    return _mean_phase(phase, i, j, a, b, c, d, 0), _mean_phase(phase, i, j, a, b, c, d, 1)
+
+
+@njit(cache=True, nogil=True)
+def _mean_phase(phase, i, j, a, b, c, d, n):  # pragma: no cover - compiled
+    """Weighted mean of four nodes, each in the turn nearest to the first."""
+    first = phase[i, j, n]
+    right, below, across = phase[i, j + 1, n], phase[i + 1, j, n], phase[i + 1, j + 1, n]
+    if max(abs(right - first), abs(below - first), abs(across - first)) > np.pi:
+        right = in_turn_of(right, first)
+        below = in_turn_of(below, first)
+        across = in_turn_of(across, first)
+    return a * first + b * right + c * below + d * across
+
+
+@njit(cache=True, nogil=True)
+def in_turn_of(phase, other):  # pragma: no cover - compiled
+    """A phase, whole turns added, as near to another as can be."""
+    return phase + TURN * np.rint((other - phase) / TURN)
+
+
+@njit(cache=True, nogil=True)
+def is_cut(phase, i, j):  # pragma: no cover - compiled
+    """Whether a phase jumps by more than half a turn between the nodes of the square that begins at one."""
+    for n in range(2):
+        low = min(phase[i, j, n], phase[i, j + 1, n], phase[i + 1, j, n], phase[i + 1, j + 1, n])
+        high = max(phase[i, j, n], phase[i, j + 1, n], phase[i + 1, j, n], phase[i + 1, j + 1, n])
+        if high - low > np.pi:
+            return True
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._bilinear import bilinear, bilinear_pair
+from latticewatch.lattice._bilinear import bilinear, bilinear_phase, is_cut
 from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField
 from latticewatch.vectors import kernel
 
@@ -186,7 +186,7 @@ def fold_cells(image, basis, phase, origin, step, amplitude, least, n1, n2):  # 
             j = (c - origin) / step
             if bilinear(amplitude, i, j) <= least:
                 continue
-            phase0, phase1 = bilinear_pair(phase, i, j)
+            phase0, phase1 = bilinear_phase(phase, i, j)
             u = basis[0, 0] * r + basis[0, 1] * c + phase0 / TURN
             v = basis[1, 0] * r + basis[1, 1] * c + phase1 / TURN
             u = (u - np.floor(u)) * n1
@@ -230,7 +230,10 @@ def unfold_cell(
     turns = field.phase / TURN + field.basis.sum(1) * middle
     first, second = np.ascontiguousarray(turns[..., 0]), np.ascontiguousarray(turns[..., 1])
     origin, step = (field.origin - middle) / block, field.step / block
-    return _unfold(padded, field.basis * block, first, second, origin, step, shape[0], shape[1])
+    basis = field.basis * block
+    out = _unfold(padded, basis, first, second, origin, step, shape[0], shape[1])
+    _unfold_cuts(padded, basis, turns * TURN, origin, step, out)
+    return out
 
 
 @lru_cache(maxsize=16)
@@ -265,6 +268,37 @@ def _unfold(cell, basis, first, second, origin, step, height, width):  # pragma:
         u, v = np.float32(basis[0, 0] * r), np.float32(basis[1, 0] * r)
         _read(flat, n1, n2, wide1[i], wide1[i + 1], wide2[i], wide2[i + 1], f, u, v, out[r])
     return out
+
+
+@njit(cache=True, nogil=True)
+def _unfold_cuts(cell, basis, phase, origin, step, out):  # pragma: no cover - compiled
+    """The same anew in the squares of nodes that a cut of the phase goes through."""
+    n1, n2 = cell.shape[0] - 1, cell.shape[1] - 1
+    height, width = out.shape
+    for i in range(phase.shape[0] - 1):
+        top, bottom = _pixels(i, origin, step, height)
+        for j in range(phase.shape[1] - 1):
+            if not is_cut(phase, i, j):
+                continue
+            left, right = _pixels(j, origin, step, width)
+            for r in range(top, bottom):
+                for c in range(left, right):
+                    phase0, phase1 = bilinear_phase(phase, (r - origin) / step, (c - origin) / step)
+                    u = basis[0, 0] * r + basis[0, 1] * c + phase0 / TURN
+                    v = basis[1, 0] * r + basis[1, 1] * c + phase1 / TURN
+                    u, v = (u - np.floor(u)) * n1, (v - np.floor(v)) * n2
+                    a, b = min(int(u), n1 - 1), min(int(v), n2 - 1)
+                    fu, fv = u - a, v - b
+                    low = cell[a, b] + fv * (cell[a, b + 1] - cell[a, b])
+                    high = cell[a + 1, b] + fv * (cell[a + 1, b + 1] - cell[a + 1, b])
+                    out[r, c] = low + fu * (high - low)
+
+
+@njit(cache=True, nogil=True)
+def _pixels(node, origin, step, n):  # pragma: no cover - compiled
+    """The first pixel between a node and the next one, and the first behind them."""
+    first, last = int(np.ceil(origin + step * node)), int(np.ceil(origin + step * (node + 1)))
+    return max(first, 0), min(last, n)
 
 
 @njit(cache=True, nogil=True)

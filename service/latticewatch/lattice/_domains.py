@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._demodulator import demodulator, thinned
+from latticewatch.lattice._background import block_means
+from latticewatch.lattice._cell import UnitCell, unfold_cell
+from latticewatch.lattice._demodulator import block_side, demodulator, thinned
 from latticewatch.lattice._phase import HARMONICS_FOLLOWED, MIN_AMPLITUDE, MIN_COVER, PhaseField, combined
 from latticewatch.lattice._smooth import plane_coefficients
 from latticewatch.messages import Note
@@ -35,6 +37,10 @@ STEEPNESS = 2.0
 # Columns this near to a boundary have neighbours on its other side [lattice constants].
 BOUNDARY_CELLS = 0.65
 BINS = 72
+# Where the boundary is follows from which domain's own lattice the frame resembles, in windows of this standard
+# deviation [lattice constants], not farther than this from where the waves, whose windows are wider, have it [nodes].
+RESEMBLANCE_CELLS = 0.5
+MOST_MOVED = 2.0
 
 
 def find_domains(image: NDArray[np.float32], field: PhaseField) -> tuple[float, ...]:
@@ -76,7 +82,7 @@ def find_domains(image: NDArray[np.float32], field: PhaseField) -> tuple[float, 
 
 
 def domain_fields(
-    image: NDArray[np.float32], field: PhaseField, angles: Sequence[float]
+    image: NDArray[np.float32], field: PhaseField, angles: Sequence[float], cells: Sequence[UnitCell] = ()
 ) -> tuple[PhaseField | None, ...]:
     """A phase field for each of two domains, None for one that is out of view.
 
@@ -87,6 +93,8 @@ def domain_fields(
         Of the lattice that they share.
     angles : sequence of float
         Of the structure invariant in each.
+    cells : sequence of UnitCell, optional
+        Of both domains, where they are known: with them the boundary is where the frame passes from one to the other.
     """
     seen = _invariant(image, field)
     assert seen is not None
@@ -106,7 +114,58 @@ def domain_fields(
         covered = float((amplitude > MIN_COVER).mean())
         found = replace(field, phase=phase, amplitude=amplitude, covered=covered, others=())
         out.append(replace(found, coherence=coherence))
+    if len(cells) == len(out) == 2 and out[0] is not None and out[1] is not None:
+        return _parted(image, (out[0], out[1]), cells)
     return tuple(out)
+
+
+def _parted(
+    image: NDArray[np.float32], fields: tuple[PhaseField, PhaseField], cells: Sequence[UnitCell]
+) -> tuple[PhaseField, PhaseField]:
+    """Two domains parted where the frame resembles one no more than the other.
+
+    The resemblance is the correlation with the domain's own lattice.
+    """
+    block = block_side(fields[0].lattice_constant)
+    means = block_means(image, block).astype(np.float64)
+    width = RESEMBLANCE_CELLS * fields[0].lattice_constant / block
+    shape = means.shape[0], means.shape[1]
+    like = [
+        _correlation(means, unfold_cell(cell.mean, field, shape, block=block), width)
+        for field, cell in zip(fields, cells, strict=True)
+    ]
+    rows, cols = (fields[0].origin + fields[0].step * np.arange(n) for n in fields[0].amplitude.shape)
+    at = np.meshgrid((rows + 0.5) / block - 0.5, (cols + 0.5) / block - 0.5, indexing="ij")
+    side = ndimage.map_coordinates(like[0] - like[1], at, order=1, mode="nearest")
+    usual = float(np.quantile(np.abs(side), 0.75))
+    side /= max(usual, np.finfo(float).tiny)
+    far = [
+        np.asarray(ndimage.distance_transform_edt(one.amplitude > MIN_COVER)) > MOST_MOVED for one in fields
+    ]
+    side = np.where(far[0], 1.0, np.where(far[1], -1.0, side))
+    out = []
+    for one, other, own in ((fields[0], fields[1], side), (fields[1], fields[0], -side)):
+        there = np.maximum(one.amplitude, other.amplitude)
+        # where neither is seen there is no lattice
+        there = np.where(there > MIN_COVER / 2, 1.0, there)
+        amplitude = np.clip(np.minimum(there, MIN_COVER + STEEPNESS * own), 0.0, None)
+        found = replace(one, amplitude=np.ascontiguousarray(amplitude))
+        out.append(replace(found, covered=float((amplitude > MIN_COVER).mean())))
+    return out[0], out[1]
+
+
+def _correlation(
+    image: NDArray[np.float64], perfect: NDArray[np.float32], width: float
+) -> NDArray[np.float64]:
+    """Correlation of a frame with a lattice in windows of a standard deviation."""
+
+    def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(ndimage.gaussian_filter(values, width, mode="nearest"))
+
+    model = perfect.astype(np.float64)
+    i, p = mean(image), mean(model)
+    square = (mean(image**2) - i**2) * (mean(model**2) - p**2)
+    return (mean(image * model) - i * p) / np.sqrt(np.maximum(square, np.finfo(float).tiny))
 
 
 def boundary(fields: Sequence[PhaseField | None], shape: tuple[int, ...]) -> NDArray[np.bool_] | None:

@@ -74,7 +74,7 @@ def grain_sites(
     found, first = [], 0
     for field, own in zip(main.grains, columns, strict=True):
         if field is not None:
-            sites = predict_sites(field, own, shape, margin)
+            sites = predict_sites(field, own, shape, margin, may_be_cut=len(main.grains) == 1)
             found.append((field, replace(sites, sublattice=sites.sublattice + np.int16(first))))
         first += len(own)
     if len(found) == 1:
@@ -86,19 +86,22 @@ def grain_sites(
     )
     strength = np.concatenate([field.amplitude_at(sites.position) for field, sites in found])
     grain = np.repeat(np.arange(len(found)), [len(sites) for _, sites in found])
-    return joined.take(_not_twice(joined.position, grain, strength))
+    return joined.take(_not_twice(joined, grain, strength))
 
 
-def _not_twice(
-    position: NDArray[np.float64], grain: NDArray[np.intp], strength: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Sites, without those that are nearer to one of a stronger grain than columns can be."""
-    kept = np.ones(len(position), bool)
-    if len(position) < 2:
+def _not_twice(sites: Sites, grain: NDArray[np.intp], strength: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Sites, without those that are nearer than columns can be to one of a stronger grain, or to their own kind.
+
+    The latter come where the phase of a grain ends in that of another one.
+    """
+    kept = np.ones(len(sites), bool)
+    if len(sites) < 2:
         return kept
-    tree = KDTree(position)
-    spacing = float(np.median(tree.query(position, k=2)[0][:, 1]))
+    tree = KDTree(sites.position)
+    spacing = float(np.median(tree.query(sites.position, k=2)[0][:, 1]))
     pairs = tree.query_pairs(MIN_DISTANCE * spacing, output_type="ndarray")
-    for a, b in pairs[grain[pairs[:, 0]] != grain[pairs[:, 1]]]:
+    first, second = pairs.T
+    apart = grain[first] != grain[second]
+    for a, b in pairs[apart | (sites.sublattice[first] == sites.sublattice[second])]:
         kept[a if strength[a] < strength[b] else b] = False
     return kept

@@ -212,6 +212,9 @@ def _in_domains(image: NDArray[np.float32], first: Lattice) -> Lattice:
         main, other = (
             _measured(image, field) for field in domain_fields(image, first.field, angles) if field
         )
+        # once more, parted by the cells that were found
+        fields = domain_fields(image, first.field, angles, (main.cell, other.cell))
+        main, other = (_measured(image, field) for field in fields if field)
     except (NoLatticeError, ValueError):
         return first
     return replace(main, field=replace(main.field, others=(other.field,)), others=(other,), angles=angles)
@@ -363,7 +366,7 @@ def follow_lattice(image: NDArray[np.float32], known: Lattice) -> PhaseField:
 
 def _follow_domains(image: NDArray[np.float32], field: PhaseField, known: Lattice) -> PhaseField:
     """The domains of a known lattice in a later frame; one of them may be out of view."""
-    fields = domain_fields(image, field, known.angles)
+    fields = domain_fields(image, field, known.angles, [grain.cell for grain in known.grains])
     # the waves of two domains do not keep to one phase, those of each do
     if not any(one is not None and one.coherence >= MIN_COHERENCE for one in fields):
         raise NoLatticeError(APART)

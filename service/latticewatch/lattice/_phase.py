@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._bilinear import bilinear, bilinear_pair
+from latticewatch.lattice._bilinear import bilinear, bilinear_pair, bilinear_phase
 from latticewatch.lattice._demodulator import SMOOTHING_CELLS, Demodulator, demodulator, thinned
 from latticewatch.lattice._smooth import plane_coefficients
 
@@ -263,6 +263,20 @@ def mean_slope(field: PhaseField) -> NDArray[np.float64]:
         size = np.bincount(regions.ravel())[1:]
         covered = regions == 1 + int(np.argmax(size)) if len(size) else covered
     weight = np.where(covered, field.amplitude, 0.0) + 1e-9
+    steps = [
+        np.diff(field.phase, axis=0)[covered[1:] & covered[:-1]],
+        np.diff(field.phase, axis=1)[covered[:, 1:] & covered[:, :-1]],
+    ]
+    if all(map(len, steps)):
+        usual = [np.median(step, axis=0) for step in steps]
+        beyond = [step - most for step, most in zip(steps, usual, strict=True)]
+        if any((np.abs(step) > np.pi).any() for step in beyond):
+            # around a dislocation the phase is cut, and no plane goes through both sides of the cut
+            means = [
+                most + (step - TURN * np.rint(step / TURN)).mean(0)
+                for step, most in zip(beyond, usual, strict=True)
+            ]
+            return np.asarray(means, np.float64).T / (TURN * field.step)
     slopes = [plane_coefficients(field.phase[..., d], weight)[1:] for d in range(2)]
     return np.asarray(slopes, np.float64) / (2 * np.pi * field.step)
 
@@ -415,7 +429,7 @@ def cell_coordinates(positions, basis, phase, origin, step):  # pragma: no cover
     out = np.empty((len(positions), 2))
     for k in range(len(positions)):
         r, c = positions[k, 0], positions[k, 1]
-        phase0, phase1 = bilinear_pair(phase, (r - origin) / step, (c - origin) / step)
+        phase0, phase1 = bilinear_phase(phase, (r - origin) / step, (c - origin) / step)
         out[k, 0] = basis[0, 0] * r + basis[0, 1] * c + phase0 / TURN
         out[k, 1] = basis[1, 0] * r + basis[1, 1] * c + phase1 / TURN
     return out
@@ -437,6 +451,8 @@ def invert_coordinate(
     u, v, row_shift, col_shift, basis, vectors, phase, origin, step
 ):  # pragma: no cover - compiled
     """Point with these cell coordinates; the phase is smooth, so a few fixed-point steps converge.
+
+    Where the phase is cut, see `predict_sites`: taken for smooth there, no two cells have one place.
 
     The shift, from where the point would be without a phase, is where to start; that of a point nearby saves steps.
     """

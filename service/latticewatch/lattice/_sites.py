@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.lattice._bilinear import bilinear
+from latticewatch.lattice._bilinear import bilinear, in_turn_of, is_cut
 from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField, invert_coordinate
 
 
@@ -66,7 +66,12 @@ class Sites:
 
 
 def predict_sites(
-    field: PhaseField, columns: NDArray[np.float64], shape: tuple[int, int], margin: float
+    field: PhaseField,
+    columns: NDArray[np.float64],
+    shape: tuple[int, int],
+    margin: float,
+    *,
+    may_be_cut: bool = True,
 ) -> Sites:
     """Every site of a lattice inside a frame.
 
@@ -79,16 +84,35 @@ def predict_sites(
         Rows and columns of the frame.
     margin : float
         Sites nearer than this to the edge of the frame are left out [px].
+    may_be_cut : bool, optional
+        Whether a jump of the phase may be the cut of a dislocation, on whose both sides there are sites. It is none at
+        the edge of a grain, within which the phase is that of another one.
 
     Returns
     -------
     Sites
     """
     height, width = shape
+    columns = np.ascontiguousarray(columns, float).reshape(-1, 2)
+    last = np.array([height - 1 - margin, width - 1 - margin])
+    if may_be_cut and _cut_in_view(field.phase, field.amplitude):
+        return Sites(
+            *_predict_by_squares(
+                columns,
+                field.basis,
+                field.vectors,
+                field.phase,
+                field.amplitude,
+                field.origin,
+                field.step,
+                last,
+                float(margin),
+            )
+        )
     rows, cols = np.meshgrid(np.linspace(0, height - 1, 9), np.linspace(0, width - 1, 9), indexing="ij")
     at = field.cell_coordinates(np.stack([rows.ravel(), cols.ravel()], 1))
     position, sublattice, cell = _predict(
-        np.ascontiguousarray(columns, float).reshape(-1, 2),
+        columns,
         np.floor(at.min(0)).astype(np.int64) - 2,
         np.ceil(at.max(0)).astype(np.int64) + 2,
         field.basis,
@@ -97,7 +121,7 @@ def predict_sites(
         field.amplitude,
         field.origin,
         field.step,
-        np.array([height - 1 - margin, width - 1 - margin]),
+        last,
         float(margin),
     )
     return Sites(position, sublattice, cell)
@@ -134,6 +158,96 @@ def _predict(
                     cell[n, 0], cell[n, 1] = a, b
                     n += 1
     return position[:n].copy(), sublattice[:n].copy(), cell[:n].copy()
+
+
+@njit(cache=True, nogil=True)
+def _cut_in_view(phase, amplitude):  # pragma: no cover - compiled
+    """Whether the phase of a lattice jumps by more than half a turn where the lattice is seen."""
+    for i in range(phase.shape[0] - 1):
+        for j in range(phase.shape[1] - 1):
+            weakest = min(amplitude[i, j], amplitude[i, j + 1], amplitude[i + 1, j], amplitude[i + 1, j + 1])
+            if weakest > MIN_COVER and is_cut(phase, i, j):
+                return True
+    return False
+
+
+@njit(cache=True, nogil=True)
+def _strongest(amplitude, i, j):  # pragma: no cover - compiled
+    return max(amplitude[i, j], amplitude[i, j + 1], amplitude[i + 1, j], amplitude[i + 1, j + 1])
+
+
+@njit(cache=True, nogil=True)
+def _predict_by_squares(
+    columns, basis, vectors, phase, amplitude, origin, step, last, margin
+):  # pragma: no cover - compiled
+    """The same, square of nodes by square: in each the phase is smooth, though it may be cut between them.
+
+    Cells are numbered as on their side of the cut, so that beside it two sites may have one number.
+    """
+    most = 4 * len(columns) * phase.shape[0] * phase.shape[1]
+    position = np.empty((most, 2))
+    sublattice = np.empty(most, np.int16)
+    cell = np.empty((most, 2), np.int32)
+    n = 0
+    corner = np.empty((2, 4))
+    for i in range(phase.shape[0] - 1):
+        for j in range(phase.shape[1] - 1):
+            if _strongest(amplitude, i, j) <= MIN_COVER:
+                continue
+            low0 = low1 = np.inf
+            high0 = high1 = -np.inf
+            for k in range(4):
+                a, b = i + k // 2, j + k % 2
+                r, c = origin + step * a, origin + step * b
+                for d in range(2):
+                    corner[d, k] = in_turn_of(phase[a, b, d], phase[i, j, d])
+                u = basis[0, 0] * r + basis[0, 1] * c + corner[0, k] / TURN
+                v = basis[1, 0] * r + basis[1, 1] * c + corner[1, k] / TURN
+                low0, high0, low1, high1 = min(low0, u), max(high0, u), min(low1, v), max(high1, v)
+            for s in range(len(columns)):
+                for a in range(int(np.floor(low0 - columns[s, 0])), int(np.ceil(high0 - columns[s, 0])) + 1):
+                    for b in range(
+                        int(np.floor(low1 - columns[s, 1])), int(np.ceil(high1 - columns[s, 1])) + 1
+                    ):
+                        y, x = _in_square(
+                            a + columns[s, 0], b + columns[s, 1], basis, vectors, corner, origin, step, i, j
+                        )
+                        r, c = origin + step * (i + y), origin + step * (j + x)
+                        if not (0 <= y < 1 and 0 <= x < 1 and n < most):
+                            continue
+                        if not (margin <= r <= last[0] and margin <= c <= last[1]):
+                            continue
+                        if bilinear(amplitude, i + y, j + x) > MIN_COVER:
+                            position[n, 0], position[n, 1] = r, c
+                            sublattice[n] = s
+                            cell[n, 0], cell[n, 1] = a, b
+                            n += 1
+    # sublattice by sublattice, as everywhere
+    order = np.argsort(sublattice[:n], kind="mergesort")
+    return position[:n][order], sublattice[:n][order], cell[:n][order]
+
+
+@njit(cache=True, nogil=True)
+def _in_square(u, v, basis, vectors, corner, origin, step, i, j):  # pragma: no cover - compiled
+    """Where in a square of nodes a point has these cell coordinates, in its sides; outside of it, about where."""
+    y = x = 0.5
+    for _ in range(24):
+        # beyond the square its phase says little
+        fr, fc = min(max(y, -0.5), 1.5), min(max(x, -0.5), 1.5)
+        r, c = origin + step * (i + y), origin + step * (j + x)
+        m0 = u - basis[0, 0] * r - basis[0, 1] * c
+        m1 = v - basis[1, 0] * r - basis[1, 1] * c
+        for k in range(4):
+            weight = (fr if k // 2 else 1 - fr) * (fc if k % 2 else 1 - fc) / TURN
+            m0 -= weight * corner[0, k]
+            m1 -= weight * corner[1, k]
+        down = (m0 * vectors[0, 0] + m1 * vectors[1, 0]) / step
+        across = (m0 * vectors[0, 1] + m1 * vectors[1, 1]) / step
+        y += down
+        x += across
+        if abs(down) + abs(across) < 1e-7:
+            break
+    return y, x
 
 
 @njit(cache=True, nogil=True)

@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from latticewatch.lattice._bilinear import bilinear, bilinear_pair
+from latticewatch.lattice._bilinear import bilinear, bilinear_phase
 from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField
 from latticewatch.lattice._spectrum import reduced
 
@@ -152,7 +152,7 @@ def _weight(amplitude, i, j, least):  # pragma: no cover - compiled
 @njit(cache=True, nogil=True)
 def _cells(basis, phase, row, col, i, j):  # pragma: no cover - compiled
     """Where a pixel lies, in cells along both vectors."""
-    phase0, phase1 = bilinear_pair(phase, i, j)
+    phase0, phase1 = bilinear_phase(phase, i, j)
     u = basis[0, 0] * row + basis[0, 1] * col + phase0 / TURN
     v = basis[1, 0] * row + basis[1, 1] * col + phase1 / TURN
     return u, v

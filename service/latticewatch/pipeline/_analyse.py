@@ -20,7 +20,9 @@ from latticewatch.lattice import (
     Sites,
     Thickness,
     boundary,
+    continued,
     domain_notes,
+    find_cores,
     find_lattice,
     find_peaks,
     flatten,
@@ -31,6 +33,7 @@ from latticewatch.lattice import (
     may_vary,
     measure_thickness,
     mend,
+    settled,
     touched,
     void_sites,
 )
@@ -46,6 +49,8 @@ from latticewatch.pipeline._withheld import Line, without_lines
 PATCH_NEIGHBOUR_DISTANCES = 2.3
 # Changes of height up to so many times those of a step are put down to it.
 STEP_REACH = 1.1
+# Changes of height up to this share, at least, are put down to the boundary or the core of a dislocation beside.
+LEAST_REACH = 0.25
 SMALLEST_PATCH_PX = 7
 LARGEST_PATCH_PX = 255
 
@@ -179,7 +184,7 @@ def _analyse(
                 lines += _steps(thickness, image.shape)
             notes += [*lattice.notes, *lattice.doubts]
             found = lattice.field
-            lines += _domains(lattice, found, image.shape)
+            lines += [*_domains(lattice, found, image.shape), *_cores(found, image.shape)]
             size = patch_size(lattice, settings)
             sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
             sites = _on_specimen(sites, mask, size)
@@ -197,7 +202,7 @@ def _analyse(
                 notes += thickness.notes()
                 lines += _steps(thickness, image.shape)
             notes += [*model.lattice.notes, *model.lattice.doubts]
-            lines += _domains(model.lattice, found, image.shape)
+            lines += [*_domains(model.lattice, found, image.shape), *_cores(found, image.shape)]
             clock.lap("lattice")
             survey = survey_frame(
                 image,
@@ -247,10 +252,22 @@ def _analyse(
     )
 
 
+def _cores(where: PhaseField, shape: tuple[int, ...]) -> list[Line]:
+    """Dislocations of every grain."""
+    found = [find_cores(grain, shape) for grain in where.grains if grain is not None]
+    return [
+        Line(cores.mask, -LEAST_REACH, LEAST_REACH, own_spread=True, notes=(cores.note(),))
+        for cores in found
+        if cores is not None
+    ]
+
+
 def _domains(lattice: Lattice, where: PhaseField, shape: tuple[int, ...]) -> list[Line]:
     """The boundary between the domains of a lattice."""
     mask = boundary(where.grains, shape) if lattice.angles else None
-    return [] if mask is None else [Line(mask, notes=tuple(domain_notes(mask)))]
+    if mask is None:
+        return []
+    return [Line(mask, -LEAST_REACH, LEAST_REACH, own_spread=True, notes=tuple(domain_notes(mask)))]
 
 
 def _steps(thickness: Thickness, shape: tuple[int, ...]) -> list[Line]:
@@ -323,9 +340,14 @@ def survey_frame(
     others = [other.cell for other in lattice.others]
     flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
     clock.lap("background")
-    sites = grain_sites(where, lattice.columns, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
+    margin = zernike.patch_size / 2
+    if lattice.angles:
+        columns = settled(flat.image, where, lattice)
+        sites = columns.take(inside(columns.position, image.shape, margin))
+    else:
+        columns = sites = grain_sites(where, lattice.columns, image.shape, margin)  # type: ignore[arg-type]
     if voids != "none":
-        between = void_sites(where, lattice, image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
+        between = void_sites(where, lattice, image.shape, margin)  # type: ignore[arg-type]
         if voids == "lit":
             between = between.take(lit(flat.image, between, lattice.profile.narrow))
         if len(between):
@@ -334,8 +356,17 @@ def survey_frame(
         sites = _on_specimen(sites, region, zernike.patch_size)
     clock.lap("sites")
     moments = zernike.at(flat.image, sites.position)
+    if lattice.angles and len(sites):
+        for rows, alone in continued(flat.image, where, lattice, columns, sites, margin):
+            moments[rows] = zernike.at(alone, sites.position[rows])
     clock.lap("moments")
     return Survey(flat, sites, moments)
+
+
+def inside(position: NDArray[np.float64], shape: tuple[int, ...], margin: float) -> NDArray[np.bool_]:
+    """Places at least so far from the edges of a frame [px]."""
+    last = np.array(shape) - 1 - margin
+    return np.asarray(((position >= margin) & (position <= last)).all(1), bool)
 
 
 def _on_specimen(sites: Sites, mask: NDArray[np.bool_] | None, patch_px: int) -> Sites:

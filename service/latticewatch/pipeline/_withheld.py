@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.messages import Note
-from latticewatch.model import Model, Patches, Verdict
+from latticewatch.model import DISPLACED, Model, Patches, Verdict
+
+# What differs by so many robust standard deviations of the columns beside a line is not as they are.
+SPREAD_SIGMA = 6.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,6 +24,8 @@ class Line:
         Pixels of it.
     lowest, highest : float
         Changes of the height of a column that it explains, as shares of the height of the host: those in between.
+    own_spread : bool
+        Whether it also explains changes such as most columns beside it have.
     notes : tuple of Note
         What there is to say of it.
     """
@@ -28,13 +33,15 @@ class Line:
     mask: NDArray[np.bool_]
     lowest: float = -np.inf
     highest: float = np.inf
+    own_spread: bool = False
     notes: tuple[Note, ...] = ()
 
 
 def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[Line]) -> Verdict:
     """A verdict in which what a line explains is unknown: neither a defect nor a class of its own.
 
-    Hosts stay hosts, and what is more than the line can explain stays a defect.
+    Hosts stay hosts, and a height that changed by more than the line can explain stays a defect. That a column is
+    displaced it always explains.
 
     Parameters
     ----------
@@ -54,7 +61,9 @@ def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[
         if change is None:
             unit = np.array([m.filter.height_of_sigma / m.templates.height for m in model.sublattices])
             change = verdict.score * unit[patches.sublattice]
-        doubtful |= inside & (change > line.lowest) & (change < line.highest)
+        usual = SPREAD_SIGMA * float(np.median(np.abs(change[inside]))) / 0.6745 if line.own_spread else 0.0
+        explained = (change > min(line.lowest, -usual)) & (change < max(line.highest, usual))
+        doubtful |= inside & (explained | (verdict.component == DISPLACED))
     if not doubtful.any():
         return verdict
     role = np.array([entry.role for entry in model.classes] + ["unknown"])
