@@ -30,9 +30,10 @@ def test_each_example_runs_on_a_turned_scan_with_drift_and_overshoot(tmp_path):
         stand.wait_live(defects=2)
         looked = example("least_sure")(stand.url, stand.control, "most-uncertain", 2)
         assert len({track for track, *_ in looked}) == len(looked) > 0
-        offsets = []
-        assert example("follow")(stand.url, stand.control, 3, offsets).failed == {}
-        assert max(offsets) <= 0.1
+        sights = []
+        assert example("follow")(stand.url, stand.control, 3, sights).failed == {}
+        assert len(sights) == 3
+        assert max(sight.offset_nm for sight in sights) <= 0.1
         report = example("visit")(stand.url, stand.control, str(journal), "", 1, 5.0)
         assert report.done > 0
         with ZmqMicroscope(stand.control) as microscope:
