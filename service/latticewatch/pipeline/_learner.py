@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -401,13 +402,28 @@ class Learner:
             return []
         model = replace(model, classes=confirmed(model, model.classes))
         self._adopt(model)
-        self._class_statistics, self._search, self._judge = ClassStatistics(), self._new_search(), Judge()
-        self._search.learnt_from(len(surveys))
-        self._space = LiveSpace(model, self.settings.seed)
+        self._begin_with(model, len(surveys))
         first = used[0].frame
         self._events.append(model_event(model, first.number, f"learnt from {len(surveys)} frames"))
         self._events += [discovered(model, entry.class_id) for entry in model.classes]
-        return [self._classified(analyse(a.frame, model, self.settings)) for a in used]
+        before = copy.deepcopy(self._tracker)
+        results = [self._classified(analyse(a.frame, model, self.settings)) for a in used]
+        grown = self._learnt_model()
+        if len(grown.classes) == len(model.classes):
+            return results
+        # the first of these frames have the classes, too, that were found among their tracks
+        self._tracker = before
+        self._begin_with(grown, len(surveys))
+        self._events += [
+            event for result in results for event in result.events if not event.type.startswith("defect.")
+        ]
+        return [self._classified(analyse(a.frame, grown, self.settings)) for a in used]
+
+    def _begin_with(self, model: Model, frames: int) -> None:
+        """What follows the classes of a model begins anew; it was learnt from so many frames."""
+        self._class_statistics, self._search, self._judge = ClassStatistics(), self._new_search(), Judge()
+        self._search.learnt_from(frames)
+        self._space = LiveSpace(model, self.settings.seed)
 
     def _surveyed(self, reference: Lattice, zernike: ZernikeDisk) -> tuple[list[Survey], list[Analysis]]:
         """Those of the frames gathered that show a lattice, and what they show, each different frame once."""
