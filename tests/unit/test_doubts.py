@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
-from latticewatch.lattice import find_lattice
+from latticewatch.lattice import _profile, find_lattice
 from latticewatch.pipeline import analyse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -65,3 +65,17 @@ def test_columns_that_are_longer_than_wide_are_told_and_not_split(rng):
 def test_nothing_is_told_of_one_lattice_of_round_columns(name):
     image, _ = specimens.made(name, "WS2", 1)
     assert find_lattice(image.astype(np.float32)).doubts == ()
+
+
+def test_a_shape_that_cannot_be_fitted_is_round(rng, monkeypatch):
+    image = seen(crystal("WSe2", 0.02, SIDE, rng).image(), rng)
+    lattice = find_lattice(image)
+
+    def singular(*_args):
+        raise np.linalg.LinAlgError("Singular matrix")
+
+    fit = _profile._CellFit(lattice.cell, lattice.field)
+    before = fit._square.copy()
+    monkeypatch.setattr(fit, "_misfit", singular)
+    assert fit.ellipse(lattice.cell.columns, lattice.profile)[0] == 1.0
+    assert np.array_equal(fit._square, before)

@@ -44,7 +44,11 @@ def has_dark_columns(cell: UnitCell, profile: ColumnProfile, field: PhaseField) 
     if not len(columns):
         return False
     upside_down = replace(cell, mean=-cell.mean, columns=columns, height=height)
-    return fit_columns(upside_down, field)[1].misfit < MAX_SHARE * profile.misfit
+    try:
+        return fit_columns(upside_down, field)[1].misfit < MAX_SHARE * profile.misfit
+    except (np.linalg.LinAlgError, ValueError):
+        # what cannot be fitted explains nothing
+        return False
 
 
 def inverted(image: NDArray[np.float32]) -> NDArray[np.float32]:

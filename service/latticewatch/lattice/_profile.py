@@ -226,10 +226,15 @@ class _CellFit:
 
         low, high = np.append(self._low, [-1.0, -1.0]), np.append(self._high, [1.0, 1.0])
         first = np.clip(start, low + 1e-6, high - 1e-6)
-        fit = least_squares(misfit, first, bounds=(low, high), max_nfev=60, x_scale=high - low)
-        misfit(fit.x)
-        reached = self.misfit(self.profile(fit.x[:3], columns)) / self.range
-        self._square = round_square
+        try:
+            fit = least_squares(misfit, first, bounds=(low, high), max_nfev=60, x_scale=high - low)
+            misfit(fit.x)
+            reached = self.misfit(self.profile(fit.x[:3], columns)) / self.range
+        except (np.linalg.LinAlgError, ValueError):
+            # columns that are nowhere to be told apart have no shape
+            return 1.0, 0.0, self.misfit(profile) / self.range
+        finally:
+            self._square = round_square
         _, axes = np.linalg.eigh(_stretch(fit.x[3], fit.x[4]))
         row, col = axes[:, 1]
         return float(np.exp(np.hypot(*fit.x[3:]))), float(np.degrees(np.arctan2(-row, col)) % 180), reached
