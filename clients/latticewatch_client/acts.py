@@ -14,7 +14,7 @@ Act = Callable[[Hands, Target], object]
 MOST_LEAD_NM = 0.1
 # Frames in a row that may fail to show what is followed.
 MOST_UNSEEN = 5
-# Farther from the middle than this after an exposure, a defect is brought back to it [nm].
+# Farther from the middle than this at the end of an act, a defect is brought back to it [nm].
 OFF_NM = 0.05
 
 
@@ -101,6 +101,11 @@ def follow(looks: int, tolerance_nm: float = 0.03, on_look: Callable[[Sight], No
                 lead = (now.x - at.x, now.y - at.y)
             if on_look is not None:
                 on_look(sight)
+        at = sight.track.stage_nm
+        if sight.offset_nm > OFF_NM and at is not None:
+            # It has hopped in the last frame.
+            do.go_to(at.x, at.y)
+            return do.look() or sight
         return sight
 
     return act

@@ -602,6 +602,16 @@ def test_what_is_followed_may_be_out_of_sight_for_a_few_frames(unseen, failed):
         assert abs(stage.at[0] + stage.shift[0] - 10.3) < 0.05
 
 
+def test_what_hops_in_the_last_frame_is_brought_back_before_the_act_ends():
+    loop, stage, sees = loop_of({1: (10.0, 20.0)}, act=acts.follow(3))
+    looks = iter(range(1, 1000))
+    stage.fail = lambda name, id, args: (
+        sees.put(1, 10.3, 20.0) if name == "acquire" and next(looks) == 4 else None
+    )
+    assert loop.run(steps=1).failed == {}
+    assert stage.at[0] + stage.shift[0] == pytest.approx(10.3)
+
+
 def test_an_exposure_is_made_once_and_its_dose_is_told():
     loop, stage, sees = loop_of({1: (10.0, 20.0)}, act=acts.expose(0.5))
     loop.run(steps=1)
