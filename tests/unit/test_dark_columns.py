@@ -19,7 +19,11 @@ import specimens
 
 @pytest.mark.parametrize(
     ("material", "dose", "pixel_nm", "seed"),
-    [("WSe2", 20_000, 0.02, 0), ("MoS2", 20_000, 0.025, 1), ("hBN", 5_000, 0.02, 2)],
+    [
+        ("WSe2", 20_000, 0.02, 0),
+        pytest.param("MoS2", 20_000, 0.025, 1, marks=pytest.mark.slow),
+        ("hBN", 5_000, 0.02, 2),
+    ],
 )
 def test_dark_columns_are_found_with_their_vacancies_and_told(material, dose, pixel_nm, seed):
     frame, truth = specimens.made("dark", material, seed, dose, pixel_nm)

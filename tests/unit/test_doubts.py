@@ -39,7 +39,9 @@ def longer(scene, length_px, degrees):
     return ndimage.convolve(scene, (kernel / kernel.sum()).astype(np.float32))
 
 
-@pytest.mark.parametrize(("material", "twist"), [("WSe2", 10.0), ("MoS2", 28.0)])
+@pytest.mark.parametrize(
+    ("material", "twist"), [("WSe2", 10.0), pytest.param("MoS2", 28.0, marks=pytest.mark.slow)]
+)
 def test_a_second_layer_is_told_with_its_angle(rng, material, twist):
     layers = [crystal(material, 0.02, SIDE, rng, degrees).image() for degrees in (7.0, 7.0 + twist)]
     image = seen(layers[0] + layers[1], rng)

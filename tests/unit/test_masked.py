@@ -28,10 +28,10 @@ MASKS = {
     ("where", "material", "value"),
     [
         ("border of an aligned stack", "WS2", np.nan),
-        ("border of an aligned stack", "MoSe2", 0),
+        pytest.param("border of an aligned stack", "MoSe2", 0, marks=pytest.mark.slow),
         ("thin border", "WSe2", np.nan),
         ("hole", "MoS2", np.nan),
-        ("hole", "WS2", 0),
+        pytest.param("hole", "WS2", 0, marks=pytest.mark.slow),
         ("bar", "WSe2", 65535),
     ],
 )
