@@ -41,7 +41,7 @@ def test_every_kind_is_told_within_a_few_frames(watched):
     tallies, _, _ = watched
     for name, tally in tallies.items():
         assert len(tally.heard) == tally.number, name
-        assert np.median(tally.heard) <= 4, (name, tally.heard)
+        assert np.median(tally.heard) <= 6, (name, tally.heard)
 
 
 def test_columns_beside_what_began_stay_hosts(watched):
@@ -60,3 +60,16 @@ def test_a_class_has_the_height_that_it_has_alone(watched):
     tallies, _, _ = watched
     (name,) = tallies["vacancy"].names
     assert named_change(name) == pytest.approx(-0.42, abs=0.08)
+
+
+def test_kinds_that_begin_at_a_tenth_of_all_sites_are_learnt():
+    settings = Namespace(counts=80.0, size=400, pixel_nm=0.0125, frames=26, born=8, drift="0,0")
+    with births.threadpool_limits(limits=1, user_api="blas"):
+        stream = births.made(settings, "MoSe2", births.TOGETHER, 6)
+    first = stream.results[min(stream.results)]
+    tallies, false, called = births.scored(stream)
+    assert sum(tally.number for tally in tallies.values()) > 0.1 * len(first.sites.role)
+    assert false <= 0.5, called
+    for name, tally in tallies.items():
+        assert tally.roles["defect"] >= 0.9 * sum(tally.roles.values()), (name, tally.roles)
+    assert np.median(tallies["displaced"].shift) < 0.2

@@ -72,6 +72,11 @@ def born(
                 model = grown
                 found.append(next_class + len(found))
                 pool.drop(members)
+    if found:
+        # how far columns are displaced was measured without what is known now of the light around them
+        pool.measure_anew()
+        return model, found
+    for s in range(len(model.sublattices)):
         displaced = pool.candidates(s, displaced=True)
         if displaced:
             model, new = _by_shift(model, s, displaced, next_class + len(found), patch, pixel_size_nm)

@@ -15,8 +15,9 @@ FRAMES_NEEDED = 2
 # A track that was not seen for so many frames is forgotten; the pool holds no more tracks than this.
 FORGET_FRAMES = 10
 MAX_TRACKS = 2000
-# Where more than this share of the sites of a frame is odd, the frame is, or a whole region of it.
-MAX_SHARE = 0.1
+# Where more than this share of the sites of a frame is odd, a whole region of it is something else. A single frame that
+# is odd does not come here: it is doubtful, and teaches nothing.
+MAX_SHARE = 0.35
 MIN_CROWD = 30
 
 
@@ -133,6 +134,10 @@ class OddPool:
             and one.frames >= FRAMES_NEEDED
             and one.seen == self._now
         ]
+
+    def measure_anew(self) -> None:
+        """Forget how far columns are displaced; a class was found, whose light was part of that."""
+        self._tracks = {number: one for number, one in self._tracks.items() if not one.displaced}
 
     def drop(self, members: Sequence[OddTrack]) -> None:
         """Forget tracks that have got a class.

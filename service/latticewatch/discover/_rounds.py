@@ -36,7 +36,7 @@ from latticewatch.model import (
     without_neighbours,
     without_unseen,
 )
-from latticewatch.model._local import spread_ratio
+from latticewatch.model._local import unit_of
 from latticewatch.model._projection import doubt, doubts
 from latticewatch.model._shifts import ECHO_ERROR
 
@@ -381,7 +381,7 @@ def _standardised(
     place = patches.position[rows], patches.frame[rows], host[rows], patches.shape
     z = np.stack([standardise(np.ascontiguousarray(raw[:, axis]), *place) for axis in range(2)], 1)
     mine = host[rows]
-    scale = np.array([spread_ratio(raw[mine, k], z[mine, k]) if mine.any() else 1.0 for k in range(2)])
+    scale = np.array([unit_of(raw[mine, k], z[mine, k]) if mine.any() else 1.0 for k in range(2)])
     return z * scale, scale
 
 

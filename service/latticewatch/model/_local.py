@@ -72,10 +72,19 @@ def standardise(
     return out
 
 
-def spread_ratio(values: NDArray[np.float64], standard: NDArray[np.float64]) -> float:
-    """Units of some values that one unit of the same values, standardised, stands for."""
-    spread = float(np.median(np.abs(values - np.median(values))))
-    return spread / max(float(np.median(np.abs(standard))), 1e-12) if spread > 0.0 else 1.0
+def unit_of(values: NDArray[np.float64], standard: NDArray[np.float64]) -> float:
+    """Units of some values that one unit of the same values, standardised, stands for.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,), float64
+    standard : ndarray of shape (n,), float64
+        What `standardise` made of them.
+    """
+    # the slope: medians of both depend on what else is among the values
+    away = standard - standard.mean()
+    square = float(away @ away)
+    return float(away @ values) / square if square > 0.0 else 1.0
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model._heights import expected_height
-from latticewatch.model._local import spread_ratio, standardise
+from latticewatch.model._local import standardise, unit_of
 from latticewatch.model._oddities import squared_lengths
 from latticewatch.model._patches import Patches
 from latticewatch.model._projection import Projection, doubt, project
@@ -135,7 +135,7 @@ class Members:
         telling = self._telling(unsure)
         self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, k]), telling) for k in range(2)], 1)
         if self._host.any():
-            self.scale = np.array([spread_ratio(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
+            self.scale = np.array([unit_of(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
         self.z *= self.scale
         self._doubt_oddity(amplitude, unsure)
 
