@@ -319,7 +319,7 @@ CONSTANTS = (
         "MAX_SHARE",
         "share of the sites",
         "where much changes nothing is born",
-        "a bad frame fills the pool",
+        "a region of dirt becomes classes",
         most=0.9,
     ),
     Constant(
