@@ -17,7 +17,7 @@ FORGET_FRAMES = 10
 MAX_TRACKS = 2000
 # Where more than this share of the sites of a frame is odd, a whole region of it is something else. A single frame that
 # is odd does not come here: it is doubtful, and teaches nothing.
-MAX_SHARE = 0.35
+MAX_SHARE = 0.2
 MIN_CROWD = 30
 
 
