@@ -33,10 +33,11 @@ class Scan:
     rotation_deg : float
         As in a `latticewatch.messages.Calibration`.
     dwell_s : float
+        Time for one pixel [s].
     shape : tuple of int
         Rows and columns.
     frame_s : float
-        From one frame to the next.
+        From one frame to the next [s].
     """
 
     fov_nm: float
@@ -59,7 +60,13 @@ class Controls(Protocol):
         ...
 
     def move(self, x_nm: float, y_nm: float) -> None:
-        """Let the stage begin to move."""
+        """Let the stage begin to move.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Where to [nm].
+        """
         ...
 
     def halt(self) -> None:
@@ -71,7 +78,13 @@ class Controls(Protocol):
         ...
 
     def set_image_shift(self, dx_nm: float, dy_nm: float) -> None:
-        """Shift it: the shift itself, not a step."""
+        """Shift it: the shift itself, not a step.
+
+        Parameters
+        ----------
+        dx_nm, dy_nm : float
+            Along the stage's axes [nm].
+        """
         ...
 
     def scan(self) -> Scan:
@@ -85,7 +98,19 @@ class Controls(Protocol):
         dwell_s: float | None,
         shape: tuple[int, int] | None,
     ) -> None:
-        """Make another one from the next frame on; None stays."""
+        """Make another one from the next frame on; None stays.
+
+        Parameters
+        ----------
+        fov_nm : float or None
+            Width of the field [nm].
+        rotation_deg : float or None
+            As in a `Scan` [degrees].
+        dwell_s : float or None
+            Time for one pixel [s].
+        shape : tuple of int or None
+            Rows and columns.
+        """
         ...
 
     def newest(self) -> tuple[str, int]:
@@ -97,11 +122,23 @@ class Controls(Protocol):
         ...
 
     def blank(self, on: bool) -> None:
-        """Take it off, or let it back."""
+        """Take it off, or let it back.
+
+        Parameters
+        ----------
+        on : bool
+            True takes it off.
+        """
         ...
 
     def park(self, place_nm: tuple[float, float] | None) -> None:
-        """Let the beam stand, so far from the middle of the field along the stage's axes; None scans on."""
+        """Let the beam stand, or scan on.
+
+        Parameters
+        ----------
+        place_nm : tuple of float or None
+            How far from the middle of the field, x and y along the stage's axes [nm]; None scans on.
+        """
         ...
 
     def current_pa(self) -> float | None:
@@ -189,7 +226,27 @@ class DrivenMicroscope:
         )
 
     def move_stage(self, x_nm: float, y_nm: float, id: str) -> MicroscopeState:  # noqa: A002
-        """Bring the stage to a place; returns when it has settled there."""
+        """Bring the stage to a place; returns when it has settled there.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Where to [nm].
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+
+        Raises
+        ------
+        ControlRefusedError
+            The place is beyond the limits, the id was used for another action, or an emergency stop is in force.
+        ControlTimeoutError
+            The stage has not settled in ``timeout_s``, or an emergency stop came meanwhile.
+        """
         x0, y0, x1, y1 = self._limits.stage_nm
         self._within("x", x_nm, x0, x1)
         self._within("y", y_nm, y0, y1)
@@ -213,7 +270,25 @@ class DrivenMicroscope:
         return self._once(id, ("move_stage", x_nm, y_nm), act)
 
     def shift_image(self, dx_nm: float, dy_nm: float, id: str) -> MicroscopeState:  # noqa: A002
-        """Set the image shift."""
+        """Set the image shift: the shift itself, not a step.
+
+        Parameters
+        ----------
+        dx_nm, dy_nm : float
+            Along the stage's axes [nm].
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        MicroscopeState
+            After it.
+
+        Raises
+        ------
+        ControlRefusedError
+            The shift is beyond the limits, the id was used for another action, or an emergency stop is in force.
+        """
         for axis, value in (("x", dx_nm), ("y", dy_nm)):
             self._within(f"image shift along {axis}", value, -self._limits.shift_nm, self._limits.shift_nm)
 
@@ -232,7 +307,31 @@ class DrivenMicroscope:
         *,
         id: str,  # noqa: A002
     ) -> MicroscopeState:
-        """Take another scan from the next frame on."""
+        """Take another scan from the next frame on; what is not given stays.
+
+        Parameters
+        ----------
+        fov_nm : float, optional
+            Width of the field [nm].
+        rotation_deg : float, optional
+            As in a `Scan` [degrees].
+        dwell_s : float, optional
+            Time for one pixel [s].
+        shape : tuple of int, optional
+            Rows and columns.
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        MicroscopeState
+            As soon as the scan is set; the frame that is being taken may still be of the one before.
+
+        Raises
+        ------
+        ControlRefusedError
+            A value is beyond the limits, the id was used for another action, or an emergency stop is in force.
+        """
         limits = self._limits
         for name, value, (low, high) in (
             ("field", fov_nm, limits.fov_nm),
@@ -250,7 +349,29 @@ class DrivenMicroscope:
         return self._once(id, ("set_scan", fov_nm, rotation_deg, dwell_s, shape), act)
 
     def acquire(self, frames: int, id: str) -> Acquired:  # noqa: A002
-        """Take frames that begin from now on; returns which ones they are, when they are published."""
+        """Take frames that begin from now on; returns which ones they are, when they are published.
+
+        Parameters
+        ----------
+        frames : int
+            How many.
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        Acquired
+            Their series, and the numbers of the first and the last.
+
+        Raises
+        ------
+        ControlRefusedError
+            More frames than the limits allow or none, the beam is blanked, the id was used for another action, or an
+            emergency stop is in force.
+        ControlTimeoutError
+            The last frame has not come in ``timeout_s`` and the time that the frames take, another series began
+            meanwhile, or an emergency stop came.
+        """
         self._within("frames", frames, 1, self._limits.frames)
 
         def act() -> Acquired:
@@ -273,7 +394,29 @@ class DrivenMicroscope:
         return self._once(id, ("acquire", frames), act)
 
     def expose(self, x_nm: float, y_nm: float, duration_s: float, id: str) -> Exposed:  # noqa: A002
-        """Let the beam stand at a place for a time."""
+        """Let the beam stand at a place for a time; an emergency stop ends it early, without an error.
+
+        Parameters
+        ----------
+        x_nm, y_nm : float
+            Place of the stage [nm], within half the shorter side of the field from its middle.
+        duration_s : float
+            For how long [s].
+        id : str
+            Of this action.
+
+        Returns
+        -------
+        Exposed
+            For how long the beam stood there [s], and the dose that it gave [e/Å²]: 0 where ``spot_a2`` or the current
+            of the beam is not known.
+
+        Raises
+        ------
+        ControlRefusedError
+            The place or the time is beyond the limits, the beam is blanked, the id was used for another action, or an
+            emergency stop is in force.
+        """
         self._within("exposure", duration_s, 0, self._limits.exposure_s)
 
         def act() -> Exposed:
@@ -300,7 +443,18 @@ class DrivenMicroscope:
         return self._once(id, ("expose", x_nm, y_nm, duration_s), act)
 
     def blank(self, on: bool) -> None:
-        """Take the beam off the specimen, or let it back."""
+        """Take the beam off the specimen, or let it back.
+
+        Parameters
+        ----------
+        on : bool
+            True takes it off.
+
+        Raises
+        ------
+        ControlRefusedError
+            It is to be let back while an emergency stop is in force.
+        """
         if not on and self._stopped.is_set():
             raise ControlRefusedError("an emergency stop is in force; release it")
         self._controls.blank(on)
