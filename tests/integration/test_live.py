@@ -184,5 +184,5 @@ def test_an_experimental_frame_in_a_loop_has_each_defect_once(tmp_path, shared_d
     appeared, n = each_defect_once(path, tmp_path, 16)
     assert len(appeared) > 100
     # what is a defect by a little more than not is counted, but no event before more evidence, which the same frame
-    # again does not bring
-    assert 0.7 * n < len(appeared) <= n
+    # again does not bring: two thirds are beyond what events need in the frame by itself
+    assert 0.6 * n < len(appeared) <= n

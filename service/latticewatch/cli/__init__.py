@@ -37,6 +37,7 @@ EXTRA_OF = {
     "numba": "service",
     "sklearn": "service",
     "scipy": "service",
+    "threadpoolctl": "service",
     "fastapi": "service",
     "uvicorn": "service",
     "structlog": "service",

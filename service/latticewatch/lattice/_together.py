@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import gammaincc, gammainccinv
 
 from latticewatch.lattice._spectrum import (
     MIN_PERIODS_IN_VIEW,
@@ -129,6 +129,6 @@ def least_significance(frames: float) -> float:
     -------
     float
     """
-    chance = stats.gamma.sf(INDEPENDENT_BINS * MIN_SIGNIFICANCE, INDEPENDENT_BINS)
+    chance = gammaincc(INDEPENDENT_BINS, INDEPENDENT_BINS * MIN_SIGNIFICANCE)
     degrees = INDEPENDENT_BINS * frames
-    return float(stats.gamma.isf(chance, degrees) / degrees)
+    return float(gammainccinv(degrees, chance) / degrees)
