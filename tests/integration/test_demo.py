@@ -29,6 +29,8 @@ SMALL = ("--size", "384", "--control", "tcp://127.0.0.1:0")
 # A line of the summary: kind, number in the frame, found, recall, what they are called.
 ROW = re.compile(r"^(\S+)\s+(\d+)\s+(\d+)\s+(?:[\d.]+ %|–)\s+(.*\S)\s*$", flags=re.MULTILINE)
 
+ENDING_S = 5.0
+
 
 @dataclass
 class Demo:
@@ -52,7 +54,13 @@ class Demo:
         raise AssertionError(f"{text!r} was never said:\n{read}")
 
     def left_behind(self) -> list[int]:
-        """Processes of its session that are alive."""
+        """Processes of its session that stay alive.
+
+        Python's own resource tracker ends a moment after the process that it belongs to.
+        """
+        return [pid for pid in self._alive() if not ended(pid, ENDING_S)]
+
+    def _alive(self) -> list[int]:
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -65,6 +73,18 @@ class Demo:
             if session == self.process.pid and state != "Z":
                 found.append(int(entry.name))
         return found
+
+
+def ended(pid: int, within_s: float) -> bool:
+    """Whether a process, which need not be a child, ends within some time."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([handle], [], [], within_s)[0])
+    finally:
+        os.close(handle)
 
 
 @contextmanager
