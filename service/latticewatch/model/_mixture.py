@@ -94,12 +94,14 @@ class Mixture:
         ndarray of shape (n, n_classes + 1), float64
             Rows sum to one.
         """
-        density = np.empty((len(values), len(self.mean) + 1))
-        uniform = float(self.background / self.span)
-        extra = (unsure**2 - 1) * self.deviation[0] ** 2
-        for i in range(len(values)):
-            wide = np.sqrt(self.deviation**2 + extra[i])
-            density[i] = _densities(values[i : i + 1], self.mean, wide, self.weight, uniform)[0]
+        density = _widened_densities(
+            np.asarray(values, np.float64),
+            (np.asarray(unsure, np.float64) ** 2 - 1) * self.deviation[0] ** 2,
+            self.mean,
+            self.deviation,
+            self.weight,
+            float(self.background / self.span),
+        )
         _normalise(density)
         return density
 
@@ -109,19 +111,41 @@ def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - 
     n, k = len(values), len(mean)
     out = np.empty((n, k + 1))
     for c in range(k):
-        # members of a class, other than the host, differ among themselves too: some lie far out
-        far = TAIL_SHARE / TAIL_WIDTH if c > 0 else 0.0
-        near = 1.0 - TAIL_SHARE if c > 0 else 1.0
         height = weight[c] / (deviation[c] * ROOT_2PI)
         for i in range(n):
-            square = -0.5 * ((values[i] - mean[c]) / deviation[c]) ** 2
-            shape = near * np.exp(square) if square > NOTHING else 0.0
-            if far > 0.0 and square > NOTHING * TAIL_WIDTH**2:
-                shape += far * np.exp(square / TAIL_WIDTH**2)
-            out[i, c] = height * shape
+            out[i, c] = height * _shape(-0.5 * ((values[i] - mean[c]) / deviation[c]) ** 2, c > 0)
     for i in range(n):
         out[i, k] = uniform
     return out
+
+
+@njit(cache=True, nogil=True)
+def _widened_densities(values, extra, mean, deviation, weight, uniform):  # pragma: no cover - compiled
+    """The same, each value with a variance of its own beside that of every class."""
+    n, k = len(values), len(mean)
+    out = np.empty((n, k + 1))
+    for i in range(n):
+        for c in range(k):
+            wide = np.sqrt(deviation[c] ** 2 + extra[i])
+            out[i, c] = (
+                weight[c] / (wide * ROOT_2PI) * _shape(-0.5 * ((values[i] - mean[c]) / wide) ** 2, c > 0)
+            )
+        out[i, k] = uniform
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _shape(square, tailed):  # pragma: no cover - compiled
+    """Density of a class beside that in its middle, from minus half the squared distance.
+
+    Members of a class, other than the host, differ among themselves too: some lie far out.
+    """
+    far = TAIL_SHARE / TAIL_WIDTH if tailed else 0.0
+    near = 1.0 - TAIL_SHARE if tailed else 1.0
+    shape = near * np.exp(square) if square > NOTHING else 0.0
+    if far > 0.0 and square > NOTHING * TAIL_WIDTH**2:
+        shape += far * np.exp(square / TAIL_WIDTH**2)
+    return shape
 
 
 @njit(cache=True, nogil=True)
