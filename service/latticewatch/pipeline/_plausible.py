@@ -117,10 +117,10 @@ def lattice_notes(
                 remedy="Check the material, the zone axis, and whether both axes of the scan have the same pixel size.",
             ),
         )
-    nearest = min(alike, key=lambda one: abs(math.log(a / one.a_nm)))
-    factor = a / nearest.a_nm
-    if abs(factor - 1) <= SIZE_AGREES:
+    nearest = min(alike, key=lambda one: _off(a, one))
+    if _fits(a, nearest):
         return ()
+    factor = a / nearest.a_nm
     fits = (
         f"no lattice of {name}"
         if of_material
@@ -164,6 +164,15 @@ def _same_form(known: Known, ratio: float, angle: float) -> bool:
     return abs(known.angle_deg - angle) <= ANGLE_AGREES_DEG and math.isclose(
         known.b_nm / known.a_nm, ratio, rel_tol=RATIO_AGREES
     )
+
+
+def _off(a_nm: float, known: Known) -> float:
+    """How far a side is from that of a known lattice, as a logarithm."""
+    return abs(math.log(a_nm / known.a_nm))
+
+
+def _fits(a_nm: float, known: Known) -> bool:
+    return abs(a_nm / known.a_nm - 1) <= SIZE_AGREES
 
 
 def _same_formula(one: str, other: str) -> bool:
