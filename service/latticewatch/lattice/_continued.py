@@ -67,21 +67,13 @@ def settled(image: NDArray[np.float32], main: PhaseField, lattice: Lattice) -> S
     all_sites = both[0].joined(both[1])
     grain = _grain(lattice, all_sites.sublattice)
     mine = _rows_of(all_sites, owned)
-    # only where both domains are: near to a site that the other one owns
-    beside = _beside(
-        all_sites.position,
-        grain,
-        owned.position,
-        _grain(lattice, owned.sublattice),
-        SETTLED * lattice.constant_px,
-    )
-    band = beside & _beside(
-        all_sites.position,
-        1 - grain,
-        owned.position,
-        _grain(lattice, owned.sublattice),
-        SETTLED * lattice.constant_px,
-    )
+    # only where both domains are: near to a site of either
+    of_owned = _grain(lattice, owned.sublattice)
+    limit = SETTLED * lattice.constant_px
+    near_to = [
+        _within(all_sites.position, KDTree(owned.position[of_owned == g]), limit) for g in np.unique(of_owned)
+    ]
+    band = np.logical_and.reduce(near_to) & (len(near_to) == 2)
     if not band.any():
         return owned
     # two columns in one place are one: that of the domain that owns it
@@ -171,7 +163,7 @@ def continued(
             (there.position[grain != g], -found[grain != g]),
             (on.position, _heights(lattice)[on.sublattice]),
         ):
-            in_reach = np.isfinite(near.query(position, distance_upper_bound=reach + drawn)[0])
+            in_reach = _within(position, near, reach + drawn)
             _draw(seen, position[in_reach], height[in_reach], profile, drawn)
         out.append((rows, seen))
     return out
@@ -198,9 +190,13 @@ def _beside(
     out = np.zeros(len(position), bool)
     for g in np.unique(of_column):
         others = np.flatnonzero(grain != g)
-        tree = KDTree(columns[of_column == g])
-        out[others] |= np.isfinite(tree.query(position[others], distance_upper_bound=limit)[0])
+        out[others] |= _within(position[others], KDTree(columns[of_column == g]), limit)
     return out
+
+
+def _within(position: NDArray[np.float64], columns: KDTree, limit: float) -> NDArray[np.bool_]:
+    """Places with a column within a limit."""
+    return np.isfinite(columns.query(position, distance_upper_bound=limit)[0])
 
 
 def _voted(
