@@ -379,7 +379,7 @@ class Learner:
         if len(well_seen.others) < len(reference.others):
             reference = well_seen
             surveys, used = self._surveyed(reference, zernike)
-        self._gathered, self._hidden, self._spectra = [], [], SpectrumSum()
+        self._gather_anew()
         if not surveys:
             return []
         self._cannot_learn = _too_few_sites(reference, surveys)
@@ -419,8 +419,12 @@ class Learner:
         ]
         return [self._classified(analyse(a.frame, grown, self.settings)) for a in used]
 
-    def _begin_with(self, model: Model, frames: int) -> None:
-        """What follows the classes of a model begins anew; it was learnt from so many frames."""
+    def _gather_anew(self) -> None:
+        """No frame has been gathered yet."""
+        self._gathered, self._hidden, self._spectra = [], [], SpectrumSum()
+
+    def _begin_with(self, model: Model, frames: int = 0) -> None:
+        """What follows the classes of a model begins anew; it was learnt from so many frames that are at hand."""
         self._class_statistics, self._search, self._judge = ClassStatistics(), self._new_search(), Judge()
         self._search.learnt_from(frames)
         self._space = LiveSpace(model, self.settings.seed)
@@ -508,16 +512,16 @@ class Learner:
 
     def _take_up(self, model: Model, reason: str) -> None:
         self._adopt(model)
-        self._gathered, self._series = [], None
+        self._gather_anew()
+        self._series = None
         self._tracker.reset()
-        self._class_statistics, self._search, self._judge = ClassStatistics(), self._new_search(), Judge()
-        self._space = LiveSpace(model, self.settings.seed)
+        self._begin_with(model)
         self._events.append(model_event(model, None, reason))
 
     def _forget(self, reason: str) -> None:
         had = self.model
-        self.model, self._gathered, self._series = None, [], None
-        self._hidden, self._spectra = [], SpectrumSum()
+        self.model, self._series = None, None
+        self._gather_anew()
         # not a new one: numbers of tracks are not used again
         self._tracker.reset()
         if had is not None:
