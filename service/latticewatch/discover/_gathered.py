@@ -75,7 +75,7 @@ class SiteAverages:
             -1 where a site has none.
         moments : ndarray of shape (n, n_moments), float32
         state : ndarray of shape (n,), int16
-            Class of each defect; the same number for all that is none.
+            Class of each defect; one number for all that is none, and another one for what is of no class.
         confidence : ndarray of shape (n,), float32
         usable : ndarray of shape (n,), bool
             Sites whose patches show them as they are; nothing is learnt from the others.

@@ -343,7 +343,7 @@ def survey_frame(
     margin = zernike.patch_size / 2
     if lattice.angles:
         columns = settled(flat.image, where, lattice)
-        sites = columns.take(inside(columns.position, image.shape, margin))
+        sites = columns.take(_inside(columns.position, image.shape, margin))
     else:
         columns = sites = grain_sites(where, lattice.columns, image.shape, margin)  # type: ignore[arg-type]
     if voids != "none":
@@ -363,7 +363,7 @@ def survey_frame(
     return Survey(flat, sites, moments)
 
 
-def inside(position: NDArray[np.float64], shape: tuple[int, ...], margin: float) -> NDArray[np.bool_]:
+def _inside(position: NDArray[np.float64], shape: tuple[int, ...], margin: float) -> NDArray[np.bool_]:
     """Places at least so far from the edges of a frame [px]."""
     last = np.array(shape) - 1 - margin
     return np.asarray(((position >= margin) & (position <= last)).all(1), bool)
