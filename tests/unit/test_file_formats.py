@@ -109,25 +109,25 @@ def zspy(path: Path, data: np.ndarray, title: str = "HAADF", mode: Any = "w") ->
     group.create_group("metadata/General").attrs.update(title=title)
 
 
-def ome_zarr(path: Path, data: np.ndarray) -> None:
+def ome_zarr(path: Path, data: np.ndarray, order: str = "TYX") -> None:
     root = zarr.open_group(path, mode="w", zarr_format=2)
     root.create_array("0", data=data)
-    axes = [
-        {"name": "t", "type": "time", "unit": "second"},
-        {"name": "y", "type": "space", "unit": "nanometer"},
-        {"name": "x", "type": "space", "unit": "nanometer"},
-    ][3 - data.ndim :]
-    scale = [FRAME_S, PIXEL_NM, PIXEL_NM][3 - data.ndim :]
+    described = {
+        "T": ({"name": "t", "type": "time", "unit": "second"}, FRAME_S),
+        "Y": ({"name": "y", "type": "space", "unit": "nanometer"}, PIXEL_NM),
+        "X": ({"name": "x", "type": "space", "unit": "nanometer"}, PIXEL_NM),
+    }
+    axes, scale = zip(*(described[letter] for letter in order[3 - data.ndim :]), strict=True)
     datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]
     root.attrs["multiscales"] = [{"version": "0.4", "name": "HAADF", "axes": axes, "datasets": datasets}]
 
 
-def foreign(path: Path, data: np.ndarray) -> None:
+def foreign(path: Path, data: np.ndarray, order: str = "TYX") -> None:
     """A data set with dimension scales, as h5py makes them."""
+    described = {"T": ("t", "s", FRAME_S), "Y": ("y", "nm", PIXEL_NM), "X": ("x", "nm", PIXEL_NM)}
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("entry/frames", data=data)
-        names = (("t", "s", FRAME_S), ("y", "nm", PIXEL_NM), ("x", "nm", PIXEL_NM))[3 - data.ndim :]
-        for k, (name, units, step) in enumerate(names):
+        for k, (name, units, step) in enumerate(described[letter] for letter in order[3 - data.ndim :]):
             scale = file.create_dataset(f"entry/{name}", data=np.arange(data.shape[k]) * step)
             scale.attrs["units"] = units
             scale.make_scale(name)
@@ -315,16 +315,19 @@ def test_the_table_in_the_documentation_says_what_was_measured(project: Path) ->
     }
 
 
+ENDINGS = {"berkeley": "emd", "foreign": "h5", "nexus": "nxs", "ome_zarr": "zarr"}
 ORDERS = ["TYX", "YXT", "XYT", "TXY", "YTX", "XTY"]
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("write", ["hspy", "emd", "berkeley"])
+@pytest.mark.parametrize("write", ["hspy", "emd", "nexus", "berkeley", "foreign", "ome_zarr"])
 def test_axes_are_taken_by_their_names_in_every_order(tmp_path: Path, order: str, write: str) -> None:
     described = {"T": ("time", FRAME_S, "s"), "Y": ("y", PIXEL_NM, "nm"), "X": ("x", PIXEL_NM, "nm")}
     data = np.ascontiguousarray(STACK.transpose(["TYX".index(letter) for letter in order]))
-    path = tmp_path / f"a.{'emd' if write != 'hspy' else 'hspy'}"
-    if write == "berkeley":
+    path = tmp_path / f"a.{ENDINGS.get(write, write)}"
+    if write in ("foreign", "ome_zarr"):
+        {"foreign": foreign, "ome_zarr": ome_zarr}[write](path, data, order)
+    elif write == "berkeley":
         with h5py.File(path, "w") as file:
             file.attrs.update(version_major=0, version_minor=2)
             group = file.create_group("data/a")

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
-import itertools
 import shutil
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from latticewatch.ingest import FileSeries, read_frames  # noqa: E402
 from latticewatch.ingest.files import refusals  # noqa: E402
 
 STACK, FORMATS = formats.STACK, formats.FORMATS
-h5py, zarr = formats.h5py, formats.zarr
 DAMAGES = ("truncated", "flipped", "zeroed", "doubled", "renamed units")
 # Units of the same length, so that the file stays whole: what is put in their place, and what must come of it.
 SWAPS = ((b"nm", b"eV"), (b"nm", b"zz"), (b"nm", b"um"), (b"nanometer", b"nanofurlo"))
@@ -122,91 +119,3 @@ def test_damaged_files_give_a_right_result_or_one_line(tmp_path: Path, capfd: py
 @pytest.mark.parametrize("seed", range(10, 20))
 def test_five_thousand_damaged_files_give_a_right_result_or_one_line(tmp_path: Path, seed: int) -> None:
     check(tmp_path, 500, seed)
-
-
-# Axes in any order
-
-
-def rearranged(order: str) -> np.ndarray:
-    return np.ascontiguousarray(STACK.transpose(["TYX".index(name) for name in order]))
-
-
-def described(name: str, size: int) -> tuple[str, str, float, int]:
-    """Name, units, step and size of an axis."""
-    step, units = (formats.FRAME_S, "s") if name == "T" else (formats.PIXEL_NM, "nm")
-    return {"T": "time", "Y": "y", "X": "x"}[name], units, step, size
-
-
-def by_rosetta(module: str):
-    def write(path: Path, order: str) -> None:
-        data = rearranged(order)
-        taken = formats.signal(data)
-        taken["axes"] = [
-            formats.axis(size, k, name, step, units, name == "time")
-            for k, (name, units, step, size) in enumerate(map(described, order, data.shape))
-        ]
-        importlib.import_module(f"rsciio.{module}").file_writer(str(path), taken)
-
-    return write
-
-
-def by_berkeley(path: Path, order: str) -> None:
-    with h5py.File(path, "w") as file:
-        file.attrs.update(version_major=0, version_minor=2)
-        group = file.create_group("data/HAADF")
-        group.attrs["emd_group_type"] = 1
-        group["data"] = data = rearranged(order)
-        for k, (name, units, step, size) in enumerate(map(described, order, data.shape)):
-            group[f"dim{k + 1}"] = np.arange(size) * step
-            group[f"dim{k + 1}"].attrs.update(name=name, units=f"[{'n_m' if units == 'nm' else units}]")
-
-
-def by_hdf5(path: Path, order: str) -> None:
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("entry/frames", data=rearranged(order))
-        for k, (name, units, step, size) in enumerate(map(described, order, data.shape)):
-            scale = file.create_dataset(f"entry/{name}", data=np.arange(size) * step)
-            scale.attrs["units"] = units
-            scale.make_scale(name)
-            data.dims[k].label = name
-            data.dims[k].attach_scale(scale)
-
-
-def by_ome_zarr(path: Path, order: str) -> None:
-    root = zarr.open_group(path, mode="w", zarr_format=2)
-    data = rearranged(order)
-    root.create_array("0", data=data)
-    axes = [
-        {
-            "name": name.lower(),
-            "type": "time" if name == "T" else "space",
-            "unit": "second" if name == "T" else "nanometer",
-        }
-        for name in order
-    ]
-    scale = [step for _, _, step, _ in map(described, order, data.shape)]
-    datasets = [{"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}]
-    root.attrs["multiscales"] = [{"version": "0.4", "name": "HAADF", "axes": axes, "datasets": datasets}]
-
-
-PERMUTED = {
-    "a.hspy": by_rosetta("hspy"),
-    "a.nxs": by_rosetta("nexus"),
-    "a.emd": by_berkeley,
-    "a.h5": by_hdf5,
-    "a.zarr": by_ome_zarr,
-}
-
-
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("order", ["".join(order) for order in itertools.permutations("TYX")])
-@pytest.mark.parametrize("name", PERMUTED)
-def test_axes_are_found_by_their_names_in_any_order(tmp_path: Path, name: str, order: str) -> None:
-    path = tmp_path / name
-    PERMUTED[name](path, order)
-    said = outcome(path)
-    assert isinstance(said, FileSeries), said
-    assert (len(said), said.shape) == (len(STACK), STACK.shape[1:])
-    assert all(np.array_equal(said.frame(k), STACK[k]) for k in range(len(STACK)))
-    assert said.pixel_size_nm == pytest.approx(formats.PIXEL_NM)
-    assert said.frame_s == pytest.approx(formats.FRAME_S)
