@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from latticewatch.pipeline._plausible import KNOWN, lattice_notes
+from latticewatch.pipeline._plausible import KNOWN, lattice_notes, lattices_like
 
 
 def cell(a: float, b: float | None = None, angle: float = 60.0, turn: float = 0.0) -> np.ndarray:
@@ -69,3 +69,14 @@ def test_every_known_lattice_fits_itself_however_it_lies_and_its_vectors_are_cho
     vectors = vectors[::-1] if swapped else vectors
     assert lattice_notes(vectors, 0.01, known.formula) == ()
     assert lattice_notes(vectors, 0.01) == ()
+
+
+def test_lattices_that_a_measured_one_may_be_are_named_nearest_first():
+    pixel_nm = 0.0125
+    hexagonal = np.array([[1.0, 0.0], [0.5, 3**0.5 / 2]]) * 0.3153 / pixel_nm
+    like = lattices_like(hexagonal, pixel_nm)
+    assert like[0] == "WS2 0.315 nm"
+    assert "MoS2 0.316 nm" in like
+    assert not any("SrTiO3" in one for one in like)
+    assert lattices_like(hexagonal * 3.1, pixel_nm) == ()
+    assert lattices_like(hexagonal, None) == ()

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from latticewatch.ingest import FileSeries
     from latticewatch.ingest.files import Signal
 
+# Known lattices named beside the measured one, at most.
+MOST_LATTICES = 4
+
 
 def inspect(
     files: Annotated[list[Path], typer.Argument(help="Images or stacks.")],
@@ -88,7 +91,7 @@ def _lattice(series: FileSeries) -> dict[str, Any]:
     """The lattice of the first frame, as the analysis would start with it."""
     from latticewatch.errors import NoLatticeError
     from latticewatch.lattice import find_lattice
-    from latticewatch.pipeline import counts_and_picture
+    from latticewatch.pipeline import counts_and_picture, lattice_notes, lattices_like
 
     try:
         found = find_lattice(counts_and_picture(series.frame(0))[0])
@@ -96,7 +99,15 @@ def _lattice(series: FileSeries) -> dict[str, Any]:
         return {"lattice_constant_px": None, "lattice": str(error)}
     constant = found.constant_px
     size = series.pixel_size_nm
-    return {"lattice_constant_px": constant, "lattice_constant_nm": constant * size if size else None}
+    return {
+        "lattice_constant_px": constant,
+        "lattice_constant_nm": constant * size if size else None,
+        "lattices_like_it": list(lattices_like(found.field.vectors, size)),
+        "notes": [
+            *series.notes,
+            *(f"{note.text} {note.remedy}" for note in lattice_notes(found.field.vectors, size)),
+        ],
+    }
 
 
 def said(report: dict[str, Any]) -> str:
@@ -130,7 +141,8 @@ def said(report: dict[str, Any]) -> str:
         constant = f"{taken['lattice_constant_px']:.2f} px"
         if taken["lattice_constant_nm"]:
             constant += f", {taken['lattice_constant_nm']:.4f} nm"
-        lines.append(f"  lattice constant in the first frame: {constant}")
+        like = ", ".join(taken["lattices_like_it"][:MOST_LATTICES])
+        lines.append(f"  lattice constant in the first frame: {constant}" + (f", as {like}" if like else ""))
     elif "lattice" in taken:
         lines.append(f"  no lattice in the first frame: {taken['lattice']}")
     lines += [f"  note: {note}" for note in taken["notes"]]

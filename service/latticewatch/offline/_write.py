@@ -111,7 +111,7 @@ class ResultWriter:
             "seq": self.events,
             "type": event.type,
             "frame": frame,
-            "data": event.data.model_dump(mode="json"),
+            "data": event.data.model_dump(mode="json", exclude_none=True),
         }
         with _writable(self.out):
             self._events_file.write(json.dumps(line, ensure_ascii=False) + "\n")

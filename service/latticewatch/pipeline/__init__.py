@@ -11,6 +11,7 @@ from latticewatch.pipeline._model_file import MAX_FILE_BYTES, SavedModel, read_m
 from latticewatch.pipeline._notes import NoteBook, said_in_all
 from latticewatch.pipeline._picture import counts_and_picture
 from latticewatch.pipeline._plane import PlaneView
+from latticewatch.pipeline._plausible import lattice_notes, lattices_like
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._space import CentroidView, LiveSpace, SpaceView, SublatticeView
 from latticewatch.pipeline._warm import warm, warm_for_learning
@@ -33,6 +34,8 @@ __all__ = [
     "SublatticeView",
     "analyse",
     "counts_and_picture",
+    "lattice_notes",
+    "lattices_like",
     "read_model",
     "said_in_all",
     "warm",

@@ -137,6 +137,29 @@ def lattice_notes(
     )
 
 
+def lattices_like(vectors_px: ArrayLike, pixel_size_nm: float | None) -> tuple[str, ...]:
+    """Known lattices that a measured one may be, the nearest first.
+
+    Parameters
+    ----------
+    vectors_px : array_like of shape (2, 2)
+        Lattice vectors as rows (row, col) [px].
+    pixel_size_nm : float or None
+        Without one there is nothing to compare.
+
+    Returns
+    -------
+    tuple of str
+        As "MoS2 0.316 nm"; empty where none agrees.
+    """
+    if pixel_size_nm is None:
+        return ()
+    a, b, angle = _reduced(np.asarray(vectors_px, float) * pixel_size_nm)
+    off = {one: abs(math.log(a / one.a_nm)) for one in KNOWN if _same_form(one, b / a, angle)}
+    near = sorted((one for one in off if off[one] <= math.log1p(SIZE_AGREES)), key=lambda one: off[one])
+    return tuple(f"{one} {one.a_nm:.3g} nm" for one in near)
+
+
 def _how_wrong(factor: float) -> str:
     if factor > 2:
         return f"{factor:.2g} times too large"
