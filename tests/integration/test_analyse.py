@@ -6,7 +6,6 @@ import csv
 import gc
 import importlib.util
 import json
-import math
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ import pytest
 import tifffile
 from scipy.spatial import KDTree
 
+from _alike import alike
 from latticewatch.cli import main
 from latticewatch.messages import DefectEventData
 from latticewatch_simulator import Microscope, SimulatedFrame, SimulatorSettings
@@ -213,22 +213,11 @@ def test_the_events_are_those_of_the_live_service(whole):
         )
 
 
-def alike(one: object, other: object) -> bool:
-    """Whether two parts of JSON are the same but for the last digits of their numbers."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(alike, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-4, abs_tol=2e-5)
-    return one == other
-
-
 def test_the_same_seed_gives_the_same(whole, analyse, tmp_path):
     out, _ = whole
     assert analyse(out.parent / "one.npz", "--out", tmp_path / "again", "--seed", 0)[0] == 0
     # kernels round otherwise in the process that compiled them than in those that found them in the cache
-    assert alike(classes_of(tmp_path / "again"), classes_of(out))
+    assert alike(classes_of(tmp_path / "again"), classes_of(out), rel_tol=1e-4, abs_tol=2e-5)
     exact = ("frame", "track", "sublattice", "class_id", "class_name", "role")
     rows, again = rows_of(out), rows_of(tmp_path / "again")
     assert [[row[key] for key in exact] for row in rows] == [[row[key] for key in exact] for row in again]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("zarr", reason="the io extra is not installed")
+from _alike import alike
 from _running import running
 from latticewatch.cli import main
 from latticewatch.config import AnalysisSettings
@@ -47,15 +47,6 @@ def events(told: list[tuple[str, dict]]) -> list[tuple[str, dict]]:
         for kind, data in told
         if kind.startswith(("defect.", "class.", "model."))
     ]
-
-
-def alike(one: object, other: object) -> bool:
-    """The same but for what the order of a sum does to a number."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(alike(one[key], other[key]) for key in one)
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-    return one == other
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +99,6 @@ def test_events_are_the_same(both):
     for (kind, one), (other_kind, other) in zip(events(mine), events(told), strict=True):
         assert kind == other_kind
         differ = {k: (one.get(k), other.get(k)) for k in one.keys() | other.keys()}
-        differ = {k: pair for k, pair in differ.items() if not alike(*pair)}
+        differ = {k: pair for k, pair in differ.items() if not alike(*pair, rel_tol=1e-6, abs_tol=1e-9)}
         assert not differ, kind
     assert {"defect.appeared", "class.discovered", "model.updated"} <= {kind for kind, _ in mine}

@@ -155,9 +155,8 @@ def lattices_like(vectors_px: ArrayLike, pixel_size_nm: float | None) -> tuple[s
     if pixel_size_nm is None:
         return ()
     a, b, angle = _reduced(np.asarray(vectors_px, float) * pixel_size_nm)
-    off = {one: abs(math.log(a / one.a_nm)) for one in KNOWN if _same_form(one, b / a, angle)}
-    near = sorted((one for one in off if off[one] <= math.log1p(SIZE_AGREES)), key=lambda one: off[one])
-    return tuple(f"{one} {one.a_nm:.3g} nm" for one in near)
+    like = [one for one in KNOWN if _same_form(one, b / a, angle) and _fits(a, one)]
+    return tuple(f"{one} {one.a_nm:.3g} nm" for one in sorted(like, key=lambda one: _off(a, one)))
 
 
 def _how_wrong(factor: float) -> str:
