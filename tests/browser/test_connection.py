@@ -104,13 +104,15 @@ def test_the_next_frame_is_asked_for_only_after_the_last_was_drawn(rig, open_tab
 def test_a_hidden_page_stops_asking_and_goes_on_when_it_is_seen(rig, open_tab):
     tab = open_tab(rig.url)
     expect(tab.page.locator("#frame-caption")).to_contain_text("frame 1 ")
-    got = tab.said("got")
     tab.page.evaluate(SET_HIDDEN, True)
+    got = None
     for number in range(2, 6):
         rig.microscope.send()
         # Of these frames the page hears only through another channel: the event of a new name.
         rig.rename(2, f"seen while hidden at {number}")
         expect(tab.page.locator('[data-kind="class.renamed"]')).to_have_count(number - 1)
+        # Counted from the first that it heard of: just before it was hidden it may have asked anew for another view.
+        got = got or tab.said("got")
     # at most the credit that was given before it was hidden is answered
     expect(tab.page.locator("#frame-caption")).to_contain_text(re.compile("frame [12] "))
     assert tab.said("got") <= got + 1
