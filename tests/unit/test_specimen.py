@@ -81,6 +81,9 @@ def test_a_border_is_no_specimen(scene, kind):
     image[:17] = image[:, 240:] = {"zero": 0, "constant": 517, "NaN": np.nan}[kind]
     result = folded(image)
     assert "no-specimen" in codes(result)
+    assert list(result.regions) == ["no-specimen"]
+    assert result.regions["no-specimen"][:17].all()
+    assert result.regions["no-specimen"].mean() < 0.2
     assert result.sites.position[:, 0].min() > 17
     assert result.sites.position[:, 1].max() < 240
     for place in defects_of(result):
@@ -103,6 +106,9 @@ def test_contamination_is_a_region_not_defects(scene):
     rng = np.random.default_rng(4)
     result = folded(counts(rng.poisson(300 * (scene.clean + blob))))
     assert "contamination" in codes(result)
+    assert list(result.regions) == ["dirt"]
+    assert result.regions["dirt"][190, 60]
+    assert result.regions["dirt"].mean() < 0.3
     near = np.hypot(*(defects_of(result) - [190, 60]).T) < 60
     assert near.sum() <= 1
     assert len(defects_of(result)) > 1

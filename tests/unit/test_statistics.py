@@ -358,3 +358,16 @@ def test_an_empty_history_is_a_view_of_nothing():
     view = History().view(10, since=5.0, class_id=3)
     assert (len(view.frames), view.seconds, view.rates["moved"].per_minute) == (0, 0.0, None)
     assert view.lifetimes.mean_s is None
+
+
+def test_drift_and_dose_have_a_course_with_gaps_where_a_frame_does_not_tell_them():
+    history = History()
+    for time, drift, dose in ((0.0, (0.0, 0.0), 2.0), (1.0, (0.5, -1.0), 2.0), (2.0, None, 2.0)):
+        history.add(record(time, [0, 1], dose_e_per_a2=dose, drift_nm=drift))
+    view = history.view(10)
+    np.testing.assert_allclose(view.drift_nm, [[0.0, 0.5, np.nan], [0.0, -1.0, np.nan]])
+    # what the dose of the first frame does shows in the next one
+    np.testing.assert_allclose(view.doses_e_per_a2, [0.0, 2.0, 2.0])
+    assert view.dose_e_per_a2 == view.doses_e_per_a2.sum()
+    history.add(record(3.0, [0, 1], drift_nm=(1.0, 1.0)))
+    assert np.isnan(history.view(10).doses_e_per_a2).all()

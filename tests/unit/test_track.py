@@ -620,3 +620,22 @@ def test_a_hop_to_the_other_sublattice_is_one_move_where_both_can_have_the_defec
                 heard += [(event.type, event.site) for event in result.transitions]
         moved += heard == [("defect.moved", target)]
     assert moved >= 16
+
+
+def test_classes_that_come_next_are_those_of_the_posterior_in_falling_order(rng):
+    observation, _ = Scene(rng, separation=1.0).frame()
+    # nothing was seen before: what is known is what one frame says, as far as it can be believed
+    found = Tracker().update(observation)
+    sure = found.confidence > 0.99
+    assert sure.any()
+    assert not found.other_share[sure].any()
+    unsure = np.flatnonzero(~sure)
+    assert len(unsure) > 5
+    total = found.confidence + found.other_share.sum(axis=1)
+    assert total.max() <= 1 + 1e-5
+    # of five classes none is left out that is worth a mention
+    assert total[unsure].min() > 1 - 5 * 0.01
+    assert (np.diff(found.other_share, axis=1) <= 0).all()
+    assert (found.other_share[unsure, 0] <= found.confidence[unsure]).all()
+    named = found.other_share > 0
+    assert not (found.other_class == found.class_id[:, None])[named].any()

@@ -46,4 +46,5 @@ def record_of(
         rows * cols * pixel**2 if pixel is not None else None,
         dose_e_per_a2,
         {name: value for name, value in result.scalars.items() if not isinstance(value, str)},
+        (result.drift_px[1] * pixel, result.drift_px[0] * pixel) if pixel is not None else None,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latticewatch.messages import ROLES, DefectKind, Role
 
@@ -118,6 +119,9 @@ class LiveState:
             sites,
             class_id=np.where(of_class, entry.class_id, sites.class_id).astype(sites.class_id.dtype),
             role=np.where(of_class, ROLES.index(entry.role), sites.role).astype(sites.role.dtype),
+            other_class=None
+            if sites.other_class is None
+            else _renamed(sites.other_class, gone, entry.class_id),
         )
         result = replace(self.result, sites=sites, classes=catalogue)
         return replace(self, catalogue=catalogue, result=result, **_counted(result))
@@ -168,6 +172,10 @@ class LiveState:
         learning = (0, max(1, self.result.learning[1]))
         result = replace(self.result, sites=sites, classes=(), kinds={}, learning=learning)
         return replace(self, catalogue=(), result=result, model_version=model_version, **_counted(result))
+
+
+def _renamed(class_id: NDArray[np.int16], gone: Iterable[int], into: int) -> NDArray[np.int16]:
+    return np.where(np.isin(class_id, list(gone)), into, class_id).astype(class_id.dtype)
 
 
 def _counted(result: FrameResult) -> dict[str, dict]:

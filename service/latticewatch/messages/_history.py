@@ -77,6 +77,13 @@ class DistanceSummary(Written):
     z: float = Field(description="Deviation from chance in standard deviations.")
 
 
+class DriftCourse(Written):
+    """How far the specimen has moved since the start of its series, mean of each point; null where it is not known."""
+
+    x: list[float | None] = Field(description="Along columns [nm].")
+    y: list[float | None] = Field(description="Along rows [nm].")
+
+
 class History(Written):
     """Reply of ``GET /v1/history``: lists in it have an item for each point, oldest first."""
 
@@ -98,6 +105,10 @@ class History(Written):
     area_nm2: float | None = Field(default=None, description="Mean area of the field; absent where unknown.")
     dose_e_per_a2: float | None = Field(
         default=None, description="Dose in that time [electrons/Å²]; absent where unknown."
+    )
+    drift_nm: DriftCourse | None = Field(default=None, description="Absent where no frame has a pixel size.")
+    doses_e_per_a2: list[float | None] | None = Field(
+        default=None, description="Dose of each point [electrons/Å²]; absent where none is known."
     )
     lifetimes: LifetimeSummary
     distances: DistanceSummary | None = Field(default=None, description="Absent with fewer than two defects.")

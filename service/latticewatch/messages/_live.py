@@ -15,6 +15,7 @@ from pydantic import Field
 
 from latticewatch.messages._api import ClassSummary, Counts, Status
 from latticewatch.messages._base import Read, Written
+from latticewatch.messages._events import Displacement
 from latticewatch.messages._model import ClassSpace, SublatticeSpace
 
 
@@ -56,6 +57,7 @@ class LiveRequest(Read):
         default=False, description="Whether variances, centroids and points of the plane are wanted, too."
     )
     layout: int | None = Field(default=None, description="Layout whose pool the page has.")
+    track: int | None = Field(default=None, ge=0, description="Track of which ``site`` is wanted.")
     key: str | None = Field(
         default=None, max_length=512, repr=False, description="Needed once where there are keys."
     )
@@ -70,6 +72,25 @@ class LivePlane(Written):
     )
     sublattices: list[SublatticeSpace]
     classes: list[ClassSpace]
+
+
+class ClassChance(Written):
+    """How probable it is that a site is of a class."""
+
+    class_id: int = Field(description="-1: *unknown*.")
+    probability: float
+
+
+class LiveSite(Written):
+    """What is known of the site that a page asked about, beside what is sent of every site."""
+
+    track: int
+    classes: list[ClassChance] = Field(
+        description="Its own class first, then those worth a mention; what is missing to 1 is of all others."
+    )
+    displacement_nm: Displacement | None = Field(
+        default=None, description="Only of a displaced column; see ``/v1/tracks``."
+    )
 
 
 class LiveSection(Written):
@@ -93,7 +114,8 @@ class LiveHeader(Written):
     int16 (m,), the force-relaxed layout of the sites that were learnt from. A page that asks for the ``plane`` gets, at
     most four times a second, ``plane`` in the header with ``plane`` float32 (k, 2), where sites of the newest frame
     lie in it, ``plane_class`` int16 (k,) and ``plane_site`` int32 (k,), which of them they are; and, when its layout is
-    another one, ``pool`` float32 (m, 2) and ``pool_class`` int16 (m,).
+    another one, ``pool`` float32 (m, 2) and ``pool_class`` int16 (m,). Where there are ``regions``, uint8 (h, w): 0, or
+    the place in that list, from 1, of what covers some of a square of ``regions_scale`` frame pixels.
     """
 
     ordinal: int = Field(description="Number of this live frame; give it back as ``after``.")
@@ -116,6 +138,14 @@ class LiveHeader(Written):
     counts: Counts
     classes: list[ClassSummary] | None = Field(
         default=None, description="Only when the page's model is older."
+    )
+    regions: list[str] = Field(
+        default_factory=list,
+        description="Where nothing is looked for: ``no-specimen``, ``dirt``; readers pass over others.",
+    )
+    regions_scale: int = Field(default=1, description="Frame pixels to one of ``regions``.")
+    site: LiveSite | None = Field(
+        default=None, description="Only for a page that asked for its ``track``, while the frame shows it."
     )
     plane: LivePlane | None = Field(
         default=None, description="Only for a page that asked for it, and only now and then."

@@ -113,6 +113,14 @@ class Analysis:
         known = [region for region in regions if region is not None]
         return np.logical_or.reduce(known) if known else None
 
+    @property
+    def regions(self) -> dict[str, NDArray[np.bool_]]:
+        """Where nothing was looked for, by what it is; see `FrameResult`."""
+        dirt = None if self.survey is None else self.survey.flat.dirt
+        rest = self.mask if self.mask is None or dirt is None else self.mask & ~dirt
+        named = {"no-specimen": rest, "dirt": dirt}
+        return {kind: region for kind, region in named.items() if region is not None and region.any()}
+
 
 class _Clock:
     """Wall time of the stages, one after another."""

@@ -578,6 +578,8 @@ class Learner:
             tracked.confidence,
             tracked.track,
             displacements(analysis.model or model, analysis.verdict, analysis.sites.sublattice),
+            tracked.other_class,
+            tracked.other_share,
         )
         events, self._events = self._events, []
         events += defect_events(tracked.transitions, frame, model, tracked.specimen_drift_px, sites)
@@ -666,6 +668,7 @@ class Learner:
             classes=() if model is None else model.classes,
             kinds={} if model is None else kinds_of(model),
             scalars=frame.scalars,
+            regions=analysis.regions,
             embedding=np.zeros((0, 2), np.float32) if model is None else model.embedding,
             embedding_class=np.zeros(0, np.int16) if model is None else model.embedding_class,
             events=tuple(events),

@@ -54,6 +54,10 @@ class SiteTable:
     displacement : ndarray of shape (n, 3), float32, or None
         How far the column was found from its place in this frame: row, column and standard error [px]; NaN for one that
         is in its place. None where no frame was classified.
+    other_class : ndarray of shape (n, k), int16, or None
+        Classes that come next in probability, -1 *unknown*; None where no frame was classified.
+    other_share : ndarray of shape (n, k), float32, or None
+        Their posterior probabilities; 0 for those not worth a mention.
     """
 
     position: NDArray[np.float32]
@@ -63,6 +67,29 @@ class SiteTable:
     confidence: NDArray[np.float32]
     track: NDArray[np.int32]
     displacement: NDArray[np.float32] | None = None
+    other_class: NDArray[np.int16] | None = None
+    other_share: NDArray[np.float32] | None = None
+
+    def probabilities(self, site: int) -> dict[int, float]:
+        """Probability of each class that a site may be of, -1 for *unknown*; what is missing to 1 is of all others.
+
+        Parameters
+        ----------
+        site : int
+
+        Returns
+        -------
+        dict of int to float
+            Its own class first.
+        """
+        found = {int(self.class_id[site]): float(self.confidence[site])}
+        if self.other_class is not None and self.other_share is not None:
+            for one, share in zip(
+                self.other_class[site].tolist(), self.other_share[site].tolist(), strict=True
+            ):
+                if share > 0:
+                    found[one] = found.get(one, 0.0) + share
+        return found
 
     def displaced_by(self, site: int) -> NDArray[np.float32] | None:
         """Row, column and standard error [px] of the displacement of a site; None where it is in its place.
@@ -112,6 +139,8 @@ class FrameResult:
         What each class of defects differs in from its host.
     scalars : mapping of str to float or str
         What else was measured or set while the frame was taken, by name.
+    regions : mapping of str to ndarray of shape (height, width), bool
+        Where nothing is looked for, by what it is: ``no-specimen``, ``dirt``; none where there is none.
     received_at : float or None
         When it was received, in monotonic time of the process that received it [s].
     """
@@ -144,3 +173,4 @@ class FrameResult:
     sigma_px: float | None = None
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)
     scalars: Mapping[str, float | str] = field(default_factory=dict)
+    regions: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)

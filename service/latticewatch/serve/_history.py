@@ -14,6 +14,7 @@ from latticewatch.messages import (
     ClassCourse,
     Course,
     DistanceSummary,
+    DriftCourse,
     History,
     LifetimeSummary,
     Rate,
@@ -83,6 +84,12 @@ def history_of(state: LiveState, view: HistoryView, class_id: int | None) -> His
         seconds=view.seconds,
         area_nm2=view.area_nm2,
         dose_e_per_a2=view.dose_e_per_a2,
+        drift_nm=None
+        if np.isnan(view.drift_nm).all()
+        else DriftCourse(**_with_gaps(view.drift_nm, ("x", "y"))),
+        doses_e_per_a2=None
+        if np.isnan(view.doses_e_per_a2).all()
+        else _with_gaps(view.doses_e_per_a2[None], ("dose",))["dose"],
         lifetimes=_lifetimes(view.lifetimes),
         distances=_distances(state, class_id),
     )
@@ -93,10 +100,12 @@ def _course(course: NDArray[np.float32]) -> dict[str, list[float]]:
     return {"min": low.tolist(), "mean": mean.tolist(), "max": high.tolist()}
 
 
-def _with_gaps(course: NDArray[np.float64]) -> dict[str, list[float | None]]:
+def _with_gaps(
+    course: NDArray[np.float64], names: tuple[str, ...] = ("min", "mean", "max")
+) -> dict[str, list[float | None]]:
     # seven figures are what is kept
     rows = [[None if np.isnan(value) else float(f"{value:.7g}") for value in row] for row in course]
-    return dict(zip(("min", "mean", "max"), rows, strict=True))
+    return dict(zip(names, rows, strict=True))
 
 
 def _lifetimes(found: Survival) -> LifetimeSummary:

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from starlette.concurrency import run_in_threadpool
 
 from latticewatch.execute import LiveState, counts_of
-from latticewatch.messages import ROLES, LiveHeader, LiveRequest, LiveView, pack_live
+from latticewatch.messages import ROLES, ClassChance, LiveHeader, LiveRequest, LiveSite, LiveView, pack_live
 from latticewatch.serve._classes import summaries_of
 from latticewatch.serve._hub import Hub, TheHub
 from latticewatch.serve._news import woken
-from latticewatch.serve._picture import OVERVIEW_PX, binned, part_of
+from latticewatch.serve._picture import OVERVIEW_PX, binned, numbered, part_of
 from latticewatch.serve._socket import conversation, first_message
 from latticewatch.serve._space import PlaneFeed, with_plane
+from latticewatch.serve._tracks import displacement_of
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import FrameResult
@@ -80,9 +81,12 @@ def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool,
         status=hub.engine.status(state),
         counts=counts_of(state),
         classes=summaries_of(state) if with_model else None,
+        site=None if request.track is None else _site(state, request.track),
     )
     if result is None:
         return pack_live(header, {})
+    covered, regions = _regions(hub, state)
+    header = header.model_copy(update=covered)
     plane, points = feed.take(state, request)
     header = with_plane(header, plane)
     model: dict[str, NDArray[Any]] = {}
@@ -93,8 +97,8 @@ def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool,
         key = (result.ordinal, state.partials, request.max_size)
         image, factor = hub.pictures.get(key, lambda: binned(result.picture, request.max_size))
         header = header.model_copy(update={"image_scale": float(factor)})
-        return pack_live(header, {"image": image} | _sites(state) | model | points)
-    return _viewed(hub, state, request.view, header, model, points)
+        return pack_live(header, {"image": image} | _sites(state) | model | points | regions)
+    return _viewed(hub, state, request.view, header, model, points, regions)
 
 
 def _viewed(
@@ -104,6 +108,7 @@ def _viewed(
     header: LiveHeader,
     model: dict[str, NDArray[Any]],
     points: dict[str, NDArray[Any]],
+    regions: dict[str, NDArray[Any]],
 ) -> bytes:
     """A message of what a page shows; what it has no room for is left out: layout, hosts, fineness, in this order."""
     result = state.result
@@ -113,7 +118,7 @@ def _viewed(
     sites, left_out = _sites(state), 0
     if room is not None:
         points = _thinned(points, room // 4)
-        room -= _nbytes(model) + _nbytes(points)
+        room -= _nbytes(model) + _nbytes(points) + _nbytes(regions)
         hosts = np.asarray(result.sites.role) == ROLES.index("host")
         # A picture coarser than two pixels of the screen is worse than hosts that cannot be pointed at.
         if _nbytes(sites) > room - view.width * view.height // 4 and hosts.any():
@@ -122,7 +127,7 @@ def _viewed(
         room -= _nbytes(sites) + OVERVIEW_PX**2
     key = (result.ordinal, state.partials, view.model_dump_json(), room)
     image, scale, origin = hub.pictures.get(key, lambda: part_of(result.picture, view, room))
-    arrays = {"image": image} | sites | model | points
+    arrays = {"image": image} | sites | model | points | regions
     changes: dict[str, Any] = {"image_scale": scale, "image_origin": origin, "hosts_left_out": left_out}
     if view.rows is not None:
         overview, factor = hub.pictures.get(
@@ -153,6 +158,33 @@ def _sites(state: LiveState) -> dict[str, NDArray[Any]]:
         "track": np.asarray(sites.track, np.int32),
         "confidence": np.asarray(sites.confidence, np.float32),
     }
+
+
+def _site(state: LiveState, track: int) -> LiveSite | None:
+    """What a page that follows a track wants to know beside what is sent of every site."""
+    if state.result is None:
+        return None
+    sites = state.result.sites
+    found = np.flatnonzero(sites.track == track)
+    if not len(found):
+        return None
+    chances = [
+        ClassChance(class_id=one, probability=round(share, 5))
+        for one, share in sites.probabilities(int(found[0])).items()
+    ]
+    return LiveSite(track=track, classes=chances, displacement_nm=displacement_of(state, int(found[0])))
+
+
+def _regions(hub: Hub, state: LiveState) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Where nothing is looked for: for the header, and its section; both empty where there is none."""
+    result = state.result
+    assert result is not None
+    if not result.regions:
+        return {}, {}
+    small, factor = hub.pictures.get(
+        (result.ordinal, "regions"), lambda: numbered(list(result.regions.values()), OVERVIEW_PX)
+    )
+    return {"regions": list(result.regions), "regions_scale": factor}, {"regions": small}
 
 
 def _drift_nm(state: LiveState) -> tuple[float, float] | None:

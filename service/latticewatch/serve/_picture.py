@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -76,6 +76,32 @@ def binned(picture: NDArray[np.uint8], max_size: int) -> tuple[NDArray[np.uint8]
         for column in range(factor):
             total += picture[row:rows:factor, column:columns:factor]
     return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8), factor
+
+
+def numbered(regions: Sequence[NDArray[np.bool_]], max_size: int) -> tuple[NDArray[np.uint8], int]:
+    """Regions of a frame in small: which of them covers some of each block, a later one before an earlier one.
+
+    Parameters
+    ----------
+    regions : sequence of ndarray of shape (height, width), bool
+        At least one.
+    max_size : int
+        Longest side wanted [px].
+
+    Returns
+    -------
+    ndarray of shape (ceil(height / factor), ceil(width / factor)), uint8
+        0 for none, else the place of the region in the sequence, from 1.
+    int
+        Pixels of the frame to one of these, on either axis.
+    """
+    height, width = regions[0].shape
+    factor = -(-max(height, width) // max_size)
+    small = np.zeros((-(-height // factor), -(-width // factor)), np.uint8)
+    for number, region in enumerate(regions, 1):
+        rows = np.logical_or.reduceat(region, np.arange(0, height, factor), axis=0)
+        small[np.logical_or.reduceat(rows, np.arange(0, width, factor), axis=1)] = number
+    return small, factor
 
 
 def part_of(

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
 
 from latticewatch.execute import LiveState
-from latticewatch.messages import ROLES, DefectKind, Nanometres, Pixel, Role, Tracks, TrackState
+from latticewatch.messages import ROLES, DefectKind, Displacement, Nanometres, Pixel, Role, Tracks, TrackState
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import TheHub, reply
 
@@ -42,7 +42,6 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
         on_stage = calibration.to_stage(row, col, shape) if calibration is not None else None
         edge_px = min(row, col, shape[0] - 1 - row, shape[1] - 1 - col)
         class_id = int(sites.class_id[index])
-        shift = sites.displaced_by(index) if kinds.get(class_id) == "displaced" else None
         found.append(
             TrackState(
                 track=int(sites.track[index]),
@@ -57,9 +56,7 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
                 if result.sigma_px is not None and pixel_nm is not None and sites.track[index] >= 0
                 else None,
                 kind=kinds.get(class_id),
-                displacement_nm=calibration.displacement(shift.tolist())
-                if calibration is not None and shift is not None
-                else None,
+                displacement_nm=displacement_of(state, index),
                 edge_distance_nm=edge_px * pixel_nm if pixel_nm is not None else None,
             )
         )
@@ -71,3 +68,14 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
         n=len(of_role),
         tracks=found,
     )
+
+
+def displacement_of(state: LiveState, site: int) -> Displacement | None:
+    """How far a displaced column of the newest frame was found from its place; None for any other site."""
+    result = state.result
+    if result is None or result.calibration is None:
+        return None
+    shift = result.sites.displaced_by(site)
+    if shift is None or result.kinds.get(int(result.sites.class_id[site])) != "displaced":
+        return None
+    return result.calibration.displacement(shift.tolist())

@@ -30,8 +30,10 @@ DEFECT = ROLES.index("defect")
 # Columns of the sums, before those of the events.
 SECONDS, DOSE, AREA_SECONDS, UNDOSED, UNSIZED = range(5)
 FIXED = 5
-# Columns: values of roles, classes, scalars; sums before those of the scalars, which are their sums and how many.
+# Columns: values of roles, classes, scalars, drift along x and y; sums before those of the scalars, which are their
+# sums and how many.
 VALUES = len(ROLES) + MAX_CLASSES
+DRIFT = VALUES + MAX_SCALARS
 SUMS = FIXED + MAX_CLASSES * len(KINDS)
 
 
@@ -75,6 +77,8 @@ class FrameRecord:
         Of the frame [electrons/Å²].
     scalars : mapping of str to float
         What else was measured or set, by name.
+    drift_nm : tuple of float or None
+        x, y since the start of the series.
     """
 
     series_id: str
@@ -87,6 +91,7 @@ class FrameRecord:
     area_nm2: float | None = None
     dose_e_per_a2: float | None = None
     scalars: Mapping[str, float] = field(default_factory=dict)
+    drift_nm: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +120,10 @@ class HistoryView:
         Over the whole stream.
     scalars : dict of str to ndarray of shape (3, n), float64
         For each name minimum, mean and maximum over those frames of each point that have it; NaN where none has.
+    drift_nm : ndarray of shape (2, n), float64
+        x and y since the start of the series, mean of each point; NaN where a frame of it does not tell them.
+    doses_e_per_a2 : ndarray of shape (n,), float64
+        Dose of each point [electrons/Å²]; NaN where a frame of it does not tell it.
     """
 
     start: NDArray[np.float64]
@@ -129,6 +138,8 @@ class HistoryView:
     dose_e_per_a2: float | None
     lifetimes: Survival
     scalars: Mapping[str, NDArray[np.float64]]
+    drift_nm: NDArray[np.float64]
+    doses_e_per_a2: NDArray[np.float64]
 
 
 class History:
@@ -142,7 +153,7 @@ class History:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._series = BinnedSeries(VALUES + MAX_SCALARS, SUMS + 2 * MAX_SCALARS)
+        self._series = BinnedSeries(DRIFT + 2, SUMS + 2 * MAX_SCALARS)
         self._lifetimes = Lifetimes()
         self._columns: dict[int, int] = {}
         self._scalars: dict[str, int] = {}
@@ -163,9 +174,11 @@ class History:
             self._add(record)
 
     def _add(self, record: FrameRecord) -> None:
-        values = np.zeros(VALUES + MAX_SCALARS, np.float32)
+        values = np.zeros(DRIFT + 2, np.float32)
         sums = np.zeros(SUMS + 2 * MAX_SCALARS, np.float32)
         values[VALUES:] = np.nan
+        if record.drift_nm is not None:
+            values[DRIFT:] = record.drift_nm
         for name, number in record.scalars.items():
             column = self._scalars.get(name, len(self._scalars))
             if column < MAX_SCALARS and abs(number) < MAX_SCALAR:
@@ -316,4 +329,6 @@ def _view(
         dose,
         lifetimes,
         {name: course for name, k in scalars.items() if not np.isnan((course := _scalar(bins, k))[0]).all()},
+        bins.mean[:, DRIFT:].T.astype(np.float64),
+        np.where((dose is None) | (bins.sums[:, UNDOSED] > 0), np.nan, bins.sums[:, DOSE]).astype(np.float64),
     )

@@ -67,6 +67,11 @@ class Observation:
     height: NDArray[np.float64] | None = None
 
 
+# Classes beside the most probable one that are told of a site, and the least probability that is worth it.
+N_OTHERS = 4
+MIN_ALTERNATIVE = 0.01
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A defect appeared, changed its class, moved to another site, or disappeared.
@@ -120,6 +125,10 @@ class Tracked:
         Index into the roles host, defect, neighbour, unknown.
     confidence : ndarray of shape (n,), float32
         Posterior probability of that class.
+    other_class : ndarray of shape (n, `N_OTHERS`), int16
+        The classes that come next, -1 *unknown*.
+    other_share : ndarray of shape (n, `N_OTHERS`), float32
+        Their probabilities, falling; 0 for those not worth a mention.
     drift_px : tuple of float
         Row, column: how far the specimen has moved in the frame since the series started, ``position_now =
         position_then + drift_px``, with what the stage moved it. The extent of a move that could not be resolved is
@@ -137,6 +146,8 @@ class Tracked:
     class_id: NDArray[np.int16]
     role: NDArray[np.uint8]
     confidence: NDArray[np.float32]
+    other_class: NDArray[np.int16]
+    other_share: NDArray[np.float32]
     drift_px: tuple[float, float]
     jump: bool
     transitions: tuple[Transition, ...] = ()

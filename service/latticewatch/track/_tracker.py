@@ -14,7 +14,7 @@ from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
 from latticewatch.track._places import Places
 from latticewatch.track._priors import GAIN
-from latticewatch.track._records import ROLES, Observation, Tracked, Transition
+from latticewatch.track._records import MIN_ALTERNATIVE, N_OTHERS, ROLES, Observation, Tracked, Transition
 from latticewatch.track._registration import LINK_RADIUS, Points
 from latticewatch.track._segments import independent_frames
 from latticewatch.track._states import States
@@ -310,9 +310,23 @@ class Tracker:
         told, class_id = np.empty(n, np.int32), np.empty(n, np.int16)
         role, confidence = np.empty(n, np.uint8), np.empty(n, np.float32)
         _most_probable(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
+        other_class, other_share = np.full((n, N_OTHERS), -1, np.int16), np.zeros((n, N_OTHERS), np.float32)
+        _next_probable(index, posterior, known, class_ids, class_id, confidence, other_class, other_share)
         drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
         alone = drift if current is None else (*current.specimen_drift.tolist(),)
-        return Tracked(told, class_id, role, confidence, drift, jump, transitions, alone, self._sigma_px)
+        return Tracked(
+            track=told,
+            class_id=class_id,
+            role=role,
+            confidence=confidence,
+            other_class=other_class,
+            other_share=other_share,
+            drift_px=drift,
+            jump=jump,
+            transitions=transitions,
+            specimen_drift_px=alone,
+            sigma_px=self._sigma_px,
+        )
 
 
 def _median(values: NDArray[np.float64]) -> float:
@@ -342,3 +356,31 @@ def _most_probable(
                     break
         track[i] = number[t] if t >= 0 else -1
         class_id[i], role[i], confidence[i] = class_ids[best], roles[best], most
+
+
+@njit(cache=True, nogil=True)
+def _next_probable(
+    index, alone, known, class_ids, class_id, confidence, other_class, other_share
+):  # pragma: no cover - compiled
+    """Classes that come after the most probable one of each site, and their probabilities, into the last two."""
+    n, classes = alone.shape
+    least = np.float32(MIN_ALTERNATIVE)
+    for i in range(n):
+        # nothing else can be worth a mention
+        if confidence[i] > 1 - least:
+            continue
+        t = index[i]
+        for k in range(classes):
+            share = known[t, k] if t >= 0 else alone[i, k]
+            if share < least or class_ids[k] == class_id[i]:
+                continue
+            at = N_OTHERS
+            while at > 0 and share > other_share[i, at - 1]:
+                at -= 1
+            for later in range(N_OTHERS - 1, at, -1):
+                other_class[i, later], other_share[i, later] = (
+                    other_class[i, later - 1],
+                    other_share[i, later - 1],
+                )
+            if at < N_OTHERS:
+                other_class[i, at], other_share[i, at] = class_ids[k], share

@@ -10,14 +10,13 @@ from numpy.typing import NDArray
 
 from latticewatch.track._evidence import Evidence
 from latticewatch.track._map import TrackMap
-from latticewatch.track._records import Transition, TransitionType
+from latticewatch.track._records import MIN_ALTERNATIVE, N_OTHERS, Transition, TransitionType
 from latticewatch.track._restless import ABSENT_FRAMES, find_restless
 from latticewatch.track._segments import EXCESS
 from latticewatch.track._states import NO_DEFECT, States
 
 # A hop goes to a neighbouring site, this many lattice constants away at most.
 HOP_REACH = 1.2
-MIN_ALTERNATIVE = 0.01
 # How sure one is of a hop that both ends speak for.
 HOP_CERTAINTY = 0.9999
 
@@ -300,7 +299,7 @@ class _Update:
                 class_id,
                 previous,
                 min(max(confidence, 0.0), 1.0),
-                dict(sorted(others.items(), key=lambda item: -item[1])[:4]),
+                dict(sorted(others.items(), key=lambda item: -item[1])[:N_OTHERS]),
                 (float(position[0]), float(position[1])),
                 self.scene.sigma_px,
                 latency,
