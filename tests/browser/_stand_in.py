@@ -44,6 +44,9 @@ KINDS: tuple[tuple[str, Role, int, float, float, float | None], ...] = (
     ("W next to S1", "neighbour", 0, 1.0, 0.0, 4.6),
 )
 NEIGHBOUR = len(KINDS) - 1
+# Of a column that is displaced: row, column and error [px]; how probable class 2 and *unknown* are.
+SHIFT_PX = (-2.0, 3.0, 0.4)
+SHARES = (0.15, 0.03)
 UNKNOWN = -1
 
 
@@ -95,6 +98,13 @@ def _rendered(position: NDArray[Any], intensity: NDArray[Any], size: int) -> NDA
     return scene / scene.max()
 
 
+def _regions(size: int) -> dict[str, NDArray[np.bool_]]:
+    """A round spot of dirt right of the middle, and a bar along the lower edge."""
+    row, column = np.mgrid[:size, :size]
+    dirt = np.hypot(row - 0.4 * size, column - 0.6 * size) < 0.15 * size * (1 + 0.2 * np.sin(row / 9))
+    return {"no-specimen": row >= 0.92 * size, "dirt": dirt}
+
+
 class ScriptedLearner:
     """Classes that are known beforehand, after a learning phase of a few frames."""
 
@@ -107,8 +117,16 @@ class ScriptedLearner:
         drift_px: tuple[float, float] = (0.0, 0.0),
         retrack: bool = False,
         certain: bool = False,
+        displaced: bool = False,
+        regions: bool = False,
     ) -> None:
-        """``drift_px`` a frame; with ``retrack`` each frame has new tracks; ``certain``: every confidence is 1."""
+        """``drift_px`` a frame; with ``retrack`` each frame has new tracks; ``certain``: every confidence is 1.
+
+        ``displaced``: columns of class 4 stand beside their place, and may as well be of class 2. ``regions``: dirt
+        in the middle, and a bar below.
+        """
+        self.displaced = displaced
+        self.regions = _regions(len(specimen.scene)) if regions else {}
         self.drift_px = np.array(drift_px)
         self.retrack = retrack
         self.certain = certain
@@ -181,6 +199,8 @@ class ScriptedLearner:
             confidence=np.ones(n, np.float32) if self.certain else confidence,
             track=np.arange(n, dtype=np.int32) + (10_000 * self._folded if self.retrack else 0),
         )
+        if self.displaced and learnt:
+            sites = self._doubtful(sites)
         return [
             FrameResult(
                 series_id=frame.series_id,
@@ -204,8 +224,22 @@ class ScriptedLearner:
                 events=events,
                 notes=(*self.notes, *frame.notes),
                 scalars=frame.scalars,
+                regions=self.regions,
+                calibration=frame.calibration if self.displaced else None,
+                kinds={4: "displaced"} if self.displaced else {},
             )
         ]
+
+    def _doubtful(self, sites: SiteTable) -> SiteTable:
+        """Columns of class 4 stand aside, and are less surely of it."""
+        mine = sites.class_id == 4
+        shift = np.full((len(sites), 3), np.nan, np.float32)
+        shift[mine] = SHIFT_PX
+        other = np.full((len(sites), 2), -1, np.int16)
+        share = np.zeros((len(sites), 2), np.float32)
+        other[mine], share[mine] = (2, UNKNOWN), SHARES
+        confidence = np.where(mine, np.float32(0.8), sites.confidence)
+        return replace(sites, displacement=shift, other_class=other, other_share=share, confidence=confidence)
 
     def _learnt(self, frame: Frame) -> tuple[EventDraft, ...]:
         defects = np.flatnonzero(self._role == ROLES.index("defect")).tolist()

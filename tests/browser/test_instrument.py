@@ -25,7 +25,10 @@ NOTE_FONTS = """
   const { set, ...rest } = Object.getOwnPropertyDescriptor(CanvasRenderingContext2D.prototype, "font");
   window.fonts = [];
   Object.defineProperty(CanvasRenderingContext2D.prototype, "font", {
-    ...rest, set(font) { window.fonts.push(parseFloat(font.match(/[\\d.]+(?=px)/))); set.call(this, font); },
+    ...rest, set(font) {
+      window.fonts.push(this.getTransform().a * parseFloat(font.match(/[\\d.]+(?=px)/)));
+      set.call(this, font);
+    },
   });
 """
 SIZES = [(1440, 900), (1024, 768), (2560, 1440), (390, 844)]

@@ -9,71 +9,13 @@ from typing import Any
 import pytest
 from _canvas import wait_for_frame
 from _stand_in import Microscope
+from _states import STATES
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
 REFUSED = ("401", "403")
-
-
-def no_stream(make: Callable[..., Any]) -> Any:
-    return make()
-
-
-def starting(make: Callable[..., Any]) -> Any:
-    rig = make()
-    rig.service.engine._say_starting("compiling the kernels")
-    return rig
-
-
-def refusing(make: Callable[..., Any]) -> Any:
-    rig = make()
-    rig.microscope.say(b"what is this?")
-    return rig
-
-
-def learning(make: Callable[..., Any]) -> Any:
-    rig = make(learning_frames=3)
-    rig.microscope.send()
-    return rig
-
-
-def live(make: Callable[..., Any]) -> Any:
-    rig = make(ingest={"stall_after_s": 600})
-    rig.microscope.send()
-    return rig
-
-
-def noise(make: Callable[..., Any]) -> Any:
-    rig = make(lattice_found=False, ingest={"stall_after_s": 600})
-    rig.microscope.send()
-    return rig
-
-
-def stalled(make: Callable[..., Any]) -> Any:
-    rig = make(ingest={"stall_after_s": 0.3})
-    rig.microscope.send()
-    return rig
-
-
-def ended(make: Callable[..., Any]) -> Any:
-    rig = live(make)
-    rig.microscope.end()
-    return rig
-
-
-# the word of the state, a text that only this state has and where it stands, whether the page looks old
-STATES: dict[str, tuple[Callable[..., Any], str, tuple[str, str], bool]] = {
-    "no stream": (no_stream, "waiting", ("#empty-title", "Waiting for frames"), False),
-    "starting": (starting, "starting", ("#empty-source", "compiling the kernels."), False),
-    "refusing": (refusing, "refusing", ("#empty-title", "Messages come, and none can be read"), False),
-    "learning": (learning, "learning 1 of 3 frames", ("#learning-text", "1 of 3 frames gathered"), False),
-    "live": (live, "live", ("#defect-total", "in this frame"), False),
-    "noise": (noise, "live", ("#no-lattice", "No lattice found in this frame."), False),
-    "stalled": (stalled, "stalled", ("#banner-text", "Frames have stopped. The picture is frame 1."), True),
-    "ended": (ended, "waiting", ("#banner-text", "The series has ended. The picture is frame 1."), True),
-}
 
 
 @pytest.mark.parametrize("state", STATES)

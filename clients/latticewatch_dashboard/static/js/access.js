@@ -1,10 +1,9 @@
-// @ts-check
 /** Requests to the service, and the key for them where it asks for one. The key lives as long as the tab. */
 
-import { byId, setText } from "./dom.js";
+import { byId, on, say } from "./dom.js";
+import { access as words } from "./words.js";
 
 const STORED = "latticewatch-key";
-const READING = "To show what it sees, this service needs a key with read scope.";
 
 /** What the service answered when it refused. */
 export class ApiError extends Error {
@@ -29,12 +28,12 @@ let asking = null;
  * @param {string} reason
  * @returns {Promise<boolean>} whether a key was given
  */
-export function askForKey(reason = READING) {
+export function askForKey(reason = words.reading) {
   asking ??= new Promise((resolve) => {
     const dialog = byId("key-dialog");
     const field = byId("key-field");
     const once = new AbortController();
-    const answer = (/** @type {boolean} */ given) => {
+    const answer = (given) => {
       once.abort();
       if (given) sessionStorage.setItem(STORED, field.value.trim());
       field.value = "";
@@ -42,13 +41,13 @@ export function askForKey(reason = READING) {
       asking = null;
       resolve(given);
     };
-    setText(byId("key-reason"), reason);
-    byId("key-form").addEventListener("submit", (/** @type {Event} */ event) => {
+    say("key-reason", reason);
+    on("key-form", "submit", (event) => {
       event.preventDefault();
       if (field.value.trim()) answer(true);
     }, { signal: once.signal });
     dialog.addEventListener("cancel", () => answer(false), { signal: once.signal });
-    byId("key-cancel").addEventListener("click", () => answer(false), { signal: once.signal });
+    on("key-cancel", "click", () => answer(false), { signal: once.signal });
     dialog.showModal();
   });
   return asking;
@@ -75,7 +74,7 @@ async function request(path, { method = "GET", body } = {}) {
     });
     if (response.ok) return response;
     if (response.status === 401 || (response.status === 403 && method !== "GET")) {
-      const reason = method === "GET" ? READING : "To change something, this service needs a key with control scope.";
+      const reason = method === "GET" ? words.reading : words.changing;
       if (await askForKey(reason)) continue;
     }
     throw new ApiError(response.status, await explanation(response));
@@ -91,7 +90,7 @@ async function explanation(response) {
   } catch {
     // not JSON: the status line has to do
   }
-  return `the service answered ${response.status} ${response.statusText}`.trim();
+  return words.refused(response.status, response.statusText);
 }
 
 /** @param {string} path @returns {Promise<any>} */

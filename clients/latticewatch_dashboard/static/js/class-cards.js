@@ -1,13 +1,13 @@
-// @ts-check
 /** A card for each class: average patch, name to change, role, count with its course, separation from the host. */
 
 import { ApiError, getBlob, patchJson } from "./access.js";
 import { confirmed } from "./dialogs.js";
-import { byId, element, setText } from "./dom.js";
-import { fixed, integer, percent } from "./format.js";
+import { byId, element, say, setText } from "./dom.js";
+import { integer } from "./format.js";
 import { sign } from "./sign.js";
 import { drawSparkline } from "./sparkline.js";
 import { readable } from "./timeline.js";
+import { access, classes as words } from "./words.js";
 /** @import {Card, ClassSummary} from "./types.d.ts" */
 
 const ROLE_ORDER = ["defect", "neighbour", "unknown", "host"];
@@ -47,7 +47,7 @@ export class ClassCards {
       card.root.remove();
       this.cards.delete(id);
     }
-    const rank = (/** @type {ClassSummary} */ one) => ROLE_ORDER.indexOf(one.role);
+    const rank = (one) => ROLE_ORDER.indexOf(one.role);
     const sorted = [...classes].sort((a, b) => rank(a) - rank(b) || b.total - a.total || a.class_id - b.class_id);
     const next = { host: 0, neighbour: 0, other: 0 };
     for (const summary of sorted) {
@@ -71,7 +71,7 @@ export class ClassCards {
   create(summary) {
     const id = summary.class_id;
     const image = /** @type {HTMLImageElement} */ (element("img", { class: "patch", width: 54, height: 54, alt: "" }));
-    const name = /** @type {HTMLButtonElement} */ (element("button", { class: "class-name", type: "button" }));
+    const name = /** @type {HTMLButtonElement} */ (element("button", { class: "class-name" }));
     const role = element("span", { class: "chip" });
     const meta = element("span", { class: "class-meta" });
     const title = element("div", { class: "class-title" }, name);
@@ -84,7 +84,7 @@ export class ClassCards {
       { class: "class-card", "data-class-id": id },
       element("div", { class: "patch-box" }, image),
       element("div", { class: "class-text" }, title, element("div", { class: "class-line" }, role, meta)),
-      element("div", { class: "class-numbers" }, count, element("span", { class: "unit", text: "in frame" })),
+      element("div", { class: "class-numbers" }, count, element("span", { class: "unit", text: words.inFrame })),
       spark,
       actions,
       error,
@@ -120,7 +120,7 @@ export class ClassCards {
     // A list that somebody has open is not replaced under their hands.
     if (card.actions.contains(document.activeElement)) return;
     const off = this.off.has(id);
-    const hide = element("button", { type: "button", text: off ? "show in the frame" : "hide in the frame" });
+    const hide = element("button", { text: off ? words.show : words.hide });
     hide.addEventListener("click", () => {
       if (off) this.off.delete(id);
       else this.off.add(id);
@@ -132,22 +132,22 @@ export class ClassCards {
     /** @type {Node[]} */
     const items = [hide];
     if (this.mayEdit) {
-      const roles = element("select", { "aria-label": `Role of class ${name}` });
+      const roles = element("select", { "aria-label": words.roleOf(name) });
       for (const one of ["defect", "neighbour", "host"]) {
-        const option = element("option", { value: one, text: `is a ${one}` });
+        const option = element("option", { value: one, text: words.isA(one) });
         if (one === role) option.setAttribute("selected", "");
         roles.append(option);
       }
-      roles.addEventListener("change", () => void this.change(card, { role: /** @type {any} */ (roles).value }, { role }, "Role not changed"));
-      const others = element("select", { "aria-label": `Merge class ${name} into another` });
-      others.append(element("option", { value: "", text: "merge into …" }));
+      roles.addEventListener("change", () => void this.change(card, { role: /** @type {any} */ (roles).value }, { role }, words.failed.role));
+      const others = element("select", { "aria-label": words.mergeOf(name) });
+      others.append(element("option", { value: "", text: words.mergeInto }));
       for (const other of this.cards.values()) {
         if (other !== card) others.append(element("option", { value: other.summary.class_id, text: other.summary.name }));
       }
       others.addEventListener("change", () => void this.merge(card, Number(/** @type {any} */ (others).value)));
       items.push(roles, others);
       if (this.undo) {
-        const undo = element("button", { type: "button", text: "undo the last edit" });
+        const undo = element("button", { text: words.undo });
         undo.addEventListener("click", () => void this.takeBack());
         items.push(undo);
       }
@@ -159,8 +159,8 @@ export class ClassCards {
   async merge(card, into) {
     const other = this.cards.get(into);
     if (!other) return;
-    const sure = await confirmed("Merge classes", `Sites of “${card.summary.name}” will be called “${other.summary.name}” from now on. This cannot be undone.`);
-    if (sure) await this.change(other, { merge: [card.summary.class_id] }, null, "Not merged");
+    const sure = await confirmed(words.mergeTitle, words.mergeAsk([card.summary.name], other.summary.name));
+    if (sure) await this.change(other, { merge: [card.summary.class_id] }, null, words.failed.merge);
   }
 
   /**
@@ -178,7 +178,7 @@ export class ClassCards {
       const chosen = this.choice === null ? undefined : this.cards.get(this.choice);
       if (chosen) this.writeActions(chosen);
     } catch (error) {
-      setText(card.error, `${failure}: ${error instanceof ApiError ? error.message : "the service could not be reached"}`);
+      setText(card.error, `${failure}: ${error instanceof ApiError ? error.message : access.unreachable}`);
       card.error.hidden = false;
     }
   }
@@ -187,7 +187,7 @@ export class ClassCards {
     const { undo } = this;
     const card = undo && this.cards.get(undo.id);
     this.undo = null;
-    if (card) await this.change(card, undo.change, null, "Not taken back");
+    if (card) await this.change(card, undo.change, null, words.failed.undo);
     if (this.choice !== null) this.choose(this.choice);
   }
 
@@ -202,8 +202,8 @@ export class ClassCards {
   write({ summary, root, image, name, role, meta, title }) {
     setText(name, summary.name);
     if (this.mayEdit) {
-      name.setAttribute("aria-label", `${summary.name}: change the name`);
-      name.title = `${summary.name}: click to change the name`;
+      name.setAttribute("aria-label", words.changeOf(summary.name));
+      name.title = words.clickToChange(summary.name);
     } else {
       name.setAttribute("aria-label", summary.name);
       name.title = summary.name;
@@ -218,16 +218,15 @@ export class ClassCards {
     root.style.setProperty("--class-colour", summary.colour);
     setText(role, summary.role);
     role.dataset.role = summary.role;
-    image.alt = `Average patch of class ${summary.name}`;
-    const parts = [summary.separation === null ? "reference" : `d′ ${fixed(summary.separation, 1)} σ`];
-    if (summary.template !== null) parts.push(`like ${summary.template} ${percent(summary.score)}`);
-    else if (summary.score !== null) parts.push("unlike any simulated");
+    image.alt = words.average(summary.name);
+    const parts = [summary.separation === null ? words.reference : words.separation(summary.separation)];
+    if (summary.template !== null) parts.push(words.like(summary.template, summary.score));
+    else if (summary.score !== null) parts.push(words.unlike);
     setText(meta, parts.join(" · "));
-    meta.title =
-      "d′: distance of the class from the host of its sublattice, in standard deviations of the noise. " +
-      `${integer(summary.total)} sites of this class were seen since learning.` +
-      (summary.score === null ? "" : " Like: share of its difference from the host that the simulated class explains.") +
-      (summary.runner_up === null ? "" : ` Next: ${summary.runner_up[0]} ${percent(summary.runner_up[1])}.`);
+    meta.title = [
+      words.meaning, words.seen(summary.total), summary.score === null ? "" : words.likeMeaning,
+      summary.runner_up === null ? "" : words.next(...summary.runner_up),
+    ].filter(Boolean).join(" ");
   }
 
   /** @param {Map<number, number>} counts by class @param {import("./history.js").CountHistory} history */
@@ -238,7 +237,7 @@ export class ClassCards {
       if (card.summary.role === "neighbour") neighbours += counts.get(id) ?? 0;
       else drawSparkline(card.spark, history, id, card.summary.colour);
     }
-    setText(byId("neighbour-total"), integer(neighbours));
+    say("neighbour-total", integer(neighbours));
   }
 
   /** @param {Card} card @param {number} version */
@@ -261,12 +260,12 @@ export class ClassCards {
   /** Put a field where the name is. @param {Card} card */
   edit(card) {
     const field = /** @type {HTMLInputElement} */ (
-      element("input", { class: "class-field", maxlength: 64, "aria-label": `New name of class ${card.summary.name}` })
+      element("input", { class: "class-field", maxlength: 64, "aria-label": words.newName(card.summary.name) })
     );
     field.value = card.summary.name;
     card.error.hidden = true;
     let open = true;
-    const close = (/** @type {boolean} */ keep) => {
+    const close = (keep) => {
       if (!open) return;
       open = false;
       const name = field.value.trim();
@@ -298,8 +297,8 @@ export class ClassCards {
     } catch (error) {
       card.summary = before;
       this.write(card);
-      const reason = error instanceof ApiError ? error.message : "the service could not be reached";
-      setText(card.error, `Not renamed: ${reason}`);
+      const reason = error instanceof ApiError ? error.message : access.unreachable;
+      setText(card.error, `${words.failed.name}: ${reason}`);
       card.error.hidden = false;
     }
   }

@@ -1,7 +1,6 @@
-// @ts-check
 /** Grey levels and colours of the picture, over a histogram: display only, what is analysed does not change. */
 
-import { byId, clearedCanvas, setText } from "./dom.js";
+import { byId, clearedCanvas, on, say } from "./dom.js";
 import { MAP_NAMES } from "./live/raster.js";
 
 const LEAST = 5;  // percent between black and white, or the picture would be a threshold
@@ -13,18 +12,22 @@ export class ContrastMenu {
   /** @param {Contrast} values @param {(contrast: Contrast) => void} changed */
   constructor(values, changed) {
     this.changed = changed;
-    [this.black, this.white, this.gamma, this.map] = ["black", "white", "gamma", "map"].map((name) => byId(`contrast-${name}`));
+    this.black = byId("contrast-black");
+    this.white = byId("contrast-white");
+    this.gamma = byId("contrast-gamma");
+    this.map = byId("contrast-map");
     this.canvas = byId("histogram");
+    /** @type {Uint32Array} */
     this.counts = new Uint32Array(256);
     for (const name of MAP_NAMES) this.map.append(new Option(name, name));
     this.write(values);
     for (const field of [this.black, this.white, this.gamma, this.map]) field.addEventListener("input", () => this.apply());
-    byId("contrast-reset").addEventListener("click", () => {
+    on("contrast-reset", "click", () => {
       this.write({ black: 0, white: 100, gamma: 1, map: "grey" });
       this.apply();
     });
-    byId("contrast-auto").addEventListener("click", () => this.auto());
-    byId("contrast").addEventListener("toggle", () => this.draw());
+    on("contrast-auto", "click", () => this.auto());
+    on("contrast", "toggle", () => this.draw());
     this.attachDrag();
     closeOutside(byId("contrast"));
   }
@@ -53,16 +56,16 @@ export class ContrastMenu {
   }
 
   say() {
-    setText(byId("contrast-black-value"), `${this.black.value} %`);
-    setText(byId("contrast-white-value"), `${this.white.value} %`);
-    setText(byId("contrast-gamma-value"), Number(this.gamma.value).toFixed(2));
+    say("contrast-black-value", `${this.black.value} %`);
+    say("contrast-white-value", `${this.white.value} %`);
+    say("contrast-gamma-value", Number(this.gamma.value).toFixed(2));
   }
 
   /** Black and white where the histogram begins and ends. */
   auto() {
     const total = this.counts.reduce((sum, n) => sum + n, 0);
     if (!total) return;
-    const level = (/** @type {number} */ share) => {
+    const level = (share) => {
       let sum = 0;
       for (let i = 0; i < 256; i++) if ((sum += this.counts[i]) > share * total) return i;
       return 255;
@@ -98,17 +101,17 @@ export class ContrastMenu {
   attachDrag() {
     /** @type {HTMLInputElement | null} */
     let held = null;
-    const at = (/** @type {PointerEvent} */ event) => {
+    const at = (event) => {
       const box = this.canvas.getBoundingClientRect();
       return Math.round(100 * Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
     };
-    const move = (/** @type {PointerEvent} */ event) => {
+    const move = (event) => {
       if (!held) return;
       held.value = String(at(event));
       held.focus({ preventScroll: true });
       this.apply();
     };
-    this.canvas.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => {
+    this.canvas.addEventListener("pointerdown", (event) => {
       const { black, white } = this.values;
       held = Math.abs(at(event) - black) < Math.abs(at(event) - white) ? this.black : this.white;
       this.canvas.setPointerCapture(event.pointerId);
@@ -121,7 +124,7 @@ export class ContrastMenu {
 
 /** A menu closes with Escape, and when something else is pressed. @param {any} menu */
 export function closeOutside(menu) {
-  menu.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+  menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !menu.open) return;
     event.stopPropagation();  // what is chosen elsewhere stays
     menu.open = false;

@@ -1,13 +1,12 @@
-// @ts-check
 /** A question before something that cannot be taken back. */
 
-import { byId, setText } from "./dom.js";
+import { byId, say } from "./dom.js";
 
 /** @param {string} title @param {string} text @returns {Promise<boolean>} whether to go on */
 export function confirmed(title, text) {
   const dialog = byId("ask");
-  setText(byId("ask-title"), title);
-  setText(byId("ask-text"), text);
+  say("ask-title", title);
+  say("ask-text", text);
   dialog.returnValue = "no";
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));

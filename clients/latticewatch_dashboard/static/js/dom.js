@@ -1,4 +1,3 @@
-// @ts-check
 /** Elements, built and updated without ever parsing text as markup: class names come from users. */
 
 /**
@@ -38,6 +37,12 @@ export function byId(id) {
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
+
+/** Set the text of the element with this id. @param {string} id @param {string} text */
+export const say = (id, text) => setText(byId(id), text);
+
+/** @param {string} id @param {string} type of event @param {(event: any) => void} act @param {AddEventListenerOptions} [options] */
+export const on = (id, type, act, options) => byId(id).addEventListener(type, act, options);
 
 /**
  * A canvas sized to its box in device pixels, its context scaled to CSS pixels and cleared.

@@ -1,4 +1,3 @@
-// @ts-check
 /** Files to keep: tables as CSV, with units in their headings, and whatever else is a blob. */
 
 /** @import {LiveHeader} from "./types.d.ts" */

@@ -1,29 +1,41 @@
-// @ts-check
 /** The force-relaxed layout of a pool of sites, and the newest frame's among them, coloured by class. */
 
 import { clearedCanvas } from "./dom.js";
 import { readable } from "./timeline.js";
 
 const PADDING = 14;
+const CLICK_PX = 4;
+const PICK_PX = 9;
 const NEUTRAL = "#6d7889";
 
 export class EmbeddingPlot {
-  /** @param {HTMLCanvasElement} canvas @param {(classes: Map<number, number>) => void} chosen points of each class within a line that was drawn */
-  constructor(canvas, chosen = () => {}) {
+  /**
+   * @param {HTMLCanvasElement} canvas
+   * @param {{lassoed: (classes: Map<number, number>) => void, picked: (classId: number, track: number) => void}} handlers
+   *   points of each class within a line that was drawn; a point that was clicked on, its track where it is of the newest frame
+   */
+  constructor(canvas, handlers) {
     this.canvas = canvas;
     /** @type {[number, number][]} corners of the line that is drawn [CSS px] */
     this.loop = [];
     this.place = { x0: 0, y0: 0, scale: 1 };
+    /** @type {Float32Array} */
     this.points = new Float32Array();
+    /** @type {Int16Array} */
     this.classId = new Int16Array();
+    /** @type {Float32Array} */
     this.sites = new Float32Array();
+    /** @type {Int16Array} */
     this.siteClass = new Int16Array();
+    /** @type {Int32Array | null} */
+    this.tracks = null;
+    this.track = -1;  // the site that is chosen
     /** @type {Map<number, {colour: string, role: string}>} */
     this.looks = new Map();
     /** @type {number | null} */
     this.emphasis = null;
     new ResizeObserver(() => this.draw()).observe(canvas);
-    this.attachLasso(chosen);
+    this.attachLasso(handlers);
   }
 
   /** @param {Float32Array} points x, y one after the other @param {Int16Array} classId */
@@ -32,10 +44,11 @@ export class EmbeddingPlot {
     this.classId = classId.slice();
   }
 
-  /** Sites of the newest frame among the points. @param {Float32Array} points @param {Int16Array} classId */
-  setSites(points, classId) {
+  /** Sites of the newest frame among the points. @param {Float32Array} points @param {Int16Array} classId @param {Int32Array | null} tracks */
+  setSites(points, classId, tracks) {
     this.sites = points;
     this.siteClass = classId;
+    this.tracks = tracks;
   }
 
   get length() {
@@ -79,6 +92,12 @@ export class EmbeddingPlot {
       context.lineWidth = 1;
       context.strokeRect(x - 2.5, y - 2.5, 5, 5);
     }
+    const chosen = this.track < 0 ? -1 : (this.tracks?.indexOf(this.track) ?? -1);
+    if (chosen >= 0) {
+      context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--text");
+      context.lineWidth = 1.5;
+      context.strokeRect(x0 + scale * this.sites[2 * chosen] - 6, y0 - scale * this.sites[2 * chosen + 1] - 6, 12, 12);
+    }
     if (this.loop.length > 1) {
       context.beginPath();
       this.loop.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
@@ -91,10 +110,10 @@ export class EmbeddingPlot {
     }
   }
 
-  /** @param {(classes: Map<number, number>) => void} chosen */
-  attachLasso(chosen) {
+  /** @param {{lassoed: (classes: Map<number, number>) => void, picked: (classId: number, track: number) => void}} handlers */
+  attachLasso({ lassoed, picked }) {
     const { canvas } = this;
-    const place = (/** @type {PointerEvent} */ event) => {
+    const place = (event) => {
       const box = canvas.getBoundingClientRect();
       return /** @type {[number, number]} */ ([event.clientX - box.left, event.clientY - box.top]);
     };
@@ -113,10 +132,29 @@ export class EmbeddingPlot {
       canvas.addEventListener(ending, () => {
         if (!drawing) return;
         drawing = false;
-        if (this.loop.length < 4) this.loop = [];
-        chosen(this.within());
+        const [[left, top]] = this.loop;
+        const click = this.loop.every(([x, y]) => Math.hypot(x - left, y - top) < CLICK_PX);
+        if (click) this.loop = [];
+        lassoed(this.within());
+        if (click) this.pick(left, top, picked);
         this.draw();
       });
+    }
+  }
+
+  /** The point nearest to a place, those of the newest frame before the others. @param {number} x @param {number} y @param {(classId: number, track: number) => void} picked */
+  pick(x, y, picked) {
+    const { x0, y0, scale } = this.place;
+    for (const [points, classId, tracks] of /** @type {const} */ ([[this.sites, this.siteClass, this.tracks], [this.points, this.classId, null]])) {
+      let [best, least] = [-1, PICK_PX];
+      for (let i = 0; i < classId.length; i++) {
+        const distance = Math.hypot(x0 + scale * points[2 * i] - x, y0 - scale * points[2 * i + 1] - y);
+        if (distance < least) [best, least] = [i, distance];
+      }
+      if (best >= 0) {
+        picked(classId[best], tracks?.[best] ?? -1);
+        return;
+      }
     }
   }
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** The newest events, newest first; a bounded list that holds still while somebody points at it. */
 
 import { byId, element, setText } from "./dom.js";
@@ -6,6 +5,7 @@ import { Comings, describe } from "./event-text.js";
 import { clock } from "./format.js";
 import { sign } from "./sign.js";
 import { readable } from "./timeline.js";
+import { events as words } from "./words.js";
 /** @import {ServiceEvent} from "./types.d.ts" */
 
 const MAX_ROWS = 150;
@@ -14,14 +14,17 @@ const FLUSH_MS = 500;  // rows that come faster are not read
 export class EventList {
   /**
    * @param {{lookOf: (classId: number) => {colour: string, shape: string} | undefined,
-   *          chosen: (event: ServiceEvent, coming: string) => void}} handlers
+   *          chosen: (event: ServiceEvent, coming: string) => void, pointed: (event: ServiceEvent | null) => void}} handlers
    */
-  constructor({ lookOf, chosen }) {
+  constructor({ lookOf, chosen, pointed }) {
     this.list = byId("events");
     this.held = byId("events-held");
     this.lookOf = lookOf;
     this.comings = new Comings();
     this.chosen = chosen;
+    this.pointed = pointed;
+    /** Those that are shown, newest first. @type {{event: ServiceEvent, row: HTMLElement}[]} */
+    this.rows = [];
     /** @type {ServiceEvent[]} oldest first, not shown yet */
     this.waiting = [];
     this.pending = 0;
@@ -38,6 +41,7 @@ export class EventList {
   clear() {
     this.waiting = [];
     this.list.replaceChildren();
+    this.rows = [];
     byId("no-events").hidden = false;
   }
 
@@ -61,12 +65,28 @@ export class EventList {
   flush() {
     this.pending = 0;
     const holding = this.isHeld && this.list.childElementCount > 0;
-    setText(this.held, holding && this.waiting.length ? `${this.waiting.length} new, held` : "");
+    setText(this.held, holding && this.waiting.length ? words.held(this.waiting.length) : "");
     if (holding || !this.waiting.length) return;
-    this.list.prepend(...this.waiting.map((event) => this.row(event)).reverse());  // in order: one explains the next
+    const added = this.waiting.map((event) => ({ event, row: this.row(event) })).reverse();  // in order: one explains the next
+    this.list.prepend(...added.map(({ row }) => row));
     this.waiting = [];
-    while (this.list.childElementCount > MAX_ROWS) this.list.lastElementChild?.remove();
+    this.rows.unshift(...added);
+    for (const { row } of this.rows.splice(MAX_ROWS)) row.remove();
     byId("no-events").hidden = true;
+  }
+
+  /**
+   * Light up what belongs to something that is pointed at elsewhere.
+   * @param {((event: ServiceEvent) => boolean) | null} wanted
+   * @returns {ServiceEvent | undefined} the newest of them
+   */
+  light(wanted) {
+    const found = wanted ? this.rows.filter(({ event }) => wanted(event)) : [];
+    for (const row of this.list.querySelectorAll(".lit")) row.classList.remove("lit");
+    for (const { row } of found) row.classList.add("lit");
+    const scroll = this.list.parentElement;
+    if (scroll && !this.isHeld) scroll.scrollTop = found.length ? found[0].row.offsetTop - this.list.offsetTop - 40 : 0;
+    return found[0]?.event;
   }
 
   /** @param {ServiceEvent} event @returns {HTMLElement} */
@@ -90,9 +110,11 @@ export class EventList {
     ];
     const row = element("li", { class: "event", "data-seq": event.seq, "data-kind": event.type });
     if (coming !== "appeared") row.classList.add("quiet");
+    row.addEventListener("pointerenter", () => this.pointed(event));
+    row.addEventListener("pointerleave", () => this.pointed(null));
     row.dataset.coming = event.type === "defect.appeared" ? coming : "";
     if (px) {
-      const button = element("button", { type: "button", title: "Show this place in the frame" }, ...content);
+      const button = element("button", { title: words.show }, ...content);
       button.addEventListener("click", () => {
         for (const other of this.list.querySelectorAll(".chosen")) other.classList.remove("chosen");
         row.classList.add("chosen");

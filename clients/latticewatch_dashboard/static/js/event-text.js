@@ -1,21 +1,21 @@
-// @ts-check
 /** An event in words: what happened, and the facts that belong to it. */
 
-import { fixed, several } from "./format.js";
+import { several } from "./format.js";
+import { events as words, frame, place as places } from "./words.js";
 /** @import {ServiceEvent} from "./types.d.ts" */
 
 /** @param {Record<string, any>} data */
 function place({ nm, px }) {
-  if (nm) return `x ${fixed(nm.x, 2)} nm, y ${fixed(nm.y, 2)} nm`;
-  return `row ${fixed(px.row, 1)}, column ${fixed(px.col, 1)} px`;
+  if (nm) return places.nm(nm.x, nm.y);
+  return places.px(px.row, px.col);
 }
 
 /** @param {Record<string, any>} data @returns {string[]} */
 const defect = (data) => [
   data.previous_class_name ? `${data.previous_class_name} → ${data.class_name}` : data.class_name,
-  data.displacement_nm ? `shifted ${fixed(1000 * Math.hypot(data.displacement_nm.x, data.displacement_nm.y), 0)} pm` : "",
-  `track ${data.track}`,
-  `frame ${data.frame}`,
+  data.displacement_nm ? words.shifted(1000 * Math.hypot(data.displacement_nm.x, data.displacement_nm.y)) : "",
+  words.track(data.track),
+  frame.caption(data.frame),
   place(data),
 ].filter(Boolean);
 
@@ -29,22 +29,21 @@ const FACTS = {
   "defect.moved": defect,
   "defect.disappeared": defect,
   "class.discovered": (d) => known(d.class_name, d.role, d.count != null && several(d.count, "site")),
-  "class.merged": (d) => known(d.class_name, `took in ${several(d.merged?.length ?? 0, "class", "classes")}`),
+  "class.merged": (d) => known(d.class_name, words.tookIn(d.merged?.length ?? 0)),
   "class.renamed": (d) => known(d.previous_name ? `${d.previous_name} → ${d.class_name}` : d.class_name),
-  "model.updated": (d) => known(`version ${d.model_version}`, several(d.n_classes, "class", "classes"), d.reason),
-  "frames.lost": (d) => known(several(d.n, "frame"), `frames ${d.first_frame} to ${d.last_frame}`),
-  "series.started": (d) => known(d.series_id, d.frames != null && `${several(d.frames, "frame")} planned`),
+  "model.updated": (d) => known(words.version(d.model_version), several(d.n_classes, "class", "classes"), d.reason),
+  "frames.lost": (d) => known(several(d.n, "frame"), words.frames(d.first_frame, d.last_frame)),
+  "series.started": (d) => known(d.series_id, d.frames != null && words.planned(d.frames)),
   "series.ended": (d) => known(d.series_id, d.frames != null && several(d.frames, "frame"), d.reason),
   "stream.stalled": (d) =>
-    known(d.last_frame_age_s != null && `last frame ${fixed(d.last_frame_age_s, 1)} s old`, d.reason),
-  "stream.resumed": (d) => known(d.frame != null && `frame ${d.frame}`, d.reason),
+    known(d.last_frame_age_s != null && words.lastFrame(d.last_frame_age_s), d.reason),
+  "stream.resumed": (d) => known(d.frame != null && frame.caption(d.frame), d.reason),
 };
 
 /**
  * How a defect came to be told: something that was born, or something that was there when it was first seen.
  * @typedef {"appeared" | "found" | "entered"} Coming
  */
-const COMINGS = { appeared: "defect appeared", found: "defect found, there from the start", entered: "defect came into view" };
 
 /**
  * @param {ServiceEvent} event
@@ -52,7 +51,7 @@ const COMINGS = { appeared: "defect appeared", found: "defect found, there from 
  * @returns {{title: string, facts: string[]}}
  */
 export function describe({ type, data }, coming = "appeared") {
-  const title = type === "defect.appeared" ? COMINGS[coming] : type.replace(".", " ");
+  const title = type === "defect.appeared" ? words[coming] : type.replace(".", " ");
   return { title, facts: FACTS[type]?.(data) ?? [] };
 }
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** Numbers as people read them, each with its unit. A missing value is an en dash, never a zero. */
 
 const MISSING = "–";
@@ -65,3 +64,10 @@ export function roundLength(limit) {
 
 /** A round length without trailing zeros: 0.5, 2, 10. @param {number} value */
 export const plain = (value) => String(Number(value.toPrecision(6)));
+
+/** With an exponent as it is printed: 3.4 × 10⁶. @param {number} value @param {number} [digits] behind the point */
+export function scientific(value, digits = 1) {
+  const [factor, exponent] = value.toExponential(digits).split("e");
+  const raised = [...String(Number(exponent))].map((sign) => (sign === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(sign)])).join("");
+  return digits ? `${factor} × 10${raised}` : `${factor}·10${raised}`;
+}

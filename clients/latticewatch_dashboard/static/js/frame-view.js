@@ -1,13 +1,13 @@
-// @ts-check
 /** The live frame as the page knows it: where it lies, which site is meant, and what is written over it. */
 
-import { byId, setText } from "./dom.js";
-import { plain, roundLength, fixed } from "./format.js";
+import { byId, on, say } from "./dom.js";
+import { plain, roundLength } from "./format.js";
 import { attachGestures } from "./gestures.js";
 import { markRadius } from "./live/marks.js";
 import { Sites } from "./live/sites.js";
 import { Viewport } from "./live/viewport.js";
 import { SiteTooltip } from "./tooltip.js";
+import { place as places } from "./words.js";
 /** @import {ClassSummary, Summary} from "./types.d.ts" */
 
 const REACH_PX = 14;  // how far from a site the pointer still means it
@@ -15,7 +15,7 @@ const CLICK_PX = 5;  // further than this, a press was a drag
 
 export class FrameView {
   /**
-   * @param {{moved: () => void, chosen: (track: number, site: number) => void, probed: (row: number, column: number) => void}} handlers
+   * @param {{moved: () => void, chosen: (track: number, site: number) => void, pointed: (track: number) => void, probed: (row: number, column: number) => void}} handlers
    */
   constructor(handlers) {
     this.handlers = handlers;
@@ -32,6 +32,9 @@ export class FrameView {
     /** Track that stays chosen while frames go by, or -1. */
     this.track = -1;
     this.hovered = -1;
+    this.hoveredTrack = -1;
+    /** @type {{row: number, column: number} | null} */
+    this.crossed = null;
     this.stepped = false;  // whether the tooltip belongs to the keyboard
     attachGestures(this.markers, this.view, () => {
       this.point(null);
@@ -56,6 +59,7 @@ export class FrameView {
   moved() {
     this.markers.classList.toggle("zoomed", !this.view.fitted);
     this.handlers.moved();
+    this.drawCrosshair();
     this.drawScaleBar();
     this.drawMinimap();
   }
@@ -65,29 +69,26 @@ export class FrameView {
     const { header, sites } = summary;
     this.header = header;
     const [rows, columns] = header.shape ?? [1, 1];
-    const { rows: hadRows, columns: hadColumns } = this.view;
     this.view.setFrame(rows, columns);
     if (summary.place && !summary.place.fitted) this.view.take(summary.place);
     this.view.setShift({ row: summary.shift[0], column: summary.shift[1] });
     this.sites = new Sites(Object.fromEntries(Object.entries(sites).map(([name, data]) => [name, { shape: [], data }])));
     this.spacing = header.status.lattice_constant_px ?? Math.max(rows, columns) / 40;
     if (summary.overview) this.overview = summary.overview;
-    const site = this.sites.ofTrack(this.track);
     if (this.hovered >= 0 || this.stepped) {
       const again = this.hoveredTrack >= 0 ? this.sites.ofTrack(this.hoveredTrack) : -1;
       if (again >= 0) this.hover(again);
       else this.hover(-1);
     }
-    if (rows !== hadRows || columns !== hadColumns) this.drawScaleBar();
     this.drawScaleBar();
+    this.drawCrosshair();
     this.drawMinimap();
-    return site;
   }
 
   drawScaleBar() {
     const bar = this.bar;
     byId("scale-line").style.width = `${bar.length}px`;
-    setText(byId("scale-text"), this.header ? bar.text : "");
+    say("scale-text", this.header ? bar.text : "");
   }
 
   get bar() {
@@ -100,26 +101,26 @@ export class FrameView {
   attachPointer() {
     /** @type {[number, number] | null} */
     let pressed = null;
-    const place = (/** @type {PointerEvent} */ event) => {
+    const place = (event) => {
       const box = this.markers.getBoundingClientRect();
       return /** @type {[number, number]} */ ([event.clientX - box.left, event.clientY - box.top]);
     };
-    this.markers.addEventListener("pointerdown", (/** @type {PointerEvent} */ event) => (pressed = place(event)));
-    this.markers.addEventListener("pointerup", (/** @type {PointerEvent} */ event) => {
+    this.markers.addEventListener("pointerdown", (event) => (pressed = place(event)));
+    this.markers.addEventListener("pointerup", (event) => {
       const [x, y] = place(event);
       if (!pressed || Math.hypot(x - pressed[0], y - pressed[1]) > CLICK_PX) return;
       const site = this.siteAt([x, y]);
       this.handlers.chosen(site < 0 ? -1 : this.sites.track[site], site);
     });
-    this.markers.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => {
+    this.markers.addEventListener("pointermove", (event) => {
       if (event.buttons) return;
       this.point(place(event));
     });
     this.markers.addEventListener("pointerleave", () => {
       this.point(null);
-      setText(byId("readout"), "");
+      say("readout", "");
     });
-    this.markers.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    this.markers.addEventListener("keydown", (event) => {
       if (event.key === "n") this.step(1);
       else if (event.key === "p") this.step(-1);
     });
@@ -140,17 +141,33 @@ export class FrameView {
   /** @param {number} row @param {number} column @param {number | null} level */
   showLevel(row, column, level) {
     const nm = this.header?.pixel_size_nm;
-    const place = nm ? `x ${fixed((column + 0.5) * nm, 2)} nm, y ${fixed((row + 0.5) * nm, 2)} nm` : `row ${fixed(row, 0)} px, column ${fixed(column, 0)} px`;
-    setText(byId("readout"), level === null ? "" : `${place} · intensity ${fixed((100 * level) / 255, 0)} % of the range shown`);
+    const place = nm ? places.nm((column + 0.5) * nm, (row + 0.5) * nm) : places.px(row, column);
+    say("readout", level === null ? "" : places.intensity(place, level / 255));
   }
 
   /** @param {number} site index, or -1 for none */
   hover(site, byKeyboard = false) {
     this.hovered = site;
     this.stepped = byKeyboard && site >= 0;
+    const before = this.hoveredTrack;
     this.hoveredTrack = site < 0 ? -1 : (this.sites.track[site] ?? -1);
+    if (this.hoveredTrack !== before) this.handlers.pointed(this.hoveredTrack);
     if (site < 0) this.tooltip.hide();
     else this.showTooltip(site);
+  }
+
+  /** Mark a place that is pointed at elsewhere, or none. @param {{row: number, column: number} | null} place */
+  cross(place) {
+    this.crossed = place;
+    this.drawCrosshair();
+  }
+
+  drawCrosshair() {
+    const box = byId("crosshair");
+    const [x, y] = this.crossed ? this.view.toScreen(this.crossed.row, this.crossed.column) : [-1, -1];
+    box.hidden = x < 0 || y < 0 || x > this.view.width || y > this.view.height;
+    box.style.setProperty("--x", `${x}px`);
+    box.style.setProperty("--y", `${y}px`);
   }
 
   /** Go to the next defect in reading order. @param {1 | -1} direction */
@@ -222,7 +239,7 @@ export class FrameView {
   }
 
   attachMinimap() {
-    byId("minimap").addEventListener("click", (/** @type {MouseEvent} */ event) => {
+    on("minimap", "click", (event) => {
       const box = byId("minimap").getBoundingClientRect();
       const side = Math.max(this.view.rows, this.view.columns);
       this.view.centre(((event.clientY - box.top) / box.height) * side, ((event.clientX - box.left) / box.width) * side);

@@ -1,4 +1,3 @@
-// @ts-check
 /** Wheel, drag, pinch, double click and keys on a view become zoom and pan. */
 
 const WHEEL_STEP = 0.0016;
@@ -13,7 +12,7 @@ export function attachGestures(target, view, changed) {
   /** @type {Map<number, {x: number, y: number}>} */
   const fingers = new Map();
 
-  const place = (/** @type {PointerEvent | WheelEvent} */ event) => {
+  const place = (event) => {
     const box = target.getBoundingClientRect();
     return { x: event.clientX - box.left, y: event.clientY - box.top };
   };

@@ -1,4 +1,3 @@
-// @ts-check
 /** Counts of the last frames, by class, in rings of fixed size. */
 
 const MAX_CLASSES = 128;

@@ -1,12 +1,12 @@
-// @ts-check
 /** One site: what it looks like, beside the average of its class and the simulation; what it was before; its birth again. */
 
 import { getBlob } from "./access.js";
-import { byId, clearedCanvas, element, setText } from "./dom.js";
-import { fixed, percent, significant } from "./format.js";
+import { byId, clearedCanvas, element, say } from "./dom.js";
+import { fixed, percent } from "./format.js";
 import { sign } from "./sign.js";
 import { readable } from "./timeline.js";
-/** @import {Chosen, ClassSummary} from "./types.d.ts" */
+import { place as places, site as words } from "./words.js";
+/** @import {Chosen, ClassSummary, LiveSite} from "./types.d.ts" */
 
 const ROLE_NAMES = ["host", "defect", "neighbour", "unknown"];
 const REPLAY_FRAME_MS = 220;
@@ -33,7 +33,7 @@ export class Inspector {
     byId("main").classList.add("free");
     this.box.replaceChildren(element("p", {
       class: "none",
-      text: "Click a site in the frame, or an event: its picture, its class and its past appear here.",
+      text: words.none,
     }));
   }
 
@@ -41,34 +41,32 @@ export class Inspector {
     this.built = true;
     byId("unpin").hidden = false;
     byId("main").classList.remove("free");
-    const canvas = (/** @type {string} */ id, label = "") =>
+    const canvas = (id, label = "") =>
       /** @type {HTMLCanvasElement} */ (element("canvas", { id, role: "img", "aria-label": label }));
-    const figure = (/** @type {HTMLElement} */ node, /** @type {string} */ text) => element("figure", {}, node, element("figcaption", { text }));
-    const image = (/** @type {string} */ id, /** @type {string} */ alt) => element("img", { id, alt });
-    const button = (/** @type {string} */ id, /** @type {string} */ text, /** @type {() => void} */ act) => {
-      const node = element("button", { id, type: "button", text });
+    const figure = (node, text) => element("figure", {}, node, element("figcaption", { text }));
+    const image = (id, alt) => element("img", { id, alt });
+    const button = (id, text, act) => {
+      const node = element("button", { id, text });
       node.addEventListener("click", act);
       return node;
     };
-    const fact = (/** @type {string} */ name, /** @type {string} */ id, title = "", wide = false) =>
-      [element("dt", { text: name, title }), element("dd", { id, text: "–", class: wide ? "wide" : "" })];
+    const { pictures, facts } = words;
+    const fact = (name, wide = false) =>
+      [element("dt", { text: facts[name][0], title: facts[name][1] }), element("dd", { id: `site-${name}`, text: "–", class: wide ? "wide" : "" })];
     this.box.replaceChildren(
       element("div", { class: "site-head", id: "site-head" }),
       element("div", { class: "triptych" },
-        figure(canvas("site-patch", "This site in this frame"), "this site"),
-        figure(image("site-average", "Average patch of the class"), "class average"),
-        figure(image("site-template", "Simulated patch that comes nearest"), "simulated"),
-        figure(image("site-difference", "Average less simulated: red is more, blue is less"), "difference")),
+        figure(canvas("site-patch", pictures.patch[1]), pictures.patch[0]),
+        figure(image("site-average", pictures.average[1]), pictures.average[0]),
+        figure(image("site-template", pictures.template[1]), pictures.template[0]),
+        figure(image("site-difference", pictures.difference[1]), pictures.difference[0])),
+      element("div", { class: "bars", id: "site-bars", role: "group", "aria-label": words.bars }),
       element("dl", { class: "facts" },
-        ...fact("confidence", "site-confidence", "Probability of the class, given this site"), ...fact("track", "site-track"),
-        ...fact("position", "site-place", "In the frame: x along columns, y along rows", true),
-        ...fact("seen for", "site-since", "In the frames that are kept here"),
-        ...fact("d′", "site-separation", "Distance of the class from its host, in standard deviations of the noise of one site"),
-        ...fact("simulated", "site-like", "The simulated class that comes nearest, and the share of the difference from the host that it explains", true)),
-      canvas("site-strip", "Class and confidence of this site over time"),
-      element("div", { class: "strip-note" }, element("span", { id: "strip-from" }), element("span", { text: "confidence, coloured by class" }), element("span", { id: "strip-to" })),
-      element("div", { class: "site-buttons" }, button("site-centre", "centre and follow", this.handlers.centre), button("site-replay", "▶ replay its birth", this.handlers.replay)),
-      element("div", { class: "replay", id: "replay", hidden: true }, canvas("replay-canvas", "The place of this site around its birth"), element("p", { id: "replay-text" })),
+        ...fact("track"), ...fact("since"), ...fact("place", true), ...fact("shift", true), ...fact("separation", true), ...fact("like", true)),
+      canvas("site-strip", words.strip),
+      element("div", { class: "strip-note" }, element("span", { id: "strip-from" }), element("span", { text: words.stripNote }), element("span", { id: "strip-to" })),
+      element("div", { class: "site-buttons" }, button("site-centre", words.follow, this.handlers.centre), button("site-replay", words.replay, this.handlers.replay)),
+      element("div", { class: "replay", id: "replay", hidden: true }, canvas("replay-canvas", words.replayPicture), element("p", { id: "replay-text" })),
     );
     byId("site-strip").classList.add("strip");
   }
@@ -81,33 +79,68 @@ export class Inspector {
     const classId = site >= 0 ? sites.classId[site] : (course?.classId.at(-1) ?? -1);
     const look = looks.get(classId);
     this.writeHead(look, site >= 0, site >= 0 ? ROLE_NAMES[sites.role[site]] : "", looks.size > 0);
-    setText(byId("site-track"), track >= 0 ? `#${track}` : "none yet");
-    setText(byId("site-confidence"), site >= 0 && look ? percent(sites.confidence[site]) : "–");
+    say("site-track", track >= 0 ? `#${track}` : words.noTrack);
+    const known = header.site?.track === track && track >= 0 ? header.site : null;
+    const own = site >= 0 && look ? [{ class_id: classId, probability: sites.confidence[site] }] : [];
+    this.writeBars(known?.classes ?? own, looks);
+    this.writeShift(known?.displacement_nm ?? null);
     const nm = header.pixel_size_nm;
     if (site >= 0) {
       const [row, column] = [sites.row(site), sites.column(site)];
-      setText(byId("site-place"), nm ? `x ${fixed(column * nm, 2)} nm, y ${fixed(row * nm, 2)} nm` : `row ${fixed(row, 1)} px, column ${fixed(column, 1)} px`);
+      say("site-place", nm ? places.nm(column * nm, row * nm) : places.px(row, column));
     }
-    setText(byId("site-separation"), look?.separation == null ? "–" : `${fixed(look.separation, 1)} σ`);
-    setText(byId("site-like"), look?.template ? `${look.template}, ${percent(look.score)} explained` : "–");
+    say("site-separation", look?.separation == null ? "–" : `${fixed(look.separation, 1)} σ`);
+    say("site-like", look?.template ? words.like(look.template, look.score) : "–");
     const { 0: first, length: n } = course?.time ?? [];
-    setText(byId("site-since"), course && n ? `${significant(course.time[n - 1] - first)} s` : "–");
+    say("site-since", course && n ? `${fixed(course.time[n - 1] - first, 1)} s` : "–");
     if (summary.patch) paint(byId("site-patch"), summary.patch);
     void this.loadPictures(look, header.status.model_version);
     this.drawStrip(course, looks);
   }
 
+  /** A bar for each class worth a mention, and one for all the others. @param {LiveSite["classes"]} classes @param {Map<number, ClassSummary>} looks */
+  writeBars(classes, looks) {
+    const rest = 1 - classes.reduce((sum, { probability }) => sum + probability, 0);
+    const rows = classes.map(({ class_id: id, probability }) => ({ look: looks.get(id), name: looks.get(id)?.name ?? words.unknown, share: probability }));
+    if (rows.length && rest > 0.0005) rows.push({ look: undefined, name: words.others, share: rest });
+    const box = byId("site-bars");
+    const key = rows.map(({ name, share, look }) => `${name}${percent(share)}${look?.colour}`).join();
+    if (box.dataset.key === key) return;
+    box.dataset.key = key;
+    box.replaceChildren(...rows.flatMap(({ look, name, share }, i) => {
+      const bar = element("i", {});
+      bar.style.width = `${100 * share}%`;
+      bar.style.background = readable(look?.colour ?? "#93a0b3");
+      return [
+        element("span", { class: "bar-name", title: name }, look ? sign(look.shape, readable(look.colour)) : null, element("span", { text: name })),
+        element("span", { class: "bar" }, bar),
+        element("span", i ? { text: percent(share) } : { id: "site-confidence", text: percent(share) }),
+      ];
+    }));
+  }
+
+  /** Length with its error, and the way it points: x along columns, y along rows. @param {LiveSite["displacement_nm"]} shift */
+  writeShift(shift) {
+    const fact = byId("site-shift");
+    fact.hidden = fact.previousElementSibling.hidden = !shift;
+    if (!shift) return;
+    const angle = (180 / Math.PI) * Math.atan2(shift.y, shift.x);
+    const arrow = element("span", { class: "arrow", "aria-hidden": "true", text: "→" });
+    arrow.style.transform = `rotate(${angle}deg)`;
+    fact.replaceChildren(arrow, words.shift(1000 * Math.hypot(shift.x, shift.y), 1000 * shift.sigma, angle, 1000 * shift.x, 1000 * shift.y));
+  }
+
   /** @param {ClassSummary | undefined} look @param {boolean} here @param {string} role @param {boolean} learnt */
   writeHead(look, here, role, learnt) {
     const head = byId("site-head");
-    const text = look?.name ?? (learnt ? "unknown" : "not classified yet");
+    const text = look?.name ?? (learnt ? words.unknown : words.notClassified);
     const key = `${text}${look?.colour}${here}${role}`;
     if (head.dataset.key === key) return;
     head.dataset.key = key;
     head.replaceChildren(
       sign(look?.shape ?? "circle", readable(look?.colour ?? "#ffffff"), !look),
       element("span", { id: "site-class", text }),
-      element("span", { class: "aside", text: here ? role : "not in this frame" }),
+      element("span", { class: "aside", text: here ? role : words.notHere }),
     );
   }
 
@@ -152,8 +185,8 @@ export class Inspector {
       context.globalAlpha = 0.85;
       context.fillRect(x, height - 3 - h, Math.max(1.2, step - 0.6), h);
     }
-    setText(byId("strip-from"), `−${fixed(span, 0)} s`);
-    setText(byId("strip-to"), "now");
+    say("strip-from", words.ago(span));
+    say("strip-to", words.now);
   }
 
   /** @param {{frames: {width: number, pixels: Uint8ClampedArray, after: number, frame: number | null}[]}} replay */
@@ -162,15 +195,14 @@ export class Inspector {
     this.stopReplay();
     byId("replay").hidden = false;
     if (!frames.length) {
-      setText(byId("replay-text"), "The frames around its birth are no longer kept here.");
+      say("replay-text", words.replayGone);
       return;
     }
     let at = 0;
     const next = () => {
       const one = frames[at];
       paint(byId("replay-canvas"), one);
-      const sign = one.after < 0 ? "−" : "+";
-      setText(byId("replay-text"), `frame ${one.frame ?? "–"}, ${sign}${fixed(Math.abs(one.after), 1)} s from when it was told`);
+      say("replay-text", words.replayFrame(one.frame, one.after));
       at = (at + 1) % frames.length;
       this.timer = window.setTimeout(next, at ? REPLAY_FRAME_MS : HOLD_MS);
     };

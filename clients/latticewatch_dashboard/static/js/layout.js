@@ -1,10 +1,9 @@
-// @ts-check
 /** The frame fills its box: the room beside it is measured, not guessed, so that there are no black bars. */
 
 import { byId } from "./dom.js";
 
 const LEAST_SIDE_REM = 26;  // of the panels beside the frame
-const TIMELINE_REM = 11;  // as in the style sheet
+const TIMELINE_REM = 13;  // as in the style sheet
 const TWO_COLUMNS_REM = 46;
 const PHONE = "(max-width: 820px)";
 const NARROWEST = 0.6;  // an extreme shape gets bars rather than no room for anything else
@@ -56,7 +55,8 @@ export class Layout {
       main.style.setProperty("--stage-height", `${Math.round((width - 2) / this.aspect)}px`);
       return;
     }
-    const most = height - around - gap - TIMELINE_REM * rem;
+    const wall = document.documentElement.dataset.wall !== undefined;
+    const most = height - around - (wall ? 0 : gap + TIMELINE_REM * rem);
     const left = Math.max(280, Math.min(width - gap - LEAST_SIDE_REM * rem, most * this.aspect + 2));
     main.style.setProperty("--left", `${Math.floor(left)}px`);
     main.style.setProperty("--stage-height", `${Math.floor(Math.min(most, (left - 2) / this.aspect))}px`);

@@ -1,4 +1,3 @@
-// @ts-check
 /** The page's end of the worker: what it tells, and what it is told. */
 
 import { apiUrl, askForKey, currentKey } from "./access.js";

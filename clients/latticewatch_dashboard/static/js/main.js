@@ -1,15 +1,14 @@
-// @ts-check
 /** The page: what the worker shows goes to every panel, and what people choose in one of them reaches the others. */
 
 import { askForKey, currentKey, getJson, postJson } from "./access.js";
 import { ClassCards } from "./class-cards.js";
 import { closeOutside, ContrastMenu } from "./contrast.js";
 import { confirmed } from "./dialogs.js";
-import { byId, element, setText } from "./dom.js";
+import { byId, element, on, say } from "./dom.js";
 import { save, saveTable, sitesTable } from "./downloads.js";
 import { EmbeddingPlot } from "./embedding-plot.js";
 import { EventList } from "./event-list.js";
-import { fixed, integer, several, significant } from "./format.js";
+import { integer, percent, several } from "./format.js";
 import { FrameView } from "./frame-view.js";
 import { attachHelp } from "./help.js";
 import { CountHistory } from "./history.js";
@@ -21,6 +20,7 @@ import { Settings } from "./settings.js";
 import { SpacePanel } from "./space.js";
 import { StatusBar } from "./status-bar.js";
 import { Timeline } from "./timeline.js";
+import { access, classes as classWords, downloads, embedding as embeddingWords, frame as frameWords, place, time as timeWords } from "./words.js";
 /** @import {ClassSummary, Connection, LiveHeader, News, ServiceEvent, Status, Summary} from "./types.d.ts" */
 
 const CHART_EVERY_MS = 400;  // faster than this, a line over a minute only flickers
@@ -58,13 +58,24 @@ if (new URLSearchParams(location.search).has("wall")) document.documentElement.d
 const layout = new Layout();
 const history = new CountHistory();
 const statusBar = new StatusBar();
-const timeline = new Timeline({ sought: (time) => live.tell("seek", { time }) });
+const timeline = new Timeline({
+  sought: (time) => live.tell("seek", { time }),
+  pointed: (time) => {
+    const reach = time === null ? 0 : timeline.nearness;
+    const event = events.light(time === null ? null : (one) => Math.abs(timeOf(one) - time) <= reach);
+    frameView.cross(event?.data.px ? placeNow(event) : null);
+  },
+});
 timeline.setRange(settings.values.range);
 timeline.setKind(settings.values.chart);
 
 const frameView = new FrameView({
   moved: () => live?.tell("view", { view: viewOf() }),
   chosen: (track, site) => choose(track, site),
+  pointed: (track) => {
+    const event = events.light(track < 0 ? null : ({ data }) => data.track === track);
+    timeline.point(event ? timeOf(event) : null);
+  },
   probed: (row, column) => live.tell("probe", { row, column }),
 });
 const inspector = new Inspector({
@@ -77,7 +88,13 @@ const inspector = new Inspector({
   replay: () => void replay(),
   patchSize: (px) => live.tell("patch", { px }),
 });
-const embedding = new EmbeddingPlot(byId("embedding"), lassoed);
+const embedding = new EmbeddingPlot(byId("embedding"), {
+  lassoed,
+  picked: (classId, track) => {
+    if (cards.cards.has(classId)) cards.choose(classId);
+    if (track >= 0) choose(track, frameView.sites.ofTrack(track));
+  },
+});
 const space = new SpacePanel(embedding, (wanted) => live.tell("space", { wanted }));
 const cards = new ClassCards({
   emphasised: (classId) => emphasise(classId ?? cards.choice),
@@ -91,7 +108,10 @@ const cards = new ClassCards({
     if (summary) takeClasses([...catalogue.values()].map((one) => (one === summary ? { ...one, name } : one)));
   },
 });
-const events = new EventList({ lookOf: (classId) => catalogue.get(classId), chosen: (event) => goToEvent(event) });
+const events = new EventList({ lookOf: (classId) => catalogue.get(classId), chosen: (event) => goToEvent(event), pointed: (event) => {
+  timeline.point(event && timeOf(event));
+  frameView.cross(event?.data.px ? placeNow(event) : null);
+} });
 const contrast = new ContrastMenu(settings.values, (values) => {
   settings.set(values);
   live.tell("contrast", { contrast: levels(values) });
@@ -122,13 +142,16 @@ const live = new LiveClient(
 );
 tellOptions();
 
+/** When it happened [s]. @param {ServiceEvent} event */
+const timeOf = (event) => Date.parse(event.time) / 1000;
+
 function viewOf() {
   return { ...frameView.view.place, ratio: frameView.ratio };
 }
 
 function styleOf() {
-  const { defect, neighbour, host, unknown } = settings.values;
-  return { shown: { defect, neighbour, host, unknown }, emphasis, hidden: [...hiddenClasses] };
+  const { defect, neighbour, host, unknown, regions } = settings.values;
+  return { shown: { defect, neighbour, host, unknown, regions }, rem: parseFloat(getComputedStyle(document.documentElement).fontSize), emphasis, hidden: [...hiddenClasses] };
 }
 
 /** @param {import("./contrast.js").Contrast} contrast in percent */
@@ -152,7 +175,8 @@ function takeSummary(summary) {
   takeNews(summary, newest.status.model_version);
   if (header.shape) layout.setShape(header.shape[0], header.shape[1]);
   frameView.show(summary);
-  setText(byId("frame-caption"), caption(header));
+  showRegions(summary.regions);
+  say("frame-caption", caption(header));
   contrast.show(summary.histogram);
   byId("stage").closest(".frame").classList.toggle("paused", summary.paused);
   byId("pause").setAttribute("aria-pressed", String(summary.paused));
@@ -173,7 +197,16 @@ function takeSummary(summary) {
   takeStatus(newest.status, summary.newestAge);
   inspect();
   const drift = newest.drift_nm;
-  setText(byId("rate-drift"), drift ? `x ${fixed(drift[0], 2)} nm, y ${fixed(drift[1], 2)} nm` : "–");
+  say("rate-drift", drift ? place.nm(drift[0], drift[1]) : "–");
+}
+
+/** How much of the frame is not analysed, and why. @param {Map<string, number>} regions */
+function showRegions(regions) {
+  const button = byId("show-regions");
+  button.hidden = !regions.size;
+  if (!regions.size) return;
+  say("count-regions", percent([...regions.values()].reduce((sum, one) => sum + one, 0)));
+  button.title = [...regions].map(([kind, share]) => frameWords.region(kind, share)).join(", ");
 }
 
 /** Put what was counted before this page looked in front of the chart. @param {number} now time of the first frame [s] */
@@ -222,8 +255,8 @@ function takeEmbedding(points, classId) {
   embedding.setPoints(points, classId);
   embedding.draw();
   byId("no-embedding").hidden = embedding.length > 0;
-  setText(byId("embedding-size"), embedding.length ? several(embedding.length, "site") : "");
-  byId("embedding").setAttribute("aria-label", `Force-relaxed layout of ${embedding.length} learnt sites, coloured by class`);
+  say("embedding-size", embedding.length ? embeddingWords.size(embedding.length) : "");
+  byId("embedding").setAttribute("aria-label", embeddingWords.label(embedding.length));
 }
 
 /** @param {LiveHeader["counts"]} counts */
@@ -231,14 +264,14 @@ function takeCounts(counts) {
   // Before there are classes every site is "unknown", which would only alarm.
   const learnt = counts.by_class.length > 0;
   for (const role of ["defect", "neighbour", "host", "unknown"]) {
-    setText(byId(`count-${role}`), learnt ? integer(counts.by_role[role] ?? 0) : "–");
+    say(`count-${role}`, learnt ? integer(counts.by_role[role] ?? 0) : "–");
   }
   const defects = counts.by_role.defect ?? 0;
-  timeline.total = learnt ? `${integer(defects)} in this frame` : "";
+  timeline.total = learnt ? timeWords.inFrame(defects) : "";
   const [rows, columns] = last?.newest.shape ?? [0, 0];
   const nm = last?.newest.pixel_size_nm;
   const area = nm ? rows * columns * nm * nm : 0;
-  setText(byId("rate-density"), learnt && area ? `${significant(defects / area)} per nm²` : "–");
+  say("rate-density", learnt && area ? timeWords.densityNow(defects / area) : "–");
   newestCounts = counts;
   // The last counts before a stream stops are drawn too, when their turn comes.
   const wait = CHART_EVERY_MS - (performance.now() - chartedAt);
@@ -265,19 +298,19 @@ function drawChart() {
 /** @param {ServiceEvent} event */
 function takeEvent(event) {
   events.add(event);
-  const time = Date.parse(event.time) / 1000;
-  if (event.type === "series.started") timeline.mark({ time, label: "series" });
-  else if (event.type === "model.updated") timeline.mark({ time, label: `model ${event.data.model_version}` });
+  const time = timeOf(event);
+  if (event.type === "series.started") timeline.mark({ time, label: timeWords.series });
+  else if (event.type === "model.updated") timeline.mark({ time, label: timeWords.model(event.data.model_version) });
   else if (event.type.startsWith("defect.")) timeline.tick(time, event.data.class_id);
 }
 
 /** @param {LiveHeader} header */
 function caption({ frame, shape, pixel_size_nm: nm, hosts_left_out: left }) {
-  const parts = [`frame ${frame ?? "–"}`];
+  const parts = [frameWords.caption(frame)];
   // what is cut where there is little room stands last
-  if (shape && nm) parts.push(`${(shape[0] * nm).toPrecision(3)} × ${(shape[1] * nm).toPrecision(3)} nm`);
-  if (shape) parts.push(`${shape[0]} × ${shape[1]} px`);
-  if (left) parts.push("hosts not marked at this size");
+  if (shape && nm) parts.push(frameWords.size(shape[0] * nm, shape[1] * nm));
+  if (shape) parts.push(frameWords.pixels(shape[0], shape[1]));
+  if (left) parts.push(frameWords.hostsLeftOut);
   return parts.join(" · ");
 }
 
@@ -294,6 +327,8 @@ function emphasise(classId) {
 function choose(track, site, event = null) {
   Object.assign(chosen, { track, site, event, follow: event !== null });
   frameView.track = track;
+  embedding.track = track;
+  embedding.draw();
   live.tell("select", { track, follow: chosen.follow });
   if (site < 0 && track < 0) inspector.clear();
   else {
@@ -345,12 +380,13 @@ function goToEvent(event) {
 /** The seconds before and after the site was told to be a defect. */
 async function replay() {
   if (!last || chosen.track < 0) return;
+  /** @type {ServiceEvent | null} */
   let event = chosen.event;
   if (!event) {
     try {
       const { last_seq: end } = await getJson("v1/status");
       const { events: found } = await getJson(`v1/events?after=${Math.max(0, end - 1000)}&limit=1000&types=defect.appeared,defect.reclassified`);
-      event = found.reverse().find((/** @type {ServiceEvent} */ one) => one.data.track === chosen.track) ?? null;
+      event = found.reverse().find((one) => one.data.track === chosen.track) ?? null;
     } catch {
       event = null;
     }
@@ -376,17 +412,26 @@ function lassoed(found) {
   }
   const [[first]] = classes;
   cards.choose(first);
-  const items = classes.slice(0, 4).map(([id, n]) => element("span", { text: `${catalogue.get(id)?.name}: ${several(n, "point")}` }));
+  const items = classes.slice(0, 4).map(([id, n]) => element("span", { text: embeddingWords.points(catalogue.get(id)?.name, n) }));
   if (cards.mayEdit && classes.length > 1) {
     const names = classes.map(([id]) => catalogue.get(id)?.name);
-    const merge = element("button", { type: "button", text: `merge ${classes.length} classes` });
+    const merge = element("button", { text: classWords.mergeSeveral(classes.length) });
     merge.addEventListener("click", async () => {
-      const sure = await confirmed("Merge classes", `${names.slice(1).map((name) => `“${name}”`).join(", ")} will be called “${names[0]}” from now on. This cannot be undone.`);
+      const sure = await confirmed(classWords.mergeTitle, classWords.mergeAsk(names.slice(1), names[0]));
       const card = cards.cards.get(first);
-      if (sure && card) await cards.change(card, { merge: classes.slice(1).map(([id]) => id) }, null, "Not merged");
+      if (sure && card) await cards.change(card, { merge: classes.slice(1).map(([id]) => id) }, null, classWords.failed.merge);
       box.hidden = true;
     });
     items.push(merge);
+  }
+  if (cards.mayEdit) {
+    const name = element("button", { text: classWords.change });
+    name.addEventListener("click", () => {
+      const card = cards.cards.get(first);
+      layout.open("classes");
+      if (card) cards.edit(card);
+    });
+    items.push(name);
   }
   box.replaceChildren(...items);
 }
@@ -406,7 +451,7 @@ async function askRights() {
 /** @param {boolean} mayEdit */
 function setRights(mayEdit) {
   cards.setMayEdit(mayEdit);
-  setText(byId("classes-hint"), mayEdit ? "in this frame · click a name to change it" : "in this frame");
+  say("classes-hint", mayEdit ? classWords.hintToEdit : classWords.hint);
   byId("relearn").hidden = !mayEdit || !catalogue.size;
   byId("use-key").hidden = mayEdit;
 }
@@ -422,7 +467,7 @@ function saveCounts() {
     const slot = history.slot(i);
     return [history.time[slot], ...lines.map(({ class_id: id }) => history.counts.get(id)?.[slot] ?? 0)];
   }).filter(([time]) => Number.isFinite(time));
-  saveTable([["time_s_since_1970", ...lines.map(({ name, role }) => `${name} (${role}) per frame`)], ...rows], `${fileName()}-counts.csv`);
+  saveTable([["time_s_since_1970", ...lines.map(({ name, role }) => downloads.counted(name, role))], ...rows], `${fileName()}-counts.csv`);
 }
 
 function tick() {
@@ -431,8 +476,7 @@ function tick() {
   if (currentKey() !== keyAsked && connection.state === "open") void askRights();
 }
 
-/** @typedef {"defect" | "neighbour" | "host" | "unknown"} RoleName */
-for (const role of /** @type {RoleName[]} */ (["defect", "neighbour", "host", "unknown"])) {
+for (const role of /** @type {const} */ (["defect", "neighbour", "host", "unknown", "regions"])) {
   const button = byId(`show-${role}`);
   button.setAttribute("aria-pressed", String(settings.values[role]));
   button.addEventListener("click", () => {
@@ -454,7 +498,7 @@ for (const [id, name] of /** @type {const} */ ([["lock", "locked"], ["trails", "
 /** One of several buttons. @param {string} name of their data @param {string} value @param {(value: string) => void} act */
 function choice(name, value, act) {
   const buttons = /** @type {HTMLElement[]} */ ([...document.querySelectorAll(`[data-${name}]`)]);
-  const press = (/** @type {string} */ now) => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset[name] === now)));
+  const press = (now) => buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset[name] === now)));
   press(value);
   for (const button of buttons) {
     button.addEventListener("click", () => {
@@ -469,13 +513,13 @@ choice("range", String(settings.values.range), (value) => {
   timeline.setRange(Number(value));
   if (countedAt !== null) void timeline.refresh(countedAt).then(drawChart);
 });
-const setChart = (/** @type {string} */ kind) => {
+const setChart = (kind) => {
   settings.set({ chart: kind });
   timeline.setKind(kind);
   drawChart();
 };
 choice("chart", settings.values.chart, setChart);
-byId("chart-scalar").addEventListener("change", () => {
+on("chart-scalar", "change", () => {
   const kind = byId("chart-scalar").value;
   if (kind) setChart(kind);
   else byId("chart-count").click();
@@ -486,17 +530,17 @@ for (const [id, act] of /** @type {[string, () => void][]} */ ([
   ["zoom-out", () => frameView.view.zoom(1 / 1.5)],
   ["zoom-fit", () => frameView.view.fit()],
 ])) {
-  byId(id).addEventListener("click", () => {
+  on(id, "click", () => {
     act();
     frameView.moved();
   });
 }
-byId("pause").addEventListener("click", togglePause);
-byId("step-back").addEventListener("click", () => live.tell("step", { by: -1 }));
-byId("step-on").addEventListener("click", () => live.tell("step", { by: 1 }));
-byId("go-live").addEventListener("click", () => live.tell("resume"));
-byId("unpin").addEventListener("click", () => choose(-1, -1));
-byId("theme").addEventListener("click", () => {
+on("pause", "click", togglePause);
+on("step-back", "click", () => live.tell("step", { by: -1 }));
+on("step-on", "click", () => live.tell("step", { by: 1 }));
+on("go-live", "click", () => live.tell("resume"));
+on("unpin", "click", () => choose(-1, -1));
+on("theme", "click", () => {
   const theme = document.documentElement.dataset.theme === "light" ? "dark" : "light";
   document.documentElement.dataset.theme = theme;
   settings.set({ theme });
@@ -504,31 +548,31 @@ byId("theme").addEventListener("click", () => {
   embedding.draw();
   drawChart();
 });
-byId("save-png").addEventListener("click", () => {
+on("save-png", "click", () => {
   const lines = (newestCounts?.by_class ?? []).filter(({ role }) => role === "defect")
-    .map(({ class_id: id, name, n }) => ({ colour: catalogue.get(id)?.colour ?? "#ffffff", text: `${name}: ${integer(n)} in the frame` }));
+    .map(({ class_id: id, name, n }) => ({ colour: catalogue.get(id)?.colour ?? "#ffffff", text: downloads.legend(name, n) }));
   live.tell("picture", { legend: { bar: frameView.bar, title: `${last?.header.series_id ?? ""} · ${byId("frame-caption").textContent}`, lines } });
 });
-byId("save-sites").addEventListener("click", () => {
+on("save-sites", "click", () => {
   if (last) saveTable(sitesTable(frameView.sites, last.header, catalogue), `${fileName()}-sites.csv`);
 });
-byId("save-counts").addEventListener("click", saveCounts);
-byId("copy-link").addEventListener("click", () => {
+on("save-counts", "click", saveCounts);
+on("copy-link", "click", () => {
   window.history.replaceState(null, "", settings.link);
   void navigator.clipboard?.writeText(settings.link).catch(() => {});
 });
-byId("download").addEventListener("click", (/** @type {MouseEvent} */ event) => {
+on("download", "click", (event) => {
   if (/** @type {Element} */ (event.target).closest("button")) byId("download").open = false;
 });
 closeOutside(byId("download"));
-byId("relearn").addEventListener("click", async () => {
-  const sure = await confirmed("Relearn", "All classes are thrown away, with the names given to them, and learnt again from the next frames. This cannot be undone.");
+on("relearn", "click", async () => {
+  const sure = await confirmed(classWords.relearnTitle, classWords.relearnAsk);
   if (sure) await postJson("v1/model:relearn").then(takeStatus).catch(() => {});
 });
-byId("use-key").addEventListener("click", async () => {
-  if (await askForKey("To change something, this service needs a key with control scope.")) await askRights();
+on("use-key", "click", async () => {
+  if (await askForKey(access.changing)) await askRights();
 });
-byId("retry").addEventListener("click", () => live.tell("reconnect"));
+on("retry", "click", () => live.tell("reconnect"));
 attachHelp();
 
 /** @type {Record<string, () => void>} */

@@ -1,8 +1,7 @@
-// @ts-check
 /** What stands in the way of a live picture, said where the picture would be. */
 
-import { byId, setText } from "./dom.js";
-import { age as aged, fixed } from "./format.js";
+import { byId, say } from "./dom.js";
+import { state as words } from "./words.js";
 /** @import {Connection, Situation, Status} from "./types.d.ts" */
 
 const LATE_S = 5;
@@ -20,8 +19,8 @@ export function showNotices(situation) {
   if (learning) {
     const [gathered, needed] = status.learning;
     const discovering = status.detail !== null;
-    const gathering = `Learning classes: ${gathered} of ${needed} frames gathered`;
-    setText(byId("learning-text"), discovering ? `All frames gathered: ${status.detail}` : gathering);
+    const gathering = words.learning(gathered, needed);
+    say("learning-text", discovering ? words.gathered(status.detail) : gathering);
     byId("learning-bar").max = Math.max(1, needed);
     byId("learning-bar").value = discovering ? needed : gathered;
   }
@@ -57,12 +56,11 @@ function showStaleness({ connection, status, age, paused, drawn }) {
   const why = drawn === null ? null : reasonOf(connection, status) ?? (paused ? null : lateness(age, status?.fps ?? null));
   document.body.classList.toggle("old", why !== null);
   byId("stale").hidden = why === null;
-  const text = aged(age);
   if (why !== null) {
-    setText(byId("stale-age"), `${text} old`);
-    setText(byId("stale-why"), why);
+    say("stale-age", words.old(age));
+    say("stale-why", why);
   }
-  const title = why === null ? "Latticewatch" : `${text} old · Latticewatch`;
+  const title = why === null ? "Latticewatch" : words.title(age);
   if (document.title !== title) document.title = title;
   const icon = why === null ? "favicon.svg" : "favicon-old.svg";
   if (byId("icon").getAttribute("href") !== icon) byId("icon").setAttribute("href", icon);
@@ -70,15 +68,15 @@ function showStaleness({ connection, status, age, paused, drawn }) {
 
 /** @param {Connection} connection @param {Status | null} status */
 function reasonOf(connection, status) {
-  if (connection.state === "lost") return "the service does not answer";
-  if (status?.phase === "stalled") return "frames have stopped";
-  if (status?.phase === "waiting") return "the series has ended";
+  if (connection.state === "lost") return words.noAnswer;
+  if (status?.phase === "stalled") return words.stopped;
+  if (status?.phase === "waiting") return words.ended;
   return null;
 }
 
 /** Why a picture is old though frames come. @param {number | null} age [s] @param {number | null} fps */
 export function lateness(age, fps) {
-  return age !== null && fps && age > LATE_S + LATE_FRAMES / fps ? "frames come, and are analysed late" : null;
+  return age !== null && fps && age > LATE_S + LATE_FRAMES / fps ? words.late : null;
 }
 
 /** @param {Situation} situation */
@@ -88,8 +86,8 @@ function showBanner(situation) {
   banner.hidden = notice === null;
   if (!notice) return;
   banner.dataset.kind = notice.kind;
-  setText(byId("banner-time"), notice.time);
-  setText(byId("banner-text"), notice.text);
+  say("banner-time", notice.time);
+  say("banner-text", notice.text);
   byId("retry").hidden = notice.kind !== "lost";
 }
 
@@ -99,20 +97,20 @@ function showBanner(situation) {
  * @returns {{kind: "lost" | "stalled" | "ended", time: string, text: string} | null}
  */
 function bannerOf({ connection, status, age, drawn }) {
-  const picture = drawn === null ? "" : ` The picture is frame ${drawn}.`;
+  const picture = words.picture(drawn);
   if (connection.state === "lost") {
-    if (connection.retryAt === undefined) return { kind: "lost", time: "", text: `A key is needed.${picture}` };
+    if (connection.retryAt === undefined) return { kind: "lost", time: "", text: words.keyNeeded(picture) };
     const wait = Math.max(0, (connection.retryAt - Date.now()) / 1000);
-    const time = wait < 0.5 ? "Trying again now." : `Trying again in ${fixed(wait, 0)} s.`;
-    const old = age === null || drawn === null ? "" : `It is ${aged(age)} old. `;
-    return { kind: "lost", time: `${old}${time}`, text: `Connection to the service lost.${picture}` };
+    const time = wait < 0.5 ? words.tryingNow : words.tryingIn(wait);
+    const old = age === null || drawn === null ? "" : `${words.itIsOld(age)} `;
+    return { kind: "lost", time: `${old}${time}`, text: words.lost(picture) };
   }
   if (status?.phase === "stalled") {
-    const time = age === null || drawn === null ? "" : `It is ${aged(age)} old.`;
-    return { kind: "stalled", time, text: `Frames have stopped.${picture}` };
+    const time = age === null || drawn === null ? "" : words.itIsOld(age);
+    return { kind: "stalled", time, text: words.stoppedBanner(picture) };
   }
   if (status?.phase === "waiting" && drawn !== null) {
-    return { kind: "ended", time: age === null ? "" : `It is ${aged(age)} old.`, text: `The series has ended.${picture} Waiting for the next one.` };
+    return { kind: "ended", time: age === null ? "" : words.itIsOld(age), text: words.endedBanner(picture) };
   }
   return null;
 }
@@ -125,11 +123,12 @@ function showEmptyState(connection, status, drawn) {
   const connected = connection.state === "open" && status !== null;
   const starting = connected && status.phase === "starting";
   const refusing = connected && status.phase === "refusing";
-  const title = refusing ? "Messages come, and none can be read" : starting ? "The service is starting" : connected ? "Waiting for frames" : "Connecting to the service";
-  setText(byId("empty-title"), title);
+  const title = refusing ? words.refusing : starting ? words.starting : connected ? words.waiting : words.connecting;
+  say("empty-title", title);
   byId("empty-help").hidden = !connected;
+  byId("empty-try").hidden = starting || refusing;
   const sources = status?.sources ?? [];
-  if (refusing) setText(byId("empty-source"), [status.detail, status.notes?.[0]?.remedy].filter(Boolean).join(" "));
-  else if (starting) setText(byId("empty-source"), `${status.detail ?? "loading the analysis"}.`);
-  else setText(byId("empty-source"), sources.length ? `Listening to ${sources.join(", ")}.` : "The service is listening.");
+  if (refusing) say("empty-source", [status.detail, status.notes?.[0]?.remedy].filter(Boolean).join(" "));
+  else if (starting) say("empty-source", `${status.detail ?? words.loading}.`.replace(/^./, (first) => first.toUpperCase()));
+  else say("empty-source", sources.length ? words.listeningTo(sources) : words.listening);
 }

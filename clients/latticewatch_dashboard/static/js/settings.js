@@ -1,11 +1,10 @@
-// @ts-check
 /** What a person set, kept in this browser, and carried by the link to this page. Nothing is stored before it is changed. */
 
 const STORED = "latticewatch-settings";
 
 const PLAIN = {
   theme: "dark", black: 0, white: 100, gamma: 1, map: "grey", range: 60, chart: "count",
-  trails: false, locked: false, defect: true, neighbour: true, host: false, unknown: true,
+  trails: false, locked: false, regions: true, defect: true, neighbour: true, host: false, unknown: true,
 };
 
 /** @typedef {typeof PLAIN} Values */

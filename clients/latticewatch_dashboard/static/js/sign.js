@@ -1,4 +1,3 @@
-// @ts-check
 /** The sign of a class as a small drawing, the same as in the frame. */
 
 import { outline } from "./live/marks.js";

@@ -1,8 +1,7 @@
-// @ts-check
 /** What the classifier works with, now: the layout with the newest frame in it, and the components beside their edge. */
 
-import { byId, clearedCanvas, element, setText } from "./dom.js";
-import { fixed, several } from "./format.js";
+import { byId, clearedCanvas, element, say, setText } from "./dom.js";
+import { embedding as words } from "./words.js";
 /** @import {SpaceNow} from "./types.d.ts" */
 
 const MOST_BARS = 14;
@@ -24,18 +23,18 @@ export class SpacePanel {
     byId("components").replaceChildren();
   }
 
-  /** @param {{now: SpaceNow, points?: Float32Array, classId?: Int16Array, pool?: Float32Array, poolClass?: Int16Array}} space */
-  take({ now, points, classId, pool, poolClass }) {
+  /** @param {{now: SpaceNow, points?: Float32Array, classId?: Int16Array, pool?: Float32Array, poolClass?: Int16Array, tracks: Int32Array | null}} space */
+  take({ now, points, classId, pool, poolClass, tracks }) {
     this.drawComponents(now.sublattices);
     if (pool && poolClass) {
       this.live = true;
       this.plot.setPoints(pool, poolClass);
     }
     if (!this.live || !points || !classId) return;
-    this.plot.setSites(points, classId);
+    this.plot.setSites(points, classId, tracks);
     this.plot.draw();
     byId("no-embedding").hidden = true;
-    setText(byId("embedding-size"), `${several(this.plot.length, "site")}, frame ${now.frame} in squares`);
+    say("embedding-size", words.live(this.plot.length, now.frame));
   }
 
   /** @param {SpaceNow["sublattices"]} spaces */
@@ -47,8 +46,8 @@ export class SpacePanel {
     spaces.forEach(({ sublattice, variances, edge, n_components: n }, i) => {
       const [canvas, text] = box.children[i].children;
       const name = String.fromCharCode(65 + sublattice);
-      setText(text, `${name}: ${n} above the noise`);
-      canvas.setAttribute("aria-label", `Variances of the hosts of ${name} along their components [σ²]: ${variances.slice(0, 5).map((one) => fixed(one, 2)).join(", ")}; noise reaches ${edge === null ? "unknown" : fixed(edge, 2)}`);
+      setText(text, words.above(name, n));
+      canvas.setAttribute("aria-label", words.components(name, variances.slice(0, 5), edge));
       /** @type {HTMLElement} */ (canvas).title = canvas.getAttribute("aria-label") ?? "";
       drawBars(/** @type {HTMLCanvasElement} */ (canvas), variances.slice(0, MOST_BARS), edge, n);
     });

@@ -1,4 +1,3 @@
-// @ts-check
 /** The course of one class, without axes: the number beside it has the unit. */
 
 import { clearedCanvas } from "./dom.js";

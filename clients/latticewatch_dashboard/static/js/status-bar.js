@@ -1,8 +1,8 @@
-// @ts-check
 /** The header and the health line: what the stream is doing, in numbers with units. */
 
-import { byId, setText } from "./dom.js";
-import { age as aged, fixed, integer, several, significant } from "./format.js";
+import { byId, say, setText } from "./dom.js";
+import { fixed, integer, several, significant } from "./format.js";
+import { health as words, state } from "./words.js";
 /** @import {Status} from "./types.d.ts" */
 
 const OLD_S = 3;
@@ -44,24 +44,24 @@ export class StatusBar {
     this.status = status;
     this.receivedAt = performance.now();
     const { frames, latency_ms: latency } = status;
-    setText(byId("stat-frame"), status.last_frame === null ? "–" : String(status.last_frame));
-    setText(byId("stat-fps"), fixed(status.fps, 1));
-    setText(byId("stat-latency"), significant(latency.p50));
-    byId("stat-latency").title = `Frame received to events readable: median ${significant(latency.p50)} ms, 99 of 100 within ${significant(latency.p99)} ms`;
-    setText(byId("health-frames"), `${several(frames.received, "frame")} received, ${integer(frames.analysed)} analysed`);
+    say("stat-frame", status.last_frame === null ? "–" : String(status.last_frame));
+    say("stat-fps", fixed(status.fps, 1));
+    say("stat-latency", significant(latency.p50));
+    byId("stat-latency").title = words.latency(latency.p50, latency.p99);
+    say("health-frames", words.frames(frames.received, frames.analysed));
     const dropped = sum(frames.dropped) + sum(frames.rejected);
-    byId("stat-dropped").title = `Dropped: ${listed(frames.dropped)}. Unreadable: ${listed(frames.rejected)}.`;
+    byId("stat-dropped").title = words.dropped(listed(frames.dropped), listed(frames.rejected));
     for (const [id, n] of /** @type {[string, number][]} */ ([["stat-dropped", dropped], ["stat-lost", frames.lost_upstream]])) {
-      setText(byId(id), integer(n));
+      say(id, integer(n));
       byId(id).classList.toggle("warn", n > 0);
       setText(byId(id).nextElementSibling, n === 1 ? "frame" : "frames");
     }
-    setText(byId("health-sites"), several(status.n_sites, "site"));
-    setText(byId("health-lattice"), latticeText(status));
-    setText(byId("health-model"), `model version ${status.model_version}`);
-    setText(byId("health-series"), status.series_id ?? "none open");
+    say("health-sites", several(status.n_sites, "site"));
+    say("health-lattice", latticeText(status));
+    say("health-model", words.model(status.model_version));
+    say("health-series", status.series_id ?? words.noSeries);
     byId("health-series").title = status.series_id ?? "";
-    setText(byId("health-version"), `Latticewatch ${status.version}`);
+    say("health-version", words.version(status.version));
     this.tick();
   }
 
@@ -86,23 +86,23 @@ export class StatusBar {
     const [gathered, needed] = status?.learning ?? [0, 0];
     const paused = this.paused && phase !== "offline";
     if (paused) pill.dataset.phase = "paused";
-    setText(pill, paused ? "paused" : phase === "learning" ? `learning ${gathered} of ${needed} frames` : phase);
+    setText(pill, paused ? "paused" : phase === "learning" ? state.learningPhase(gathered, needed) : phase);
     const shown = this.pictureAge;
-    setText(byId("stat-age"), shown === null ? "–" : `${aged(shown)} old`);
+    say("stat-age", shown === null ? "–" : state.old(shown));
     byId("stat-age").classList.toggle("warn", shown !== null && shown > OLD_S);
-    setText(byId("health-age"), age === null ? "no frame yet" : `last frame ${aged(age)} ago`);
+    say("health-age", age === null ? words.noFrame : words.lastFrame(age));
     byId("health-age").classList.toggle("warn", age !== null && age > OLD_S);
   }
 }
 
 /** @param {Status} status */
 function latticeText({ lattice_found: found, lattice_constant_nm: nm, lattice_constant_px: px, pixel_size_nm: size }) {
-  if (found === null) return "lattice not fitted yet";
-  if (!found) return "no lattice found";
+  if (found === null) return words.notFitted;
+  if (!found) return words.noLattice;
   const parts = [];
-  if (nm !== null) parts.push(`lattice constant ${significant(nm)} nm`);
-  else if (px !== null) parts.push(`lattice constant ${significant(px)} px`);
-  else parts.push("lattice found");
-  if (size !== null) parts.push(`${size.toPrecision(3)} nm/px`);
+  if (nm !== null) parts.push(words.constantNm(nm));
+  else if (px !== null) parts.push(words.constantPx(px));
+  else parts.push(words.lattice);
+  if (size !== null) parts.push(words.pixel(size));
   return parts.join(" · ");
 }

@@ -1,21 +1,19 @@
-// @ts-check
 /** Defects over time: a line for each class, broken where a series, a model or the stream breaks; click to look back. */
 
 import { getJson } from "./access.js";
-import { byId, element, setText } from "./dom.js";
-import { clock, fixed, integer, several, significant } from "./format.js";
-/** @import {Boundary, Courses, Line} from "./types.d.ts" */
+import { Chart, lookOf } from "./chart.js";
+import { byId, element, say, setText } from "./dom.js";
+import { clock, fixed, scientific, significant } from "./format.js";
+import { time as words } from "./words.js";
+/** @import {Boundary, ChartLine, ChartLook, Courses, Line} from "./types.d.ts" */
 
 const GAP_S = 5;  // a longer pause between frames breaks the line
 const GAP_STEPS = 4;  // and so does one of so many usual steps
 const REFRESH_MS = 5000;
+const REFRESH_SOON_MS = 2000;  // of the last minute, in which one sees it move
 const POINTS = 400;
 const MOST_MARKS = 400;
-const FONT = 'Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
-
-/** @type {any} vendored, a classic script */
-const uPlot = /** @type {any} */ (window).uPlot;
-
+const LEAST_DRIFT_NM = 0.1;  // height of the strip of drift: less would show noise
 /**
  * Lines that do not join what does not belong together: a point without a value at each boundary and gap.
  * @param {Courses} courses @param {number[]} boundaries times [s]
@@ -53,9 +51,14 @@ export function broken({ times, counts }, boundaries) {
 }
 
 export class Timeline {
-  /** @param {{sought: (time: number) => void}} handlers */
-  constructor({ sought }) {
+  /** @param {{sought: (time: number) => void, pointed: (time: number | null) => void}} handlers */
+  constructor({ sought, pointed }) {
+    this.pointed = pointed;
     this.box = byId("counts-chart");
+    this.chart = new Chart(this.box, { top: 1.3, bottom: 1.9 });
+    this.strip = new Chart(byId("strip"), { top: 0.4, bottom: 0.4 });
+    /** Draws the same again, in the room and the colours of now. */
+    this.again = () => {};
     this.tip = element("div", { class: "chart-tip", hidden: true });
     byId("counts-title").closest("section")?.append(this.tip);
     this.range = 60;
@@ -72,15 +75,17 @@ export class Timeline {
     this.areaNm2 = null;
     /** @type {number | null} time of the frame on the screen, where it is not the newest */
     this.seen = null;
-    /** @type {any} */
-    this.plot = null;
-    this.key = "";
     this.fetched = -Infinity;
-    this.box.addEventListener("click", () => {
-      const left = this.plot?.cursor.left;
-      if (left >= 0) sought(this.plot.posToVal(left, "x"));
-    });
-    new ResizeObserver(() => this.resize()).observe(this.box);
+    const time = (event) => this.chart.time(event.clientX - this.box.getBoundingClientRect().left);
+    for (const box of [this.box, byId("strip")]) {
+      box.addEventListener("click", (event) => {
+        const at = time(event);
+        if (at !== null) sought(at);
+      });
+      box.addEventListener("pointermove", (event) => this.look(time(event)));
+      box.addEventListener("pointerleave", () => this.look(null));
+    }
+    new ResizeObserver(() => this.again()).observe(this.box);
   }
 
   /** @param {number} range seconds, 0 for all */
@@ -115,6 +120,24 @@ export class Timeline {
     list.setAttribute("aria-pressed", String(this.scalar !== null));
   }
 
+  /** As far from the crosshair an event still belongs to it [s]. */
+  get nearness() {
+    return (6 * (this.chart.high - this.chart.low)) / this.box.clientWidth;
+  }
+
+  /** What the pointer is over, here: the other panels are told. @param {number | null} time */
+  look(time) {
+    this.point(time);
+    this.pointed(time);
+  }
+
+  /** Put the crosshair where something is pointed at, or take it away. @param {number | null} time */
+  point(time) {
+    this.chart.point(time);
+    this.strip.point(time);
+    this.showTip(this.chart.line.hidden ? null : time);
+  }
+
   /** @param {Boundary} boundary */
   mark(boundary) {
     this.boundaries.push(boundary);
@@ -129,7 +152,7 @@ export class Timeline {
 
   /** Ask for statistics of the time that is shown, if the last are old. @param {number} now time of the newest frame [s] */
   async refresh(now) {
-    if (performance.now() - this.fetched < REFRESH_MS) return;
+    if (performance.now() - this.fetched < (this.range === 60 ? REFRESH_SOON_MS : REFRESH_MS)) return;
     this.fetched = performance.now();
     const { range } = this;
     try {
@@ -146,24 +169,24 @@ export class Timeline {
 
   /** @param {any} past */
   writeRates({ rates, lifetimes, dose_e_per_a2: dose }) {
-    const rate = (/** @type {any} */ one) => {
+    const rate = (one) => {
       if (!one || one.per_minute == null) return "–";
-      if (!one.n) return "none seen";
+      if (!one.n) return words.noneSeen;
       const scale = one.per_minute / one.n;
-      return `${significant(one.per_minute)} (${significant(one.n_low * scale)}–${significant(one.n_high * scale)}) per min`;
+      return words.rate(one.per_minute, one.n_low * scale, one.n_high * scale);
     };
-    setText(byId("rate-appeared"), rate(rates.appeared));
-    setText(byId("rate-disappeared"), rate(rates.disappeared));
+    say("rate-appeared", rate(rates.appeared));
+    say("rate-disappeared", rate(rates.disappeared));
     const { mean_s: mean, mean_low_s: low, mean_high_s: high, n_ended: ended } = lifetimes;
-    setText(byId("rate-lifetime"), mean == null ? "not known yet" : `${span(mean, mean)} (${span(low, mean)}–${span(high, mean)}) ${unitOf(mean)}, ${integer(ended)} ended`);
-    setText(byId("rate-dose"), dose == null ? "not known" : `${scientific(dose)} electrons/Å²`);
+    say("rate-lifetime", mean == null ? words.notYet : words.lifetime(span(mean, mean), span(low, mean), span(high, mean), unitOf(mean), ended));
+    say("rate-dose", dose == null ? words.notKnown : words.doseNow(scientific(dose)));
   }
 
   /** Courses over the time that is shown: each frame of the last minute, or what the service keeps. @param {import("./history.js").CountHistory} history */
   courses(history) {
     if (this.range !== 60) {
       if (!this.past) return { times: [], counts: new Map() };
-      return { times: this.past.end, counts: new Map(this.past.by_class.map((/** @type {any} */ one) => [one.class_id, one.mean])) };
+      return { times: this.past.end, counts: new Map(this.past.by_class.map((one) => [one.class_id, one.mean])) };
     }
     const times = [];
     const slots = [];
@@ -188,136 +211,123 @@ export class Timeline {
       : broken({ times: course ? this.past.end : [], counts: new Map([[-1, course?.mean], [-2, course?.max], [-3, course?.min]]) }, ends);
     const empty = !lines.length || !found.times.length;
     byId("no-counts").hidden = !empty;
-    setText(byId("no-counts"), scalar === null ? "Counts appear once classes are learnt." : this.past ? `No frame of this time tells ${scalar}.` : "");
-    setText(byId("chart-name"), scalar ?? (this.kind === "density" ? "Defects per nm²" : "Defects per frame"));
-    setText(byId("defect-total"), scalar === null ? this.total : course ? `${figures(lastOf(course.mean))} in the newest frame` : "");
+    say("no-counts", scalar === null ? words.noCounts : this.past ? words.noScalar(scalar) : "");
+    say("chart-name", scalar ?? (this.kind === "density" ? words.density : words.counts));
+    say("defect-total", scalar === null ? this.total : course ? words.inNewest(figures(lastOf(course.mean))) : "");
     this.box.setAttribute("aria-label", scalar === null
-      ? `Defects per frame over the last ${several(history.length, "frame")}: ${lines.map(({ name }) => name).join(", ") || "none yet"}` : `${scalar} over time`);
+      ? words.label(history.length, lines.map(({ name }) => name)) : words.scalarLabel(scalar));
     if (empty || this.box.clientWidth < 120 || this.box.clientHeight < 50) {
-      this.plot?.destroy();
-      this.plot = null;
-      this.key = "";
+      this.again = () => {};
+      this.chart.clear();
+      this.strip.clear();
+      byId("strip").hidden = true;
       return;
     }
     const scale = this.kind === "density" && this.areaNm2 ? 1 / this.areaNm2 : 1;
-    const data = [found.times, ...(scalar === null ? lines.map(({ class_id: id }) => id) : [-1, -2, -3]).map((id) =>
-      (found.counts.get(id) ?? found.times.map(() => null)).map((n) => (n === null || Number.isNaN(n) ? null : n * scale)))];
-    const theme = document.documentElement.dataset.theme;
-    const key = JSON.stringify([lines.map(({ name, colour }) => [name, colour]), this.kind, scale === 1, theme]);
-    if (key !== this.key || !this.plot) {
-      this.plot?.destroy();
-      this.plot = new uPlot(this.options(lines), data, this.box);
-      this.key = key;
-    } else {
-      this.plot.setData(data);
-    }
-    const last = found.times[found.times.length - 1];
-    this.plot.setScale("x", { min: this.range ? last - Math.max(10, Math.min(this.range, last - found.times[0])) : found.times[0], max: Math.max(last, found.times[0] + 1) });
+    const values = (id) => (found.counts.get(id) ?? found.times.map(() => null)).map((n) => (n == null || Number.isNaN(n) ? null : n * scale));
+    const [first, last] = [found.times[0], found.times[found.times.length - 1]];
+    const low = this.range ? last - Math.max(10, Math.min(this.range, last - first)) : first;
+    const span = { low, high: Math.max(last, low + 1) };
+    this.again = () => this.paint(found.times, lines.map(({ class_id: id, colour }) => ({
+      values: values(id), colour: readable(colour), ...(scalar === null ? {} : { fill: "#7cc4ff40", band: [values(-2), values(-3)] }),
+    })), span);
+    this.again();
   }
 
-  resize() {
-    this.plot?.setSize({ width: this.box.clientWidth, height: this.box.clientHeight });
-  }
-
-  /** @param {Line[]} lines */
-  options(lines) {
-    const style = getComputedStyle(document.documentElement);
-    const [muted, grid] = ["--muted", "--grid"].map((name) => style.getPropertyValue(name).trim());
-    const size = Math.round(parseFloat(style.fontSize) * 0.82);  // uPlot scales whole pixels only
-    const font = `${size}px ${FONT}`;
+  /** @param {number[]} times @param {ChartLine[]} lines @param {{low: number, high: number}} span [s] */
+  paint(times, lines, span) {
+    const look = lookOf();
     const { scalar } = this;
-    const unit = scalar ?? (this.kind === "density" && this.areaNm2 ? "defects per nm²" : "defects per frame");
-    return {
-      width: this.box.clientWidth,
-      height: this.box.clientHeight,
-      legend: { show: false },
-      cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false } },
-      scales: {
-        x: { time: true, auto: false },
-        y: {
-          range: (/** @type {any} */ _, /** @type {number} */ low, /** @type {number} */ high) => {
-            const room = 0.1 * (high - low || Math.abs(high) || 1);
-            return scalar !== null ? [low - room, high + room] : [0, high > 0 ? high * 1.12 : 1];
-          },
-        },
-      },
-      axes: [
-        {
-          stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, size: 4 }, size: size * 1.9, gap: 2,
-          values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => clock(new Date(1000 * tick).toISOString())),
-          space: size * 7,
-        },
-        {
-          stroke: muted, font, grid: { stroke: grid, width: 1 }, ticks: { show: false }, size: size * 3.6, gap: 4, label: unit,
-          labelFont: font, labelSize: size * 1.5, labelGap: 0, space: size * 2,
-        },
-      ],
-      series: [{}, ...lines.map(({ name, colour }) => ({
-        label: name, stroke: readable(colour), width: 1.75, spanGaps: false, points: { show: false },
-      })), ...(scalar === null ? [] : [1, 2].map(() => ({ points: { show: false } })))],
-      bands: scalar === null ? [] : [{ series: [2, 3], fill: "#7cc4ff40" }],
-      hooks: {
-        draw: [(/** @type {any} */ plot) => this.drawMarks(plot, muted)],
-        setCursor: [(/** @type {any} */ plot) => this.showTip(plot)],
-      },
-    };
+    const seen = lines.flatMap(({ values, band }) => [values, ...(band ?? [])]).flat().map((one, i) => (times[i % times.length] >= span.low ? one : null)).filter((one) => one !== null);
+    const [least, most] = [Math.min(...seen), Math.max(...seen)];
+    const room = 0.1 * (most - least || Math.abs(most) || 1);
+    const [low, high] = scalar !== null ? [least - room, most + room] : [0, most > 0 ? most * 1.12 : 1];
+    const label = scalar ?? (this.kind === "density" && this.areaNm2 ? words.perNm2 : words.perFrame);
+    this.chart.draw({ times, lines, axes: [{ label, low, high }], ...span, look, over: (pen) => this.drawMarks(pen) });
+    this.paintStrip(span, look);
   }
 
-  /** Series and models as bars, events as ticks, and where the picture is in time. @param {any} plot @param {string} muted */
-  drawMarks(plot, muted) {
-    const { ctx: pen, bbox } = plot;
-    const ratio = devicePixelRatio;
-    const inside = (/** @type {number} */ time) => time >= plot.scales.x.min && time <= plot.scales.x.max;
-    pen.save();
-    const [font, height] = plot.axes[0].font;  // as large as the numbers, on a wall too
-    pen.font = font;
+  /** Drift and dose beneath the counts: the same time, the same edges, the same crosshair. @param {{low: number, high: number}} span @param {ChartLook} look */
+  paintStrip(span, look) {
+    const { drift_nm: drift, doses_e_per_a2: doses } = this.past ?? {};
+    byId("strip").hidden = !drift && !doses;
+    if (!drift && !doses) return;
+    let sum = 0;
+    const added = doses?.map((one) => (one === null ? null : (sum += one)));
+    const none = this.past.end.map(() => null);
+    const told = new Map([[0, drift?.x ?? none], [1, drift?.y ?? none], [2, added ?? none]]);
+    const { times, counts } = broken({ times: this.past.end, counts: told }, this.boundaries.map(({ time }) => time));
+    const [x, y, dose] = [0, 1, 2].map((one) => counts.get(one) ?? []);
+    const moved = [...x, ...y].filter((one) => one !== null);
+    const [least, most] = moved.length ? [Math.min(...moved), Math.max(...moved)] : [0, 0];
+    const room = Math.max(0.12 * (most - least), (LEAST_DRIFT_NM - (most - least)) / 2);
+    this.strip.draw({
+      times, ...span, look,
+      lines: [
+        { values: dose, colour: look.warn, width: 1, fill: `${look.warn}22`, axis: 1 },
+        { values: x, colour: look.accent, width: 1.5 },
+        { values: y, colour: look.accent, width: 1.5, dash: [4, 3] },
+      ],
+      axes: [
+        { label: words.drift, low: least - room, high: most + room, ...(drift ? {} : { format: () => "" }) },
+        { label: words.dose, low: 0, high: sum || 1, format: (value) => (!doses ? "" : value ? scientific(value, 0) : "0") },
+      ],
+    });
+  }
+
+  /** Series and models as bars, events as ticks, and where the picture is in time. @param {CanvasRenderingContext2D} pen */
+  drawMarks(pen) {
+    const { chart } = this;
+    const { top, height } = chart.area;
+    const { size, muted } = chart.look;
+    const inside = (time) => time >= chart.low && time <= chart.high;
     pen.textAlign = "left";
+    pen.textBaseline = "top";
     let last = -Infinity;
     for (const { time, label } of this.boundaries) {
       if (!inside(time)) continue;
-      const x = plot.valToPos(time, "x", true);
+      const x = Math.round(chart.x(time)) + 0.5;
       pen.strokeStyle = muted;
-      pen.setLineDash([3 * ratio, 3 * ratio]);
+      pen.setLineDash([3, 3]);
       pen.beginPath();
-      pen.moveTo(x, bbox.top);
-      pen.lineTo(x, bbox.top + bbox.height);
+      pen.moveTo(x, top);
+      pen.lineTo(x, top + height);
       pen.stroke();
       pen.setLineDash([]);
       pen.fillStyle = muted;
-      if (x < last + 5 * height) continue;
+      if (x < last + 5 * size) continue;
       last = x;
-      pen.fillText(label, x + 4 * ratio, bbox.top + height);
+      pen.fillText(label, x + 4, top - size);
     }
-    const colours = new Map(this.lines.map(({ class_id: id, colour }) => [id, colour]));
+    const colours = new Map(this.lines.map(({ class_id: id, colour }) => [id, readable(colour)]));
     for (const { time, classId } of this.ticks) {
       const colour = classId === undefined ? undefined : colours.get(classId);
       if (!colour || !inside(time)) continue;
       pen.fillStyle = colour;
-      pen.fillRect(plot.valToPos(time, "x", true) - ratio / 2, bbox.top + bbox.height - 6 * ratio, ratio, 6 * ratio);
+      pen.fillRect(chart.x(time) - 0.5, top + height - 6, 1, 6);
     }
     if (this.seen !== null && inside(this.seen)) {
-      const x = plot.valToPos(this.seen, "x", true);
       pen.fillStyle = "#7cc4ff";
-      pen.fillRect(x - ratio, bbox.top, 2 * ratio, bbox.height);
+      pen.fillRect(chart.x(this.seen) - 1, top, 2, height);
     }
-    pen.restore();
   }
 
-  /** @param {any} plot */
-  showTip(plot) {
-    const { left, idx } = plot.cursor;
-    if (left === undefined || left < 0 || idx == null) {
-      this.tip.hidden = true;
-      return;
-    }
-    const parts = this.lines.map(({ name }, i) => [name, plot.data[i + 1][idx]]).filter(([, n]) => n != null);
-    const digits = this.kind === "density" ? 3 : Number.isInteger(parts[0]?.[1]) ? 0 : 1;
-    const said = (/** @type {number} */ n) => (this.scalar === null ? fixed(n, digits) : figures(n));
-    setText(this.tip, `${clock(new Date(1000 * plot.data[0][idx]).toISOString())}   ${parts.map(([name, n]) => `${name} ${said(/** @type {number} */ (n))}`).join("   ")}`);
-    this.tip.hidden = false;
-    const room = this.box.clientWidth - this.tip.offsetWidth - 8;
-    this.tip.style.left = `${Math.max(4, Math.min(room, left + this.box.offsetLeft - this.tip.offsetWidth / 2 + 50))}px`;
-    this.tip.style.top = `${this.box.offsetTop - 4}px`;
+  /** What was at a time, in words. @param {number | null} time */
+  showTip(time) {
+    this.tip.hidden = time === null;
+    if (time === null) return;
+    const { times, lines } = this.chart;
+    const i = this.chart.nearest(time);
+    const said = (n) => (this.scalar === null ? fixed(n, this.kind === "density" ? 3 : Number.isInteger(n) ? 0 : 1) : figures(n));
+    const parts = this.lines.map(({ name }, k) => [name, lines[k]?.values[i]]).filter(([, n]) => n != null).map(([name, n]) => `${name} ${said(n)}`);
+    const k = byId("strip").hidden ? -1 : this.strip.nearest(time);
+    const [dose, x, y] = this.strip.lines.map(({ values }) => values[k] ?? null);
+    if (k >= 0 && x !== null) parts.push(words.driftAt(x, y));
+    if (k >= 0 && dose !== null) parts.push(words.doseAt(scientific(dose)));
+    setText(this.tip, [clock(new Date(1000 * times[i]).toISOString()), ...parts].join(" · "));
+    const [at, wide] = [this.chart.x(time) + this.box.offsetLeft, this.tip.offsetWidth];
+    this.tip.style.left = `${at > wide + 16 ? at - wide - 8 : Math.max(4, Math.min(at + 8, this.box.clientWidth - wide - 4))}px`;
+    this.tip.style.top = `${this.box.offsetTop + this.chart.area.top}px`;
   }
 }
 
@@ -333,13 +343,6 @@ const unitOf = (seconds) => (UNITS.find(([, size]) => seconds >= 2 * size) ?? UN
 
 /** A time in the unit of another one. @param {number} seconds @param {number} like */
 const span = (seconds, like) => significant(seconds / (UNITS.find(([name]) => name === unitOf(like)) ?? UNITS[2])[1]);
-
-/** With an exponent as it is printed: 3.4 × 10⁶. @param {number} value */
-function scientific(value) {
-  const [digits, exponent] = value.toExponential(1).split("e");
-  const raised = [...String(Number(exponent))].map((sign) => (sign === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[Number(sign)])).join("");
-  return `${digits} × 10${raised}`;
-}
 
 /** On white the light colours of the marks would not be seen as lines. @param {string} colour */
 export function readable(colour) {

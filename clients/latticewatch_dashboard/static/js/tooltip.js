@@ -1,9 +1,9 @@
-// @ts-check
 /** What is known of one site: class, confidence, track, position. */
 
-import { byId, setText } from "./dom.js";
-import { fixed, percent } from "./format.js";
+import { byId, say } from "./dom.js";
+import { percent } from "./format.js";
 import { ROLE_NAMES } from "./live/sites.js";
+import { place as places, site as words } from "./words.js";
 /** @import {Look} from "./types.d.ts" */
 
 export class SiteTooltip {
@@ -22,14 +22,14 @@ export class SiteTooltip {
    */
   show({ sites, site, look, nm, x, y, gap, width, height }) {
     const role = ROLE_NAMES[sites.role[site]] ?? "unknown";
-    setText(byId("tip-class"), look?.name ?? "no class");
+    say("tip-class", look?.name ?? words.noClass);
     byId("tip-class").style.color = look?.colour ?? "";
-    setText(byId("tip-role"), role);
-    setText(byId("tip-confidence"), look ? percent(sites.confidence[site]) : "–");
-    setText(byId("tip-track"), sites.track[site] >= 0 ? String(sites.track[site]) : "none yet");
+    say("tip-role", role);
+    say("tip-confidence", look ? percent(sites.confidence[site]) : "–");
+    say("tip-track", sites.track[site] >= 0 ? String(sites.track[site]) : words.noTrack);
     const [row, column] = [sites.row(site), sites.column(site)];
-    setText(byId("tip-nm"), nm ? `x ${fixed(column * nm, 2)} nm, y ${fixed(row * nm, 2)} nm` : "no pixel size");
-    setText(byId("tip-px"), `row ${fixed(row, 1)}, column ${fixed(column, 1)} px`);
+    say("tip-nm", nm ? places.nm(column * nm, row * nm) : places.noSize);
+    say("tip-px", places.px(row, column));
     this.box.hidden = false;
     const left = x + gap + this.box.offsetWidth < width ? x + gap : Math.max(4, x - gap - this.box.offsetWidth);
     const top = Math.min(Math.max(4, y - this.box.offsetHeight / 2), height - this.box.offsetHeight - 4);

@@ -30,12 +30,17 @@ export type Sublattice = { sublattice: number; variances: number[]; edge: number
 
 export type SpaceNow = { frame: number | null; layout: number | null; sublattices: Sublattice[] };
 
+/** What is known of the site that was asked about; ``displacement_nm`` with its error along either axis. */
+export type LiveSite = {
+  track: number; classes: { class_id: number; probability: number }[]; displacement_nm: { x: number; y: number; sigma: number } | null;
+};
+
 export type LiveHeader = {
   ordinal: number; series_id: string | null; frame: number | null; shape: [number, number] | null;
   image_scale: number; image_origin?: [number, number]; overview_scale?: number | null; hosts_left_out?: number;
   pixel_size_nm: number | null; t_received: number | null; age_s: number | null; drift_nm: [number, number] | null; status: Status;
   counts: { frame: number | null; by_role: Record<string, number>; by_class: ClassCount[] };
-  classes: ClassSummary[] | null; plane?: SpaceNow | null;
+  classes: ClassSummary[] | null; plane?: SpaceNow | null; site?: LiveSite | null; regions?: string[]; regions_scale?: number;
   sections: { name: string; dtype: string; shape: number[]; offset: number; nbytes: number }[];
 };
 
@@ -74,10 +79,10 @@ export type Stamp = {
 
 export type Look = { name: string; colour: string; shape: string };
 
-export type Shown = { defect: boolean; neighbour: boolean; host: boolean; unknown: boolean };
+export type Shown = { regions: boolean; defect: boolean; neighbour: boolean; host: boolean; unknown: boolean };
 
 export type Style = {
-  looks: Map<number, Look>; shown: Shown; spacing: number; emphasis: number | null; hidden: Set<number>; learnt: boolean; ratio: number;
+  looks: Map<number, Look>; shown: Shown; spacing: number; emphasis: number | null; hidden: Set<number>; learnt: boolean; ratio: number; rem: number;
 };
 
 /** A track through the frames that are kept. */
@@ -96,7 +101,7 @@ export type Summary = {
   sites: Record<string, any>; paused: boolean; behind: number; span: [number, number] | null;
   course: Course | null; patch: { width: number; pixels: Uint8ClampedArray } | null; histogram: Uint32Array;
   stats: { asked: number; got: number; nbytes: number; ring: number; paintMs: number; age50Ms: number; age99Ms: number };
-  overview: { shape: number[]; data: Uint8Array; scale: number } | null;
+  overview: { shape: number[]; data: Uint8Array; scale: number } | null; regions: Map<string, number>;
 } & News;
 
 // the page
@@ -117,3 +122,13 @@ export type Line = { class_id: number; name: string; colour: string; role: strin
 export type Boundary = { time: number; label: string };
 
 export type Courses = { times: number[]; counts: Map<number, (number | null)[]> };
+
+export type ChartLook = { muted: string; grid: string; accent: string; warn: string; size: number };
+
+/** A line over the times of a chart; ``fill`` reaches down to the axis, or over the ``band`` of two other courses. */
+export type ChartLine = {
+  values: (number | null)[]; colour: string; width?: number; dash?: number[]; axis?: number; fill?: string;
+  band?: (number | null)[][];
+};
+
+export type ChartAxis = { label: string; low: number; high: number; format?: (value: number) => string };

@@ -1,4 +1,3 @@
-// @ts-check
 /** The event log, pushed: the last few events first, then each new one, without gaps over a reconnection. */
 
 import { ReturningSocket } from "./socket.js";

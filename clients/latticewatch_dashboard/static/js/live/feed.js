@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The live frames. The page asks for one, paints it, and only then asks for the next, so that a slow page shows few
  * frames but never old ones. A hidden page does not ask.
@@ -19,9 +18,9 @@ export class LiveFeed {
    *          painted: (then: () => void) => void,
    *          status: (status: Status) => void,
    *          changed: (connection: Connection) => void,
-   *          view: () => View | null}} handlers
+   *          view: () => View | null, track: () => number}} handlers
    *   ``painted`` calls back when what was received last is on the screen; ``status`` takes the state when no frames
-   *   come; ``view`` is the part of the frame to ask for
+   *   come; ``view`` is the part of the frame to ask for, ``track`` the one to ask about, or -1
    */
   constructor(service, handlers) {
     this.service = service;
@@ -90,6 +89,8 @@ export class LiveFeed {
     const request = { type: "next" };
     const view = this.handlers.view();
     if (view) request.view = view;
+    const track = this.handlers.track();
+    if (track >= 0) request.track = track;
     if (this.after !== null) request.after = this.after;
     if (this.modelVersion !== null) request.model_version = this.modelVersion;
     if (this.wantsSpace && performance.now() - this.spaceAt >= SPACE_MS) {

@@ -1,4 +1,3 @@
-// @ts-check
 /** Marks over the picture: colour and shape say what a site is, opacity how sure that is. */
 
 import { channels, stampOf } from "./raster.js";
@@ -36,7 +35,7 @@ export function quiet(colour) {
  * @returns {[number, number][] | null}
  */
 export function outline(shape) {
-  const polygon = (/** @type {number} */ n, /** @type {number} */ turn, r = 1.08) =>
+  const polygon = (n, turn, r = 1.08) =>
     Array.from({ length: n }, (_, i) => {
       const angle = turn + (i * FULL) / n;
       return /** @type {[number, number]} */ ([r * Math.cos(angle), r * Math.sin(angle)]);
@@ -164,7 +163,7 @@ export function drawNames(context, view, sites, style) {
     }
     if (labels.length > MOST_NAMES) return;
   }
-  context.font = '600 13px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+  context.font = `600 ${Math.round(0.93 * style.rem)}px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif`;
   context.textBaseline = "middle";
   context.lineJoin = "round";
   context.lineWidth = 3.5;

@@ -1,4 +1,3 @@
-// @ts-check
 /** The binary live message: u32 header length (little endian), JSON header, payload of aligned sections. */
 
 /** @import {LiveHeader, Section} from "../types.d.ts" */

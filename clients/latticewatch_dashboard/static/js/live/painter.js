@@ -1,7 +1,7 @@
-// @ts-check
 /** One frame on the canvas: the picture, the marks, and what is drawn with a pen on top of them. */
 
 import { drawNames, drawSelection, drawTrail, Marks, markRadius } from "./marks.js";
+import { drawRegions } from "./regions.js";
 import { colourTable, Raster } from "./raster.js";
 import { Viewport } from "./viewport.js";
 /** @import {ClassSummary, Frame, Levels, Shown, Style} from "../types.d.ts" */
@@ -27,14 +27,14 @@ export class Painter {
     this.shown = null;
     /** @type {Style} */
     this.style = {
-      looks: new Map(), shown: { defect: true, neighbour: true, host: false, unknown: true },
-      spacing: 20, emphasis: null, hidden: new Set(), learnt: false, ratio: 1,
+      looks: new Map(), shown: { defect: true, neighbour: true, host: false, unknown: true, regions: true },
+      spacing: 20, emphasis: null, hidden: new Set(), learnt: false, ratio: 1, rem: 14,
     };
   }
 
-  /** @param {{shown: Shown, emphasis: number | null, hidden: number[]}} style */
-  setStyle({ shown, emphasis, hidden }) {
-    Object.assign(this.style, { shown, emphasis, hidden: new Set(hidden) });
+  /** @param {{shown: Shown, emphasis: number | null, hidden: number[], rem: number}} style */
+  setStyle({ shown, emphasis, hidden, rem }) {
+    Object.assign(this.style, { shown, emphasis, rem, hidden: new Set(hidden) });
   }
 
   /** @param {ClassSummary[]} classes */
@@ -96,6 +96,7 @@ export class Painter {
     context.putImageData(/** @type {ImageData} */ (raster.data), 0, 0);
 
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (style.shown.regions) drawRegions(context, view, frame);
     for (const trail of trails) {
       const i = sites.ofTrack(trail.track);
       const colour = style.looks.get(i >= 0 ? sites.classId[i] : -1)?.colour ?? "#ffffff";

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Picture and marks as words of pixels: without a graphics processor the fastest way there is. Nothing here knows a
  * document; it runs in the worker.
@@ -146,7 +145,7 @@ function inkOf(stamp, opacity) {
   const { alpha, red, green, blue } = stamp;
   return (stamp.inks[step] ??= (() => {
     const share = Array.from(alpha, (one) => Math.round((256 * one * step) / (255 * INKS)));
-    const part = (/** @type {Uint8Array} */ channel, /** @type {number} */ i) => (channel[i] * share[i]) >> 8;
+    const part = (channel, i) => (channel[i] * share[i]) >> 8;
     const first = share.findIndex((one) => one < 256);
     return {
       covering: first < 0 ? share.length : first,
@@ -172,7 +171,7 @@ export function stampOf(reach, paint) {
   const seen = [];
   for (let i = 0; i < side * side; i++) if (data[4 * i + 3] > 6) seen.push(i);
   seen.sort((a, b) => Number(data[4 * b + 3] === 255) - Number(data[4 * a + 3] === 255));
-  const pick = (/** @type {number} */ channel) => Uint8Array.from(seen, (i) => data[4 * i + channel]);
+  const pick = (channel) => Uint8Array.from(seen, (i) => data[4 * i + channel]);
   return {
     dx: Int16Array.from(seen, (i) => (i % side) - half),
     dy: Int16Array.from(seen, (i) => Math.floor(i / side) - half),

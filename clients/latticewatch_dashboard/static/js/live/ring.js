@@ -1,4 +1,3 @@
-// @ts-check
 /** The frames of the last minutes as they came, bounded in bytes: for pausing, stepping back and looking again. */
 
 /** @import {Course, Frame} from "../types.d.ts" */
@@ -52,7 +51,7 @@ export class Ring {
   /** Times of the oldest and the newest frame [s]. @returns {[number, number] | null} */
   get span() {
     if (!this.frames.length) return null;
-    const time = (/** @type {Frame} */ one) => one.header.t_received ?? 0;
+    const time = (one) => one.header.t_received ?? 0;
     return [time(this.frames[0]), time(this.frames[this.frames.length - 1])];
   }
 

@@ -1,4 +1,3 @@
-// @ts-check
 /** The sites of one frame, grouped by what is drawn alike. */
 
 /** @import {Section} from "../types.d.ts" */
@@ -73,7 +72,7 @@ export class Sites {
     this.beside = new Int32Array(this.length).fill(-1);
     /** @type {Map<number, number[]>} */
     const cells = new Map();
-    const cell = (/** @type {number} */ row, /** @type {number} */ column) => Math.floor(row / reach) * 65536 + Math.floor(column / reach);
+    const cell = (row, column) => Math.floor(row / reach) * 65536 + Math.floor(column / reach);
     for (let i = 0; i < this.length; i++) {
       if (this.role[i] !== DEFECT) continue;
       const key = cell(this.row(i), this.column(i));

@@ -1,4 +1,3 @@
-// @ts-check
 /** A websocket that comes back: reconnects with growing pauses, and asks for the key when the service wants one. */
 
 /** @import {Connection} from "../types.d.ts" */

@@ -1,4 +1,3 @@
-// @ts-check
 /** Where the frame lies on the screen: pan and zoom as plain arithmetic. The centre of the first pixel is 0, 0. */
 
 const MAX_SCALE = 40;  // screen pixels to one frame pixel
@@ -72,7 +71,7 @@ export class Viewport {
 
   /** A frame smaller than the screen is centred, a larger one leaves no gap. */
   settle() {
-    const settled = (/** @type {number} */ offset, /** @type {number} */ size, /** @type {number} */ room) =>
+    const settled = (offset, size, room) =>
       size <= room ? (room - size) / 2 : Math.min(0, Math.max(room - size, offset));
     this.left = settled(this.left, this.columns * this.scale, this.width);
     this.top = settled(this.top, this.rows * this.scale, this.height);

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * The worker: sockets, decoding, the frames of the last minutes, and the painting of picture and marks. A busy page
  * is busy without it, so the picture stays young. The page gets a summary of what is on the screen, one at a time.
@@ -7,6 +6,7 @@
 import { EventFeed } from "./event-feed.js";
 import { LiveFeed } from "./feed.js";
 import { Painter } from "./painter.js";
+import { shares } from "./regions.js";
 import { Ring } from "./ring.js";
 import { Service } from "./socket.js";
 import { Sites } from "./sites.js";
@@ -22,7 +22,7 @@ const BYTES_PER_PIXEL = 1.2;  // of a message, to a pixel of the stage
 
 /** @type {any} */
 const scope = self;
-const post = (/** @type {any} */ message, /** @type {Transferable[]} */ transfer = []) => scope.postMessage(message, transfer);
+const post = (message, /** @type {Transferable[]} */ transfer = []) => scope.postMessage(message, transfer);
 
 /** @type {Painter} */ let painter;
 /** @type {Service} */ let service;
@@ -74,6 +74,7 @@ const handlers = {
     service.key = key;
     live = new LiveFeed(service, {
       view: wantedView,
+      track: () => track,
       received: take,
       painted: (then) => {
         if (hidden) then();
@@ -121,6 +122,7 @@ const handlers = {
     requestPaint();
   },
   select({ track: wanted, follow }) {
+    if (track !== wanted && !paused) live.look();  // what is known of it comes with the frame
     track = wanted;
     following = follow;
     requestPaint();
@@ -209,7 +211,7 @@ function take({ header, arrays, nbytes }) {
     news.embedding = arrays.embedding.data.slice();
     news.embeddingClass = arrays.embedding_class.data.slice();
   }
-  if (header.plane) news.space = { ...news.space, ...spaceOf(header.plane, arrays) };
+  if (header.plane) news.space = { ...news.space, ...spaceOf(header, header.plane, arrays) };
   if (!arrays.image) {
     post({ type: "status", status: header.status, counts: header.counts, ...takeNews() });
     return;
@@ -227,11 +229,17 @@ function take({ header, arrays, nbytes }) {
   show(one);
 }
 
-/** Copies: a view would keep the whole message alive. @param {SpaceNow} now @param {Record<string, Section>} arrays */
-function spaceOf(now, arrays) {
+/** Copies: a view would keep the whole message alive. @param {LiveHeader} header @param {SpaceNow} now @param {Record<string, Section>} arrays */
+function spaceOf(header, now, arrays) {
   const named = { points: arrays.plane, classId: arrays.plane_class, pool: arrays.pool, poolClass: arrays.pool_class };
   const here = Object.entries(named).filter(([, section]) => section);
-  return { now, ...Object.fromEntries(here.map(([name, { data }]) => [name, data.slice()])) };
+  return { now, ...Object.fromEntries(here.map(([name, { data }]) => [name, data.slice()])), tracks: tracksOf(header, now, arrays) };
+}
+
+/** Tracks of the points of the newest frame, where that frame is here with all of its sites. @param {LiveHeader} header @param {SpaceNow} now @param {Record<string, Section>} arrays */
+function tracksOf(header, now, arrays) {
+  const track = header.frame === now.frame ? arrays.track?.data : ring.frames.findLast(({ header: { frame } }) => frame === now.frame)?.sites.track;
+  return track && arrays.plane_site && !header.hosts_left_out ? arrays.plane_site.data.map((site) => track[site] ?? -1) : null;
 }
 
 function takeNews() {
@@ -338,6 +346,7 @@ function sendSummary() {
       patch: site >= 0 ? painter.cut(shown, sites.row(site), sites.column(site), patchSize(header), true) : null,
       histogram: histogramOf(/** @type {Uint8Array} */ (arrays.image.data)),
       stats: { asked: live.asked, got: live.got, nbytes: live.nbytes, ring: ring.nbytes, paintMs: painter.lastMs, age50Ms: ageMs(0.5), age99Ms: ageMs(0.99) },
+      regions: shares(shown),
       overview: arrays.overview ? { shape: arrays.overview.shape, data: arrays.overview.data.slice(), scale: header.overview_scale } : null,
       ...takeNews(),
     },
