@@ -70,10 +70,13 @@ class Refusals:
             return tuple(
                 Note(
                     code="messages-refused",
-                    text=f"{one.n} messages of {self._sources[source]} were refused; the last: {one.detail}."[
-                        :600
-                    ],
+                    text=_said(one, self._sources[source]),
                     remedy=REMEDIES.get(one.reason, "See the log of the service."),
                 )
                 for source, one in sorted(self._refused.items())
             )
+
+
+def _said(refused: _Refused, source: str) -> str:
+    several = "1 message" if refused.n == 1 else f"{refused.n} messages"
+    return f"{several} of {source} refused; the last: {refused.detail}."[:600]
