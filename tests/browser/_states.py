@@ -64,7 +64,12 @@ STATES: dict[str, tuple[Callable[..., Any], str, tuple[str, str], bool]] = {
     "live": (live, "live", ("#defect-total", "in this frame"), False),
     "noise": (noise, "live", ("#no-lattice", "No lattice found in this frame."), False),
     "stalled": (stalled, "stalled", ("#banner-text", "Frames have stopped. The picture is frame 1."), True),
-    "ended": (ended, "waiting", ("#banner-text", "The series has ended. The picture is frame 1."), True),
+    "ended": (
+        ended,
+        "waiting",
+        ("#banner-text", "The series has ended; the next one is waited for. The picture is frame 1."),
+        True,
+    ),
 }
 
 

@@ -197,6 +197,7 @@ function takeSummary(summary) {
   takeStatus(newest.status, summary.newestAge);
   inspect();
   const drift = newest.drift_nm;
+  if (newest.t_received !== null) timeline.drifted(newest.t_received, drift);
   say("rate-drift", drift ? place.nm(drift[0], drift[1]) : "–");
 }
 

@@ -10,7 +10,6 @@ import { time as words } from "./words.js";
 const GAP_S = 5;  // a longer pause between frames breaks the line
 const GAP_STEPS = 4;  // and so does one of so many usual steps
 const REFRESH_MS = 5000;
-const REFRESH_SOON_MS = 2000;  // of the last minute, in which one sees it move
 const POINTS = 400;
 const MOST_MARKS = 400;
 const LEAST_DRIFT_NM = 0.1;  // height of the strip of drift: less would show noise
@@ -73,6 +72,8 @@ export class Timeline {
     /** @type {any} */
     this.past = null;
     this.areaNm2 = null;
+    /** Time and drift x, y of the frames since the service was asked last. @type {[number, number, number][]} */
+    this.moved = [];
     /** @type {number | null} time of the frame on the screen, where it is not the newest */
     this.seen = null;
     this.fetched = -Infinity;
@@ -150,9 +151,16 @@ export class Timeline {
     if (this.ticks.length > MOST_MARKS) this.ticks.shift();
   }
 
+  /** @param {number} time [s] @param {[number, number] | null} drift x, y [nm] */
+  drifted(time, drift) {
+    if (!drift || time === this.moved.at(-1)?.[0]) return;
+    this.moved.push([time, ...drift]);
+    if (this.moved.length > MOST_MARKS) this.moved.shift();
+  }
+
   /** Ask for statistics of the time that is shown, if the last are old. @param {number} now time of the newest frame [s] */
   async refresh(now) {
-    if (performance.now() - this.fetched < (this.range === 60 ? REFRESH_SOON_MS : REFRESH_MS)) return;
+    if (performance.now() - this.fetched < REFRESH_MS) return;
     this.fetched = performance.now();
     const { range } = this;
     try {
@@ -162,6 +170,7 @@ export class Timeline {
       this.areaNm2 = past.area_nm2;
       this.offerScalars();
       this.writeRates(past);
+      this.again();
     } catch {
       this.fetched = performance.now();  // what ails the connection is said elsewhere
     }
@@ -252,11 +261,16 @@ export class Timeline {
     const { drift_nm: drift, doses_e_per_a2: doses } = this.past ?? {};
     byId("strip").hidden = !drift && !doses;
     if (!drift && !doses) return;
+    const end = this.past.end.at(-1) ?? -Infinity;
+    const since = drift ? this.moved.filter(([time]) => time > end) : [];
     let sum = 0;
     const added = doses?.map((one) => (one === null ? null : (sum += one)));
     const none = this.past.end.map(() => null);
-    const told = new Map([[0, drift?.x ?? none], [1, drift?.y ?? none], [2, added ?? none]]);
-    const { times, counts } = broken({ times: this.past.end, counts: told }, this.boundaries.map(({ time }) => time));
+    const told = new Map([
+      [0, [...(drift?.x ?? none), ...since.map(([, x]) => x)]], [1, [...(drift?.y ?? none), ...since.map(([, , y]) => y)]],
+      [2, [...(added ?? none), ...since.map(() => null)]],
+    ]);
+    const { times, counts } = broken({ times: [...this.past.end, ...since.map(([time]) => time)], counts: told }, this.boundaries.map(({ time }) => time));
     const [x, y, dose] = [0, 1, 2].map((one) => counts.get(one) ?? []);
     const moved = [...x, ...y].filter((one) => one !== null);
     const [least, most] = moved.length ? [Math.min(...moved), Math.max(...moved)] : [0, 0];

@@ -165,7 +165,7 @@ export const state = {
   tryingIn: (seconds) => `Trying again in ${fixed(seconds, 0)} s.`,
   lost: (picture) => `Connection to the service lost.${picture}`,
   stoppedBanner: (picture) => `Frames have stopped.${picture}`,
-  endedBanner: (picture) => `The series has ended.${picture} Waiting for the next one.`,
+  endedBanner: (picture) => `The series has ended; the next one is waited for.${picture}`,
   refusing: "Messages come, and none can be read",
   starting: "The service is starting",
   loading: "loading the analysis",

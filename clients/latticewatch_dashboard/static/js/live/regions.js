@@ -1,6 +1,6 @@
 /** Where nothing is looked for, hatched over the picture: dirt one way, what is no specimen the other. */
 
-/** @import {Frame} from "../types.d.ts" */
+/** @import {Frame, Section} from "../types.d.ts" */
 
 const STEP = 9;  // between the lines of a hatching [CSS px]
 const LOOKS = /** @type {Record<string, {colour: string, rising: boolean}>} */ ({
@@ -11,6 +11,9 @@ const OTHER = { colour: "#c49bff", rising: true };
 
 /** @type {Map<string, CanvasPattern>} */
 const patterns = new Map();
+/** Outlines of the regions of a frame: it is painted again whenever the view moves. @type {WeakMap<Section, OffscreenCanvas[]>} */
+const outlines = new WeakMap();
+const layer = new OffscreenCanvas(1, 1);
 
 /** Parallel lines over a tint. @param {OffscreenCanvasRenderingContext2D} context @param {{colour: string, rising: boolean}} look */
 function hatching(context, look) {
@@ -50,11 +53,13 @@ function shape(numbers, wanted, columns) {
 export function drawRegions(context, view, { header: { regions = [], regions_scale: step = 1 }, arrays: { regions: section } }) {
   if (!section) return;
   const [rows, columns] = section.shape;
+  const shapes = outlines.get(section) ?? regions.map((_, i) => shape(/** @type {Uint8Array} */ (section.data), i + 1, columns));
+  outlines.set(section, shapes);
   regions.forEach((kind, i) => {
-    const layer = new OffscreenCanvas(Math.ceil(view.width), Math.ceil(view.height));
+    Object.assign(layer, { width: Math.ceil(view.width), height: Math.ceil(view.height) });  // cleared by this, too
     const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (layer.getContext("2d"));
     const scale = view.scale * step;
-    pen.drawImage(shape(/** @type {Uint8Array} */ (section.data), i + 1, columns), view.x0, view.y0, columns * scale, rows * scale);
+    pen.drawImage(shapes[i], view.x0, view.y0, columns * scale, rows * scale);
     pen.globalCompositeOperation = "source-in";
     pen.fillStyle = hatching(context, LOOKS[kind] ?? OTHER);
     pen.fillRect(0, 0, layer.width, layer.height);
