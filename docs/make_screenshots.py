@@ -56,7 +56,7 @@ SIMULATED: dict[str, Any] = {
     "seed": 5,
 }
 FRAMES = 240
-FIRST_SHOWN = 90
+FIRST_SHOWN = 60
 PATIENCE_MS = 120_000
 
 
@@ -152,9 +152,8 @@ def live_pictures(browser: Browser, url: str, out: Path) -> None:
     """Those for which frames have to come."""
     with opened(browser, f"{url}/#theme=dark", 1600, 1000) as page:
         page.wait_for_selector(".class-card", timeout=PATIENCE_MS)
-        page.wait_for_function(
-            "Number(document.getElementById('stage').dataset.frame) > 90", timeout=PATIENCE_MS
-        )
+        while int(page.get_attribute("#stage", "data-frame") or 0) < FIRST_SHOWN:
+            page.wait_for_timeout(500)
         choose_newest(page)
         page.wait_for_timeout(3000)
         shoot(page, out / "dashboard.png")
