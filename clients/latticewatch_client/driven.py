@@ -377,10 +377,17 @@ class DrivenMicroscope:
         def act() -> Acquired:
             if self._controls.blanked():
                 raise ControlRefusedError("acquire: the beam is blanked")
-            # The one that is being scanned began before.
             series_id, number = self._controls.newest()
-            first, last = number + 2, number + 1 + frames
-            longest = self._timeout_s + (frames + 1) * self._controls.scan().frame_s
+            frame_s = self._controls.scan().frame_s
+            if series_id:
+                # The one that is being scanned began before.
+                first = number + 2
+            else:
+                series_id, number = self._series_begun(self._timeout_s + 2 * frame_s)
+                # What came first of it may have begun before.
+                first = number + 1
+            last = first + frames - 1
+            longest = self._timeout_s + (frames + 1) * frame_s
 
             def there() -> bool:
                 now, newest = self._controls.newest()
@@ -470,6 +477,18 @@ class DrivenMicroscope:
     def release(self) -> None:
         """A person says that it may go on; the beam stays off."""
         self._stopped.clear()
+
+    def _series_begun(self, longest_s: float) -> tuple[str, int]:
+        """Series and number of the newest frame, once there is one."""
+        newest = ("", -1)
+
+        def begun() -> bool:
+            nonlocal newest
+            newest = self._controls.newest()
+            return bool(newest[0])
+
+        self._until(begun, longest_s, "acquire: no series has begun")
+        return newest
 
     def _within(self, what: str, value: float, low: float, high: float) -> None:
         if not low <= value <= high:

@@ -142,6 +142,22 @@ def test_frames_of_an_acquisition_began_after_it_was_asked_for(instrument):
     assert (acquired.series_id, acquired.first, acquired.last) == ("a", 10, 12)
 
 
+def test_frames_can_be_asked_for_before_the_first_of_a_series(instrument):
+    newest = iter([("", -1), ("", -1), ("b", 0), ("b", 1), ("b", 2), ("b", 3)])
+    instrument.newest = lambda: next(newest)
+    acquired = driven(instrument).acquire(2, "one")
+    # The first that came may have begun before it was asked for.
+    assert (acquired.series_id, acquired.first, acquired.last) == ("b", 1, 2)
+
+
+def test_a_series_that_never_begins_is_told(instrument):
+    instrument.newest = lambda: ("", -1)
+    instrument.now = Scan(10.0, 30.0, 1e-6, (512, 512), 0.01)
+    microscope = DrivenMicroscope(instrument, LIMITS, "ours", settled_s=0.0, timeout_s=0.05)
+    with pytest.raises(ControlTimeoutError, match="no series has begun"):
+        microscope.acquire(2, "one")
+
+
 def test_a_series_that_ends_meanwhile_is_an_error(instrument):
     microscope = driven(instrument)
     names = iter(["a", "b"])
