@@ -66,8 +66,8 @@ class Stand:
         Called with each frame after it was sent.
     """
 
-    def __init__(self, folder: Path, material: str, **settings: Any) -> None:
-        self.folder, self.material = folder, material
+    def __init__(self, folder: Path, material: str, *, told: str | None = None, **settings: Any) -> None:
+        self.folder, self.told = folder, told or material
         checked = SimulatorSettings.checked(**(BASE | {"material": material} | settings))
         self.simulation = Simulation(checked, bind=FREE, control=FREE)
         self.control = str(self.simulation.control_endpoint)
@@ -93,7 +93,7 @@ class Stand:
     def serve(self) -> None:
         """Start the service, or start it again on the same data."""
         command = [sys.executable, "-m", "latticewatch", "serve", "--source", self.simulation.endpoint]
-        command += ["--http", self.http, "--data-dir", str(self.folder / "data"), "--material", self.material]
+        command += ["--http", self.http, "--data-dir", str(self.folder / "data"), "--material", self.told]
         with (self.folder / "service.txt").open("ab") as said:
             self.service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
 
@@ -224,9 +224,9 @@ def entries_of(journal: Path) -> list[dict[str, Any]]:
 def visit(folder: Path, seed: int, n: int = 3, step_nm: float = 5.0, kills: bool = True) -> Visited:
     """(a) Every Fe of n × n fields, with the service killed twice and the loop once on the way."""
     journal, rng = folder / "journal.jsonl", np.random.default_rng(seed)
-    with Stand(folder, "WS2", defects={"Fe": 0.01, "Te+S": 0.01, "S1": 0.01}, seed=seed) as stand:
+    defects = {"Fe": 0.01, "Te+S": 0.01, "S1": 0.01}
+    with Stand(folder, "WS2", told="WS2:Fe,Te", defects=defects, seed=seed) as stand:
         stand.wait_live()
-        stand.name("Fe", "Fe_W")
         began, half = time.monotonic(), n * step_nm / 2
         about = len(stand.defects("Fe", -half, half))
         kill = {about // 4: "service", about // 2: "loop", 3 * about // 4: "service"} if kills else {}

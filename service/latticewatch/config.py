@@ -143,7 +143,8 @@ class AnalysisSettings(Section):
     material: str | None = Field(
         default=None,
         max_length=64,
-        description="Formula, or columns brightest first; names simulated classes, and is compared with the lattice.",
+        description="Formula, or columns brightest first; behind a colon what it is doped with, as in WS2:Fe,Te. Names "
+        "classes, and is compared with the lattice.",
     )
     model: Path | None = Field(
         default=None,

@@ -1,4 +1,4 @@
-"""Atomic columns as a person writes them: ``WS2``, or ``Se2,W``."""
+"""Atomic columns as a person writes them: ``WS2``, ``Se2,W``, or with what it is doped with, ``WS2:Fe,Te``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parse_material(text: str) -> tuple[tuple[Column, ...], bool]:
     ----------
     text : str
         A formula, ``WS2``, in which each element with its number is one column; or the columns of the sublattices,
-        brightest first, with commas between: ``Se2,W``.
+        brightest first, with commas between: ``Se2,W``. Behind a colon, elements that it is doped with: ``WS2:Fe,Te``.
 
     Returns
     -------
@@ -60,8 +60,10 @@ def parse_material(text: str) -> tuple[tuple[Column, ...], bool]:
     ConfigurationError
         It cannot be read, or names an element that does not exist.
     """
-    ordered = "," in text
-    parts = [part.strip() for part in text.split(",")] if ordered else _parts(text)
+    dopants_of(text)
+    crystal = text.partition(":")[0].strip()
+    ordered = "," in crystal
+    parts = [part.strip() for part in crystal.split(",")] if ordered else _parts(crystal)
     columns = []
     for part in parts:
         match = _PART.fullmatch(part)
@@ -72,6 +74,35 @@ def parse_material(text: str) -> tuple[tuple[Column, ...], bool]:
             )
         columns.append(Column(match[1], int(match[2] or 1)))
     return tuple(columns), ordered
+
+
+def dopants_of(text: str) -> tuple[str, ...]:
+    """Elements that a material is said to be doped with.
+
+    Parameters
+    ----------
+    text : str
+        As for `parse_material`.
+
+    Returns
+    -------
+    tuple of str
+        Symbols, such as ``("Fe", "Te")``; empty where none are told.
+
+    Raises
+    ------
+    ConfigurationError
+        One of them does not exist.
+    """
+    _, colon, listed = text.partition(":")
+    symbols = tuple(part.strip() for part in listed.split(",")) if colon else ()
+    for symbol in symbols:
+        if symbol not in SYMBOLS:
+            raise ConfigurationError(
+                f"material {text!r}: {symbol!r} is no element to be doped with; give symbols behind the colon, such as "
+                "WS2:Fe,Te"
+            )
+    return symbols
 
 
 def _parts(formula: str) -> list[str]:

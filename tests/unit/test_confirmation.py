@@ -13,14 +13,16 @@ from PIL import Image
 from _crystal import honeycomb, learnt, render, square
 from latticewatch.config import AnalysisSettings, load_settings
 from latticewatch.discover import new_class
-from latticewatch.elements import SYMBOLS, Column, parse_material
+from latticewatch.elements import SYMBOLS, Column, dopants_of, parse_material
 from latticewatch.errors import ConfigurationError
+from latticewatch.identify import named_by_element
 from latticewatch.identify._confirmation import MIN_SCORE, Confirmation, confirmed
 from latticewatch.identify._library import INDISTINCT, Library, library, perfect_patch, substitutions
 from latticewatch.identify._species import atomic_numbers, material_columns, signal_exponents
 from latticewatch.ingest import Frame, read_frames
 from latticewatch.model._neighbours import least_disturbed
 from latticewatch.pipeline import Learner, analyse
+from latticewatch.pipeline._follow import confirmed_among
 from latticewatch.serve._picture import patch_png, signed_png
 from latticewatch_simulator import Microscope, SimulatorSettings
 
@@ -217,6 +219,55 @@ def test_a_material_changes_names_and_nothing_else(ws2):
     assert [e.template for e in other] == [e.template for e in ws2.classes]
 
 
+def doped(model, material):
+    """Classes of a doped material, called by what they look like, by the template of each before."""
+    told = replace(model, material=material)
+    told = named_by_element(replace(told, classes=confirmed(told, model.classes)))
+    return {was.template: entry for entry, was in zip(told.classes, model.classes, strict=True)}
+
+
+def test_iron_is_called_iron_where_it_is_told_that_there_is_some(ws2):
+    found = doped(ws2, "WS2:Te, Fe")
+    iron = found["B on A"]
+    assert (iron.name, iron.template) == ("Fe on W", "Fe on W")
+    # The heights alone would bear two atoms of sulphur as well.
+    assert iron.runner_up == ("S2 on W", iron.score)
+    assert found["B vacancy"].template == "S2 vacancy"
+    # What is no dopant keeps its name, and what stands beside one is called after it.
+    before = {e.class_id: e.name for e in ws2.classes}
+    beside = [e for e in found.values() if e.role == "neighbour" and " beside Fe on W" in e.name]
+    assert beside
+    for entry in found.values():
+        assert entry is iron or entry in beside or entry.name == before[entry.class_id]
+
+
+def test_an_element_that_the_heights_do_not_bear_is_not_named(ws2):
+    assert doped(ws2, "WS2:Te,Au")["B on A"].template.startswith("S2 on W (Z ")
+    several = doped(ws2, "WS2:Fe,Co")["B on A"]
+    assert several.template == "Fe or Co on W"
+    assert several.name.startswith("A −")
+
+
+def test_what_a_person_has_named_is_not_called_by_its_element(ws2):
+    classes = tuple(replace(e, name=f"mine {e.class_id}") for e in ws2.classes)
+    told = replace(ws2, material="WS2:Fe")
+    told = replace(told, classes=confirmed(told, classes))
+    assert named_by_element(told) is told
+
+
+def test_a_class_that_begins_later_is_called_by_its_element(ws2):
+    class_id = next(e.class_id for e in ws2.classes if e.template == "B on A")
+    told = confirmed_among(replace(ws2, material="WS2:Fe"), [class_id])
+    assert told.entry(class_id).name == "Fe on W"
+
+
+def test_tellurium_in_the_place_of_one_sulphur_atom_is_called_tellurium():
+    model, _ = watched("WS2", {"Te+S": 0.02, "S1": 0.02})
+    names = {entry.name for entry in doped(model, "WS2:Fe,Te").values() if entry.role == "defect"}
+    assert "Te on S" in names
+    assert not any(name.startswith("Fe") for name in names)
+
+
 def test_orientations_of_an_invariant_model_share_a_template():
     rng = np.random.default_rng(2)
     crystal = honeycomb(12.0).turned(7)
@@ -336,12 +387,21 @@ def test_materials_are_read_as_people_write_them():
     assert parse_material("WS2") == ((Column("W", 1), Column("S", 2)), False)
     assert parse_material("Se2, W") == ((Column("Se", 2), Column("W", 1)), True)
     assert [str(c) for c in parse_material("MoSe2")[0]] == ["Mo", "Se2"]
+    assert parse_material("WS2:Fe,Te") == parse_material("WS2")
+    assert parse_material("Se2,W : Fe") == parse_material("Se2,W")
+    assert (dopants_of("WS2:Fe, Te"), dopants_of("WS2")) == (("Fe", "Te"), ())
     assert Column("W", 1).z == 74
 
 
 @pytest.mark.parametrize("text", ["", "ws2", "Xx", "W S2", "W,", "WS2 monolayer", "S0", "S12"])
 def test_a_material_that_cannot_be_read_stops_the_start(text):
     with pytest.raises(ConfigurationError, match=r"material.*Se2,W"):
+        load_settings(analysis={"material": text})
+
+
+@pytest.mark.parametrize("text", ["WS2:", "WS2:fe", "WS2:Fe,", "WS2:Fe2", "WS2:Fe:Te"])
+def test_what_is_no_element_to_be_doped_with_stops_the_start(text):
+    with pytest.raises(ConfigurationError, match=r"material.*WS2:Fe,Te"):
         load_settings(analysis={"material": text})
 
 

@@ -39,7 +39,10 @@ def analyse(
         bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
     ] = None,
     material: Annotated[
-        str | None, typer.Option(metavar="FORMULA", help="WS2, or brightest column first Se2,W: names only.")
+        str | None,
+        typer.Option(
+            metavar="FORMULA", help="WS2, or brightest column first Se2,W; doped WS2:Fe,Te: names only."
+        ),
     ] = None,
     executor: Annotated[
         str | None,

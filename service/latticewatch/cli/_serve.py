@@ -58,7 +58,10 @@ def serve(
         bool | None, typer.Option("--invariant", help="Orientations of a motif are one class.")
     ] = None,
     material: Annotated[
-        str | None, typer.Option(metavar="FORMULA", help="What the specimen is, such as WS2: names classes.")
+        str | None,
+        typer.Option(
+            metavar="FORMULA", help="What the specimen is, such as WS2, or doped WS2:Fe,Te: names classes."
+        ),
     ] = None,
     learning_frames: Annotated[
         int | None, typer.Option(metavar="N", help="Frames gathered before classes are discovered.")

@@ -9,10 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
-from latticewatch.elements import Column
+from latticewatch.elements import Column, dopants_of
 from latticewatch.features import ZernikeDisk
 from latticewatch.identify._library import Library, columns_at, library, perfect_patch, substitutions
-from latticewatch.identify._species import EXPONENT_RANGE, atomic_numbers, material_columns, signal_exponents
+from latticewatch.identify._species import (
+    EXPONENT_RANGE,
+    atomic_numbers,
+    dopant_names,
+    material_columns,
+    signal_exponents,
+)
 from latticewatch.model import CatalogueEntry, Model, letter
 
 # A template that explains less than this share of a class is no match: more would be left over than explained.
@@ -29,6 +35,8 @@ class _Reference:
     effects: NDArray[np.float64]
     perfect: NDArray[np.float64]
     column: Column | None
+    columns: tuple[Column, ...]
+    dopants: tuple[str, ...]
     height: float
     exponents: tuple[float, float]
     noise: float
@@ -98,6 +106,9 @@ class Confirmation:
         second = next((int(k) for k in order[1:] if names[k] != names[best]), best)
         scores = np.clip(1 - left / total, 0.0, 1.0)
         name = names[best] if host is None else self._named(reference, best, found)
+        if not name.startswith(names[best]) and not names[best].endswith("%"):
+            # an element that a person has told of, and another reading that the heights alone would bear as well
+            second = best
         matches = bool(scores[best] >= MIN_SCORE)
         return replace(
             entry,
@@ -126,6 +137,8 @@ class Confirmation:
             known.changes @ templates.moments @ self._without_offset,
             perfect_patch(grain, own, heights, model.patch_px),
             None if columns is None else columns[own],
+            columns or (),
+            () if columns is None or model.material is None else dopants_of(model.material),
             heights[own],
             EXPONENT_RANGE if columns is None else signal_exponents(columns, heights),
             float(np.trace(templates.noise)) * self._noise_kept,
@@ -134,7 +147,10 @@ class Confirmation:
         return reference
 
     def _named(self, reference: _Reference, index: int, found: NDArray[np.float64]) -> str:
-        """Name of a template; of a change at the site itself in a known material, with the atomic number it takes."""
+        """Name of a template; of a change at the site itself in a known material, with the element that it takes.
+
+        The elements that the material is doped with, if they would do it, and else the atomic numbers that would.
+        """
         name = reference.library.names[index]
         column = reference.column
         if (
@@ -148,6 +164,10 @@ class Confirmation:
         numbers = atomic_numbers(column, reference.height, change, reference.exponents)
         if numbers is None:
             return name
+        if reference.dopants:
+            fitting = dopant_names(column, numbers, reference.dopants, reference.columns)
+            if not set(fitting).isdisjoint(reference.dopants):
+                return f"{' or '.join(fitting)} on {column.symbol}"
         place = column.symbol if column.atoms == 1 else f"one {column.symbol}"
         between = f"{numbers[0]}" if numbers[0] == numbers[1] else f"{numbers[0]}–{numbers[1]}"
         return f"{name} (Z {between} for {place})"

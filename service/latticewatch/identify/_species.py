@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latticewatch.elements import HEAVIEST, Column, parse_material
+from latticewatch.elements import HEAVIEST, SYMBOLS, Column, parse_material
 
 # The signal of an atom grows as a power of its atomic number. Multislice scenes of WS2, MoSe2 and graphene give
 # exponents from 1.1 to 2.0, depending on the elements compared, the detector and the vibration of the atoms.
@@ -88,3 +88,29 @@ def atomic_numbers(
     if high < LIGHTEST or low > HEAVIEST:
         return None
     return max(low, LIGHTEST), min(high, HEAVIEST)
+
+
+def dopant_names(
+    column: Column, numbers: tuple[int, int], dopants: Sequence[str], host: Sequence[Column]
+) -> tuple[str, ...]:
+    """Which of the elements that a specimen may hold an atom of a column can have been replaced by.
+
+    Parameters
+    ----------
+    column : Column
+        The host.
+    numbers : tuple of int
+        Lightest and heaviest atomic number, as `atomic_numbers` gives them.
+    dopants : sequence of str
+        Symbols that a person has told.
+    host : sequence of Column
+        All columns of the crystal: their elements may stand in each other's place without being told.
+
+    Returns
+    -------
+    tuple of str
+        Symbols, lightest first.
+    """
+    possible = {*dopants, *(one.symbol for one in host)} - {column.symbol}
+    low, high = numbers
+    return tuple(symbol for symbol in SYMBOLS[low - 1 : high] if symbol in possible)

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.discover import OddPool, born
-from latticewatch.identify import Confirmation
+from latticewatch.identify import Confirmation, named_by_element
 from latticewatch.model import Mixture, Model, average_patch, columns_of
 from latticewatch.pipeline._analyse import Analysis
 
@@ -143,18 +143,16 @@ def _places(model: Model, sublattice: NDArray[np.int16]) -> NDArray[np.intp]:
 
 
 def confirmed_among(model: Model, found: Collection[int]) -> Model:
-    """The model, some of its classes beside the simulated ones that they look like."""
+    """The model, some of its classes beside the simulated ones that they look like, and called by their element."""
     if not found:
         return model
     confirm = Confirmation(model)
     entries = {entry.class_id: entry for entry in model.classes}
-    return replace(
-        model,
-        classes=tuple(
-            confirm(entry, entries.get(entry.host_class or 0)) if entry.class_id in found else entry
-            for entry in model.classes
-        ),
+    classes = tuple(
+        confirm(entry, entries.get(entry.host_class or 0)) if entry.class_id in found else entry
+        for entry in model.classes
     )
+    return named_by_element(replace(model, classes=classes), found)
 
 
 def patches_of(

@@ -15,7 +15,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.discover import learn_model, taken_up
 from latticewatch.errors import NoLatticeError, UnknownClassError
 from latticewatch.features import ZernikeDisk
-from latticewatch.identify import confirmed
+from latticewatch.identify import confirmed, named_by_element
 from latticewatch.ingest import Frame
 from latticewatch.lattice import Lattice, Sites, SpectrumSum, follow_lattice
 from latticewatch.messages import ClassEventData, Note, Role, StreamEventData
@@ -400,7 +400,7 @@ class Learner:
         except (np.linalg.LinAlgError, FloatingPointError) as error:
             self._cannot_learn = cannot_learn(str(error))
             return []
-        model = replace(model, classes=confirmed(model, model.classes))
+        model = named_by_element(replace(model, classes=confirmed(model, model.classes)))
         self._adopt(model)
         self._begin_with(model, len(surveys))
         first = used[0].frame
@@ -619,8 +619,10 @@ class Learner:
             tracked.track[rows], renewed.posterior, grown.class_ids, *_roles_and_priors(grown)
         )
         told, self._events = self._events, []
-        for class_id, previous in renewed.renamed.items():
-            self._draft_class_event("class.renamed", grown.entry(class_id), previous_name=previous)
+        before = {entry.class_id: entry.name for entry in model.classes}
+        for entry in grown.classes:
+            if before.get(entry.class_id, entry.name) != entry.name:
+                self._draft_class_event("class.renamed", entry, previous_name=before[entry.class_id])
         self._events += [discovered(grown, class_id) for class_id in renewed.found]
         for gone, class_id in renewed.merged.items():
             self.merge(class_id, [gone])
