@@ -228,6 +228,10 @@ class Gate:
         if target.model_version > status.model_version or not target.id.startswith(f"{status.stream}/"):
             detail = f"classified by version {target.model_version}, now {status.model_version}: learnt again"
             return Refuse("model", detail)
+        if None not in (target.epoch, status.epoch) and target.epoch != status.epoch:
+            return Refuse(
+                "model", f"its track is of epoch {target.epoch}, now {status.epoch}: tracks began anew"
+            )
         if now is None:
             return None
         before = target.track

@@ -49,6 +49,9 @@ def check(gate=None, what=None, now="same", age_s=0.1, said=None, state=STATE, n
 
 def test_what_is_in_order_goes_through():
     assert check() == Ok()
+    assert check(what=target(epoch=2), said=status(epoch=2)) == Ok()
+    # A service that does not tell it.
+    assert check(what=target(epoch=2)) == Ok()
 
 
 @pytest.mark.parametrize(
@@ -71,6 +74,8 @@ def test_what_is_in_order_goes_through():
         ({"now": track(role="host")}, "model"),
         ({"what": target(model_version=2)}, "model"),
         ({"what": target(id="other/7")}, "model"),
+        ({"what": target(epoch=1), "said": status(epoch=2)}, "model"),
+        ({"what": target(epoch=1), "said": status(epoch=2), "now": None}, "model"),
         ({"gate": Gate(max_acts=0)}, "budget"),
         ({"gate": Gate(approve=lambda _: False)}, "approval"),
     ],

@@ -554,6 +554,34 @@ def test_numbers_are_not_given_again_though_what_was_kept_cannot_be_read(learner
     assert given.isdisjoint(entry.class_id for entry in again.model.classes)
     told = [int(t) for t in results[-1][-1].sites.track if t >= 0]
     assert min(told) >= tracks
+    assert results[-1][-1].epoch == learner._tracker.epoch + 1
+
+
+def test_an_epoch_ends_when_tracks_begin_anew_and_not_at_a_restart(learner, images):
+    (first,) = learner.fold(analyse(frame_of(images[2], 2), learner.model, SETTINGS))
+    again = Learner(SETTINGS)
+    again.restore(learner.kept())
+    (same,) = again.fold(analyse(frame_of(images[3], 3), again.model, SETTINGS))
+    assert same.epoch == first.epoch
+    assert set(first.sites.track) & set(same.sites.track) - {-1}
+    (other,) = again.fold(analyse(frame_of(images[3], 0, "specimen B"), again.model, SETTINGS))
+    assert other.epoch == first.epoch + 1
+    assert not set(same.sites.track) & set(other.sites.track) - {-1}
+    told = [event.data.epoch for event in other.events if event.type.startswith("defect.")]
+    assert set(told) == {other.epoch}
+    again.relearn()
+    relearnt = fold(again, images[:2], 4)[-1][-1]
+    # No track was numbered between the two reasons to begin anew.
+    assert relearnt.epoch == other.epoch + 1
+
+
+def test_tracks_that_were_kept_before_there_were_epochs_are_of_the_first(learner, images):
+    for name in ("_epoch", "_epoch_begins_with"):
+        learner._tracker.__dict__.pop(name, None)
+    again = Learner(SETTINGS)
+    again.restore(learner.kept())
+    (result,) = again.fold(analyse(frame_of(images[2], 2), again.model, SETTINGS))
+    assert result.epoch == 1
 
 
 def test_a_model_of_another_day_goes_on_with_its_classes_and_names(learner, images):

@@ -82,6 +82,7 @@ def status_of(vitals: Vitals, state: LiveState) -> Status:
         last_frame=result.number if result else None,
         last_frame_age_s=vitals.last_frame_age_s,
         model_version=state.model_version,
+        epoch=None if result is None else result.epoch,
         n_sites=len(result.sites) if result else None,
         pixel_size_nm=pixel_size_nm,
         lattice_constant_px=a_px,

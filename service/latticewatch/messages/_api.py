@@ -80,6 +80,7 @@ class Status(Written):
     last_frame: int | None = None
     last_frame_age_s: float | None
     model_version: int
+    epoch: int | None = Field(default=None, description="Of the tracks; grows when they begin anew.")
     n_sites: int | None = None
     pixel_size_nm: float | None = None
     lattice_constant_nm: float | None = None
@@ -251,6 +252,10 @@ class Tracks(Written):
     series_id: str | None
     frame: int | None
     n: int = Field(description="Sites that match, whether or not they fit into the limit.")
+    epoch: int | None = Field(
+        default=None,
+        description="Of all these tracks; grows when tracks begin anew, as in the events of defects.",
+    )
     tracks: list[TrackState]
 
 

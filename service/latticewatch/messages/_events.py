@@ -70,6 +70,12 @@ class DefectEventData(Written):
     t_emitted: float
     model_version: int
     track: int
+    epoch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Grows when tracks begin anew: with a new series, another lattice, a loaded model, or when learning"
+        " anew. A track of an epoch before does not come back. A defect is named by stream, epoch and track.",
+    )
     class_id: int
     class_name: str
     role: ReadRole

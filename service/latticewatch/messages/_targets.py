@@ -56,6 +56,9 @@ class Target(Written):
     series_id: str
     frame: int
     model_version: int
+    epoch: int | None = Field(
+        default=None, description="Of its track: when that of the status is another, the target is gone."
+    )
     specimen_nm: Nanometres | None = Field(
         default=None, description="Its place on the specimen: that on the stage without the drift."
     )

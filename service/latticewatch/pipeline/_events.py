@@ -18,6 +18,7 @@ def defect_events(
     model: Model,
     drift_px: tuple[float, float],
     sites: SiteTable,
+    epoch: int = 1,
 ) -> list[EventDraft]:
     """Events of the transitions that a frame brought.
 
@@ -31,12 +32,14 @@ def defect_events(
         Row, column: how far the specimen has moved since the series started [px].
     sites : SiteTable
         Of the frame.
+    epoch : int, optional
+        Of the tracks.
     """
-    return [EventDraft(t.type, _data(t, frame, model, drift_px, sites)) for t in transitions]
+    return [EventDraft(t.type, _data(t, frame, model, drift_px, sites, epoch)) for t in transitions]
 
 
 def _data(
-    t: Transition, frame: Frame, model: Model, drift_px: tuple[float, float], sites: SiteTable
+    t: Transition, frame: Frame, model: Model, drift_px: tuple[float, float], sites: SiteTable, epoch: int
 ) -> DefectEventData:
     names = {entry.class_id: entry.name for entry in model.classes}
     (row, col), calibration = t.position, frame.calibration
@@ -60,6 +63,7 @@ def _data(
         t_emitted=frame.t_received,
         model_version=model.version,
         track=t.track,
+        epoch=epoch,
         class_id=t.class_id,
         class_name=names.get(t.class_id, "unknown"),
         role=model.entry(t.class_id).role if t.class_id in names else "unknown",

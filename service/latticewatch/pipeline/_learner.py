@@ -145,6 +145,7 @@ class Learner:
         }
         numbers = {
             "track": self._tracker.next_track,
+            "epoch": self._tracker.epoch,
             "class": self._next_class,
             "version": self._version,
         }
@@ -194,7 +195,7 @@ class Learner:
         numbers = json.loads(kept.get("numbers", b"{}"))
         self._version = max(self._version, numbers.get("version", 0))
         self._next_class = max(self._next_class, numbers.get("class", 0))
-        self._tracker.next_track = max(self._tracker.next_track, numbers.get("track", 1))
+        self._tracker.number_on(numbers.get("track", 1), numbers.get("epoch", 0))
 
     def start_from(self, model: Model, *, own: bool = False) -> Model:
         """Start from a model of another day; the one in force is remembered, with its classes.
@@ -582,7 +583,9 @@ class Learner:
             tracked.other_share,
         )
         events, self._events = self._events, []
-        events += defect_events(tracked.transitions, frame, model, tracked.specimen_drift_px, sites)
+        events += defect_events(
+            tracked.transitions, frame, model, tracked.specimen_drift_px, sites, self._tracker.epoch
+        )
         if self._space is not None and analysis.patches is not None:
             self._space.take(model, analysis.patches, tracked.class_id, frame.number)
         doubt = self._judge.doubt(Condition.of(analysis))
@@ -666,6 +669,7 @@ class Learner:
             drift_px=drift_px,
             calibration=frame.calibration,
             model_version=self._version,
+            epoch=self._tracker.epoch,
             learning=(needed if model is not None else len(self._gathered), needed),
             classes=() if model is None else model.classes,
             kinds={} if model is None else kinds_of(model),

@@ -141,6 +141,8 @@ class FrameResult:
         What else was measured or set while the frame was taken, by name.
     regions : mapping of str to ndarray of shape (height, width), bool
         Where nothing is looked for, by what it is: ``no-specimen``, ``dirt``; none where there is none.
+    epoch : int
+        How often tracks have begun anew; none of an epoch before comes back.
     received_at : float or None
         When it was received, in monotonic time of the process that received it [s].
     """
@@ -169,6 +171,7 @@ class FrameResult:
     notes: tuple[Note, ...] = ()
     calibration: Calibration | None = None
     received_at: float | None = None
+    epoch: int = 1
     specimen_drift_px: tuple[float, float] = (0.0, 0.0)
     sigma_px: float | None = None
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)

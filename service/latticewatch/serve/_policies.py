@@ -53,6 +53,7 @@ def candidates(state: LiveState, asked: TargetRequest, stream: str) -> list[Targ
             series_id=result.series_id,
             frame=result.number,
             model_version=result.model_version,
+            epoch=result.epoch,
             specimen_nm=_on_specimen(state, track),
             score=score(track),
         )

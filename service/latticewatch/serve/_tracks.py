@@ -66,6 +66,7 @@ def tracks_of(state: LiveState, role: Role | Literal["all"], limit: int, stream:
         series_id=result.series_id,
         frame=result.number,
         n=len(of_role),
+        epoch=result.epoch,
         tracks=found,
     )
 

@@ -69,6 +69,10 @@ class Tracker:
     reported, so that a single spoilt frame is not a change of place.
     """
 
+    # In force for a tracker on disk that was written before tracks had epochs.
+    _epoch = 1
+    _epoch_begins_with = 1
+
     def __init__(
         self,
         *,
@@ -114,6 +118,9 @@ class Tracker:
         series_id : str, optional
             Series that follows; without it, that of the next observation.
         """
+        if self._next_track > self._epoch_begins_with:
+            self._epoch += 1
+            self._epoch_begins_with = self._next_track
         self._series_id = series_id
         self._now = 0
         self._blind = 0
@@ -123,13 +130,27 @@ class Tracker:
         self._evidence.clear()
 
     @property
+    def epoch(self) -> int:
+        """How often tracks have begun anew, counted from 1: none of an epoch before this one comes back."""
+        return self._epoch
+
+    @property
     def next_track(self) -> int:
-        """Number of the next track; none is used twice. It may be set, to go on after others."""
+        """Number of the next track; none is used twice."""
         return self._next_track
 
-    @next_track.setter
-    def next_track(self, number: int) -> None:
-        self._next_track = number
+    def number_on(self, next_track: int, epoch: int) -> None:
+        """Go on after tracks that were numbered before, by another tracker, and are not known here.
+
+        Parameters
+        ----------
+        next_track : int
+            Number for the next one, where ours is not higher anyway.
+        epoch : int
+            In which they were numbered.
+        """
+        self._next_track = self._epoch_begins_with = max(self._next_track, next_track)
+        self._epoch = max(self._epoch, epoch + 1)
 
     def relabel(self, mapping: Mapping[int, int]) -> None:
         """Follow a merge or a renumbering of classes; what is announced stays announced.
