@@ -206,6 +206,14 @@ class RecordSettings(Section):
     max_events: int = Field(
         default=10_000_000, ge=1000, description="The oldest events beyond this number are dropped."
     )
+    max_age_days: float | None = Field(
+        default=None, gt=0, description="Events older than this are dropped; none are without it [days]."
+    )
+    max_mib: float | None = Field(
+        default=None,
+        ge=1,
+        description="The oldest events are dropped while the log holds more; any size is kept without it [MiB].",
+    )
     recording: Path | None = Field(
         default=None, description="Folder in which frames and results are recorded; nothing is without it."
     )
@@ -215,6 +223,9 @@ class RecordSettings(Section):
     )
     recording_max_gib: float = Field(
         default=100.0, gt=0, description="The oldest parts beyond this size together are deleted [GiB]."
+    )
+    recording_max_days: float | None = Field(
+        default=None, gt=0, description="Parts that ended longer ago are deleted; none are without it [days]."
     )
     recording_reserve_gib: float = Field(
         default=1.0,

@@ -21,6 +21,7 @@ from latticewatch.cli import main
 from latticewatch.config import RecordSettings
 from latticewatch.errors import FileError
 from latticewatch.ingest import Frame, Recording, Replayer, read_frames
+from latticewatch.ingest.files import recording as layout
 from latticewatch.messages import SeriesStart, encode_json
 from latticewatch.offline import export_recording
 from latticewatch.record import Recorder
@@ -186,6 +187,22 @@ def test_parts_are_rotated_and_the_oldest_deleted(tmp_path: Path) -> None:
     assert numbers == list(range(12))[-len(numbers) :]
     assert 2 <= len(numbers) <= 5
     assert sum(f.stat().st_size for f in tmp_path.rglob("*") if f.is_file()) < 5 * 2**20
+
+
+def test_parts_that_ended_long_ago_are_deleted(tmp_path: Path) -> None:
+    def run(number: int, **settings) -> None:
+        recorder = Recorder(RecordSettings(recording=tmp_path, **RECORDED, **settings), {})
+        recorder.add(frame(number, (64, 64)), [])
+        recorder.close(PATIENCE_S)
+
+    run(0)
+    (old,) = Recording(tmp_path).parts
+    long_ago = time.time() - 3 * 86400
+    os.utime(old.path / layout.OURS / layout.ABOUT, (long_ago, long_ago))
+    run(1, recording_max_days=4.0)
+    assert [one.header["frame"] for one in Recording(tmp_path).frames] == [0, 1]
+    run(2, recording_max_days=2.0)
+    assert [one.header["frame"] for one in Recording(tmp_path).frames] == [1, 2]
 
 
 def test_frames_of_kinds_that_take_turns_come_back_in_their_order(tmp_path: Path) -> None:

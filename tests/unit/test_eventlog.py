@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import subprocess
@@ -85,6 +86,103 @@ def test_the_oldest_events_are_dropped_beyond_the_limit(tmp_path: Path) -> None:
         assert (log.first_seq, log.last_seq) == (45, 54)
     with open_log(tmp_path, max_events=10) as log:
         assert (log.first_seq, log.last_seq) == (45, 54)
+
+
+@given(
+    batches=st.lists(st.integers(0, 5), min_size=1, max_size=8),
+    after=st.integers(0, 40),
+    limit=st.integers(1, 9),
+    types=st.none() | st.sets(st.sampled_from(EVENT_TYPES[:4]), max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_is_in_memory_is_what_is_on_disk(batches, after, limit, types) -> None:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_event_log, "RECENT", 10)
+        with open_log(Path(folder), max_events=12) as log:
+            for k, n in enumerate(batches):
+                log.append(drafts(n, kind=EVENT_TYPES[k % 4], start=k))
+            found = log.recent(after, limit, types)
+            if found is None:
+                assert after < max(log.last_seq - 10, log.first_seq - 1) or after > log.last_seq
+            else:
+                assert found == log.read(after, limit, types)
+
+
+def test_a_log_that_is_opened_again_has_nothing_in_memory_and_says_so(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(drafts(3))
+        assert len(log.recent(0, 10).events) == 3
+    with open_log(tmp_path) as log:
+        assert log.recent(0, 10) is None
+        assert log.recent(3, 10).events == []
+        log.append(drafts(1))
+        assert [event.seq for event in log.recent(3, 10).events] == [4]
+
+
+def test_who_follows_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(drafts(2))
+        # As while an append waits for the disk.
+        with log._lock, log._read_lock:
+            assert len(log.recent(0, 10).events) == 2
+
+
+def test_events_older_than_the_limit_are_dropped_and_the_newest_is_not(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(drafts(10))
+    with sqlite3.connect(tmp_path / "events.sqlite") as database:
+        database.execute("UPDATE event SET time = '2020-01-01T00:00:00.000000Z' WHERE seq <= 6")
+    with open_log(tmp_path, max_age_days=1.0) as log:
+        log.append(drafts(1))
+        assert (log.first_seq, log.last_seq) == (7, 11)
+        assert [event.seq for event in log.read(0).events] == [7, 8, 9, 10, 11]
+    with sqlite3.connect(tmp_path / "events.sqlite") as database:
+        database.execute("UPDATE event SET time = '2020-01-01T00:00:00.000000Z'")
+    with open_log(tmp_path, max_age_days=1.0) as log:
+        log.append([], {"tracks": b"x"})
+        assert (log.first_seq, log.last_seq) == (11, 11)
+
+
+def test_the_oldest_events_go_when_the_log_holds_more_than_it_may(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        for start in range(0, 20_000, 1000):
+            log.append(drafts(1000, start=start))
+    before = (tmp_path / "events.sqlite").stat().st_size
+    with open_log(tmp_path, max_mib=1.0) as log:
+        log.append(drafts(1))
+        assert log.first_seq > 5000
+        assert log.last_seq == 20_001
+        kept = log.last_seq - log.first_seq + 1
+        assert kept * before / 20_000 < 1.0 * 2**20
+        # Not again at once, and never more than there has to be.
+        log.append(drafts(1))
+        assert log.last_seq - log.first_seq + 1 == kept + 1
+
+
+def test_a_log_that_is_made_much_smaller_drops_bit_by_bit(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("latticewatch.record._retention.MOST_DROPPED", 30)
+    with open_log(tmp_path) as log:
+        log.append(drafts(100))
+    with open_log(tmp_path, max_events=20) as log:
+        firsts = []
+        for _ in range(4):
+            log.append(drafts(1))
+            firsts.append(log.first_seq)
+        assert firsts == [31, 61, 84, 85]
+
+
+def test_a_note_of_where_the_log_ends_that_was_shorter_is_read_and_written_over(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        stream = log.stream
+        log.append(drafts(2))
+    note = tmp_path / "events.sqlite.seal"
+    note.write_text(f'{{"stream": "{stream}", "seq": 2}}')
+    with open_log(tmp_path) as log:
+        log.append(drafts(1))
+    assert json.loads(note.read_text()) == {"stream": stream, "seq": 3}
+    note.write_text(f'{{"stream": "{stream}", "seq": 9}}')
+    with pytest.raises(ConfigurationError, match="an older copy"):
+        open_log(tmp_path)
 
 
 def test_a_cursor_in_the_future_stays_where_it_is(tmp_path: Path) -> None:

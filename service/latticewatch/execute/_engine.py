@@ -88,7 +88,8 @@ class Engine:
             from latticewatch.record import EventLog
 
             path = settings.record.data_dir / "events.sqlite"
-            log = EventLog(path, self.source, settings.record.max_events)
+            kept = settings.record
+            log = EventLog(path, self.source, kept.max_events, kept.max_age_days, kept.max_mib)
         self.log: Log = log
         self.receiver: FrameSource = receiver
         self._start = None if settings.analysis.model is None else _read_model(settings.analysis.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -197,6 +198,7 @@ def _fits(a_nm: float, known: Known) -> bool:
     return abs(a_nm / known.a_nm - 1) <= SIZE_AGREES
 
 
+@lru_cache(maxsize=64)
 def _same_formula(one: str, other: str) -> bool:
     return _atoms(one) == _atoms(other)
 

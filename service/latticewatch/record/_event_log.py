@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 
 from latticewatch.errors import ConfigurationError, LatticewatchError
 from latticewatch.messages import Event, EventType
+from latticewatch.record._retention import Limits, Retention
 from latticewatch.record._seal import Seal
 
 APPLICATION_ID = 0x4C574C47  # "LWLG", in the header of our files
@@ -24,6 +26,9 @@ SCHEMA_VERSION = 2
 # A read looks at no more rows than this, so that a rare type in a long log cannot hold a reader for seconds.
 SCAN_ROWS = 50_000
 MAX_LIMIT = 10_000
+# Newest events that are also in memory, for those who follow: they are read with no wait for the disk or for a lock
+# that is held while one writes.
+RECENT = 1024
 
 _SCHEMA = """
 CREATE TABLE stream (id TEXT NOT NULL) STRICT;
@@ -67,6 +72,10 @@ class EventLog:
         ``source`` of the events, such as ``/latticewatch/stem``.
     max_events : int
         The oldest events beyond this number are dropped.
+    max_age_days : float, optional
+        Older ones are dropped [days].
+    max_mib : float, optional
+        The oldest are dropped while the log holds more than this [MiB].
 
     Attributes
     ----------
@@ -85,12 +94,21 @@ class EventLog:
     have seen, would come again with another meaning.
     """
 
-    def __init__(self, path: Path, source: str, max_events: int = 10_000_000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: str,
+        max_events: int = 10_000_000,
+        max_age_days: float | None = None,
+        max_mib: float | None = None,
+    ) -> None:
         self._path = path
         self._source = source
-        self._max_events = max_events
+        self._retention = Retention(Limits(max_events, max_age_days, max_mib))
         self._lock = threading.Lock()  # the writer, and the numbers
         self._read_lock = threading.Lock()
+        self._recent_lock = threading.Lock()  # never held while anything is waited for
+        self._recent: deque[Event] = deque(maxlen=RECENT)
         self._grown = threading.Condition(self._lock)
         self._callbacks: list[Callable[[int], None]] = []
         self._closed = False
@@ -162,13 +180,13 @@ class EventLog:
             return []
         texts = [data.model_dump_json(exclude_none=True) for _, data in drafts]
         with self._lock:
-            now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            moment = datetime.now(UTC)
+            now = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
             numbers = range(self._last_seq + 1, self._last_seq + 1 + len(drafts))
             rows = [
                 (seq, kind, now, text) for seq, (kind, _), text in zip(numbers, drafts, texts, strict=True)
             ]
             last = self._last_seq + len(rows)
-            first = max(self._first_seq, last - self._max_events + 1)
             if _inode(self._path) != self._inode:
                 raise LatticewatchError(
                     f"{self._path}: deleted or replaced while in use; put it back and restart the service"
@@ -177,6 +195,7 @@ class EventLog:
                 with self._writer:
                     self._writer.execute("BEGIN IMMEDIATE")
                     self._writer.executemany("INSERT INTO event VALUES (?, ?, ?, ?)", rows)
+                    first = self._retention.first(self._writer, self._first_seq, last, moment)
                     if first > self._first_seq:
                         self._writer.execute("DELETE FROM event WHERE seq < ?", (first,))
                     self._writer.executemany(
@@ -185,7 +204,10 @@ class EventLog:
                     )
             except sqlite3.Error as error:
                 raise LatticewatchError(f"{self._path}: events were not written: {error}") from error
-            self._first_seq, self._last_seq = first, last
+            events = [self._event(*row) for row in rows]
+            with self._recent_lock:
+                self._recent.extend(events)
+                self._first_seq, self._last_seq = first, last
             self._seal.write(self.stream, last)
             self._grown.notify_all()
             callbacks = list(self._callbacks) if rows else []
@@ -194,7 +216,7 @@ class EventLog:
                 callback(last)
             except Exception:  # a subscriber's fault must not stop the stream
                 log.exception("subscriber to the event log failed")
-        return [self._event(*row) for row in rows]
+        return events
 
     def kept(self, name: str) -> bytes | None:
         """What was kept under a name with the newest events that brought any; None where nothing was.
@@ -243,6 +265,32 @@ class EventLog:
             rows = self._reader.execute(query, (after, upto, *(wanted or ()), limit)).fetchall()
         cursor = rows[-1][0] if len(rows) == limit and rows else max(after, upto)
         return LogPage([self._event(*row) for row in rows], cursor, first_seq, last_seq)
+
+    def recent(self, after: int, limit: int, types: Iterable[str] | None = None) -> LogPage | None:
+        """The same, from memory and at once: for those who follow closely.
+
+        Parameters
+        ----------
+        after, limit, types
+            As for `read`.
+
+        Returns
+        -------
+        LogPage or None
+            None where older events are asked for than are in memory.
+        """
+        with self._recent_lock:
+            first, last, newest = self._first_seq, self._last_seq, list(self._recent)
+        if after < last - len(newest) or after < first - 1 or after > last:
+            return None
+        wanted = None if types is None else set(types)
+        found = [
+            event
+            for event in newest[len(newest) - (last - after) :]
+            if wanted is None or event.type in wanted
+        ][: min(limit, MAX_LIMIT)]
+        cursor = found[-1].seq if found and len(found) == min(limit, MAX_LIMIT) else last
+        return LogPage(found, cursor, first, last)
 
     def wait(self, after: int, timeout: float | None = None) -> bool:
         """Wait until there is an event behind the cursor.

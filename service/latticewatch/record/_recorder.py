@@ -39,6 +39,7 @@ MAX_ROWS = 512
 # Events that wait for the first frame of a part.
 MAX_EARLY = 1000
 MIB, GIB = 2**20, 2**30
+DAY_S = 86400.0
 
 log = structlog.get_logger("latticewatch.record")
 
@@ -256,11 +257,13 @@ class Recorder:
             self._kept.append((part.path, part.bytes))
 
     def _require_room(self) -> None:
-        """Delete the oldest parts beyond the limit, and leave room on the disk: the event log comes first."""
+        """Delete the oldest parts beyond the limits, and leave room on the disk: the event log comes first."""
         limit = self._settings.recording_max_gib * GIB
         written = sum(part.bytes for part in self._parts.values())
-        while self._kept and written + sum(size for _, size in self._kept) > limit:
+        while self._kept:
             path, _ = self._kept[0]
+            if written + sum(size for _, size in self._kept) <= limit and not self._outlived(path):
+                break
             shutil.rmtree(path)
             log.info("oldest part of the recording deleted", part=path.name)
             with self._news:
@@ -272,6 +275,14 @@ class Recorder:
                 f"only {free / GIB:.2f} GiB are free; {self._settings.recording_reserve_gib:g} GiB stay free for "
                 "the event log",
             )
+
+    def _outlived(self, part: Path) -> bool:
+        """Whether a part ended so long ago that it is not kept any longer."""
+        days = self._settings.recording_max_days
+        if days is None:
+            return False
+        ended_at = (part / layout.OURS / layout.ABOUT).stat().st_mtime
+        return time.time() - ended_at > days * DAY_S
 
     def _fail(self, error: Exception) -> None:
         said = error.strerror if isinstance(error, OSError) and error.strerror else f"{error}"

@@ -98,7 +98,10 @@ async def read_page(hub: Hub, after: int, limit: int, wanted: Filter) -> EventPa
     log = hub.engine.log
     events, end = [], after
     if after < log.last_seq:
-        events, end, *_ = await run_in_threadpool(log.read, after, limit, wanted.types)
+        page = log.recent(after, limit, wanted.types)
+        if page is None:
+            page = await run_in_threadpool(log.read, after, limit, wanted.types)
+        events, end, *_ = page
         # Read first, then look: events that were dropped meanwhile must not be skipped in silence.
         check(hub, after, None)
     return EventPage(
