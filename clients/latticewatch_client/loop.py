@@ -463,8 +463,10 @@ class Loop:
             return
         for act, entry in list(self._journal.untold.items()):
             detail, facts = entry.get("detail"), entry.get("facts", {})
+            # An earlier run may have leased it, and the lease be in force still.
+            holder = entry.get("holder") or self._holder
             try:
-                self._client.annotate(entry["target"], self._holder, entry["what"], detail, key=act, **facts)
+                self._client.annotate(entry["target"], holder, entry["what"], detail, key=act, **facts)
             except ServiceUnreachableError:
                 raise
             except ServiceError as error:

@@ -166,6 +166,8 @@ class Sees:
             return httpx.Response(200, json={"target": target, "holder": asked.holder, "left": len(free)})
         assert path == "/v1/annotations"
         asked = AnnotationRequest.model_validate(body)
+        if self.leased.get(asked.target, asked.holder) != asked.holder:
+            return httpx.Response(409, json={"detail": "somebody else has it"})
         self.leased.pop(asked.target, None)
         if asked.key not in [one["key"] for one in self.annotated]:
             self.annotated.append(asked.model_dump())
