@@ -420,12 +420,15 @@ class Looked:
     before : float
         Mean confidence of all defects in view at the beginning.
     after : float
-        Of the same, with what is known of those that were looked at.
+        Mean of the last that was told of each defect that was ever in view.
+    defects : int
+        How many those are.
     """
 
     looked: list[tuple[int, float, float]]
     before: float
     after: float
+    defects: int
 
 
 def least_sure(folder: Path, seed: int, policy: str = "most-uncertain", steps: int = 6) -> Looked:
@@ -433,11 +436,26 @@ def least_sure(folder: Path, seed: int, policy: str = "most-uncertain", steps: i
     settings = {"dose_e_per_a2": 4e3, "fps": 5.0, "seed": seed}
     with Stand(folder, "WS2", **settings) as stand:
         stand.wait_live(defects=steps)
+        told: dict[int, float] = {}
+        ended = threading.Event()
+
+        def note() -> None:
+            """Everything that is told of defects, frame by frame; what drifts out of view keeps the last of it."""
+            with Client(stand.url) as client:
+                while True:
+                    seen = client.tracks("defect", 10_000)
+                    told.update({one.track: one.confidence for one in seen.tracks if one.track >= 0})
+                    if ended.wait(0.1):
+                        return
+
         with Client(stand.url) as client:
-            known = {one.track: one.confidence for one in client.tracks("defect").tracks if one.track >= 0}
+            known = [one.confidence for one in client.tracks("defect", 10_000).tracks if one.track >= 0]
+        notes = threading.Thread(target=note, daemon=True)
+        notes.start()
         looked = example("least_sure")(stand.url, stand.control, policy, steps)
-    after = known | {track: confidence for track, _, confidence in looked if track in known}
-    return Looked(looked, float(np.mean(list(known.values()))), float(np.mean(list(after.values()))))
+        ended.set()
+        notes.join()
+    return Looked(looked, float(np.mean(known)), float(np.mean(list(told.values()))), len(told))
 
 
 def example(name: str) -> Any:

@@ -13,13 +13,15 @@ from latticewatch.config import ServeSettings
 from latticewatch.execute import Engine
 from latticewatch.serve._access import Access
 from latticewatch.serve._news import News
+from latticewatch.serve._pace import Pace
 from latticewatch.serve._picture import PictureCache
+from latticewatch.serve._shared import Shared
 from latticewatch.serve._target_book import TargetBook
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hub:
-    """Engine, settings, keys, news, pictures and targets of one application."""
+    """Engine, settings, keys, news, pictures, messages to pages and targets of one application."""
 
     engine: Engine
     settings: ServeSettings
@@ -27,6 +29,8 @@ class Hub:
     news: News = field(default_factory=News)
     pictures: PictureCache = field(default_factory=PictureCache)
     encoded: PictureCache = field(default_factory=PictureCache)
+    pace: Pace = field(default_factory=Pace)
+    messages: Shared = field(default_factory=Shared)
     targets: TargetBook = field(init=False)
 
     def __post_init__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from fastapi import APIRouter, WebSocket
 from numpy.typing import NDArray
-from starlette.concurrency import run_in_threadpool
 
 from latticewatch.execute import LiveState, counts_of
 from latticewatch.messages import ROLES, ClassChance, LiveHeader, LiveRequest, LiveSite, LiveView, pack_live
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/v1")
 
+LOOK_S = 0.05  # a page that waits for its turn and asks for another view is answered within this
+ROOM_STEP = 16_384  # bytes by which the room for a picture grows
 SECTIONS_BYTES = 1500  # of the header, for the list of sections and for padding
 
 
@@ -33,12 +35,17 @@ SECTIONS_BYTES = 1500  # of the header, for the list of sections and for padding
 async def live(hub: TheHub, socket: WebSocket) -> None:
     """Answer each `LiveRequest` with the newest state, as soon as there is one newer than ``after``.
 
-    A request that comes while the last one still waits takes its place: there is one answer, to the newest.
+    A request that comes while the last one still waits takes its place: there is one answer, to the newest. Where there
+    are many pages none gets every frame, and those that show the same get the same message; see `Pace`.
     """
     async with conversation(socket, hub) as (inbox, wake):
         request: LiveRequest | None = await first_message(hub, inbox, wake, LiveRequest)
-        sent, catalogue, feed = None, None, PlaneFeed()
+        sent, catalogue, feed, beat = None, None, PlaneFeed(), -1
         while not hub.news.closing:
+            # Not woken by each frame meanwhile: with many pages that alone would cost more than they may.
+            while (early_s := hub.pace.left_s(beat)) > 0 and not (request is not None and request.again):
+                await asyncio.sleep(min(early_s, LOOK_S))
+                request = inbox.newest(LiveRequest) or request
             wake.clear()
             request = inbox.newest(LiveRequest) or request
             state = hub.engine.state
@@ -49,7 +56,8 @@ async def live(hub: TheHub, socket: WebSocket) -> None:
             # A class can grow without a new version of the model: what is told of classes is sent whenever it changed.
             names = tuple((entry.class_id, entry.name, entry.role, entry.total) for entry in state.catalogue)
             stale = request.model_version != state.model_version or names != catalogue
-            message = await run_in_threadpool(_message, hub, state, request, stale, feed)
+            beat = hub.pace.take()
+            message = await _packed(hub, state, request, stale, feed)
             sent, catalogue, request = state.number, names, None
             await socket.send_bytes(message)
 
@@ -65,6 +73,28 @@ def _age_s(result: FrameResult | None) -> float | None:
     if result.received_at is not None:
         return time.monotonic() - result.received_at
     return max(0.0, time.time() - result.t_received)
+
+
+async def _packed(
+    hub: Hub, state: LiveState, request: LiveRequest, with_model: bool, feed: PlaneFeed
+) -> bytes:
+    """A message; the same for all pages that show the same at the same moment."""
+    took: list[float] = []
+
+    def pack() -> bytes:
+        began = time.thread_time()
+        message = _message(hub, state, request, with_model, feed)
+        took.append(time.thread_time() - began)
+        return message
+
+    # What a page has of the plane is a matter of its own.
+    alone = (id(feed), request.layout) if feed.due(request) else None
+    view = None if request.view is None else request.view.model_dump_json()
+    key = (state.number, request.max_size, view, with_model, alone)
+    message = await hub.messages.get(key, pack)
+    if took:
+        hub.pace.packed(took[0])
+    return message
 
 
 def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool, feed: PlaneFeed) -> bytes:
@@ -125,6 +155,8 @@ def _viewed(
             sites = {name: values[~hosts] for name, values in sites.items()}
             left_out = int(hosts.sum())
         room -= _nbytes(sites) + OVERVIEW_PX**2
+        # The length of the header differs by some bytes from one page to the next: their picture does not.
+        room -= room % ROOM_STEP
     key = (result.ordinal, state.partials, view.model_dump_json(), room)
     image, scale, origin = hub.pictures.get(key, lambda: part_of(result.picture, view, room))
     arrays = {"image": image} | sites | model | points | regions
