@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from latticewatch.cli import main
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import ConfigurationError
 from latticewatch.execute import Executor, Runner, executor_of
@@ -96,3 +99,36 @@ def test_with_a_worker_process_killed_in_the_middle_no_frame_is_lost_and_all_eve
         said = said_by(images, address, kill)
     assert len(workers) == 2
     assert said == said_by(images, "threads")
+
+
+# What only a clock says.
+CLOCK = re.compile(rb'"(?:time|t_received|t_emitted|t_acquired)": ?(?:"[^"]*"|[0-9.e+-]+)')
+
+
+def told_by(stack: Path, out: Path, *options: str) -> bytes:
+    """``events.jsonl`` of `analyse`, without what only a clock says."""
+    with pytest.raises(SystemExit) as ended:
+        main(["analyse", str(stack), "--out", str(out), "--no-figures", *options])
+    assert ended.value.code in (0, None)
+    return CLOCK.sub(b"", (out / "events.jsonl").read_bytes())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_events_of_worker_processes_are_those_of_threads_byte_for_byte_but_for_times(
+    images, workers, tmp_path
+):
+    stack = tmp_path / "stack.npz"
+    np.savez(stack, frames=np.stack(images), pixel_size_nm=0.02)
+    threads = told_by(stack, tmp_path / "threads")
+    assert threads.count(b"\n") > 20
+    with distributed.LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+    ) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        assert told_by(stack, tmp_path / "dask", "--executor", address) == threads

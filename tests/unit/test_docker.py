@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from latticewatch.cli import build
+from latticewatch.config import load_settings
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,32 @@ def test_the_unit_of_systemd_starts_the_service_with_options_that_exist(project:
 def _options(command: Callable[..., Any] | None) -> set[str]:
     assert command is not None
     return {f"--{name.replace('_', '-')}" for name in inspect.signature(command).parameters}
+
+
+def test_scheduler_and_workers_are_reached_by_the_service_alone(project: Path, compose: dict) -> None:
+    scale = yaml.safe_load((project / "docker" / "compose.scale.yaml").read_text(encoding="utf-8"))
+    assert scale["networks"]["cluster"]["internal"] is True
+    for name in ("scheduler", "worker"):
+        one = scale["services"][name]
+        assert one["networks"] == ["cluster"]
+        assert "ports" not in one
+        assert one["image"] == compose["services"]["service"]["image"]
+        assert one["read_only"] is True
+    service = scale["services"]["service"]
+    assert set(compose["services"]["service"]["networks"]) < set(service["networks"])
+    address = service["environment"]["LATTICEWATCH_ANALYSIS__EXECUTOR"]
+    entry = scale["services"]["scheduler"]["entrypoint"]
+    assert address == f"dask://scheduler:{entry[entry.index('--port') + 1]}"
+    assert load_settings(analysis={"executor": address}).analysis.executor == address
+
+
+@pytest.mark.parametrize("name", ["scheduler", "worker"])
+def test_commands_of_the_cluster_have_the_options_that_they_are_given(project: Path, name: str) -> None:
+    cli = pytest.importorskip(f"distributed.cli.dask_{name}", reason="the dask extra is not installed")
+    scale = yaml.safe_load((project / "docker" / "compose.scale.yaml").read_text(encoding="utf-8"))
+    program, command, *options = scale["services"][name]["entrypoint"]
+    assert (program, command) == ("dask", name)
+    known = {
+        option for parameter in cli.main.params for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert {option for option in options if option.startswith("--")} <= known

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ MAX_POINTS = 1000
 class Stack:
     """What is kept of the frames of a file: counts by class, statistics and notes; of the last frame, everything.
 
-    A frame takes a few hundred bytes here, whatever its size.
+    A frame takes a few bytes for each class here, whatever its size.
 
     Attributes
     ----------
@@ -27,7 +28,7 @@ class Stack:
         Every class that a site of any frame may have, as it was last, in the order of their discovery.
     kinds : dict of int to str
         What each class of defects differs in from its host.
-    numbers : list of int
+    numbers : array of int
         Of the frames.
     with_lattice : int
         Frames in which a lattice was found.
@@ -37,9 +38,11 @@ class Stack:
         self.last: FrameResult | None = None
         self.catalogue: dict[int, CatalogueEntry] = {}
         self.kinds: dict[int, DefectKind] = {}
-        self.numbers: list[int] = []
+        self.numbers = array("q")
         self.with_lattice = 0
-        self._counts: list[dict[int, int] | None] = []
+        # Whether each frame was classified; and by class its sites in each, up to the last frame that has any.
+        self._classified = bytearray()
+        self._counts: dict[int, array[int]] = {}
         self._history = History()
         self._notes: dict[str, tuple[Note, int, int]] = {}
         for result in results:
@@ -57,7 +60,11 @@ class Stack:
             # the unit of time is the frame, which every file has
             self._history.add(record_of(result, time=float(len(self))))
         ids, n = np.unique(result.sites.class_id, return_counts=True)
-        self._counts.append(dict(zip(ids.tolist(), n.tolist(), strict=True)) if classified else None)
+        for class_id, number in zip(ids.tolist(), n.tolist(), strict=True) if classified else ():
+            counts = self._counts.setdefault(class_id, array("i"))
+            counts.extend([0] * (len(self) - len(counts)))
+            counts.append(number)
+        self._classified.append(classified)
         self.catalogue |= {entry.class_id: entry for entry in result.classes}
         self.kinds |= result.kinds
         self.with_lattice += result.lattice_found
@@ -69,12 +76,16 @@ class Stack:
 
     def counts(self, class_id: int) -> NDArray[np.float64]:
         """Sites of a class in each frame (-1: of none), NaN where nothing was classified."""
-        return np.array([np.nan if n is None else n.get(class_id, 0) for n in self._counts], float)
+        found = self._counts.get(class_id, ())
+        counts = np.zeros(len(self))
+        counts[: len(found)] = found
+        counts[np.frombuffer(self._classified, np.uint8) == 0] = np.nan
+        return counts
 
     @property
     def classified(self) -> bool:
         """Whether any frame was."""
-        return any(n is not None for n in self._counts)
+        return any(self._classified)
 
     def history(self) -> HistoryView:
         """Counts, events and lifetimes; the unit of time is the frame."""
