@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import structlog
 
 from latticewatch.config import AnalysisSettings
@@ -106,7 +107,10 @@ class DaskJob:
         analysis, self.seconds = future.result(timeout=GATHER_S)
         self._executor.forget(self)
         # The learner compares lattices by identity, and the pixels never came back.
-        return replace(analysis, frame=self.frame, model=self.model)
+        image = analysis.image
+        if self.model is not None:
+            image = np.broadcast_to(np.float32(np.nan), self.frame.image.shape)
+        return replace(analysis, frame=self.frame, model=self.model, image=image)
 
     def lost(self) -> bool:
         """Whether it went with its worker, or was never sent."""
@@ -285,7 +289,8 @@ def analyse_there(about: Frame, image: Any, model: Any, settings: AnalysisSettin
     Returns
     -------
     analysis : Analysis
-        Without frame and model.
+        Without frame and model; of a frame that was classified without its image, a third of all bytes, of which the
+        learner needs the shape alone.
     seconds : float
         What it took.
     """
@@ -297,6 +302,8 @@ def analyse_there(about: Frame, image: Any, model: Any, settings: AnalysisSettin
     # The other cores belong to other workers.
     with working(max(cores() - 1, 0)):
         analysis = analyse(replace(about, image=image), model, settings)
+    if model is not None:
+        analysis = replace(analysis, image=analysis.image[:0, :0])
     return replace(analysis, frame=about, model=None), time.perf_counter() - start
 
 
