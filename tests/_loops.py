@@ -119,29 +119,6 @@ class Stand:
                 assert time.monotonic() < deadline, "the service does not come to live"
                 time.sleep(0.1)
 
-    def name(self, species: str, name: str) -> None:
-        """Call the class that has most defects of a species by a name, as a person would who looks at the page."""
-        deadline = time.monotonic() + PATIENCE_S
-        with Client(self.url) as client:
-            while True:
-                found = client.tracks("defect")
-                shown = self.seen.get((found.series_id or "", found.frame or 0))
-                votes: Counter[int] = Counter()
-                for track in found.tracks if shown is not None else ():
-                    at, middle = track.stage_nm, shown.stage_nm
-                    for kind, place in shown.defects.values():
-                        if (
-                            at
-                            and kind == species
-                            and math.dist((at.x - middle[0], at.y - middle[1]), place) < 0.1
-                        ):
-                            votes[track.class_id] += 1
-                if votes:
-                    client.rename(votes.most_common(1)[0][0], name)
-                    return
-                assert time.monotonic() < deadline, f"no {species} is seen"
-                time.sleep(0.1)
-
     def start(self, name: str, *arguments: Any) -> subprocess.Popen[bytes]:
         """One of the loops as a process."""
         code = "import sys, json; sys.path.insert(0, sys.argv[1]); "

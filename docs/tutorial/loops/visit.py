@@ -15,7 +15,7 @@ def main(
     with Client(service) as client, ZmqMicroscope(control) as microscope, Journal(journal) as kept:
         wanted = [one.name for one in client.classes() if one.role == "defect" and like in one.name]
         if not wanted:
-            sys.exit(f"no class is called like {like!r}: give one that name first")
+            sys.exit(f"no class is called like {like!r}: serve with --material WS2:{like}, or name one")
         loop = Loop(client, microscope, "nearest", act, gate, kept, classes=wanted, fields=fields)
         return loop.run(timeout=10)
 
