@@ -35,7 +35,6 @@ class _Reference:
     effects: NDArray[np.float64]
     perfect: NDArray[np.float64]
     column: Column | None
-    columns: tuple[Column, ...]
     dopants: tuple[str, ...]
     height: float
     exponents: tuple[float, float]
@@ -137,7 +136,6 @@ class Confirmation:
             known.changes @ templates.moments @ self._without_offset,
             perfect_patch(grain, own, heights, model.patch_px),
             None if columns is None else columns[own],
-            columns or (),
             () if columns is None or model.material is None else dopants_of(model.material),
             heights[own],
             EXPONENT_RANGE if columns is None else signal_exponents(columns, heights),
@@ -164,10 +162,9 @@ class Confirmation:
         numbers = atomic_numbers(column, reference.height, change, reference.exponents)
         if numbers is None:
             return name
-        if reference.dopants:
-            fitting = dopant_names(column, numbers, reference.dopants, reference.columns)
-            if not set(fitting).isdisjoint(reference.dopants):
-                return f"{' or '.join(fitting)} on {column.symbol}"
+        fitting = dopant_names(column, numbers, reference.dopants)
+        if fitting:
+            return f"{' or '.join(fitting)} on {column.symbol}"
         place = column.symbol if column.atoms == 1 else f"one {column.symbol}"
         between = f"{numbers[0]}" if numbers[0] == numbers[1] else f"{numbers[0]}–{numbers[1]}"
         return f"{name} (Z {between} for {place})"

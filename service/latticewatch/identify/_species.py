@@ -90,10 +90,8 @@ def atomic_numbers(
     return max(low, LIGHTEST), min(high, HEAVIEST)
 
 
-def dopant_names(
-    column: Column, numbers: tuple[int, int], dopants: Sequence[str], host: Sequence[Column]
-) -> tuple[str, ...]:
-    """Which of the elements that a specimen may hold an atom of a column can have been replaced by.
+def dopant_names(column: Column, numbers: tuple[int, int], dopants: Sequence[str]) -> tuple[str, ...]:
+    """Which of the elements that a specimen is doped with an atom of a column can have been replaced by.
 
     Parameters
     ----------
@@ -103,14 +101,12 @@ def dopant_names(
         Lightest and heaviest atomic number, as `atomic_numbers` gives them.
     dopants : sequence of str
         Symbols that a person has told.
-    host : sequence of Column
-        All columns of the crystal: their elements may stand in each other's place without being told.
 
     Returns
     -------
     tuple of str
         Symbols, lightest first.
     """
-    possible = {*dopants, *(one.symbol for one in host)} - {column.symbol}
     low, high = numbers
+    possible = set(dopants) - {column.symbol}
     return tuple(symbol for symbol in SYMBOLS[low - 1 : high] if symbol in possible)
