@@ -427,6 +427,14 @@ CONSTANTS = (
     ),
     Constant(
         "discover/_again.py",
+        "EXPLAINED_P",
+        "probability",
+        "what is left of the light of larger changes becomes a class of false defects",
+        "a weak class that is near others by chance waits for another search",
+        most=0.95,
+    ),
+    Constant(
+        "discover/_again.py",
         "ONE_SIGMA",
         "standard deviations",
         "one class stays two",

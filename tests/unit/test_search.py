@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from scipy.spatial import KDTree
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Searched, SiteAverages, search
+from latticewatch.discover._again import _by_themselves
 from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
@@ -148,10 +150,12 @@ def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):
 
 
 def naive_averages(frames: list[tuple]) -> dict[int, tuple[np.ndarray, int]]:
-    """The same, a site at a time."""
+    """The same, a site at a time: what each frame's hosts do not have in common, and what they have on average."""
     gathered: dict[int, list[np.ndarray]] = {}
     was: dict[int, int] = {}
-    for track, moments, state, confidence, usable, index in frames:
+    levels = [level_of(*frame) for frame in frames]
+    usual = np.mean(levels, axis=0)
+    for (track, moments, state, confidence, usable, index, _), level in zip(frames, levels, strict=True):
         changed = set()
         for i, number in enumerate(track.tolist()):
             if number >= 0 and confidence[i] >= 0.99:
@@ -162,8 +166,13 @@ def naive_averages(frames: list[tuple]) -> dict[int, tuple[np.ndarray, int]]:
             gathered.pop(int(track[i]), None)
         for i, number in enumerate(track.tolist()):
             if number >= 0 and usable[i]:
-                gathered.setdefault(number, []).append(moments[i])
+                gathered.setdefault(number, []).append(moments[i] - level + usual)
     return {number: (np.mean(rows, axis=0), len(rows)) for number, rows in gathered.items()}
+
+
+def level_of(track, moments, state, confidence, usable, index, sublattice):
+    """Mean moments of a frame's hosts."""
+    return moments[usable & (state == -1)].mean(0)
 
 
 def test_averages_are_those_of_the_frames_since_a_site_or_one_beside_it_changed(rng):
@@ -179,11 +188,13 @@ def test_averages_are_those_of_the_frames_since_a_site_or_one_beside_it_changed(
             np.where(rng.random(n) < 0.8, 1.0, 0.5).astype(np.float32),
             rng.random(n) < 0.9,
             rng.integers(-2, n, (n, 3)).astype(np.int32),
+            np.zeros(n, np.int16),
         )
         averages.update(*one)
         frames.append(one)
     expected = naive_averages(frames)
-    moments, number = averages.of(frames[-1][0]), averages.frames_of(frames[-1][0])
+    newest = frames[-1][0]
+    moments, number = averages.of(newest, np.zeros(len(newest), np.int16)), averages.frames_of(newest)
     for i, track in enumerate(frames[-1][0].tolist()):
         mean, count = expected.get(track, (np.zeros(4), 0))
         assert number[i] == count
@@ -197,12 +208,37 @@ def test_old_frames_fade_and_tracks_long_gone_are_forgotten(rng):
     for n in range(3 * MOST_FRAMES):
         track = np.arange(5, dtype=np.int32) + 5 * n
         track[0] = 0
-        moments = np.full((5, 2), float(n >= MOST_FRAMES), np.float32)
-        averages.update(track, moments, np.full(5, -1, np.int16), np.ones(5, np.float32), still, blank)
+        # one column that changes among hosts that do not
+        moments = np.zeros((5, 2), np.float32)
+        moments[0] = float(n >= MOST_FRAMES)
+        state = np.array([3, -1, -1, -1, -1], np.int16)
+        averages.update(track, moments, state, np.ones(5, np.float32), still, blank, np.zeros(5, np.int16))
         assert len(averages._track) < 600
-    moments, frames = averages.of(track), averages.frames_of(track)
+    moments, frames = averages.of(track, np.zeros(5, np.int16)), averages.frames_of(track)
     assert frames[0] <= MOST_FRAMES
     assert moments[0, 0] > 0.8
+
+
+def test_what_hosts_share_is_not_what_sites_differ_by(rng):
+    """Contamination grows while half of the sites are not in view yet: their averages are alike all the same."""
+    averages = SiteAverages()
+    early, all_of_them = np.arange(10, dtype=np.int32), np.arange(20, dtype=np.int32)
+    for n in range(60):
+        track = early if n < 30 else all_of_them
+        k = len(track)
+        moments = np.full((k, 3), 0.1 * n, np.float32) + rng.normal(0, 0.01, (k, 3)).astype(np.float32)
+        averages.update(
+            track,
+            moments,
+            np.full(k, -1, np.int16),
+            np.ones(k, np.float32),
+            np.ones(k, bool),
+            np.full((k, 1), -1, np.int32),
+            np.zeros(k, np.int16),
+        )
+    found = averages.of(all_of_them, np.zeros(20, np.int16))
+    np.testing.assert_allclose(found, np.broadcast_to(found.mean(0), found.shape), atol=0.02)
+    np.testing.assert_allclose(found.mean(), 0.1 * 29.5, atol=0.02)
 
 
 @pytest.mark.parametrize(("power", "most"), [(0.5, LONGEST_FRAMES), (0.0, MOST_FRAMES)])
@@ -236,3 +272,32 @@ def test_a_steady_stream_is_averaged_over_more_frames(stream, monkeypatch):
 )
 def test_only_names_that_say_a_change_of_height_are_read(name, change):
     assert named_change(name) == change
+
+
+@pytest.mark.parametrize(("share_next_to", "alone"), [(0.0, True), (0.4, False)])
+def test_what_larger_changes_leave_around_them_is_no_class(rng, share_next_to, alone):
+    """Weak changes all around larger ones, most of them not next to one, are what is left of their light."""
+    side, spacing = 40, 10.0
+    position = spacing * np.stack(np.mgrid[:side, :side], -1).reshape(-1, 2).astype(float)
+    n = len(position)
+    beside = np.full((n, 1), -1, np.int32)
+    amplitude = np.zeros(n)
+    large = rng.choice(n, n // 40, replace=False)
+    apart = np.hypot(*(position[:, None] - position[large]).T).min(0)
+    if alone:
+        # as many near one as chance has it: a third
+        near, far = apart < 2.5 * spacing, apart > 2.5 * spacing
+        weak = np.concatenate(
+            [
+                rng.permutation(np.flatnonzero(near & (apart > 0)))[:7],
+                rng.permutation(np.flatnonzero(far))[:13],
+            ]
+        )
+    else:
+        # in the second ring of the larger ones
+        weak = rng.permutation(np.flatnonzero((apart > 1.5 * spacing) & (apart < 2.1 * spacing)))[:20]
+    beside[weak[: round(share_next_to * len(weak))]] = large[0]
+    amplitude[large], amplitude[weak] = 1.0, 0.01
+    patches = SimpleNamespace(sublattice=np.zeros(n, np.int16), position=position, index=beside)
+    searched = SimpleNamespace(found=SimpleNamespace(amplitude=amplitude), patches=patches)
+    assert _by_themselves(searched, 0, 0.01, 0.002, 2.5 * spacing) is alone  # type: ignore[arg-type]

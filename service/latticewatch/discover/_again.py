@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial import KDTree
+from scipy.special import bdtrc
 
 from latticewatch.discover._births import PatchOf
 from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
@@ -41,6 +43,9 @@ ONE_SIGMA = 1.0
 RENAME_SHARE = 0.1
 # Classes farther from their host than this are seen in every frame, and followed there [standard deviations].
 HIDDEN_SIGMA = 4.0
+# Sites of a class that only averages show are explained by larger changes near them, where chance would bring so many
+# near with less than this probability.
+EXPLAINED_P = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -209,13 +214,30 @@ def taken_up(
     return Renewed(grown, change.found, change.renamed, change.merged, change.hidden, verdict.posterior)
 
 
-def _by_themselves(searched: Searched, s: int, height: float, spread: float) -> bool:
-    """Whether most sites with a change of height have nothing larger beside them that may explain it."""
+def _by_themselves(searched: Searched, s: int, height: float, spread: float, reach_px: float) -> bool:
+    """Whether nothing larger around the sites with a change of height explains it.
+
+    What is left of a larger change in the patches around it is alike at each place around it, so it comes out as a
+    class of its own once enough frames are averaged. Such sites are beside something larger, or near it more often
+    than chance has it.
+    """
     amplitude, patches = searched.found.amplitude, searched.patches
-    members = (patches.sublattice == s) & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
+    mine = patches.sublattice == s
+    members = mine & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
+    larger = np.abs(amplitude) > abs(height) + spread
     beside = patches.index[members]
-    larger = ((np.abs(amplitude) > abs(height) + spread)[np.maximum(beside, 0)] & (beside >= 0)).any(1)
-    return bool(2 * larger.sum() < members.sum())
+    next_to = (larger[np.maximum(beside, 0)] & (beside >= 0)).any(1)
+    if 2 * next_to.sum() >= members.sum():
+        return False
+    others = mine & ~members & ~larger
+    if not larger.any() or not others.any():
+        return True
+    distance, _ = KDTree(patches.position[larger]).query(patches.position[mine])
+    near = np.zeros(len(mine), bool)
+    near[mine] = distance < reach_px
+    usual = float(near[others].mean())
+    chance = bdtrc(int(near[members].sum()) - 1, int(members.sum()), usual)
+    return bool(chance >= EXPLAINED_P)
 
 
 class _Change:
@@ -253,7 +275,11 @@ class _Change:
                 mean[j], deviation[j], weight[j] = place, spread, max(found.weight[k], 1e-5)
                 continue
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
-            if plain or near.any() or not _by_themselves(searched, s, new[k], float(np.hypot(own[k], sigma))):
+            if plain or near.any():
+                continue
+            if not _by_themselves(
+                searched, s, new[k], float(np.hypot(own[k], sigma)), float(self.model.patch_px)
+            ):
                 continue
             number = self._add(
                 s, new[k] / known.templates.height, float(found.weight[k]), abs(place - mean[0])

@@ -94,7 +94,9 @@ class Search:
         usable = _undisturbed(patches, verdict, model)
         if not teaches:
             confidence, usable = np.zeros_like(confidence), np.zeros_like(usable)
-        self._gathered.update(tracked.track, patches.moments, state, confidence, usable, patches.index)
+        self._gathered.update(
+            tracked.track, patches.moments, state, confidence, usable, patches.index, patches.sublattice
+        )
         found = None
         if self._thread is not None and self._now >= self._due:
             found = self._finished(model)
@@ -124,7 +126,7 @@ class Search:
         self, rows: NDArray[np.intp], model: Model, analysis: Analysis, track: NDArray[np.int32]
     ) -> Patches:
         sites = analysis.sites.take(rows)
-        moments, shape = self._gathered.of(track[rows]), analysis.image.shape
+        moments, shape = self._gathered.of(track[rows], analysis.sites.sublattice[rows]), analysis.image.shape
         return averaged_patches(model, moments, sites.position, sites.sublattice, sites.cell, shape)  # type: ignore[arg-type]
 
     def taken_up(self) -> None:
