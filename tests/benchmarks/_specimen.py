@@ -70,7 +70,7 @@ class Kind:
     directions : int
         Number of directions in which columns are shifted.
     place : str
-        Of an atom off the lattice: ``hollow`` or ``bridge``.
+        Of an atom off the lattice: ``hollow``, ``bridge`` or ``anywhere``.
     factor : float or None
         Height of the column in those of its host, in place of a species.
     """
@@ -92,6 +92,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         **DISPLACED,
         "hollow": Kind(("Mo",), place="hollow"),
         "bridge": Kind(("Mo",), place="bridge"),
+        "anywhere": Kind(("Mo",), place="anywhere"),
     },
     "MoSe2": {
         "height": Kind(("W",), 1),
@@ -99,6 +100,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         **DISPLACED,
         "hollow": Kind(("Mo",), place="hollow"),
         "bridge": Kind(("Mo",), place="bridge"),
+        "anywhere": Kind(("Mo",), place="anywhere"),
     },
     "graphene": {
         "height": Kind(("N",), 0),
@@ -106,6 +108,7 @@ KINDS: dict[str, dict[str, Kind]] = {
         **DISPLACED,
         "hollow": Kind(("Si",), place="hollow"),
         "bridge": Kind(("Si",), place="bridge"),
+        "anywhere": Kind(("Si",), place="anywhere"),
     },
 }
 
@@ -343,7 +346,7 @@ def _planted(
     inside = perfect.inside(margin_px)
     for name, (what, number) in kinds.items():
         if what.host is None:
-            places = _off_lattice(perfect, what.place)
+            places = _off_lattice(perfect, what.place, rng)
             places = places[((places >= margin_px) & (places <= perfect.size - 1 - margin_px)).all(1)]
             members = np.arange(len(places))
         else:
@@ -386,9 +389,12 @@ def _planted(
     return replace(perfect, position=position, signal=signal, kind=kind)
 
 
-def _off_lattice(perfect: Specimen, place: str) -> NDArray[np.float64]:
-    """Centres of the hexagons, or the middles of the bonds."""
+def _off_lattice(perfect: Specimen, place: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Centres of the hexagons, the middles of the bonds, or places at random that are no nearer to a column."""
     tree = KDTree(perfect.site)
+    if place == "anywhere":
+        places = rng.uniform(0, perfect.size, (len(perfect.site), 2))
+        return places[tree.query(places)[0] >= 0.5 * perfect.nearest_px]
     pairs = tree.query_pairs(1.05 * perfect.nearest_px, output_type="ndarray")
     if place == "bridge":
         return perfect.site[pairs].mean(1)

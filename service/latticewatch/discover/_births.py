@@ -161,16 +161,26 @@ def new_class(
     # sublattices that share their classes (those of two grains) share the new one
     sublattices = tuple(
         _with_height(other, height, deviation * known.filter.height_of_sigma, weight, class_id)
-        if other.class_ids[0] == known.class_ids[0] and other.templates.void == known.templates.void
+        if _share_classes(other, known)
         else other
         for other in model.sublattices
     )
     return replace(model, version=model.version + 1, sublattices=sublattices, classes=(*model.classes, entry))
 
 
+def _share_classes(one: SublatticeModel, other: SublatticeModel) -> bool:
+    """Whether what stands on two sublattices is of the same classes: those of two grains, and bonds of one kind."""
+    mine, its = one.templates, other.templates
+    if mine.void or its.void:
+        return mine.void == its.void and one.class_ids[0] == other.class_ids[0] and mine.around == its.around
+    return bool(one.class_ids[0] == other.class_ids[0])
+
+
 def _name(known: SublatticeModel, sublattice: int, height: float) -> str:
     share = height / known.templates.height
-    return off_lattice_name(share) if known.templates.void else defect_name(sublattice, share)
+    if known.templates.void:
+        return off_lattice_name(share, known.templates.around)
+    return defect_name(sublattice, share)
 
 
 def _with_height(

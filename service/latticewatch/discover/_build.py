@@ -219,7 +219,8 @@ def _number(
     twin = {
         s: model.group
         for s, model in enumerate(found)
-        if model.group != s and (invariant or found[model.group].templates.grain != model.templates.grain)
+        if model.group != s
+        and (invariant or model.templates.void or found[model.group].templates.grain != model.templates.grain)
     }
     for s, model in enumerate(found):
         if s in twin:
@@ -241,7 +242,7 @@ def _number(
             common = mixture.weight[k] >= HOST_SHARE
             name = host_name(s, change) if common else defect_name(s, change)
             if model.templates.void:
-                common, name = False, off_lattice_name(change)
+                common, name = False, off_lattice_name(change, model.templates.around)
             ids[s][k] = add(
                 name,
                 "host" if common else "defect",

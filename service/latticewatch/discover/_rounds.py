@@ -29,9 +29,11 @@ from latticewatch.model import (
     SublatticeTemplates,
     displacement_filter,
     expected_height,
-    occupied,
+    explanations,
+    fitted,
     rescaled,
     settle_shifts,
+    settle_sources,
     standardise,
     without_neighbours,
     without_unseen,
@@ -39,8 +41,11 @@ from latticewatch.model import (
 from latticewatch.model._local import unit_of
 from latticewatch.model._projection import doubt, doubts
 from latticewatch.model._shifts import ECHO_ERROR
+from latticewatch.model._sources import APART
 
 N_ROUNDS = 4
+# Places between the columns that are looked at, in standard deviations of those where nothing is.
+LIT_SIGMA = 4.0
 # A class of neighbours is kept apart from the host when this many of it were seen.
 MIN_NEIGHBOURS = 3
 # A population with at least this share of its sublattice is a host too, as in an alloy: what is rare is a defect.
@@ -125,7 +130,7 @@ def discover(
         ]
         # what is displaced is looked for with what is between the columns taken off, but not with itself
         base = replace(effects, shift=np.zeros_like(effects.shift)).taken_off(patches, templates)
-        shift, strength = _displaced(patches, base, results, members, templates, amplitude, host)
+        shift = _displaced(patches, base, results, members, templates, amplitude, host)
         if round_number == 0:
             shift = np.zeros_like(shift)
         host &= ~shift.any(1)
@@ -133,6 +138,8 @@ def discover(
             group = equivalent_sublattices(
                 [r.matched.mean for r in results], [r.whitening for r in results], orders, templates
             )
+            group = _places_together(group, templates)
+        extra, away, results = _between(patches, still, results, members, templates)
         in_place = [np.asarray(~shift[rows].any(1)) for rows in members]
         mixtures = _grown_together(results, in_place, group, [known.void for known in templates])
         next_amplitude = np.zeros_like(amplitude)
@@ -143,14 +150,12 @@ def discover(
             next_amplitude[rows] = expected_height(result.score, posterior, mixture, result.matched)
         next_host &= ~shift.any(1)
         next_amplitude[shift.any(1)] = 0.0
-        between = np.concatenate([rows for rows, k in zip(members, templates, strict=True) if k.void] or [[]])
-        extra = occupied(patches.index, between.astype(np.intp), next_amplitude, strength)
         if round_number == 0:
             # what looks like a change beside something between the columns is looked at again without it
             beside = patches.index[extra != 0.0]
             next_host[beside[beside >= 0]] = True
             next_amplitude[beside[beside >= 0]] = 0.0
-        effects = Effects(shift, extra)
+        effects = Effects(shift, extra, away)
         settled = bool((next_host == host).all()) and round_number > 1
         amplitude, host = next_amplitude, next_host
         if settled:
@@ -186,6 +191,7 @@ def in_single_frames(
     effects = Effects(
         np.where(seen[:, None], found.effects.shift[site], 0.0),
         np.where(seen, found.effects.extra[site], 0.0),
+        np.where(seen[:, None], found.effects.away[site], 0.0),
     )
     still = effects.taken_off(patches, templates)
     alone = []
@@ -341,8 +347,8 @@ def _displaced(
     templates: tuple[SublatticeTemplates, ...],
     amplitude: NDArray[np.float64],
     host: NDArray[np.bool_],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Displacement of every column beside its place [px], and how much is unusual about each site [sigma]."""
+) -> NDArray[np.float64]:
+    """Displacement of every column beside its place [px]."""
     z, scale, score = np.zeros((len(host), 2)), np.ones((len(host), 2)), np.zeros(len(host))
     filters, gates = [], []
     for rows, result, known in zip(members, results, templates, strict=True):
@@ -354,8 +360,51 @@ def _displaced(
         score[rows] = result.score
         filters.append(found)
         gates.append(np.inf if known.void else displacement_gate((z[rows] / scale[rows])[host[rows]]))
-    shift = settle_shifts(Readings(z, scale, score, patches.sublattice, patches.index), filters, gates)
-    return shift, np.maximum(np.abs(score), np.hypot(*(z / scale).T))
+    return settle_shifts(Readings(z, scale, score, patches.sublattice, patches.index), filters, gates)
+
+
+def _places_together(group: list[int], templates: tuple[SublatticeTemplates, ...]) -> list[int]:
+    """Groups of sublattices in which places between the same columns of a grain are one, whichever way they point."""
+    first: dict[tuple[int, tuple[int, ...]], int] = {}
+    out = list(group)
+    for s, known in enumerate(templates):
+        if known.void:
+            other = templates[group[s]]
+            # the same place of another grain, or else the first of its kind here
+            alike = first[other.grain, other.around] if other.grain != known.grain else s
+            out[s] = first.setdefault((known.grain, known.around), alike)
+    return out
+
+
+def _between(
+    patches: Patches,
+    still: NDArray[np.float32],
+    results: list[_Round],
+    members: list[NDArray[np.intp]],
+    templates: tuple[SublatticeTemplates, ...],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], list[_Round]]:
+    """Height of what stands between the columns, how far from its place [px], and the rounds with that for scores.
+
+    still: moments without what is known from the round before.
+    """
+    found, seen = [], []
+    for s, (rows, result, known) in enumerate(zip(members, results, templates, strict=True)):
+        if known.void:
+            lit = np.flatnonzero(result.score > LIT_SIGMA)
+            whitened = (still[rows[lit]] - result.matched.mean) @ result.whitening
+            taken = (patches.moments[rows[lit]] - still[rows[lit]]) @ result.whitening
+            unsure = np.hypot(1.0, ECHO_ERROR * np.linalg.norm(taken, axis=1))
+            found.append((rows[lit], fitted(whitened, explanations(known, result.whitening), unsure)))
+            seen.append(s)
+    apart = APART * templates[-1].farthest_px
+    extra, away = settle_sources(patches.position, patches.frame, found, apart)
+    settled = list(results)
+    for s in seen:
+        result, height = results[s], extra[members[s]]
+        measured = height / result.matched.height_of_sigma
+        score = np.where(height > 0.0, measured, np.minimum(result.score, LIT_SIGMA))
+        settled[s] = replace(result, score=score)
+    return extra, away, settled
 
 
 def _unsure(

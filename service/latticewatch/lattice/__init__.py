@@ -18,7 +18,7 @@ from latticewatch.lattice._specimen import Specimen, mend, touched
 from latticewatch.lattice._spectrum import BraggPeaks, bragg_peaks, reciprocal_basis
 from latticewatch.lattice._thickness import Thickness, may_vary, measure_thickness
 from latticewatch.lattice._together import SpectrumSum
-from latticewatch.lattice._voids import lit, void_places, void_sites
+from latticewatch.lattice._voids import columns_around, lit, void_places, void_sites
 
 __all__ = [
     "DARK_COLUMNS",
@@ -37,6 +37,7 @@ __all__ = [
     "bilinear_pair",
     "boundary",
     "bragg_peaks",
+    "columns_around",
     "continued",
     "convolved",
     "domain_notes",

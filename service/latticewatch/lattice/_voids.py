@@ -13,19 +13,24 @@ from latticewatch.lattice._lattice import Lattice
 from latticewatch.lattice._phase import PhaseField
 from latticewatch.lattice._sites import Sites, nearest_neighbour_px
 
-# A place nearer to a column than this share of the shortest distance between columns is part of it, and two places
-# nearer to each other than this are one.
-MIN_ROOM = 0.55
-SAME_PLACE = 0.5
-MAX_VOIDS = 4
-# An empty place is brighter than this by chance once in some thousand; fewer places are all looked at.
+# A hollow nearer to a column than this share of the shortest distance between columns is part of it, and so is the
+# middle of a bond; two places nearer to each other than this are one.
+MIN_ROOM, MIN_BOND_ROOM = 0.55, 0.45
+SAME_PLACE = 0.45
+MAX_VOIDS = 12
+# Columns as far from a place as the nearest one, within this share, surround it.
+AS_NEAR = 0.05
+# An empty place is brighter than this by chance once in some thousand; fewer places of a kind are all looked at.
 LIT_SIGMA = 3.5
 MIN_PLACES = 16
 
 
 @lru_cache(maxsize=16)
 def void_places(lattice: Lattice) -> NDArray[np.float64]:
-    """Vertices of the Voronoi diagram of the columns: the places farthest from all of them.
+    """Places between the columns: the hollows, which are farthest from all of them, and the middles of the bonds.
+
+    Hollows are vertices of the Voronoi diagram of the columns; bonds cross its edges, and no third column is as near to
+    their middle as their ends. An atom anywhere else is near enough to one of these places to be seen from there.
 
     Parameters
     ----------
@@ -35,7 +40,7 @@ def void_places(lattice: Lattice) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of shape (n_voids, 2), float64
-        Cell coordinates, the roomiest first; at most `MAX_VOIDS`.
+        Cell coordinates, hollows before bonds, the roomiest first; at most `MAX_VOIDS`.
     """
     from scipy.spatial import Voronoi  # here: once for each lattice
 
@@ -43,20 +48,64 @@ def void_places(lattice: Lattice) -> NDArray[np.float64]:
     spacing = nearest_neighbour_px(vectors, columns)
     shifts = np.array([(i, j) for i in range(-2, 4) for j in range(-2, 4)], float)
     points = (columns[:, None] + shifts).reshape(-1, 2)
-    vertices = Voronoi(points @ vectors).vertices @ np.linalg.inv(vectors)
-    # those of the middle cell, and a little more, so that rounding loses none at its edge
-    inside = ((vertices > -1e-6) & (vertices < 1 + 1e-6)).all(1)
-    places = vertices[inside] % 1.0
-    room = np.hypot(*((places[:, None] - points) @ vectors).transpose(2, 0, 1)).min(1)
+    diagram = Voronoi(points @ vectors)
+    hollows = diagram.vertices @ np.linalg.inv(vectors)
+    ends = points[diagram.ridge_points]
+    bonds, reach = ends.mean(1), np.hypot(*((ends[:, 0] - ends[:, 1]) @ vectors).T) / 2
+    # where a third column is nearer to the middle, the two are no neighbours
+    bonds = bonds[_room(bonds, points, vectors) > (1 - AS_NEAR) * reach]
     kept: list[NDArray[np.float64]] = []
-    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], float)
-    for k in np.argsort(-room, kind="stable"):
-        if room[k] < MIN_ROOM * spacing or len(kept) == MAX_VOIDS:
-            break
-        apart = [np.hypot(*((places[k] - other + around) @ vectors).T).min() for other in kept]
-        if min(apart, default=np.inf) > SAME_PLACE * spacing:
-            kept.append(places[k])
+    for candidates, least in ((hollows, MIN_ROOM), (bonds, MIN_BOND_ROOM)):
+        # those of the middle cell, and a little more, so that rounding loses none at its edge
+        places = candidates[((candidates > -1e-6) & (candidates < 1 + 1e-6)).all(1)] % 1.0
+        room = _room(places, points, vectors)
+        for k in np.argsort(-np.round(room, 6), kind="stable"):
+            if room[k] < least * spacing or len(kept) == MAX_VOIDS:
+                break
+            if _apart(places[k], kept, vectors) > SAME_PLACE * spacing:
+                kept.append(places[k])
     return np.array(kept).reshape(-1, 2)
+
+
+def _room(
+    places: NDArray[np.float64], points: NDArray[np.float64], vectors: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Distance of each place from the nearest column [px]."""
+    return np.asarray(np.hypot(*((places[:, None] - points) @ vectors).transpose(2, 0, 1)).min(1))
+
+
+def _apart(
+    place: NDArray[np.float64], kept: list[NDArray[np.float64]], vectors: NDArray[np.float64]
+) -> float:
+    """Distance of a place from the nearest of some others, in any cell [px]."""
+    around = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)], float)
+    apart = [np.hypot(*((place - other + around) @ vectors).T).min() for other in kept]
+    return float(min(apart, default=np.inf))
+
+
+def columns_around(
+    place: NDArray[np.float64], columns: NDArray[np.float64], vectors: NDArray[np.float64]
+) -> tuple[int, ...]:
+    """Columns that surround a place between them: two are a bond, more a hollow.
+
+    Parameters
+    ----------
+    place : ndarray of shape (2,), float64
+        Cell coordinates.
+    columns : ndarray of shape (n, 2), float64
+        Cell coordinates.
+    vectors : ndarray of shape (2, 2), float64
+        Of the lattice, as rows [px].
+
+    Returns
+    -------
+    tuple of int
+        Which of the columns are about as near as the nearest, once for each cell that they are so near in, in order.
+    """
+    shifts = np.array([(i, j) for i in range(-2, 3) for j in range(-2, 3)], float)
+    distance = np.hypot(*((columns[:, None] + shifts - place % 1.0) @ vectors).transpose(2, 0, 1))
+    which, _ = np.nonzero(distance <= (1 + AS_NEAR) * distance.min())
+    return tuple(which.tolist())
 
 
 def void_sites(main: PhaseField, lattice: Lattice, shape: tuple[int, int], margin: float) -> Sites:
@@ -102,12 +151,16 @@ def lit(image: NDArray[np.float32], sites: Sites, width: float, sigma: float = L
     ndarray of shape (m,), intp
         Rows of `sites`.
     """
-    if len(sites) < MIN_PLACES:
-        return np.arange(len(sites))
     light = _light(image, sites.position, float(width))
-    level = float(np.median(light))
-    spread = 1.4826 * float(np.median(np.abs(light - level)))
-    return np.flatnonzero(light > level + sigma * spread)
+    seen = np.ones(len(sites), bool)
+    for s in np.unique(sites.sublattice).tolist():
+        # the middle of a bond has more light of its columns than a hollow
+        mine = np.flatnonzero(sites.sublattice == s)
+        if len(mine) >= MIN_PLACES:
+            level = float(np.median(light[mine]))
+            spread = 1.4826 * float(np.median(np.abs(light[mine] - level)))
+            seen[mine] = light[mine] > level + sigma * spread
+    return np.flatnonzero(seen)
 
 
 @njit(cache=True, nogil=True)

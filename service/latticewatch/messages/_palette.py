@@ -38,7 +38,7 @@ _CHANGE = r"(?P<change>[+−-]?\d+(?:\.\d+)?) %"
 VACANCY = re.compile(rf"^{_LETTER} vacancy\b")
 HEIGHT = re.compile(rf"^{_LETTER} {_CHANGE}")
 DISPLACED = re.compile(rf"^{_LETTER} displaced\b")
-OFF_LATTICE = re.compile(rf"^off lattice(?:, {_LETTER} {_CHANGE})?")
+OFF_LATTICE = re.compile(rf"^off lattice(?: (?:[A-Z]|L\d+)–(?:[A-Z]|L\d+))?(?:, {_LETTER} {_CHANGE})?")
 ODD = re.compile(rf"^(?:{_LETTER} )?odd\b")
 BESIDE = re.compile(rf"^{_LETTER} beside (?P<defect>.+?)(?: [{ARROWS}])?(?: \(\d+\))?$")
 

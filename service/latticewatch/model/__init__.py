@@ -32,7 +32,8 @@ from latticewatch.model._numbers import renumbered
 from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
 from latticewatch.model._patches import Patches, gather_patches
 from latticewatch.model._resampling import excess_blur, without_blur
-from latticewatch.model._shifts import Effects, Readings, ShiftKinds, occupied, settle_shifts
+from latticewatch.model._shifts import Effects, Readings, ShiftKinds, settle_shifts
+from latticewatch.model._sources import explanations, fitted, settle_sources
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._survey import Survey
 from latticewatch.model._templates import SublatticeTemplates, sublattice_templates
@@ -65,6 +66,8 @@ __all__ = [
     "displacements",
     "excess_blur",
     "expected_height",
+    "explanations",
+    "fitted",
     "gather_patches",
     "host_name",
     "kinds_of",
@@ -75,11 +78,11 @@ __all__ = [
     "neighbour_index",
     "neighbour_name",
     "normal_score",
-    "occupied",
     "off_lattice_name",
     "renumbered",
     "rescaled",
     "settle_shifts",
+    "settle_sources",
     "squared_lengths",
     "standardise",
     "sublattice_templates",

@@ -195,19 +195,22 @@ def loose_name(sublattice: int) -> str:
     return f"{letter(sublattice)} displaced"
 
 
-def off_lattice_name(share: float) -> str:
+def off_lattice_name(share: float, around: tuple[int, ...] = ()) -> str:
     """Name of columns where none belongs, by their height as a share of that of the highest column.
 
     Parameters
     ----------
     share : float
+    around : tuple of int, optional
+        The columns around; where they are two, it stands in their bond.
 
     Returns
     -------
     str
-        ``off lattice, A +33 %``.
+        ``off lattice, A +33 %``, ``off lattice A–B, A +33 %``.
     """
-    return f"off lattice, A {100 * share:+.0f} %".replace("-", "−")
+    bond = f" {letter(around[0])}–{letter(around[1])}" if len(around) == 2 else ""
+    return f"off lattice{bond}, A {100 * share:+.0f} %".replace("-", "−")
 
 
 def neighbour_name(sublattice: int, defect: str, offset: NDArray[np.float64] | None) -> str:

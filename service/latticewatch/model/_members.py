@@ -14,6 +14,7 @@ from latticewatch.model._patches import Patches
 from latticewatch.model._projection import Projection, doubt, project
 from latticewatch.model._shared import SharedChange, shared_change
 from latticewatch.model._shifts import ECHO_ERROR, GLARE_REACH, glare, shift_posteriors
+from latticewatch.model._sources import Fitted, explanations_of, fitted
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._templates import FARTHEST
 
@@ -80,6 +81,7 @@ class Members:
         self.posterior = np.zeros((0, 0))
         self.z, self.scale = np.zeros((0, 2)), np.ones(2)
         self.judge(np.zeros(len(patches.moments)))
+        self._lit = np.flatnonzero(self.amplitude > 0.0)
 
     def judge(self, amplitude: NDArray[np.float64]) -> None:
         """Think again, now that something is known of the neighbours.
@@ -154,6 +156,11 @@ class Members:
             squared = self._projection.squared[some] / by**2
             self.oddity[some] = self._oddity(residual / by[:, None], squared)
 
+    @property
+    def lit(self) -> bool:
+        """Whether something may stand at any of these places between the columns."""
+        return self.void and len(self._lit) > 0
+
     def dazzle(self, extra: NDArray[np.float64]) -> None:
         """Be less sure of places between the columns near something bright.
 
@@ -167,22 +174,29 @@ class Members:
         light = glare(self._patches.position, self.rows, extra, reach)
         self._echo = np.hypot(self._echo, light / known.filter.height_of_sigma)
 
-    def places(self, height: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
-        """How far what stands between the columns is from the middle of its place, shape (m, 2) [px].
+    def sources(self) -> tuple[NDArray[np.intp], Fitted]:
+        """An atom fitted to each place between the columns where something is, and the rows of these places."""
+        lit, known = self._lit, self._known
+        whitened = (self._moments[lit] - known.filter.mean) @ known.whitening
+        found = fitted(whitened, explanations_of(known), np.hypot(1.0, self._echo[lit]))
+        score = known.mixture.mean[0] + found.height / known.filter.height_of_sigma
+        there = known.mixture.posteriors(score)[:, 0] < 0.5
+        return self.rows[lit], replace(found, height=np.where(there, found.height, 0.0))
+
+    def settle(self, extra: NDArray[np.float64]) -> None:
+        """Believe what stands at places between the columns, as high as it is where it is, and nothing else there.
 
         Parameters
         ----------
-        height : ndarray of shape (m,), float64
-            0 where nothing is.
-        usual : float
-            Height that the filter of the displacement was made for.
+        extra : ndarray of shape (n,), float64
+            Height of what stands at every place of the frame, 0 where nothing does.
         """
-        out = np.zeros((len(height), 2))
-        there = np.flatnonzero(height > 0.0)
-        if len(there):
-            raw = np.asarray(self._projection.shift[there], np.float64)
-            out[there] = self._known.displacement.shift(raw * (usual / height[there, None]))
-        return out
+        known = self._known
+        host, height = float(known.mixture.mean[0]), extra[self.rows]
+        measured = host + height / known.filter.height_of_sigma
+        self.score = np.where(height > 0.0, measured, np.minimum(self.score, host))
+        self.posterior = known.mixture.posteriors(np.maximum(self.score, host))
+        self.amplitude = height
 
     def correct(self, change: NDArray[np.float64], which: NDArray[np.intp]) -> None:
         """Take something off the moments of some of the sites, those that see a displaced column.

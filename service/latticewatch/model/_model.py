@@ -15,7 +15,8 @@ from latticewatch.model._catalogue import CatalogueEntry
 from latticewatch.model._members import Members
 from latticewatch.model._patches import Patches
 from latticewatch.model._shares import share_components, share_neighbours
-from latticewatch.model._shifts import Effects, Readings, occupied, settle_shifts
+from latticewatch.model._shifts import Effects, Readings, settle_shifts
+from latticewatch.model._sources import APART, settle_sources
 from latticewatch.model._sublattice import SublatticeModel
 
 # What stands for the component of a displaced column, whose height says nothing of the classes of heights.
@@ -169,12 +170,13 @@ class Model:
         """
         members = [Members(patches, s, known) for s, known in enumerate(self.sublattices)]
         n = len(patches.moments)
-        effects = self._off_lattice(patches, members)
+        away = self._off_lattice(patches, members)
         amplitude, score = np.zeros(n), np.zeros(n)
         for one in members:
             amplitude[one.rows] = 0.0 if one.void else one.amplitude
         for one in members:
-            one.judge(amplitude)
+            if not one.void:
+                one.judge(amplitude)
             score[one.rows] = one.score
         shift = self._displaced(patches, members, score)
         component = np.full(n, -1, np.int16)
@@ -184,42 +186,33 @@ class Model:
             component[one.rows] = np.where(best == one.posterior.shape[1] - 1, -1, best)
         component[shift.any(1)] = DISPLACED
         posterior = self._catalogued(patches, members, shift)
-        for one, known in zip(members, self.sublattices, strict=True):
-            if one.void:
-                shift[one.rows] = one.places(effects.extra[one.rows], known.templates.height)
-        return Verdict(posterior, score, component, shift)
+        return Verdict(posterior, score, component, shift + away)
 
-    def _off_lattice(self, patches: Patches, members: list[Members]) -> Effects:
-        """What stands between the columns, its light taken off the patches around."""
+    def _off_lattice(self, patches: Patches, members: list[Members]) -> NDArray[np.float64]:
+        """How far what stands between the columns is from the middle of its place [px], shape (n, 2).
+
+        Its light is taken off the patches around.
+        """
         effects = Effects.none(len(patches.moments))
-        voids = [one for one in members if one.void and len(one.rows)]
-        if not any((one.amplitude > 0.0).any() for one in voids):
-            return effects
-        rows = np.concatenate([one.rows for one in voids])
+        voids = [one for one in members if one.lit]
+        if not voids:
+            return effects.away
+        apart = APART * self.sublattices[-1].templates.farthest_px
         for _ in range(OFF_LATTICE_ROUNDS):
-            amplitude, strength = (np.zeros(len(patches.moments)) for _ in range(2))
-            for one in members:
-                one.displace(amplitude)
-                strength[one.rows] = np.maximum(np.abs(one.score), np.hypot(*(one.z / one.scale).T))
-                amplitude[one.rows] = one.amplitude
-            found = occupied(patches.index, rows, amplitude, strength)
-            change = replace(effects, extra=found - effects.extra)
-            effects = replace(effects, extra=found)
-            if not change.extra.any():
-                break
+            found = [one.sources() for one in voids]
+            extra, away = settle_sources(patches.position, patches.frame, found, apart)
+            now = Effects(np.zeros_like(away), extra, away)
             for one, known in zip(members, self.sublattices, strict=True):
-                which, light = change.seen(patches, one.rows, known.templates)
+                which, light = now.beyond(effects, patches, one.rows, known.templates)
                 if len(which):
                     one.correct(light, which)
-            for one in members:
-                if not one.void:
-                    one.judge(np.zeros(len(amplitude)))
-            for one in members:
-                amplitude[one.rows] = 0.0 if one.void else one.amplitude
-            for one in voids:
-                one.dazzle(change.extra)
-                one.judge(amplitude)
-        return effects
+            effects = now
+        for one in members:
+            if one.void:
+                one.settle(effects.extra)
+            else:
+                one.judge(np.zeros(len(effects.extra)))
+        return effects.away
 
     def _displaced(
         self, patches: Patches, members: list[Members], score: NDArray[np.float64]
@@ -239,12 +232,13 @@ class Model:
         if not moved.any():
             return shift
         amplitude[moved] = 0.0
-        effects = Effects(shift, np.zeros(len(shift)))
+        effects = replace(Effects.none(len(shift)), shift=shift)
         for one, known in zip(members, self.sublattices, strict=True):
             which, change = effects.seen(patches, one.rows, known.templates)
             if len(which):
                 one.correct(change, which)
-            one.judge(amplitude)
+            if not one.void:
+                one.judge(amplitude)
             one.displace(amplitude)
         return shift
 

@@ -237,10 +237,13 @@ class Effects:
         Displacement (row, column) of every column [px].
     extra : ndarray of shape (n,), float64
         Height of what is at every place between the columns, 0 where nothing is.
+    away : ndarray of shape (n, 2), float64
+        How far (row, column) that stands from the middle of its place [px].
     """
 
     shift: NDArray[np.float64]
     extra: NDArray[np.float64]
+    away: NDArray[np.float64]
 
     @classmethod
     def none(cls, n: int) -> Effects:
@@ -255,7 +258,7 @@ class Effects:
         -------
         Effects
         """
-        return cls(np.zeros((n, 2)), np.zeros(n))
+        return cls(np.zeros((n, 2)), np.zeros(n), np.zeros((n, 2)))
 
     def __bool__(self) -> bool:
         return bool(self.shift.any() or self.extra.any())
@@ -289,11 +292,44 @@ class Effects:
         for q in np.flatnonzero(seen.any(0)).tolist():
             mine = np.flatnonzero(seen[which, q])
             other = at[which[mine], q]
-            change[mine] += self.extra[other, None] * known.moments[q + 1]
+            if q >= known.n_columns:
+                shape = (
+                    known.moments[q + 1]
+                    + shift_terms(self.away[other], known.farthest_px) @ known.moved[q + 1]
+                )
+                change[mine] += self.extra[other, None] * shape
+                continue
             some = moved[other]
             terms = shift_terms(self.shift[other[some]], known.farthest_px)
             change[mine[some]] += terms @ known.moved[q + 1]
         return which, change
+
+    def beyond(
+        self, before: Effects, patches: Patches, rows: NDArray[np.intp], known: SublatticeTemplates
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """What it adds to the patches around beside what others did; see `seen`.
+
+        Parameters
+        ----------
+        before : Effects
+            What was taken off already.
+        patches : Patches
+        rows : ndarray of shape (m,), intp
+            Patches of one sublattice.
+        known : SublatticeTemplates
+            Of that sublattice.
+
+        Returns
+        -------
+        which : ndarray of shape (q,), intp
+        change : ndarray of shape (q, n_moments), float64
+        """
+        change = np.zeros((len(rows), known.moved.shape[2]))
+        for effects, sign in ((self, 1.0), (before, -1.0)):
+            which, light = effects.seen(patches, rows, known)
+            change[which] += sign * light
+        which = np.flatnonzero(change.any(1))
+        return which, change[which]
 
     def taken_off(self, patches: Patches, templates: Sequence[SublatticeTemplates]) -> NDArray[np.float32]:
         """Moments of all patches without it.
@@ -346,35 +382,3 @@ def glare(
         apart = np.hypot(*(position[rows] - position[i]).T)
         out += np.where((apart > 0.0) & (apart < reach_px), GLARE * abs(extra[i]), 0.0) ** 2
     return np.sqrt(out)
-
-
-def occupied(
-    index: NDArray[np.int32],
-    rows: NDArray[np.intp],
-    amplitude: NDArray[np.float64],
-    strength: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Height of what stands between the columns: where more is unusual than about any column around.
-
-    Parameters
-    ----------
-    index : ndarray of shape (n, k), int32
-        Neighbours of every site.
-    rows : ndarray of shape (m,), intp
-        Places between the columns.
-    amplitude : ndarray of shape (n,), float64
-        Height that is to be expected at every site beside what belongs there.
-    strength : ndarray of shape (n,), float64
-        How unusual each site is [sigma].
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-        0 where nothing is.
-    """
-    extra = np.zeros(len(amplitude))
-    for i in rows[amplitude[rows] > 0.0].tolist():
-        around = index[i]
-        if strength[i] >= strength[around[around >= 0]].max(initial=0.0):
-            extra[i] = amplitude[i]
-    return extra

@@ -6,14 +6,14 @@ moments are the template of a matched filter; together they span every point def
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.features import ZernikeDisk
-from latticewatch.lattice import ColumnProfile, Lattice, PixelNoise, void_places
+from latticewatch.lattice import ColumnProfile, Lattice, PixelNoise, columns_around, void_places
 
 # A neighbour counts while its centre is in the patch, or at most so many widths of the column profile out of it: it
 # shines in.
@@ -43,7 +43,7 @@ class SublatticeTemplates:
         Moments of a column profile of height 1 at the site itself, then at each neighbour.
     moved : ndarray of shape (k + 1, n_terms, n_moments), float64
         What the host column at the site itself, then at each neighbour, adds when it is displaced: the factors of
-        `shift_terms`.
+        `shift_terms`. Of a neighbour that is a place between the columns: a column of height 1.
     farthest_px : float
         Displacements up to which that holds [px].
     n_columns : int
@@ -58,6 +58,12 @@ class SublatticeTemplates:
         Moments of a patch of the intensity 1 everywhere.
     void : bool
         It is a place between the columns, whose host is nothing.
+    around : tuple of int
+        Columns, counted within the grain, that surround a place between them: two are a bond, more a hollow. Places
+        that are surrounded by the same columns are of one kind.
+    heights : ndarray of shape (k + 1,), float64
+        Height of the host column at the site itself, then at each neighbour; 0 between the columns. Empty in models
+        that were kept before it was known.
     profile_error : float
         Share of a column's height by which the profile may be wrong.
     grain : int
@@ -79,6 +85,8 @@ class SublatticeTemplates:
     height: float
     flat: NDArray[np.float64] | None = None
     void: bool = False
+    around: tuple[int, ...] = ()
+    heights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     profile_error: float = 0.0
     grain: int = 0
     directions_deg: tuple[float, float] = (0.0, 90.0)
@@ -98,6 +106,7 @@ class SublatticeTemplates:
             offset=self.offset[:n],
             moments=self.moments[: n + 1],
             moved=self.moved[: n + 1],
+            heights=self.heights[: n + 1],
         )
 
 
@@ -140,13 +149,13 @@ def _of_grain(
     size = zernike.patch_size
     axis = np.arange(size, dtype=float) - size // 2
     grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
-    field, cell, profile = lattice.field, lattice.cell, lattice.profile
-    to_cell = np.linalg.inv(field.vectors)
+    vectors, cell, profile = lattice.field.vectors, lattice.cell, lattice.profile
+    to_cell = np.linalg.inv(vectors)
     reach = size / 2 + REACH_WIDTHS * profile.narrow
-    span = int(np.ceil(reach / np.abs(np.linalg.det(field.vectors)) * np.hypot(*field.vectors.T).max())) + 1
+    span = int(np.ceil(reach / np.abs(np.linalg.det(vectors)) * np.hypot(*vectors.T).max())) + 1
     shifts = [(i, j) for i in range(-span, span + 1) for j in range(-span, span + 1)]
     perfect = (cell.mean - cell.mean.min()) / scale
-    first_deg, second_deg = np.degrees(np.arctan2(-field.vectors[:, 0], field.vectors[:, 1])).tolist()
+    first_deg, second_deg = np.degrees(np.arctan2(-vectors[:, 0], vectors[:, 1])).tolist()
 
     farthest = FARTHEST * lattice.nearest_neighbour_px
 
@@ -155,22 +164,23 @@ def _of_grain(
     number = [first[0] + k for k in range(n)] + [first[1] + k for k in range(len(places) - n)]
     # an atom between the columns is looked at as high as the highest of them
     tall = np.append(profile.height, np.full(len(places) - n, profile.height.max())) / scale
+    own = np.append(profile.height, np.zeros(len(places) - n)) / scale
 
     found = []
     for index, column in enumerate(places):
-        # what lies between the columns does not see what lies between them elsewhere
-        seen = range(len(places) if index < n else n)
         neighbours = []
-        for other in seen:
+        for other in range(len(places)):
             for i, j in shifts:
-                offset = (places[other] - column + (i, j)) @ field.vectors
+                offset = (places[other] - column + (i, j)) @ vectors
                 distance = float(np.hypot(*offset))
                 if 1e-6 < distance <= reach:
                     neighbours.append((other >= n, distance, number[other], other, i, j, *offset))
         neighbours.sort()
         around = np.array(neighbours, float).reshape(-1, 8)
         centres = np.concatenate([np.zeros((1, 2)), around[:, 6:8]])
-        heights = tall[[index, *around[:, 3].astype(int)]]
+        which = [index, *around[:, 3].astype(int)]
+        heights = np.where(own[which] > 0.0, own[which], 1.0)
+        heights[0] = tall[index]
         shapes = _shapes(profile, grid, centres)
         trials = trial_shifts(farthest)
         inverse = np.linalg.pinv(shift_terms(trials, farthest))
@@ -190,6 +200,8 @@ def _of_grain(
                 n_columns=int((around[:, 0] == 0).sum()),
                 flat=_moments(zernike, np.ones((1, size, size)))[0],
                 void=index >= n,
+                around=columns_around(column, cell.columns, vectors) if index >= n else (),
+                heights=own[which],
                 noise=np.asarray(zernike.noise_covariance(noise.variance(expected)), np.float64),
                 radius=size / 2,
                 height=float(tall[index]),

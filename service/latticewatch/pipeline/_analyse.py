@@ -35,6 +35,7 @@ from latticewatch.lattice import (
     mend,
     settled,
     touched,
+    void_places,
     void_sites,
 )
 from latticewatch.messages import Note
@@ -218,7 +219,7 @@ def _analyse(
                 found,
                 ZernikeDisk(model.n_max, model.patch_px),
                 clock,
-                voids="lit" if model.n_voids else "none",
+                voids="lit" if _knows_places(model) else "none",
                 mask=mask,
             )
             if survey.flat.dirt is not None:
@@ -295,6 +296,11 @@ def _thickness(
     if lattice.others or not may_vary(where):
         return None
     return measure_thickness(image, where, lattice.cell, mask)
+
+
+def _knows_places(model: Model) -> bool:
+    """Whether a model has all places between the columns; one that was kept long ago may have some only."""
+    return 0 < model.n_voids == sum(len(void_places(grain)) for grain in model.lattice.grains)
 
 
 def without_empty(

@@ -1,0 +1,252 @@
+"""Which changes are those of a column of the lattice, and which are an atom between the columns: likelihoods compared.
+
+An atom in the middle of a bond changes the patches of both its columns, and a changed column lights the places around
+it. So everything that a patch between the columns may show is fitted to it: an atom there, wherever it stands in its
+surroundings; a column around that is of another height or beside its place; all columns around, of other heights; an
+atom at another place nearby. An atom there takes fewest numbers to explain both columns, and wins where it is true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.model._sublattice import SublatticeModel
+from latticewatch.model._templates import SublatticeTemplates, shift_terms, trial_shifts
+
+# What a number more in an explanation must gain [sigma²]: the Bayesian criterion for the numbers of a patch, some 60.
+PENALTY = 4.0
+# An atom between the columns is so much rarer than a changed column, as twice a logarithm [sigma²].
+RARER = 9.0
+# Another place explains the same light as well within this share.
+AS_GOOD = 0.02
+N_STEPS = 4
+STEP_SHARE = 0.05
+# Two atoms between the columns are no nearer than this many times the farthest that one is looked for from its place.
+APART = 1.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Explanations:
+    """What the patches around a place between the columns may show, in the whitened moments of that place.
+
+    Attributes
+    ----------
+    source : ndarray of shape (n_shifts, rank), float64
+        A column of height 1 at the place and around it.
+    terms : ndarray of shape (n_terms, rank), float64
+        The same as factors of `shift_terms`, less that in the middle.
+    fixed, free : ndarray of shape (k, n_shifts, rank), float64
+        What each neighbour adds when it is displaced, and what each height more of it adds there.
+    positive : ndarray of shape (k,), bool
+        Neighbours that are places between the columns, whose height is not less than nothing.
+    heights : ndarray of shape (rank, m), float64
+        Orthonormal: all that changes of height of the columns around add.
+    shifts : ndarray of shape (n_shifts, 2), float64
+        Where that is [px].
+    farthest_px : float
+    """
+
+    source: NDArray[np.float64]
+    terms: NDArray[np.float64]
+    fixed: NDArray[np.float64]
+    free: NDArray[np.float64]
+    positive: NDArray[np.bool_]
+    heights: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+    farthest_px: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """An atom between the columns, fitted to some patches.
+
+    Attributes
+    ----------
+    height : ndarray of shape (m,), float64
+    away : ndarray of shape (m, 2), float64
+        From the middle of its place (row, column) [px].
+    gain : ndarray of shape (m,), float64
+        What it explains [sigma²].
+    rival : ndarray of shape (m,), float64
+        What it must explain to be believed, beside all else that may [sigma²].
+    """
+
+    height: NDArray[np.float64]
+    away: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    rival: NDArray[np.float64]
+
+    @property
+    def better(self) -> NDArray[np.bool_]:
+        """Where an atom there is the better explanation, shape (m,)."""
+        return np.asarray((self.height > 0.0) & (self.gain > self.rival))
+
+
+def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64]) -> Explanations:
+    """What the patches around a place may show.
+
+    Parameters
+    ----------
+    templates : SublatticeTemplates
+        Of a place between the columns.
+    whitening : ndarray of shape (n_moments, rank), float64
+        Patches where nothing is, multiplied by it, have unit covariance.
+    """
+    farthest = templates.farthest_px
+    shifts = np.concatenate([np.zeros((1, 2)), trial_shifts(farthest)])
+    terms = shift_terms(shifts, farthest)
+    seen = templates.moments @ whitening
+    moved = np.asarray(templates.moved @ whitening)
+    own = templates.heights[1:]
+    unit = np.where(own > 0.0, own, 1.0)
+    fixed = np.einsum("st,ktr->ksr", terms, moved[1:])
+    free = seen[1:, None] + fixed / unit[:, None, None]
+    fixed[own == 0.0] = 0.0
+    distance = np.hypot(*templates.offset[: templates.n_columns].T)
+    near = np.flatnonzero(distance <= distance.min(initial=np.inf) * (1 + SURROUNDS))
+    alone = moved[0] / templates.height
+    return Explanations(
+        seen[0] + terms @ alone,
+        alone,
+        fixed,
+        free,
+        np.asarray(own == 0.0),
+        np.linalg.qr(seen[1 + near].T)[0] if len(near) else np.zeros((whitening.shape[1], 0)),
+        shifts,
+        farthest,
+    )
+
+
+# Columns as near as the nearest, within this share, surround a place.
+SURROUNDS = 0.3
+
+
+@lru_cache(maxsize=32)
+def explanations_of(known: SublatticeModel) -> Explanations:
+    """The same for a sublattice of a learnt model."""
+    return explanations(known.templates, known.whitening)
+
+
+def fitted(
+    patches: NDArray[np.float64], known: Explanations, unsure: NDArray[np.float64] | float = 1.0
+) -> Fitted:
+    """An atom between the columns, beside whatever else some patches may show.
+
+    Parameters
+    ----------
+    patches : ndarray of shape (m, rank), float64
+        Whitened moments, less those of patches where nothing is.
+    known : Explanations
+    unsure : ndarray of shape (m,), float64, or float, optional
+        Standard deviation of a patch, that of noise being 1.
+    """
+    heard = patches @ known.source.T
+    norm = np.einsum("sr,sr->s", known.source, known.source)
+    best = (np.maximum(heard, 0.0) ** 2 / norm).argmax(1)
+    away = _refined(patches, known.shifts[best], known)
+    shape = _at(away, known)
+    height = np.einsum("mr,mr->m", patches, shape) / np.einsum("mr,mr->m", shape, shape)
+    gain = np.maximum(height, 0.0) * np.einsum("mr,mr->m", patches, shape)
+    return Fitted(height, away, gain / np.square(unsure), _rival(patches, known, np.square(unsure)))
+
+
+def _rival(
+    patches: NDArray[np.float64], known: Explanations, variance: NDArray[np.float64] | float
+) -> NDArray[np.float64]:
+    """What an atom at the place must explain beside all else that may; see `Fitted`."""
+    norm = np.einsum("ksr,ksr->ks", known.free, known.free)
+    lean = np.einsum("ksr,ksr->ks", known.fixed, known.free)
+    lost = np.einsum("ksr,ksr->ks", known.fixed, known.fixed)
+    most = (np.einsum("mr,rq->mq", patches, known.heights) ** 2).sum(1) / variance
+    most += RARER - PENALTY * (known.heights.shape[1] - 3)
+    for k in range(len(known.free)):
+        along = patches @ known.free[k].T - lean[k]
+        if known.positive[k]:
+            along = np.maximum(along, 0.0)
+        explained = 2 * patches @ known.fixed[k].T - lost[k] + along**2 / norm[k]
+        explained = explained.max(1) / variance
+        # of two places between which an atom stands, either may have it
+        most = np.maximum(most, (1 - AS_GOOD) * explained if known.positive[k] else explained + RARER)
+    return np.asarray(most)
+
+
+def _at(away: NDArray[np.float64], known: Explanations) -> NDArray[np.float64]:
+    """A column of height 1 somewhere around the place, shape (m, rank)."""
+    return known.source[0] + shift_terms(away, known.farthest_px) @ known.terms
+
+
+def _refined(
+    patches: NDArray[np.float64], away: NDArray[np.float64], known: Explanations
+) -> NDArray[np.float64]:
+    """Where a column fits the patches best, from near there: Gauss and Newton's method."""
+    step = STEP_SHARE * known.farthest_px
+    for _ in range(N_STEPS):
+        shape = _at(away, known)
+        height = np.einsum("mr,mr->m", patches, shape) / np.einsum("mr,mr->m", shape, shape)
+        slope = [
+            (_at(away + step * unit, known) - _at(away - step * unit, known)) / (2 * step)
+            for unit in np.eye(2)
+        ]
+        design = np.stack([shape, *(height[:, None] * one for one in slope)], 2)
+        normal = np.einsum("mrp,mrq->mpq", design, design)
+        normal += 1e-9 * np.eye(3) * np.einsum("mpp->m", normal)[:, None, None]
+        wanted = np.einsum("mrp,mr->mp", design, patches - height[:, None] * shape)
+        change = np.linalg.solve(normal, wanted[:, :, None])[:, 1:, 0]
+        length = np.hypot(*change.T)
+        change *= np.minimum(1.0, known.farthest_px / 5 / np.maximum(length, 1e-12))[:, None]
+        away = away + change
+        length = np.hypot(*away.T)
+        away = away * np.minimum(1.0, known.farthest_px / np.maximum(length, 1e-12))[:, None]
+    return away
+
+
+def settle_sources(
+    position: NDArray[np.float64],
+    frame: NDArray[np.int32],
+    found: Sequence[tuple[NDArray[np.intp], Fitted]],
+    apart_px: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Height and place of every atom between the columns; what explains most comes first, and no other is near it.
+
+    Parameters
+    ----------
+    position : ndarray of shape (n, 2), float64
+        Of all sites (row, column) [px].
+    frame : ndarray of shape (n,), int32
+        Frame of each.
+    found : sequence of tuple
+        Of each kind of place: the sites that were fitted, an intp array of shape (m,), and what was found there.
+    apart_px : float
+        How near two atoms may be.
+
+    Returns
+    -------
+    extra : ndarray of shape (n,), float64
+        0 where nothing is.
+    away : ndarray of shape (n, 2), float64
+        From the middle of its place (row, column) [px].
+    """
+    extra, away = np.zeros(len(position)), np.zeros((len(position), 2))
+    if not found:
+        return extra, away
+    row = np.concatenate([rows for rows, _ in found])
+    better, gain, height, shift = (
+        np.concatenate([getattr(fit, name) for _, fit in found])
+        for name in ("better", "gain", "height", "away")
+    )
+    stands = position[row] + shift
+    taken = np.zeros(0, np.intp)
+    for k in np.argsort(-gain, kind="stable").tolist():
+        if not better[k]:
+            continue
+        near = np.hypot(*(stands[taken] - stands[k]).T) < apart_px
+        if (near & (frame[row[taken]] == frame[row[k]])).any():
+            continue
+        taken = np.append(taken, k)
+        extra[row[k]], away[row[k]] = height[k], shift[k]
+    return extra, away
