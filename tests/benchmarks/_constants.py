@@ -353,6 +353,20 @@ CONSTANTS = (
         most=0.95,
     ),
     Constant(
+        "model/_sources.py",
+        "RARER",
+        "sigma²",
+        "a changed column passes for an atom beside it",
+        "a weak atom between columns passes for a change of both",
+    ),
+    Constant(
+        "model/_sources.py",
+        "APART",
+        "reaches of a place",
+        "one atom is reported at two places",
+        "of two atoms side by side one is not told",
+    ),
+    Constant(
         "track/_segments.py",
         "SETTLED",
         "nats",

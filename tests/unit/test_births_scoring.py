@@ -32,6 +32,13 @@ def test_an_atom_in_the_hollow_is_as_far_from_its_columns_as_can_be(material, rn
     assert np.allclose(distance, perfect.nearest_px, rtol=1e-3)
 
 
+def test_an_atom_anywhere_is_no_nearer_to_a_column_than_a_bridge(rng):
+    perfect, made = specimen(rng, "anywhere")
+    distance = KDTree(perfect.site).query(made.position[made.defects("anywhere")])[0]
+    assert (distance >= perfect.nearest_px / 2).all()
+    assert np.ptp(distance) > 0.01 * perfect.nearest_px
+
+
 def test_a_bridge_is_half_way_between_two_columns(rng):
     perfect, made = specimen(rng, "bridge")
     distance = KDTree(perfect.site).query(made.position[made.defects("bridge")], k=2)[0]

@@ -126,3 +126,17 @@ def test_noise_does_not_join_dirt_to_the_rest_of_the_frame(rng, noise):
 
 def test_at_a_low_dose_noise_is_no_dirt(rng):
     assert _dirt(0.6 * rng.standard_normal((80, 90)), np.zeros((80, 90)), 1.0) is None
+
+
+def test_heavy_atoms_whose_surroundings_touch_are_no_dirt():
+    # each fills a block or four, and what the smooth background misses around them joins them all
+    level, offset = np.zeros((24, 24)), np.zeros((24, 24))
+    level[4:20, 4:20] = 0.2
+    for row in range(4, 20, 4):
+        for col in range(4, 20, 4):
+            level[row : row + 2, col : col + 2] = 1.4
+    assert _dirt(level, offset, 1.0) is None
+    level[8:12, 8:12] = 1.4
+    dirt = _dirt(level, offset, 1.0)
+    assert dirt is not None
+    assert dirt[8:12, 8:12].all()

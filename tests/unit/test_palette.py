@@ -17,8 +17,9 @@ KINDS = [
     "B +273 %",
     "A displaced ↗ 35 pm",
     "off lattice, A +33 %",
+    "off lattice A–B, A +33 %",
 ]
-SHAPES = ["down", "down", "circle", "circle", "up", "diamond", "square"]
+SHAPES = ["down", "down", "circle", "circle", "up", "diamond", "square", "square"]
 
 
 @pytest.mark.parametrize(("name", "shape"), [*zip(KINDS, SHAPES, strict=True)])

@@ -8,6 +8,7 @@ found so add to the patches of their neighbours, taken off before the next round
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from latticewatch.model import (
     expected_height,
     explanations,
     fitted,
+    light_error,
     rescaled,
     settle_shifts,
     settle_sources,
@@ -123,14 +125,14 @@ def discover(
     results: list[_Round] = []
     mixtures: list[Mixture] = []
     for round_number in range(N_ROUNDS):
-        still = effects.taken_off(patches, templates)
+        still = _cleared(effects, patches, templates)
         results = [
             _measured(patches, still, rows, known, amplitude, host, first=round_number == 0)
             for rows, known in zip(members, templates, strict=True)
         ]
         # what is displaced is looked for with what is between the columns taken off, but not with itself
-        base = replace(effects, shift=np.zeros_like(effects.shift)).taken_off(patches, templates)
-        shift = _displaced(patches, base, results, members, templates, amplitude, host)
+        alone = _Cleared(still.between, still.between)
+        shift = _displaced(patches, alone, results, members, templates, amplitude, host)
         if round_number == 0:
             shift = np.zeros_like(shift)
         host &= ~shift.any(1)
@@ -193,7 +195,7 @@ def in_single_frames(
         np.where(seen, found.effects.extra[site], 0.0),
         np.where(seen[:, None], found.effects.away[site], 0.0),
     )
-    still = effects.taken_off(patches, templates)
+    still = _cleared(effects, patches, templates)
     alone = []
     for s, (known, averaged) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
@@ -231,11 +233,11 @@ def sublattice_models(
         sublattice.
     """
     models = []
-    still = found.effects.taken_off(patches, templates)
+    still = _cleared(found.effects, patches, templates)
     displacements = displacement_filters(found, patches, templates)
     for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
-        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.columns)
+        moments = without_neighbours(still.all, found.amplitude, rows, patches.index, known.columns)
         mean = one.filter.mean
         moments = without_unseen(moments, mean, one.whitening, known.columns, patches.index[rows])
         spanned = np.concatenate([known.columns, known.moved[0, :2]])
@@ -288,12 +290,12 @@ def displacement_filters(
     patches : Patches
     templates : tuple of SublatticeTemplates
     """
-    still = found.effects.taken_off(patches, templates)
+    still = _cleared(found.effects, patches, templates)
     out = []
     for s, (known, one) in enumerate(zip(templates, found.sublattices, strict=True)):
         rows = np.flatnonzero(patches.sublattice == s)
         own = displacement_filter(known, one.whitening, one.filter)
-        moments = without_neighbours(still, found.amplitude, rows, patches.index, known.columns)
+        moments = without_neighbours(still.all, found.amplitude, rows, patches.index, known.columns)
         raw = (moments - one.filter.mean) @ own.weights
         unsure = _unsure(patches, still, rows, known, found.amplitude, one.whitening)
         z, scale = _standardised(raw / unsure[:, None], patches, rows, found.host)
@@ -311,9 +313,21 @@ class _Round:
     least: float
 
 
+class _Cleared(NamedTuple):
+    """Moments of all patches without what is between the columns, and without what is displaced too."""
+
+    between: NDArray[np.float32]
+    all: NDArray[np.float32]
+
+
+def _cleared(effects: Effects, patches: Patches, templates: tuple[SublatticeTemplates, ...]) -> _Cleared:
+    between = replace(effects, shift=np.zeros_like(effects.shift)).taken_off(patches, templates)
+    return _Cleared(between, effects.taken_off(patches, templates) if effects.shift.any() else between)
+
+
 def _measured(
     patches: Patches,
-    moments: NDArray[np.float32],
+    still: _Cleared,
     rows: NDArray[np.intp],
     known: SublatticeTemplates,
     amplitude: NDArray[np.float64],
@@ -322,11 +336,11 @@ def _measured(
     first: bool = False,
 ) -> _Round:
     """The filter of one sublattice and what it says, given what is known of the sites; first: nothing is."""
-    own = without_neighbours(moments, amplitude, rows, patches.index, known.columns)
+    own = without_neighbours(still.all, amplitude, rows, patches.index, known.columns)
     mean = np.median(own[host[rows]], axis=0)
     matched, whitening = matched_filter(None if first else own[host[rows]], known, mean)
     own = without_unseen(own, mean, whitening, known.columns, patches.index[rows])
-    unsure = _unsure(patches, moments, rows, known, amplitude, whitening)
+    unsure = _unsure(patches, still, rows, known, amplitude, whitening)
     score = standardise(
         matched(own) / unsure,
         patches.position[rows],
@@ -341,7 +355,7 @@ def _measured(
 
 def _displaced(
     patches: Patches,
-    base: NDArray[np.float32],
+    base: _Cleared,
     results: list[_Round],
     members: list[NDArray[np.intp]],
     templates: tuple[SublatticeTemplates, ...],
@@ -353,7 +367,7 @@ def _displaced(
     filters, gates = [], []
     for rows, result, known in zip(members, results, templates, strict=True):
         found = displacement_filter(known, result.whitening, result.matched)
-        moments = without_neighbours(base, amplitude, rows, patches.index, known.columns)
+        moments = without_neighbours(base.all, amplitude, rows, patches.index, known.columns)
         raw = (moments - result.matched.mean) @ found.weights
         unsure = _unsure(patches, base, rows, known, amplitude, result.whitening)
         z[rows], scale[rows] = _standardised(raw / unsure[:, None], patches, rows, host)
@@ -378,7 +392,7 @@ def _places_together(group: list[int], templates: tuple[SublatticeTemplates, ...
 
 def _between(
     patches: Patches,
-    still: NDArray[np.float32],
+    still: _Cleared,
     results: list[_Round],
     members: list[NDArray[np.intp]],
     templates: tuple[SublatticeTemplates, ...],
@@ -391,9 +405,8 @@ def _between(
     for s, (rows, result, known) in enumerate(zip(members, results, templates, strict=True)):
         if known.void:
             lit = np.flatnonzero(result.score > LIT_SIGMA)
-            whitened = (still[rows[lit]] - result.matched.mean) @ result.whitening
-            taken = (patches.moments[rows[lit]] - still[rows[lit]]) @ result.whitening
-            unsure = np.hypot(1.0, ECHO_ERROR * np.linalg.norm(taken, axis=1))
+            whitened = (still.all[rows[lit]] - result.matched.mean) @ result.whitening
+            unsure = np.hypot(1.0, _echo(patches, still, rows[lit], known, result.whitening))
             found.append((rows[lit], fitted(whitened, explanations(known, result.whitening), unsure)))
             seen.append(s)
     apart = APART * templates[-1].farthest_px
@@ -409,7 +422,7 @@ def _between(
 
 def _unsure(
     patches: Patches,
-    still: NDArray[np.float32],
+    still: _Cleared,
     rows: NDArray[np.intp],
     known: SublatticeTemplates,
     amplitude: NDArray[np.float64],
@@ -417,10 +430,22 @@ def _unsure(
 ) -> NDArray[np.float64]:
     """Standard deviation of what is measured, that of noise being 1, for what is not known of the changes around."""
     unsure = doubt(amplitude, rows, patches.index, doubts(known, whitening))
-    if still is patches.moments:
+    if still.all is patches.moments:
         return unsure
-    taken = (patches.moments[rows] - still[rows]) @ whitening
-    return np.hypot(unsure, ECHO_ERROR * np.linalg.norm(taken, axis=1))
+    return np.hypot(unsure, _echo(patches, still, rows, known, whitening))
+
+
+def _echo(
+    patches: Patches,
+    still: _Cleared,
+    rows: NDArray[np.intp],
+    known: SublatticeTemplates,
+    whitening: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """What may be left in some patches of what was taken off them, shape (m,) [sigma]."""
+    light = np.linalg.norm((patches.moments[rows] - still.between[rows]) @ whitening, axis=1)
+    moved = np.linalg.norm((still.between[rows] - still.all[rows]) @ whitening, axis=1)
+    return np.hypot(light_error(known) * light, ECHO_ERROR * moved)
 
 
 def _standardised(

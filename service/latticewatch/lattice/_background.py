@@ -27,8 +27,8 @@ CLIP_SIGMA = 3.0
 NOISE_CLIP_SIGMA = 4.0
 # Share of a column's height to which the average cell, resampled, says what a pixel should be. It counts as noise.
 MODEL_ERROR = 0.005
-# Dirt is brighter than what is around it by this share of a column's height, in this many blocks at least: an atom,
-# however heavy, fills fewer. What belongs to it the smooth background misses by this share.
+# Dirt is brighter than what is around it by this share of a column's height, in this many blocks side by side at least:
+# an atom, however heavy, fills fewer. What belongs to it the smooth background misses by this share.
 DIRT_HEIGHT = 1.0
 MIN_DIRT_BLOCKS = 9
 DIRT_LEFT = 0.1
@@ -168,12 +168,15 @@ def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float)
     bright = level - np.median(level) > max(DIRT_HEIGHT * scale, noise)
     if np.count_nonzero(bright) < MIN_DIRT_BLOCKS:
         return None
+    # side by side: so many heavy atoms, each with its surroundings, are no dirt
+    pieces = np.asarray(ndimage.label(bright)[0], np.intp)  # type: ignore[index]
+    core = bright & (np.bincount(pieces.ravel()) >= MIN_DIRT_BLOCKS)[pieces]
+    if not core.any():
+        return None
     # the smooth background does not follow its slopes
     together = bright | (left > max(DIRT_LEFT * scale, noise))
     labels = np.asarray(ndimage.label(together)[0], np.intp)  # type: ignore[index]
-    seeds = np.bincount(labels[bright], minlength=labels.max() + 1) >= MIN_DIRT_BLOCKS
-    seeds[0] = False
-    return np.asarray(ndimage.binary_dilation(seeds[labels]), bool) if seeds.any() else None
+    return np.asarray(ndimage.binary_dilation(np.isin(labels, labels[core])), bool)
 
 
 def _in_pixels(blocks: NDArray[np.bool_], side: int, shape: tuple[int, int]) -> NDArray[np.bool_]:

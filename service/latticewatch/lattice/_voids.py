@@ -30,7 +30,8 @@ def void_places(lattice: Lattice) -> NDArray[np.float64]:
     """Places between the columns: the hollows, which are farthest from all of them, and the middles of the bonds.
 
     Hollows are vertices of the Voronoi diagram of the columns; bonds cross its edges, and no third column is as near to
-    their middle as their ends. An atom anywhere else is near enough to one of these places to be seen from there.
+    their middle as their ends. An atom anywhere else is near enough to one of these places to be seen from there,
+    unless a hollow is much wider than the shortest bond is long.
 
     Parameters
     ----------

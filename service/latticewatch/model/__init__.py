@@ -33,7 +33,7 @@ from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
 from latticewatch.model._patches import Patches, gather_patches
 from latticewatch.model._resampling import excess_blur, without_blur
 from latticewatch.model._shifts import Effects, Readings, ShiftKinds, settle_shifts
-from latticewatch.model._sources import explanations, fitted, settle_sources
+from latticewatch.model._sources import explanations, fitted, light_error, settle_sources
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._survey import Survey
 from latticewatch.model._templates import SublatticeTemplates, sublattice_templates
@@ -73,6 +73,7 @@ __all__ = [
     "kinds_of",
     "least_disturbed",
     "letter",
+    "light_error",
     "loose_name",
     "named_change",
     "neighbour_index",

@@ -198,19 +198,23 @@ class Members:
         self.posterior = known.mixture.posteriors(np.maximum(self.score, host))
         self.amplitude = height
 
-    def correct(self, change: NDArray[np.float64], which: NDArray[np.intp]) -> None:
-        """Take something off the moments of some of the sites, those that see a displaced column.
+    def correct(
+        self, change: NDArray[np.float64], which: NDArray[np.intp], error: float = ECHO_ERROR
+    ) -> None:
+        """Take something off the moments of some of the sites, those that see what is displaced or off the lattice.
 
         Parameters
         ----------
         change : ndarray of shape (q, n_moments), float64
         which : ndarray of shape (q,), intp
             Rows among the members.
+        error : float, optional
+            Share of it that may be wrong.
         """
         if np.shares_memory(self._moments, self._patches.moments):
             self._moments = self._moments.copy()
         self._moments[which] -= change
-        echo = ECHO_ERROR * np.linalg.norm(change @ self._known.whitening, axis=1)
+        echo = error * np.linalg.norm(change @ self._known.whitening, axis=1)
         self._echo[which] = np.hypot(self._echo[which], echo)
         other = self._without_shared(project(self._moments[which], self.rows[which], self._known))
         mine = self._projection

@@ -16,7 +16,7 @@ from latticewatch.model._members import Members
 from latticewatch.model._patches import Patches
 from latticewatch.model._shares import share_components, share_neighbours
 from latticewatch.model._shifts import Effects, Readings, settle_shifts
-from latticewatch.model._sources import APART, settle_sources
+from latticewatch.model._sources import APART, light_error, settle_sources
 from latticewatch.model._sublattice import SublatticeModel
 
 # What stands for the component of a displaced column, whose height says nothing of the classes of heights.
@@ -205,7 +205,9 @@ class Model:
             for one, known in zip(members, self.sublattices, strict=True):
                 which, light = now.beyond(effects, patches, one.rows, known.templates)
                 if len(which):
-                    one.correct(light, which)
+                    one.correct(light, which, light_error(known.templates))
+                if one.void:
+                    one.dazzle(extra - effects.extra)
             effects = now
         for one in members:
             if one.void:

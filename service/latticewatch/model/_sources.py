@@ -8,6 +8,7 @@ atom at another place nearby. An atom there takes fewest numbers to explain both
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,8 @@ PENALTY = 4.0
 RARER = 9.0
 # Another place explains the same light as well within this share.
 AS_GOOD = 0.02
+# Share of its light that may be wrong in the patches around: the scan jitters while it passes. The profile adds to it.
+LIGHT_ERROR = 0.03
 N_STEPS = 4
 STEP_SHARE = 0.05
 # Two atoms between the columns are no nearer than this many times the farthest that one is looked for from its place.
@@ -203,6 +206,21 @@ def _refined(
         length = np.hypot(*away.T)
         away = away * np.minimum(1.0, known.farthest_px / np.maximum(length, 1e-12))[:, None]
     return away
+
+
+def light_error(templates: SublatticeTemplates) -> float:
+    """Share of the light of an atom between the columns that may be wrong in the patches of a sublattice.
+
+    Parameters
+    ----------
+    templates : SublatticeTemplates
+        Of that sublattice.
+
+    Returns
+    -------
+    float
+    """
+    return math.hypot(LIGHT_ERROR, templates.profile_error)
 
 
 def settle_sources(

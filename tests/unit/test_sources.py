@@ -1,0 +1,108 @@
+"""An atom between the columns beside all else that a patch may show: the likelier explanation wins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests._crystal import honeycomb, render, surveyed
+
+from latticewatch.estimators import NoiseWhitening
+from latticewatch.model import explanations, fitted, settle_sources, sublattice_templates
+from latticewatch.model._sources import Fitted
+from latticewatch.model._templates import shift_terms
+
+# What a change amounts to [sigma].
+CLEAR = 30.0
+
+
+@pytest.fixture(scope="module")
+def between():
+    """Templates of the hollow and the bonds of a honeycomb, each with its whitening, and how to draw a column."""
+    rng = np.random.default_rng(0)
+    scene = render(honeycomb(20.0, (1.0, 0.4)), rng, shape=(192, 192), counts=300.0)
+    lattice, zernike, surveys = surveyed([scene])
+    templates = sublattice_templates(lattice, surveys[0].flat.scale, surveys[0].flat.noise, zernike)
+    voids = [known for known in templates if known.void]
+    axis = np.arange(zernike.patch_size) - zernike.patch_size // 2
+    grid = np.stack(np.meshgrid(axis, axis, indexing="ij"), -1)
+
+    def column(at):
+        drawn = lattice.profile.at(((grid - at) ** 2).sum(-1))
+        return zernike.of(drawn[None].astype(np.float32)).astype(float)[0]
+
+    return [(known, NoiseWhitening.from_covariance(known.noise).matrix_) for known in voids], column
+
+
+def judged(known, whitening, moments, noise):
+    """What is made of a change of the moments, as clear as `CLEAR`, with noise."""
+    patch = moments @ whitening
+    scale = CLEAR / np.linalg.norm(patch)
+    found = fitted((scale * patch + noise)[None], explanations(known, whitening))
+    return found, scale
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.9])
+def test_an_atom_is_found_where_it_stands(between, rng, place, share):
+    voids, column = between
+    known, whitening = voids[place]
+    for angle in rng.uniform(0, 2 * np.pi, 4):
+        at = share * known.farthest_px * np.array([np.sin(angle), np.cos(angle)])
+        found, scale = judged(known, whitening, column(at), rng.normal(size=whitening.shape[1]))
+        assert found.better[0]
+        assert np.hypot(*(found.away[0] - at)) < 0.12 * known.farthest_px
+        assert found.height[0] == pytest.approx(scale, rel=0.15)
+
+
+def columns_beside(known):
+    return [q for q in range(known.n_columns) if np.hypot(*known.offset[q]) < known.radius]
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_column_of_another_height_is_no_atom_between(between, rng, place, sign):
+    known, whitening = between[0][place]
+    for q in columns_beside(known):
+        noise = rng.normal(size=whitening.shape[1])
+        assert not judged(known, whitening, sign * known.moments[q + 1], noise)[0].better[0]
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_column_beside_its_place_is_no_atom_between(between, rng, place):
+    known, whitening = between[0][place]
+    for q in columns_beside(known):
+        for angle in rng.uniform(0, 2 * np.pi, 4):
+            away = 0.5 * known.farthest_px * np.array([np.sin(angle), np.cos(angle)])
+            moved = shift_terms(away[None], known.farthest_px)[0] @ known.moved[q + 1]
+            patch = moved @ whitening + rng.normal(size=whitening.shape[1])
+            assert not fitted(patch[None], explanations(known, whitening)).better[0]
+
+
+def test_two_brighter_columns_are_no_atom_in_their_bond(between, rng):
+    for known, whitening in between[0][1:]:
+        both = known.moments[1] + known.moments[2]
+        assert not judged(known, whitening, both, rng.normal(size=whitening.shape[1]))[0].better[0]
+
+
+def test_noise_is_no_atom(between, rng):
+    for known, whitening in between[0]:
+        found = fitted(rng.normal(size=(200, whitening.shape[1])), explanations(known, whitening))
+        assert found.better.mean() < 0.05
+
+
+def fits(gain):
+    n = len(gain)
+    return Fitted(np.ones(n), np.zeros((n, 2)), np.array(gain, float), np.zeros(n))
+
+
+def test_what_two_places_see_belongs_to_the_one_that_explains_more():
+    position = np.array([[10.0, 10.0], [10.0, 13.0], [40.0, 40.0]])
+    found = [(np.array([0]), fits([50.0])), (np.array([1, 2]), fits([80.0, 60.0]))]
+    extra, _ = settle_sources(position, np.zeros(3, np.int32), found, 6.0)
+    assert extra.tolist() == [0.0, 1.0, 1.0]
+
+
+def test_atoms_in_one_place_of_two_frames_are_two():
+    position = np.array([[10.0, 10.0], [10.0, 10.5]])
+    extra, _ = settle_sources(position, np.array([0, 1], np.int32), [(np.arange(2), fits([50.0, 80.0]))], 6.0)
+    assert extra.tolist() == [1.0, 1.0]
