@@ -6,9 +6,10 @@ makes a stream for each material, kind and seed, takes it through the pipeline a
 ten frames. ``--born 0``: the kind is there from the first frame on. ``--full``: 768 × 768, born at 30, 50 frames.
 
 Kinds: ``height`` (another element), ``vacancy`` (one atom of the column, in graphene the column), ``displaced`` (35 pm
-in one direction), ``scattered`` (35 pm in six directions), ``hollow`` and ``bridge`` (an atom off the lattice), ``all``
-(height, vacancy, displaced and hollow at once), ``none`` (nothing is born), ``strained`` (columns move together, which
-is no defect).
+in one direction), ``scattered`` (35 pm in six directions), ``hollow``, ``bridge`` and ``anywhere`` (an atom off the lattice, as near to a
+column as a bridge at least), ``all`` (height, vacancy, displaced and hollow at once), ``none`` (nothing is born),
+``strained`` (columns move together, which is no defect). Kinds with a plus between them begin at once
+(``height+bridge``).
 
 ``d_prime``: what the ideal observer has for the least clear of them in one frame. ``defect``: share of them, over the
 scored frames, with a site of role defect there (off the lattice within 30 pm, once); ``unknown``, ``neighbour``: what
@@ -205,7 +206,9 @@ def rows(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for material in arguments.material.split(","):
         for kind in arguments.kinds.split(","):
             for seed in map(int, arguments.seeds.split(",")):
-                stream = made(arguments, material, TOGETHER if kind == "all" else (kind,), seed)
+                stream = made(
+                    arguments, material, TOGETHER if kind == "all" else tuple(kind.split("+")), seed
+                )
                 tallies, false, called = scored(stream)
                 common = {
                     "material": material,
@@ -297,7 +300,7 @@ def main() -> None:
         if material not in KINDS:
             parser.error(f"{material}: no such material; give some of {', '.join(KINDS)}")
         known = {*KINDS[material], *EMPTY, "all"}
-        unknown = set(arguments.kinds.split(",")) - known
+        unknown = set(arguments.kinds.replace("+", ",").split(",")) - known
         if unknown:
             parser.error(
                 f"{', '.join(sorted(unknown))}: no such kind; give some of {', '.join(sorted(known))}"

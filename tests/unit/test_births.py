@@ -73,3 +73,20 @@ def test_kinds_that_begin_at_a_tenth_of_all_sites_are_learnt():
     for name, tally in tallies.items():
         assert tally.roles["defect"] >= 0.9 * sum(tally.roles.values()), (name, tally.roles)
     assert np.median(tallies["displaced"].shift) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("material", "kind"), [("WS2", "bridge"), ("graphene", "bridge"), ("graphene", "anywhere")]
+)
+def test_an_atom_off_the_lattice_is_one_defect_where_it_is(material, kind):
+    settings = Namespace(counts=150.0, size=320, pixel_nm=0.0125, frames=21, born=6, drift="0,0")
+    with births.threadpool_limits(limits=1, user_api="blas"):
+        tallies, false, called = births.scored(births.made(settings, material, (kind,), 0))
+    assert false == 0.0, called
+    tally = tallies[kind]
+    assert tally.roles["defect"] >= 0.95 * sum(tally.roles.values()), tally.roles
+    assert np.median(tally.place_pm) < 10
+    assert all(name.startswith("off lattice") for name in tally.names), tally.names
+    if kind == "bridge":
+        # whichever way the bond points
+        assert len(tally.names) == 1, tally.names

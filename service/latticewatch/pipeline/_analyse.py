@@ -300,7 +300,8 @@ def _thickness(
 
 def _knows_places(model: Model) -> bool:
     """Whether a model has all places between the columns; one that was kept long ago may have some only."""
-    return 0 < model.n_voids == sum(len(void_places(grain)) for grain in model.lattice.grains)
+    places = sum(len(void_places(grain)) for grain in model.lattice.grains)
+    return 0 < model.n_voids == places and all(len(known.templates.heights) for known in model.sublattices)
 
 
 def without_empty(
