@@ -26,6 +26,8 @@ from latticewatch.model import (
 
 # A class that is born is no larger share of its sublattice than this, whatever the first frames that show it say.
 MOST_SHARE = 0.1
+# Heights in bonds that point elsewhere are measured by other filters: nearer than so many deviations they are one class.
+PLACES_APART = 2.0
 # Gives the average patch, side `size`, of the sites in some rows of the newest frame.
 PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]
 
@@ -140,7 +142,8 @@ def new_class(
     mean, width = float(np.mean(values)), float(mixture.deviation[0])
     deviation = max(float(np.std(values)), float(np.hypot(width, RELATIVE_SPREAD * (mean - mixture.mean[0]))))
     gaps = np.abs(mean - mixture.mean) / np.maximum(mixture.deviation, deviation)
-    if gaps[0] < MIN_SEPARATION or gaps.min() < 1.0 or (known.templates.void and mean < mixture.mean[0]):
+    least = PLACES_APART if known.templates.void else 1.0
+    if gaps[0] < MIN_SEPARATION or gaps.min() < least or (known.templates.void and mean < mixture.mean[0]):
         return None
     # as frequent as its members, and at least as the rarest class there is beside the host
     rarest = max(float(mixture.weight[1:].min()), 1e-4) if len(mixture.mean) > 1 else 1e-4
