@@ -6,9 +6,9 @@ makes a stream for each material, kind and seed, takes it through the pipeline a
 ten frames. ``--born 0``: the kind is there from the first frame on. ``--full``: 768 × 768, born at 30, 50 frames.
 
 Kinds: ``height`` (another element), ``vacancy`` (one atom of the column, in graphene the column), ``displaced`` (35 pm
-in one direction), ``scattered`` (35 pm in six directions), ``hollow``, ``bridge`` and ``anywhere`` (an atom off the lattice, as near to a
-column as a bridge at least), ``all`` (height, vacancy, displaced and hollow at once), ``none`` (nothing is born),
-``strained`` (columns move together, which is no defect). Kinds with a plus between them begin at once
+in one direction), ``scattered`` (35 pm in six directions), ``hollow``, ``bridge`` and ``anywhere`` (an atom off the
+lattice, no nearer to a column than a bridge), ``all`` (height, vacancy, displaced and hollow at once), ``none``
+(nothing is born), ``strained`` (columns move together, which is no defect). Kinds with a plus between them begin at once
 (``height+bridge``).
 
 ``d_prime``: what the ideal observer has for the least clear of them in one frame. ``defect``: share of them, over the

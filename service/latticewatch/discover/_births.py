@@ -26,7 +26,7 @@ from latticewatch.model import (
 
 # A class that is born is no larger share of its sublattice than this, whatever the first frames that show it say.
 MOST_SHARE = 0.1
-# Heights in bonds that point elsewhere are measured by other filters: nearer than so many deviations they are one class.
+# Heights in bonds that point elsewhere are measured by other filters: within so many deviations they are one class.
 PLACES_APART = 2.0
 # Gives the average patch, side `size`, of the sites in some rows of the newest frame.
 PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]

@@ -25,6 +25,8 @@ PENALTY = 4.0
 RARER = 9.0
 # Another place explains the same light as well within this share.
 AS_GOOD = 0.02
+# Columns as near as the nearest, within this share, are next to a place.
+NEXT_SHARE = 0.3
 # Share of its light that may be wrong in the patches around: the scan jitters while it passes. The profile adds to it.
 LIGHT_ERROR = 0.03
 N_STEPS = 4
@@ -99,6 +101,10 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
         Of a place between the columns.
     whitening : ndarray of shape (n_moments, rank), float64
         Patches where nothing is, multiplied by it, have unit covariance.
+
+    Returns
+    -------
+    Explanations
     """
     farthest = templates.farthest_px
     shifts = np.concatenate([np.zeros((1, 2)), trial_shifts(farthest)])
@@ -111,7 +117,7 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     free = seen[1:, None] + fixed / unit[:, None, None]
     fixed[own == 0.0] = 0.0
     distance = np.hypot(*templates.offset[: templates.n_columns].T)
-    near = np.flatnonzero(distance <= distance.min(initial=np.inf) * (1 + SURROUNDS))
+    near = np.flatnonzero(distance <= distance.min(initial=np.inf) * (1 + NEXT_SHARE))
     alone = moved[0] / templates.height
     return Explanations(
         seen[0] + terms @ alone,
@@ -125,13 +131,19 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     )
 
 
-# Columns as near as the nearest, within this share, surround a place.
-SURROUNDS = 0.3
-
-
 @lru_cache(maxsize=32)
 def explanations_of(known: SublatticeModel) -> Explanations:
-    """The same for a sublattice of a learnt model."""
+    """The same for a sublattice of a learnt model.
+
+    Parameters
+    ----------
+    known : SublatticeModel
+        Of a place between the columns.
+
+    Returns
+    -------
+    Explanations
+    """
     return explanations(known.templates, known.whitening)
 
 
@@ -147,6 +159,10 @@ def fitted(
     known : Explanations
     unsure : ndarray of shape (m,), float64, or float, optional
         Standard deviation of a patch, that of noise being 1.
+
+    Returns
+    -------
+    Fitted
     """
     heard = patches @ known.source.T
     norm = np.einsum("sr,sr->s", known.source, known.source)
