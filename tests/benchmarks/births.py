@@ -8,8 +8,8 @@ ten frames. ``--born 0``: the kind is there from the first frame on. ``--full``:
 Kinds: ``height`` (another element), ``vacancy`` (one atom of the column, in graphene the column), ``displaced`` (35 pm
 in one direction), ``scattered`` (35 pm in six directions), ``hollow``, ``bridge`` and ``anywhere`` (an atom off the
 lattice, no nearer to a column than a bridge), ``all`` (height, vacancy, displaced and hollow at once), ``none``
-(nothing is born), ``strained`` (columns move together, which is no defect). Kinds with a plus between them begin at once
-(``height+bridge``).
+(nothing is born), ``strained`` (columns move together, which is no defect). Kinds with a plus between them begin at
+once (``height+bridge``).
 
 ``d_prime``: what the ideal observer has for the least clear of them in one frame. ``defect``: share of them, over the
 scored frames, with a site of role defect there (off the lattice within 30 pm, once); ``unknown``, ``neighbour``: what

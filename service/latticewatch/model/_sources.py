@@ -47,6 +47,8 @@ class Explanations:
         The same as factors of `shift_terms`, less that in the middle.
     fixed, free : ndarray of shape (k, n_shifts, rank), float64
         What each neighbour adds when it is displaced, and what each height more of it adds there.
+    squares : ndarray of shape (3, k, n_shifts), float64
+        Scalar products of `free` with itself, of `fixed` with `free`, and of `fixed` with itself.
     positive : ndarray of shape (k,), bool
         Neighbours that are places between the columns, whose height is not less than nothing.
     heights : ndarray of shape (rank, m), float64
@@ -60,6 +62,7 @@ class Explanations:
     terms: NDArray[np.float64]
     fixed: NDArray[np.float64]
     free: NDArray[np.float64]
+    squares: NDArray[np.float64]
     positive: NDArray[np.bool_]
     heights: NDArray[np.float64]
     shifts: NDArray[np.float64]
@@ -113,7 +116,7 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     moved = np.asarray(templates.moved @ whitening)
     own = templates.heights[1:]
     unit = np.where(own > 0.0, own, 1.0)
-    fixed = np.einsum("st,ktr->ksr", terms, moved[1:])
+    fixed = np.asarray(terms @ moved[1:])
     free = seen[1:, None] + fixed / unit[:, None, None]
     fixed[own == 0.0] = 0.0
     distance = np.hypot(*templates.offset[: templates.n_columns].T)
@@ -124,6 +127,7 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
         alone,
         fixed,
         free,
+        np.stack([(free * free).sum(2), (fixed * free).sum(2), (fixed * fixed).sum(2)]),
         np.asarray(own == 0.0),
         np.linalg.qr(seen[1 + near].T)[0] if len(near) else np.zeros((whitening.shape[1], 0)),
         shifts,
@@ -178,9 +182,7 @@ def _rival(
     patches: NDArray[np.float64], known: Explanations, variance: NDArray[np.float64] | float
 ) -> NDArray[np.float64]:
     """What an atom at the place must explain beside all else that may; see `Fitted`."""
-    norm = np.einsum("ksr,ksr->ks", known.free, known.free)
-    lean = np.einsum("ksr,ksr->ks", known.fixed, known.free)
-    lost = np.einsum("ksr,ksr->ks", known.fixed, known.fixed)
+    norm, lean, lost = known.squares
     most = (np.einsum("mr,rq->mq", patches, known.heights) ** 2).sum(1) / variance
     most += RARER - PENALTY * (known.heights.shape[1] - 3)
     for k in range(len(known.free)):
