@@ -95,6 +95,8 @@ class Hands:
         Of the microscope.
     seen : Sight or None
         The last look at the target, if nothing was moved or exposed since.
+    exposed : Sight or None
+        The look on which the last exposure was made.
     acquired : Acquired or None
         The last frames.
     dose_e_per_a2 : float
@@ -123,6 +125,7 @@ class Hands:
         self._stale = bool(past)
         self.limits: Limits = microscope.limits()
         self.seen: Sight | None = None
+        self.exposed: Sight | None = None
         self.acquired: Acquired | None = None
         self.dose_e_per_a2 = 0.0
         if past and not exposed and "result" not in past[-1]:
@@ -223,7 +226,9 @@ class Hands:
         Exposed
             With the dose that it gave.
         """
+        seen = self.seen
         exposed = self._do("expose", Exposed, x_nm=x_nm, y_nm=y_nm, duration_s=duration_s)
+        self.exposed = seen
         self.dose_e_per_a2 += exposed.dose_e_per_a2
         return exposed
 

@@ -125,7 +125,8 @@ class Loop:
         Places on the specimen to go to, one after another, when a field has no target left; see `tiles`. What it has
         drifted meanwhile is added [nm].
     verify_nm : float, optional
-        Farther from the middle than this at the end, an act has failed [nm]; None does not look.
+        Farther from the middle than this at the end, and when it was exposed if it was, an act has failed [nm]; None
+        does not look.
     dry_run : bool
         Decide, and touch nothing: no lease, no move, no blanking.
     on_step : callable, optional
@@ -379,7 +380,7 @@ class Loop:
             self._act(hands, target)
             if self._verify_nm is not None:
                 sight = hands.seen or hands.look()
-            step = self._verdict(target, sight)
+            step = self._verdict(target, sight, hands.exposed)
         except StoppedError:
             # The intent stays open: the next run goes on from here.
             raise
@@ -389,6 +390,8 @@ class Loop:
             step = Step(target, "failed", "microscope", str(error))
         if sight is not None:
             facts["offset_nm"] = sight.offset_nm
+        if step.outcome == "done" and hands is not None and hands.exposed is not None:
+            facts["offset_nm"] = hands.exposed.offset_nm
         if hands is not None and hands.acquired is not None:
             facts |= hands.acquired.model_dump(include={"series_id", "first", "last"})
         if hands is not None and hands.dose_e_per_a2:
@@ -401,12 +404,16 @@ class Loop:
             logger.warning("%s: not annotated yet: %s", target.id, error)
         return step
 
-    def _verdict(self, target: Target, sight: Sight | None) -> Step:
+    def _verdict(self, target: Target, sight: Sight | None, exposed: Sight | None) -> Step:
+        """Whether an act has succeeded; where it exposed, the target had to be in the middle at that time.
+
+        Afterwards it may drift for as long as the service is away.
+        """
         if self._verify_nm is None:
             return Step(target, "done")
         if sight is None:
             return Step(target, "failed", "not seen", "not in the frames that were acquired of it")
-        if sight.offset_nm > self._verify_nm:
+        if sight.offset_nm > self._verify_nm and (exposed is None or exposed.offset_nm > self._verify_nm):
             off = f"{sight.offset_nm:.3f} nm from the middle, tolerance {self._verify_nm:g} nm"
             return Step(target, "failed", "off centre", off, sight)
         return Step(target, "done", sight=sight)

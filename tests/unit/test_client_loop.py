@@ -225,6 +225,32 @@ def test_a_target_that_is_not_where_it_should_be_is_gone_after_and_then_has_fail
     assert len(stage.done) > 6
 
 
+def test_what_drifts_away_after_its_exposure_was_exposed_all_the_same():
+    loop, stage, sees = loop_of({1: (10.0, 20.0)}, act=acts.expose(0.1))
+
+    def drifts(name, id, args):
+        # As over a restart of the service, from the exposure on.
+        if name == "acquire" and exposures(stage):
+            sees.put(1, sees.tracks[1]["stage_nm"]["x"] + 0.7, 20.0)
+
+    stage.fail = drifts
+    report = loop.run(steps=1)
+    assert (report.done, report.failed) == (1, {})
+    assert exposures(stage) == [(10.0, 20.0)]
+    assert sees.annotated[0]["offset_nm"] == 0.0
+
+
+def test_what_was_exposed_beside_the_middle_has_failed():
+    def blindly(do, target):
+        do.look()
+        do.expose(10.0, 20.0, 0.1)
+
+    loop, stage, _ = loop_of({1: (10.0, 20.0)}, act=blindly)
+    report = loop.run(steps=1)
+    assert len(exposures(stage)) == 1
+    assert report.failed == {"off centre": 1}
+
+
 def test_a_target_that_frames_do_not_show_has_failed():
     loop, stage, sees = loop_of({1: (10.0, 20.0)})
     stage.fail = lambda name, id, args: sees.tracks.clear() if name == "acquire" else None

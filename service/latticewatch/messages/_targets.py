@@ -103,7 +103,7 @@ class AnnotationRequest(Asked):
     first: int | None = Field(default=None, ge=0, le=2**53)
     last: int | None = Field(default=None, ge=0, le=2**53)
     offset_nm: FiniteFloat | None = Field(
-        default=None, ge=0, description="How far from the middle it was in them."
+        default=None, ge=0, description="How far from the middle it was in them, or when it was exposed."
     )
     dose_e_per_a2: FiniteFloat | None = Field(default=None, ge=0)
     key: Word | None = Field(default=None, description="Idempotency key.")
