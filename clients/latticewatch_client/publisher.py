@@ -85,7 +85,9 @@ class Publisher:
         self._socket.linger = 1000
         self._socket.sndtimeo = int(1000 * timeout_s)
         # A service that lost its power says no goodbye.
-        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = 10_000, 30_000
+        # One that learns reads nothing meanwhile, and what may lose nothing waits for it.
+        self._socket.heartbeat_ivl = 10_000
+        self._socket.heartbeat_timeout = 300_000 if push else 30_000
         self._push = push
         self._authenticator: Any = None
         try:

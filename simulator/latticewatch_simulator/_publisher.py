@@ -99,7 +99,8 @@ class Publisher:
         self._socket.set(zmq.SNDHWM, queue_frames)
         self._socket.set(zmq.LINGER, 1000)
         self._socket.set(zmq.HEARTBEAT_IVL, 10_000)
-        self._socket.set(zmq.HEARTBEAT_TIMEOUT, 30_000)
+        # A receiver that learns reads nothing meanwhile: one that may lose nothing waits for it.
+        self._socket.set(zmq.HEARTBEAT_TIMEOUT, 300_000 if push else 30_000)
         # What subscribers may send is a topic.
         self._socket.set(zmq.MAXMSGSIZE, 1024)
         self._messages = 0

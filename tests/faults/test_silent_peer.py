@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import select
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -105,8 +108,7 @@ def frames(receiver: Receiver, n: int) -> None:
 
 @pytest.mark.parametrize("kind", [zmq.PUB, zmq.PUSH])
 def test_frames_come_again_after_a_connection_that_died_without_a_word(kind, monkeypatch):
-    monkeypatch.setattr(_inlets, "HEARTBEAT_MS", 100)
-    monkeypatch.setattr(_inlets, "SILENT_MS", 300)
+    monkeypatch.setattr(_inlets, "SILENT_S", 0.3)
     with sending(kind) as port:
         cable = Cable(port)
         settings = IngestSettings(sources=(cable.endpoint,), socket="sub" if kind == zmq.PUB else "pull")
@@ -120,4 +122,70 @@ def test_frames_come_again_after_a_connection_that_died_without_a_word(kind, mon
 
 
 def test_a_dead_connection_is_given_up_within_a_minute():
-    assert _inlets.HEARTBEAT_MS + _inlets.SILENT_MS <= 60_000
+    assert _inlets.SILENT_S <= 60
+    assert _inlets.KEEPALIVE_S + _inlets.KEEPALIVE_TIMES * _inlets.KEEPALIVE_AGAIN_S <= 60
+
+
+def test_a_microscope_that_pauses_is_connected_anew_ever_more_seldom(monkeypatch):
+    now, made = [100.0], []
+    monkeypatch.setattr(_inlets.time, "monotonic", lambda: now[0])
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        port = socket.bind_to_random_port("tcp://127.0.0.1")
+        settings = IngestSettings(sources=(f"tcp://127.0.0.1:{port}",), socket="pull")
+        inlet = _inlets.open_inlet(settings, context, settings.sources[0])
+        # Nothing was heard yet: to come to a connection is the business of ZeroMQ.
+        assert inlet.tick() is None
+        inlet._heard_at = now[0]
+        for _ in range(4000):
+            now[0] += 1.0
+            before = inlet._in_vain
+            inlet.tick()
+            if inlet._in_vain > before:
+                made.append(now[0] - 100.0)
+        inlet.close()
+    assert made[0] == _inlets.SILENT_S
+    assert max(b - a for a, b in itertools.pairwise(made)) == _inlets.SILENT_MOST_S
+    assert len(made) < 15
+
+
+RECEIVES_LATE = """
+import sys, time
+from latticewatch.config import IngestSettings
+from latticewatch.ingest import Frame, Receiver, _inlets
+
+_inlets.HEARTBEAT_MS, _inlets.SILENT_MS = 50, 100_000
+settings = IngestSettings(sources=(sys.argv[1],), socket="pull", mode="lossless", queue_frames=1)
+with Receiver(settings) as receiver:
+    first = receiver.get(60)
+    print("reads", file=sys.stderr, flush=True)
+    sys.stdin.readline()
+    # The sender has gone while our queue was full; heartbeats would be sent now.
+    time.sleep(1.0)
+    n = 0
+    while (item := receiver.get(5.0)) is not None:
+        if isinstance(item, Frame):
+            receiver.done(item)
+            n += 1
+print(n, file=sys.stderr, flush=True)
+"""
+
+
+def test_a_sender_that_goes_away_while_nothing_is_read_does_not_end_the_process():
+    image = np.zeros((1500, 1500), np.uint16)
+    context = zmq.Context()
+    sender = context.socket(zmq.PUSH)
+    sender.sndhwm, sender.linger, sender.sndtimeo = 100, 0, 60_000
+    port = sender.bind_to_random_port("tcp://127.0.0.1")
+    command = [sys.executable, "-c", RECEIVES_LATE, f"tcp://127.0.0.1:{port}"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as receiver:
+        for n in range(20):
+            sender.send_multipart(encode_frame(image, frame=n, series_id="a", msg_number=n))
+        assert receiver.stderr is not None
+        assert receiver.stderr.readline() == "reads\n"
+        sender.close()
+        context.term()
+        _, said = receiver.communicate("\n", timeout=PATIENCE_S)
+    assert receiver.returncode == 0
+    assert int(said) >= 1

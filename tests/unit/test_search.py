@@ -133,6 +133,28 @@ def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, 
     assert found
 
 
+def test_a_patient_search_is_taken_up_after_the_same_frame_however_long_it_takes(stream, monkeypatch):
+    monkeypatch.setattr("latticewatch.pipeline._search.PATIENCE_S", 0.0)
+    noted: list[tuple[int, int, bool]] = []
+
+    def slow(model: Model, patches: Patches, frames: float) -> Searched | None:
+        threading.Event().wait(0.2)
+        return search(model, patches, frames)
+
+    class Noted(Search):
+        def _finished(self, model: Model) -> Searched | None:
+            found = super()._finished(model)
+            noted.append((self._now, self._due, self._thread is None))
+            return found
+
+    learner = Learner(SETTINGS, patient=True)
+    learner._new_search = lambda: Noted(slow, patient=True)
+    for frame in list(stream.frames())[:25]:
+        learner.fold(analyse(frame, learner.model, SETTINGS))
+    assert noted
+    assert all(now == due and done for now, due, done in noted)
+
+
 def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):
     def fails(*_) -> None:
         raise ValueError("made to fail")

@@ -22,8 +22,15 @@ from latticewatch.ingest._wire import MAX_HEADER_BYTES
 LATEST_HWM = 32
 # A request without an answer for so long is made again: the other side has been restarted.
 ASK_AGAIN_S = 5.0
-# A peer is asked so often whether it is there, and given up when it says nothing for so long [ms].
+# A sender of ours asks its peer so often whether it is there, and gives it up when that says nothing for so long [ms].
 HEARTBEAT_MS, SILENT_MS = 10_000, 30_000
+# One that may lose nothing waits longer: a receiver that learns reads nothing meanwhile, and says nothing either.
+BUSY_MS = 300_000
+# The system asks the machine of a peer whether it is there, first after so long, then again, so often [s].
+KEEPALIVE_S, KEEPALIVE_AGAIN_S, KEEPALIVE_TIMES = 10, 5, 4
+# A connection that has given messages and then none for so long is made anew; each time in vain, after twice as long,
+# up to the second number [s].
+SILENT_S, SILENT_MOST_S = 30.0, 480.0
 # A connection that is lost or refused is made again after this.
 CONNECT_AGAIN_S = 1.0
 READ_BYTES = 2**20
@@ -76,10 +83,12 @@ def open_inlet(
     zmq_socket.linger = 0
     zmq_socket.rcvhwm = LATEST_HWM if settings.mode == "latest" else settings.queue_frames
     zmq_socket.maxmsgsize = max_message(settings)
+    # A peer that loses its power says no goodbye. No heartbeats of ZeroMQ: libzmq 4.3.5 ends the process when it sends
+    # one to a peer that has gone away while our queue was full (out_event, `Assertion failed: !_io_error`).
     zmq_socket.tcp_keepalive = 1
-    # A peer that loses its power says no goodbye: without a sign for half a minute the connection is made anew.
-    zmq_socket.heartbeat_ivl = HEARTBEAT_MS
-    zmq_socket.heartbeat_timeout = SILENT_MS
+    zmq_socket.tcp_keepalive_idle = KEEPALIVE_S
+    zmq_socket.tcp_keepalive_intvl = KEEPALIVE_AGAIN_S
+    zmq_socket.tcp_keepalive_cnt = KEEPALIVE_TIMES
     zmq_socket.ipv6 = "[" in source
     if kind == zmq.SUB:
         zmq_socket.subscribe(b"")
@@ -105,7 +114,7 @@ def open_inlet(
             f"source {source}: cannot {verb}: {error}; expected tcp://HOST:PORT, ipc://PATH or merlin://HOST:PORT"
         ) from error
     kind_of_inlet = AskingInlet if kind == zmq.REQ else ZmqInlet
-    return kind_of_inlet(zmq_socket, endpoint, max_message(settings))
+    return kind_of_inlet(zmq_socket, endpoint, max_message(settings), connects=not settings.bind)
 
 
 class ZmqInlet:
@@ -117,11 +126,17 @@ class ZmqInlet:
     endpoint : str
     max_bytes : int
         Of a message, all its parts together; the rest of a larger one is thrown away part by part.
+    connects : bool
+        It connects to its peer, and so can connect anew.
     """
 
-    def __init__(self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int) -> None:
+    def __init__(
+        self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int, *, connects: bool = False
+    ) -> None:
         self.socket, self.endpoint = zmq_socket, endpoint
-        self._max_bytes = max_bytes
+        self._max_bytes, self._connects = max_bytes, connects
+        self._heard_at: float | None = None
+        self._in_vain = 0
 
     @property
     def pollable(self) -> Any:
@@ -148,6 +163,7 @@ class ZmqInlet:
                 parts.clear()
             else:
                 parts.append(part.buffer)
+        self._heard_at, self._in_vain = time.monotonic(), 0
         if n > MAX_PARTS or size > self._max_bytes:
             raise WireError(
                 f"message of {n} parts and {size / 2**20:.1f} MiB, limits {MAX_PARTS} parts and "
@@ -157,7 +173,20 @@ class ZmqInlet:
         yield parts
 
     def tick(self) -> float | None:
-        return None
+        """Connect anew where a peer that has sent something has been silent for long: something between may be dead."""
+        if self._heard_at is None or not self._connects:
+            return None
+        patience_s = min(SILENT_S * 2**self._in_vain, SILENT_MOST_S)
+        left_s = self._heard_at + patience_s - time.monotonic()
+        if left_s > 0:
+            return left_s
+        if self.socket.poll(0):  # it waits to be read
+            return None
+        log.info("silent for long; connected anew", source=self.endpoint, seconds=patience_s)
+        self.socket.disconnect(self.endpoint)
+        self.socket.connect(self.endpoint)
+        self._heard_at, self._in_vain = time.monotonic(), self._in_vain + 1
+        return SILENT_S
 
     def close(self) -> None:
         self.socket.close(linger=0)
@@ -166,8 +195,10 @@ class ZmqInlet:
 class AskingInlet(ZmqInlet):
     """A REQ socket that asks for the next message when the one before has been taken, as a karabo bridge wants it."""
 
-    def __init__(self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int) -> None:
-        super().__init__(zmq_socket, endpoint, max_bytes)
+    def __init__(
+        self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int, *, connects: bool = False
+    ) -> None:
+        super().__init__(zmq_socket, endpoint, max_bytes, connects=connects)
         self._asked: float | None = None
 
     def receive(self) -> Iterator[list[memoryview]]:

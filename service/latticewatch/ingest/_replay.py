@@ -14,7 +14,7 @@ import zmq
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
-from latticewatch.ingest._inlets import HEARTBEAT_MS, SILENT_MS
+from latticewatch.ingest._inlets import BUSY_MS, HEARTBEAT_MS, SILENT_MS
 from latticewatch.ingest._shots import Shot, shots_of
 from latticewatch.ingest.files import FileSeries
 from latticewatch.ingest.files.recording import Recording
@@ -115,7 +115,8 @@ class Replayer:
         self._socket: zmq.Socket = self._context.socket(kind)
         self._socket.sndhwm = SEND_HWM
         # A service that lost its power says no goodbye.
-        self._socket.heartbeat_ivl, self._socket.heartbeat_timeout = HEARTBEAT_MS, SILENT_MS
+        self._socket.heartbeat_ivl = HEARTBEAT_MS
+        self._socket.heartbeat_timeout = BUSY_MS if lossless else SILENT_MS
         try:
             self._socket.bind(bind)
         except zmq.ZMQError as error:

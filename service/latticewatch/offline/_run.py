@@ -107,7 +107,7 @@ def run_file(
     """
     needed = min(settings.learning_frames, len(series))
     settings = settings.model_copy(update={"learning_frames": needed})
-    learner = Learner(settings)
+    learner = Learner(settings, patient=True)
     # results of a learning phase, which come again with classes when it ends
     pending: dict[int, FrameResult] = {}
     done = next_number = 0

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,9 @@ class Learner:
     Parameters
     ----------
     settings : AnalysisSettings
+    patient : bool, optional
+        Hold the stream up for a search for classes, however long it takes: the same frames then give the same on any
+        machine, however busy.
 
     Attributes
     ----------
@@ -59,7 +63,7 @@ class Learner:
         Immutable; hand it to `analyse`. None during the learning phase.
     """
 
-    def __init__(self, settings: AnalysisSettings) -> None:
+    def __init__(self, settings: AnalysisSettings, *, patient: bool = False) -> None:
         self.settings = settings
         self.model: Model | None = None
         self._gathered: list[Analysis] = []
@@ -68,7 +72,7 @@ class Learner:
         self._spectra = SpectrumSum()
         self._tracker = Tracker(false_events_per_hour=self.settings.false_events_per_hour)
         self._class_statistics = ClassStatistics()
-        self._new_search: Callable[[], Search] = Search
+        self._new_search: Callable[[], Search] = partial(Search, patient=patient)
         self._search = self._new_search()
         self._judge = Judge()
         self._space: LiveSpace | None = None

@@ -41,10 +41,15 @@ class Search:
     ----------
     look : callable, optional
         ``look(model, patches, frames)`` gives what is found, or None.
+    patient : bool, optional
+        Wait for a search however long it takes, so that the same frames give the same on any machine. Without it, as in
+        a stream, one that takes longer than `PATIENCE_S` is taken up when it is done.
     """
 
-    def __init__(self, look: Callable[[Model, Patches, float], Searched | None] = search) -> None:
-        self._look = look
+    def __init__(
+        self, look: Callable[[Model, Patches, float], Searched | None] = search, *, patient: bool = False
+    ) -> None:
+        self._look, self._patience_s = look, None if patient else PATIENCE_S
         self._gathered = SiteAverages()
         self._thread: threading.Thread | None = None
         self._result: Searched | None = None
@@ -166,7 +171,7 @@ class Search:
     def _finished(self, model: Model) -> Searched | None:
         assert self._thread is not None
         assert self._model is not None
-        self._thread.join(PATIENCE_S if self._now == self._due else 0.0)
+        self._thread.join(self._patience_s if self._now == self._due else 0.0)
         if self._thread.is_alive():
             return None
         self._thread = None
