@@ -16,8 +16,10 @@ import structlog
 
 import _vendors as vendors
 from latticewatch.config import IngestSettings, VirtualDetector
+from latticewatch.errors import WireError
 from latticewatch.ingest import Receiver
 from latticewatch.ingest._karabo import decode_karabo
+from latticewatch.ingest._merlin import Merlin
 from latticewatch.messages import FrameHeader, SeriesEnd, encode_frame, encode_json
 
 IMAGE = np.random.default_rng(0).poisson(9, (24, 32)).astype(np.uint16)
@@ -224,3 +226,10 @@ def test_a_karabo_image_whose_header_names_no_source_is_read():
     frame = decode_karabo([memoryview(part) for part in train], None, MAX_MIB)
     assert np.array_equal(frame.image, IMAGE)
     assert frame.header.series_id == ""
+
+
+def test_a_merlin_header_that_ends_before_it_says_what_the_pixels_are_is_refused():
+    # found by the test above after 288,143 messages
+    with pytest.raises(WireError, match="cannot be read") as refused:
+        list(Merlin(None, True, MAX_MIB).decode(memoryview(b"MQ1,000001,00384,01,0001,00")))
+    assert refused.value.reason == "header"

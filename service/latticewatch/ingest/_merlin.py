@@ -91,12 +91,13 @@ class Merlin:
         fields = bytes(payload[:128]).decode("latin1").split(",")
         try:
             number, size, width, height = (int(fields[i]) for i in (1, 2, 4, 5))
+            pixels_are = fields[6]
         except (IndexError, ValueError) as error:
             raise WireError(f"Merlin frame header {short(fields[:7])} cannot be read", "header") from error
-        dtype = DTYPES.get(fields[6])
+        dtype = DTYPES.get(pixels_are)
         if dtype is None:
             raise WireError(
-                f"Merlin pixels {short(fields[6])}, expected U08, U16 or U32; do not send raw (R64)", "dtype"
+                f"Merlin pixels {short(pixels_are)}, expected U08, U16 or U32; do not send raw (R64)", "dtype"
             )
         pixels = image_of(payload[size:], dtype, (height, width), "", self._max_frame_mib)
         yield from self._image(number - 1, pixels)
