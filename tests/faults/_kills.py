@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -71,7 +70,7 @@ def killed(folder: Path, kills: int, seed: int = 0) -> tuple[Seen, list[Event]]:
     """
     rng, seen = np.random.default_rng(seed), Seen()
     settings = SimulatorSettings.checked(**SPECIMEN, seed=seed)
-    with Simulation(settings, bind="tcp://127.0.0.1:0") as simulation:
+    with Simulation(settings, bind="tcp://127.0.0.1:0", control=None) as simulation:
         frames = threading.Thread(target=simulation.run, daemon=True)
         frames.start()
         try:
@@ -96,22 +95,27 @@ def killed(folder: Path, kills: int, seed: int = 0) -> tuple[Seen, list[Event]]:
         return seen, [event for after in range(0, log.last_seq, 1000) for event in log.read(after).events]
 
 
-def _started(folder: Path, frames: str) -> tuple[subprocess.Popen[bytes], str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "latticewatch", "serve", "--source", frames, "--data-dir", str(folder)]
-    command += ["--http", f"127.0.0.1:{port}", "--learning-frames", "4"]
+def _started(folder: Path, frames: str) -> tuple[subprocess.Popen[str], str]:
+    command = [
+        sys.executable,
+        "-u",
+        "-m",
+        "latticewatch",
+        "serve",
+        "--source",
+        frames,
+        "--data-dir",
+        str(folder),
+    ]
+    command += ["--http", "127.0.0.1:0", "--learning-frames", "4"]
     with (folder / "stderr.txt").open("ab") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return process, f"http://127.0.0.1:{port}"
-        except OSError:
-            assert process.poll() is None, "the service ended itself"
-            assert time.monotonic() < deadline, "the service does not start"
-            time.sleep(0.02)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        # it answers, and says where: a port that was free a moment ago may be somebody else's by now
+        if line.startswith("dashboard"):
+            return process, line.split()[1]
+    raise AssertionError("the service ended itself")
 
 
 def _live(client: Client, seen: Seen) -> None:
