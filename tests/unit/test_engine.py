@@ -241,7 +241,7 @@ def test_the_end_of_one_series_leaves_another_open():
 def test_an_engine_that_warms_up_says_what_it_does_and_takes_frames_afterwards(tmp_path, monkeypatch):
     go = threading.Event()
 
-    def prepare(settings, tell, loaded, stopping):
+    def prepare(settings, tell, loaded, stopping, kept):
         tell("compiling")
         assert go.wait(PATIENCE_S)
         return FakeLearner(), fake_analyse, lambda: None
@@ -303,7 +303,7 @@ def test_frames_may_wait_while_the_engine_warms_up_and_while_classes_are_discove
 def test_an_engine_stops_while_it_warms_up(tmp_path, monkeypatch):
     said = threading.Event()
 
-    def prepare(settings, tell, loaded, stopping):
+    def prepare(settings, tell, loaded, stopping, kept):
         said.set()
         while not stopping():
             threading.Event().wait(0.005)
@@ -317,7 +317,7 @@ def test_an_engine_stops_while_it_warms_up(tmp_path, monkeypatch):
 
 
 def test_an_engine_that_cannot_warm_up_is_not_alive(tmp_path, monkeypatch):
-    def prepare(settings, tell, loaded, stopping):
+    def prepare(settings, tell, loaded, stopping, kept):
         raise ImportError("no numba")
 
     engine, source = warm_engine(tmp_path, monkeypatch, prepare)

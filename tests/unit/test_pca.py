@@ -14,7 +14,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import naive
-from latticewatch.estimators._pca import IncrementalPCA, RunningCovariance
+from latticewatch.estimators._covariance import RunningCovariance
+from latticewatch.estimators._pca import IncrementalPCA
 
 
 @parametrize_with_checks([IncrementalPCA(), IncrementalPCA(2), IncrementalPCA("noise", forgetting=0.9)])

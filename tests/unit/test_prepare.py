@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import subprocess
@@ -17,6 +18,7 @@ from numba import njit
 from latticewatch import pipeline
 from latticewatch.config import AnalysisSettings
 from latticewatch.execute._prepare import StoppedError, prepare
+from latticewatch.pipeline import _warm as warming
 
 # What takes longest to import of all that some part of the service needs at some time.
 NOT_FOR_FRAMES = {"sklearn", "joblib", "scipy.stats", "matplotlib"}
@@ -35,6 +37,22 @@ print(json.dumps({"served": served, "said": said, "ready": ready, "in the end": 
 """
 
 
+AGAIN = """
+import base64, json, sys
+from latticewatch import pipeline
+from latticewatch.config import AnalysisSettings
+from latticewatch.execute._prepare import prepare
+from latticewatch.pipeline._warm import _fitting, _frames
+settings = _fitting(AnalysisSettings())
+said = []
+prepare(settings, said.append, lambda: None, lambda: False, True)
+learner = pipeline.Learner(settings)
+learner.restore({name: base64.b64decode(data) for name, data in json.load(sys.stdin).items()})
+(result,) = learner.fold(pipeline.analyse(_frames(1)[0], learner.model, settings))
+print(json.dumps({"said": said, "learning": result.learning, "loaded": sorted(sys.modules)}))
+"""
+
+
 @pytest.fixture(scope="module")
 def second_start():
     """Modules that a service has loaded when it answers, when it takes frames, and in the end."""
@@ -49,14 +67,14 @@ def compiles(settings):
     njit(lambda x: x + 1)(1)
 
 
-def started(monkeypatch, first, stopping=lambda: False):
+def started(monkeypatch, first, stopping=lambda: False, kept=False):
     """Prepare with stand-ins for the frames that are taken through; what is called, and what `prepare` gives."""
     called = []
     monkeypatch.setattr(
         pipeline, "warm_for_learning", lambda settings: [called.append("frames"), first(settings)]
     )
     monkeypatch.setattr(pipeline, "warm", lambda settings: called.append("all"))
-    return called, prepare(AnalysisSettings(), lambda _: None, lambda: None, stopping)
+    return called, prepare(AnalysisSettings(), lambda _: None, lambda: None, stopping, kept)
 
 
 def test_a_service_answers_before_numba_and_scipy_are_imported(second_start):
@@ -70,6 +88,36 @@ def test_frames_are_taken_before_what_only_discovery_needs_is_imported(second_st
 
 def test_at_the_second_start_nothing_is_compiled(second_start):
     assert second_start["said"] == ["loading the analysis"]
+
+
+def test_with_a_model_that_was_kept_a_first_frame_is_taken_without_what_discovery_needs():
+    pipeline.warm()
+    settings = warming._fitting(AnalysisSettings())
+    learner = pipeline.Learner(settings)
+    for frame in warming._frames(2):
+        learner.fold(pipeline.analyse(frame, learner.model, settings))
+    kept = {name: base64.b64encode(data).decode() for name, data in learner.kept().items()}
+    done = subprocess.run(
+        [sys.executable, "-c", AGAIN],
+        input=json.dumps(kept),
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert (told["said"], told["learning"]) == (["loading the analysis"], [1, 1])
+    assert NOT_FOR_FRAMES.isdisjoint(told["loaded"])
+
+
+@pytest.mark.parametrize(("cached", "takes"), [(True, []), (False, ["frames", "all"])])
+def test_with_a_model_that_was_kept_nothing_is_taken_through_unless_kernels_have_to_be_compiled(
+    monkeypatch, cached, takes
+):
+    last = (lambda: True) if cached else (lambda: compiles(None))
+    monkeypatch.setattr(pipeline, "last_kernel", last)
+    called, _ = started(monkeypatch, first=compiles, kept=True)
+    assert called == takes
 
 
 def test_what_discovery_needs_is_imported_before_it_is_asked_for(second_start):

@@ -3,12 +3,13 @@
 import importlib
 from typing import TYPE_CHECKING
 
+from latticewatch.estimators._covariance import RunningCovariance, noise_edge
 from latticewatch.estimators._posteriors import shares
 
 if TYPE_CHECKING:
     from latticewatch.estimators._centroid import NearestCentroid
     from latticewatch.estimators._layout import ForceRelaxedLayout
-    from latticewatch.estimators._pca import IncrementalPCA, RunningCovariance, noise_edge
+    from latticewatch.estimators._pca import IncrementalPCA
     from latticewatch.estimators._steady import SteadyLayout
     from latticewatch.estimators._whitening import NoiseWhitening
 
@@ -29,9 +30,7 @@ LATER = {
     "IncrementalPCA": "_pca",
     "NearestCentroid": "_centroid",
     "NoiseWhitening": "_whitening",
-    "RunningCovariance": "_pca",
     "SteadyLayout": "_steady",
-    "noise_edge": "_pca",
 }
 
 

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.neighbors import NearestNeighbors
 
-from latticewatch.estimators._pca import RunningCovariance, validated_rows
+from latticewatch.estimators._covariance import RunningCovariance
+from latticewatch.estimators._pca import validated_rows
 from latticewatch.vectors import FAST_FLAGS
 
 # "fast" without nnan and ninf: a NaN stays one. Python's check for division by zero would keep the loop over

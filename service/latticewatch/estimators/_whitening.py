@@ -11,13 +11,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from latticewatch.estimators._pca import (
-    ROUNDING,
-    RunningCovariance,
-    checked_columns,
-    principal_directions,
-    validated_rows,
-)
+from latticewatch.estimators._covariance import ROUNDING, RunningCovariance, principal_directions
+from latticewatch.estimators._pca import checked_columns, validated_rows
 
 
 class NoiseWhitening(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):

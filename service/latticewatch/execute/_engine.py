@@ -126,7 +126,13 @@ class Engine:
         self._recorder = self._folding.recorder = self._make_recorder()
         self._intake = Intake(receiver, work, lambda frame: self._runner.submit(frame), self._stopping)
         self._preparation = Preparation(
-            settings.analysis, self._say_starting, self._limit_blas, self._stopping, self._hold
+            settings.analysis,
+            self._say_starting,
+            self._limit_blas,
+            self._stopping,
+            self._hold,
+            kept=log.kept("model") is not None,
+            seen=lambda: self.state.result is not None,
         )
         self._edits = Edits(work, self._publisher, lambda: self._learner, self._refusal)
         if learner is not None and analyse is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from latticewatch.execute._runner import Submitted
 from latticewatch.ingest import Frame
 
 POLL_S = 0.1
+# For so long the first frame is waited for, before what is left is loaded beside those that come [s].
+FIRST_FRAME_S = 5.0
 
 log = structlog.get_logger("latticewatch.execute")
 
@@ -88,6 +91,10 @@ class Preparation:
         See `latticewatch.execute._prepare.prepare`.
     stopping : threading.Event
     hold : Holding
+    kept : bool
+        Whether a model is there to go on with: then nothing is loaded beside the first frame, which shows it again.
+    seen : callable
+        Whether a frame was analysed.
     """
 
     def __init__(
@@ -97,15 +104,20 @@ class Preparation:
         loaded: Callable[[], None],
         stopping: threading.Event,
         hold: Holding,
+        kept: bool,
+        seen: Callable[[], bool],
     ) -> None:
         self._settings, self._say, self._loaded = settings, say, loaded
         self._stopping, self._hold = stopping, hold
+        self._kept, self._seen = kept, seen
         self._thread: threading.Thread | None = None
 
     def run(self, adopt: Callable[[FrameLearner, Analyse], None]) -> None:
         """Prepare, hand over what was prepared, and go on with the rest in a thread of its own."""
         try:
-            learner, analyse, rest = prepare(self._settings, self._say, self._loaded, self._stopping.is_set)
+            learner, analyse, rest = prepare(
+                self._settings, self._say, self._loaded, self._stopping.is_set, self._kept
+            )
         except StoppedError:
             return
         adopt(learner, analyse)
@@ -120,6 +132,7 @@ class Preparation:
 
     def _finish(self, rest: Callable[[], None]) -> None:
         try:
+            self._let_pass()
             rest()
         except StoppedError:
             pass
@@ -129,3 +142,10 @@ class Preparation:
         finally:
             # Beside it frames are analysed at half the pace.
             self._hold("starting", False)
+
+    def _let_pass(self) -> None:
+        """Where a model was kept, wait for the first frame if one comes soon: beside it all takes twice as long."""
+        until = time.monotonic() + FIRST_FRAME_S
+        while self._kept and not self._seen() and time.monotonic() < until:
+            if self._stopping.wait(POLL_S):
+                return

@@ -20,16 +20,22 @@ class StoppedError(Exception):
     """The service was told to stop before it was ready."""
 
 
+class _NotCachedError(Exception):
+    """A kernel would have to be compiled."""
+
+
 def prepare(
     settings: AnalysisSettings,
     tell: Callable[[str], None],
     loaded: Callable[[], None],
     stopping: Callable[[], bool],
+    kept: bool = False,
 ) -> tuple[FrameLearner, Analyse, Callable[[], None]]:
     """Import the pipeline and take a small frame through what the first frames need.
 
     Classes are discovered a few frames later, and what only that needs is left for later, too. Where kernels have to be
     compiled, at the first start on a machine, all of them are compiled here: otherwise frames would wait for it later.
+    Where a model was kept, the first frame needs other kernels than those: it loads them by itself, from the cache.
 
     Parameters
     ----------
@@ -41,6 +47,8 @@ def prepare(
         Called when libraries were loaded, to say how many threads of their own they may use.
     stopping : callable
         Whether to give up; looked at before each kernel that has to be compiled.
+    kept : bool
+        Whether a model is there to go on with.
 
     Returns
     -------
@@ -87,11 +95,12 @@ def prepare(
         from latticewatch import pipeline
 
         loaded()
-        with _before_each_compilation(compiling):
-            pipeline.warm_for_learning(settings)
-            if n:
-                pipeline.warm(settings)
-        loaded()
+        if not (kept and _all_cached(pipeline.last_kernel)):
+            with _before_each_compilation(compiling):
+                pipeline.warm_for_learning(settings)
+                if n:
+                    pipeline.warm(settings)
+            loaded()
         go_on()
     finally:
         # A full collection looks at a quarter of a million objects of the libraries, and stops every thread for a tenth
@@ -100,6 +109,20 @@ def prepare(
         gc.enable()
     log.info("analysis ready", seconds=round(time.perf_counter() - start, 1), compiled=n)
     return pipeline.Learner(settings), pipeline.analyse, rest
+
+
+def _all_cached(last_kernel: Callable[[], object]) -> bool:
+    """Whether the kernel that is compiled last was compiled before; it is not compiled here."""
+
+    def refuse() -> None:
+        raise _NotCachedError
+
+    try:
+        with _before_each_compilation(refuse):
+            last_kernel()
+    except _NotCachedError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

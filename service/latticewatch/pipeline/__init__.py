@@ -14,7 +14,7 @@ from latticewatch.pipeline._plane import PlaneView
 from latticewatch.pipeline._plausible import lattice_notes, lattices_like
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
 from latticewatch.pipeline._space import CentroidView, LiveSpace, SpaceView, SublatticeView
-from latticewatch.pipeline._warm import warm, warm_for_learning
+from latticewatch.pipeline._warm import last_kernel, warm, warm_for_learning
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -34,6 +34,7 @@ __all__ = [
     "SublatticeView",
     "analyse",
     "counts_and_picture",
+    "last_kernel",
     "lattice_notes",
     "lattices_like",
     "read_model",

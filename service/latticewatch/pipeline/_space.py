@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.estimators import RunningCovariance, noise_edge
 from latticewatch.model import Model, SublatticeModel
 from latticewatch.pipeline._plane import Plane, PlaneView, PooledSite
 
 if TYPE_CHECKING:
-    from latticewatch.estimators import RunningCovariance
     from latticewatch.model import Patches
 
 # Frames after which an old one counts half in the variances and the centroids.
@@ -274,8 +274,6 @@ class LiveSpace:
     def _take_hosts(
         self, one: _Sublattice, patches: Patches, rows: NDArray[np.intp], frame: int, fade: float, s: int
     ) -> None:
-        from latticewatch.estimators import RunningCovariance
-
         rows = _in_turn(rows, HOSTS_A_FRAME, self._frames)
         if len(rows) < 2:
             return
@@ -335,8 +333,6 @@ def _in_turn(rows: NDArray[np.intp], most: int, turn: int) -> NDArray[np.intp]:
 
 
 def _edge(one: _Sublattice) -> float:
-    from latticewatch.estimators import noise_edge
-
     statistics = one.statistics
     assert statistics is not None
     samples = max(statistics.effective_count - 1, 1.0)
