@@ -294,3 +294,88 @@ def test_another_field_of_view_begins_another_series_and_a_stop_ends_it() -> Non
         publisher.start = lambda *a, begin=publisher.start: (started.append(1), begin(*a))[0]  # type: ignore[method-assign]
         assert relay(grab, publisher, stop=stop) == 3
     assert len(started) == 2
+
+
+class EnoughError(Exception):
+    """The microscope has shown what it had."""
+
+
+def program(project, containing: str, endpoint: str) -> str:
+    """An example of the guide, sending to this address instead of listening at its own."""
+    guide = (project / "docs/how-to/attach-a-microscope.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", guide, flags=re.MULTILINE | re.DOTALL)
+    (code,) = (block for block in blocks if containing in block)
+    code, n = re.subn(r'Publisher\("[^"]+"[^)]*\)', f'Publisher("{endpoint}", push=True, connect=True)', code)
+    assert n == 1
+    return code
+
+
+def vendors(monkeypatch) -> dict[str, object]:
+    """Modules and names of each vendor's Python, which show two images each."""
+    images = [np.full((1024, 1024), n, np.uint16) for n in (1, 2)]
+
+    def shown(turn):
+        if not turn:
+            raise EnoughError
+        return turn.pop(0)
+
+    def module(name: str, **names) -> None:
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**names))
+
+    class Live(DmImage):
+        scans = [5, 6]  # noqa: RUF012
+
+        def GetNumArray(self):  # noqa: N802
+            self.scan(shown(self.scans))
+            return self.memory
+
+    module("DigitalMicrograph", GetFrontImage=Live)
+    pixel = SimpleNamespace(binary_result=SimpleNamespace(pixel_size=SimpleNamespace(x=2e-11, y=2e-11)))
+    autoscript = list(images)
+    client = SimpleNamespace(
+        connect=lambda host: None,
+        acquisition=SimpleNamespace(
+            acquire_stem_image=lambda *_: SimpleNamespace(data=shown(autoscript), metadata=pixel)
+        ),
+        specimen=SimpleNamespace(stage=SimpleNamespace(position=SimpleNamespace(x=0.0, y=0.0))),
+    )
+    module("autoscript_tem_microscope_client", TemMicroscopeClient=lambda: client)
+    module("autoscript_tem_microscope_client.enumerations", DetectorType=SimpleNamespace(HAADF="HAADF"))
+    pyjem = list(images)
+    stage = SimpleNamespace(GetPos=lambda: [0.0] * 5)
+    module(
+        "PyJEM",
+        TEM3=SimpleNamespace(Stage3=lambda: stage),
+        detector=SimpleNamespace(
+            Detector=lambda name: SimpleNamespace(snapshot_rawdata=lambda: shown(pyjem).tobytes())
+        ),
+    )
+    swift = nion(images)
+    once = swift.get_next_xdatas_to_finish
+
+    def next_or_enough(timeout):
+        try:
+            return once(timeout)
+        except StopIteration:
+            raise EnoughError from None
+
+    swift.get_next_xdatas_to_finish = next_or_enough
+    return {"api": SimpleNamespace(get_hardware_source_by_id=lambda *_: swift)}
+
+
+@pytest.mark.parametrize(
+    "containing",
+    ["DigitalMicrograph(DM)", "NionSwift(scan)", "AutoScript(", "PyJEM("],
+)
+def test_the_program_that_the_guide_shows_for_each_vendor_sends_frames(project, monkeypatch, containing):
+    settings = IngestSettings(sources=("tcp://127.0.0.1:0",), socket="pull", bind=True, mode="lossless")
+    with Receiver(settings) as source:
+        code = program(project, containing, source.endpoints[0])
+        with pytest.raises(EnoughError):
+            exec(code, vendors(monkeypatch))
+        frames = []
+        while not isinstance(item := source.get(TIMEOUT), SeriesEnded):
+            assert item is not None
+            frames += [item] if isinstance(item, Frame) else []
+    assert len(frames) == 2
+    assert frames[0].pixel_size_nm == pytest.approx(0.0106 if containing == "PyJEM(" else 0.02)
