@@ -87,9 +87,10 @@ def shown_in_text(page: Path) -> Iterator[Shown]:
 
 
 def shown_in_docker() -> Iterator[Shown]:
-    compose = yaml.safe_load((PROJECT / "docker/compose.yaml").read_text(encoding="utf-8"))
-    for service in compose["services"].values():
-        yield Shown("docker/compose.yaml", tuple(service["command"]))
+    for name in ("docker/compose.yaml", "docker/compose.microscopes.yaml"):
+        compose = yaml.safe_load((PROJECT / name).read_text(encoding="utf-8"))
+        for service in compose["services"].values():
+            yield Shown(name, tuple(service["command"]))
     dockerfile = (PROJECT / "docker/Dockerfile").read_text(encoding="utf-8")
     (command,) = re.findall(r"^CMD (\[.*\])$", dockerfile, flags=re.MULTILINE)
     yield Shown("docker/Dockerfile", tuple(json.loads(command)))

@@ -282,6 +282,7 @@ def test_a_second_microscope_is_counted_and_told_and_never_mixed_in(context: zmq
             socket = push(context, endpoint)
             for n in (0, 1, 2, 7):
                 socket.send_multipart(parts(n))
+            socket.send_multipart([b"{}", b"", b""])
             socket.send_multipart(parts(0, series="another"))
             if endpoint == second:
                 # though it is the first that sends
@@ -297,10 +298,14 @@ def test_a_second_microscope_is_counted_and_told_and_never_mixed_in(context: zmq
         counts = source.counts()
         assert counts.received == counts.analysed + sum(counts.dropped.values())
         assert counts.dropped == {"other source": 5}
-        assert counts.by_source == {first: 5, second: 5}
-        assert counts.lost_upstream == 4
-        (note,) = source.notes()
-        assert note.code == "several-sources"
+        # each has an account of its own, and together they are the whole
+        alike = {"received": 5, "in_flight": 0, "lost_upstream": 4, "rejected": {"parts": 1}}
+        assert {source: one.model_dump() for source, one in counts.by_source.items()} == {
+            first: {**alike, "analysed": 5, "dropped": {}},
+            second: {**alike, "analysed": 0, "dropped": {"other source": 5}},
+        }
+        assert (counts.lost_upstream, counts.rejected) == (8, {"parts": 2})
+        (note,) = (note for note in source.notes() if note.code == "several-sources")
         assert f"{second} are not analysed" in note.text
 
 

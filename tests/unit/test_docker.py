@@ -87,13 +87,49 @@ def test_every_alert_says_what_to_do(project: Path) -> None:
     assert alerts == set(re.findall(r"`(Latticewatch\w+)`", page))
 
 
-def test_the_unit_of_systemd_starts_the_service_with_options_that_exist(project: Path) -> None:
-    unit = (project / "docker/latticewatch.service").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["latticewatch.service", "latticewatch@.service"])
+def test_the_units_of_systemd_start_the_service_with_options_that_exist(project: Path, name: str) -> None:
+    unit = (project / "docker" / name).read_text(encoding="utf-8")
     (command,) = re.findall(r"^ExecStart=\S+/latticewatch (.+)$", unit, flags=re.MULTILINE)
     words = command.split()
     known = {option for one in build("serve").registered_commands for option in _options(one.callback)}
     assert words[0] == "serve"
     assert {word for word in words if word.startswith("--")} <= known
+
+
+def test_a_unit_for_each_microscope_shares_no_directory_and_no_settings(project: Path) -> None:
+    unit = (project / "docker/latticewatch@.service").read_text(encoding="utf-8")
+    own = re.findall(
+        r"/(?:var/lib|var/cache|etc)/latticewatch\S*|^\w+Directory=\S+", unit, flags=re.MULTILINE
+    )
+    assert len(own) >= 6
+    assert all("%i" in one or one.endswith("NAME.env") for one in own)
+
+
+def test_settings_of_a_unit_as_the_guide_shows_them_are_read(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (project / "docs/how-to/attach-a-microscope.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"^```ini\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    for name, _, value in (line.partition("=") for line in lines.splitlines()):
+        monkeypatch.setenv(name, value)
+    settings = load_settings(None)
+    assert settings.ingest.sources == ("tcp://titan-pc:5555",)
+    assert settings.serve.http == "127.0.0.1:8765"
+
+
+def test_services_of_several_microscopes_share_no_volume_no_port_and_no_name(project: Path) -> None:
+    text = (project / "docker/compose.microscopes.yaml").read_text(encoding="utf-8")
+    compose = yaml.safe_load(text)
+    services = compose["services"].values()
+    mounted = [volume.split(":")[0] for service in services for volume in service["volumes"]]
+    assert sorted(mounted) == sorted(compose["volumes"])
+    ports = [service["ports"][0] for service in services]
+    assert len(set(ports)) == len(ports)
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    for option in ("--instrument", "--source"):
+        given = [service["command"][service["command"].index(option) + 1] for service in services]
+        assert len(set(given)) == len(given), option
 
 
 def _options(command: Callable[..., Any] | None) -> set[str]:

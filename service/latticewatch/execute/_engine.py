@@ -27,6 +27,7 @@ from latticewatch.execute._parts import Analyse, FrameLearner, FrameSource, Log
 from latticewatch.execute._publisher import Publisher
 from latticewatch.execute._report import Vitals, status_of
 from latticewatch.execute._runner import Runner
+from latticewatch.execute._series import Data
 from latticewatch.execute._state import LiveState
 from latticewatch.messages import ClassPatch, Status
 from latticewatch.statistics import History
@@ -300,6 +301,20 @@ class Engine:
     def ready(self) -> bool:
         """Whether frames are taken, or would be if some came."""
         return self._ready.is_set()
+
+    def placed(self, data: Data) -> Data:
+        """Data of an event with the series, source and detector that it belongs to; from any thread.
+
+        Parameters
+        ----------
+        data : EventData
+
+        Returns
+        -------
+        EventData
+            Of the same type; what is known already stays.
+        """
+        return self._folding.series.placed(data)
 
     def subscribe(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back, from the folding thread, after each new state.

@@ -97,6 +97,7 @@ class Folder:
         self._start = b""
         self._stored_at = time.monotonic()
         publisher.keep_with(self.kept, self.stored)
+        publisher.place_with(self.series.placed)
         self._logger = structlog.get_logger("latticewatch.execute")
 
     def kept(self) -> dict[str, bytes]:
@@ -147,8 +148,7 @@ class Folder:
                 self._stored_model = model
                 self._publisher.show(state)
         ended: list[Draft] = [
-            ("series.ended", StreamEventData(series_id=series_id, reason="service restarted"))
-            for series_id in json.loads(found.get("series", b"[]"))
+            ("series.ended", _cut_short(one)) for one in json.loads(found.get("series", b"[]"))
         ]
         if ended:
             self._publisher.publish(state, ended)
@@ -234,7 +234,7 @@ class Folder:
         frame = item.frame
         try:
             # Before the analysis is awaited: what people see first is that the series has begun.
-            self._publish_events(self.series.frame(frame.series_id, frame.number, time.monotonic()))
+            self._publish_events(self._frame_came(frame))
             turn = self._runner().turn(item, self._budget.seconds, lambda: not self._given_up)
             with turn as analysis, working():
                 self._budget.add(item.job.seconds)
@@ -264,6 +264,10 @@ class Folder:
             self.recorder.add(frame, results)
         for result in results:
             self._log_learnt(result)
+
+    def _frame_came(self, frame: Frame) -> Sequence[Draft]:
+        origin = frame.address or None, frame.detector
+        return self.series.frame(frame.series_id, frame.number, time.monotonic(), origin)
 
     def _show_partial(self, item: Partial) -> None:
         """A frame that is still being scanned, in the place of the newest one's picture."""
@@ -338,6 +342,14 @@ class Folder:
     def _publish(self, state: Any, drafts: Sequence[Draft]) -> None:
         series = self.series
         self._publisher.publish(replace(state, series_id=series.series_id, stalled=series.stalled), drafts)
+
+
+def _cut_short(one: str | list[Any]) -> StreamEventData:
+    """The end of a series that was kept as open: with address and detector, or in older logs the series alone."""
+    series_id, address, detector = (one, None, None) if isinstance(one, str) else one
+    return StreamEventData(
+        series_id=series_id, address=address, detector=detector, reason="service restarted"
+    )
 
 
 def _lost(gap: Gap) -> FramesLostData:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from latticewatch.errors import LatticewatchError
 from latticewatch.execute._parts import Log
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import DefectEventData, Event, EventType, LogGapData
+from latticewatch.messages import DefectEventData, Event, EventData, EventType, LogGapData
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import EventDraft
@@ -68,6 +68,7 @@ class Publisher:
         self._keep: Callable[[], dict[str, bytes]] = dict
         self._stored: Callable[[dict[str, bytes]], None] = lambda _: None
         self._told: Callable[[Sequence[Event]], None] = lambda _: None
+        self._placed: Callable[[EventData], EventData] = lambda data: data
         self._waiting: deque[Draft] = deque()
         self._max_waiting = max_waiting
         self._lost = 0
@@ -108,6 +109,10 @@ class Publisher:
         """Have somebody called with events, in their envelopes, when they are on disk; it must not block or raise."""
         self._told = told
 
+    def place_with(self, placed: Callable[[EventData], EventData]) -> None:
+        """Have somebody say of each event which series, source and detector it belongs to."""
+        self._placed = placed
+
     def store(self) -> None:
         """Store what goes with the events, though there are none."""
         if not self.flush() or self._waiting:
@@ -126,7 +131,9 @@ class Publisher:
             Whether the events are on disk.
         """
         self.newest = replace(state, busy=None)
-        self._waiting.extend(drafts)
+        self._waiting.extend(
+            (kind, self._placed(data) if isinstance(data, EventData) else data) for kind, data in drafts
+        )
         while len(self._waiting) > self._max_waiting:
             self._waiting.popleft()
             self._lost += 1
@@ -174,7 +181,7 @@ class Publisher:
             gap = LogGapData(
                 n=self._lost, seconds=round(time.monotonic() - self._since, 1), reason=self.trouble
             )
-            drafts.insert(0, ("log.gap", gap))
+            drafts.insert(0, ("log.gap", self._placed(gap)))
         kept = self._keep()
         events = self.log.append(drafts, kept)
         self._stored(kept)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from latticewatch.ingest import SeriesEnded, SeriesStarted
-from latticewatch.messages import EventType, StreamEventData
+from typing import TypeVar
 
+from latticewatch.ingest import SeriesEnded, SeriesStarted
+from latticewatch.messages import EventData, EventType, StreamEventData
+
+Data = TypeVar("Data", bound=EventData)
 StreamDraft = tuple[EventType, StreamEventData]
+# Address and detector; either may be unknown.
+Origin = tuple[str | None, str | None]
 
 
 class OpenSeries:
@@ -26,6 +31,9 @@ class OpenSeries:
         self._stall_after_s = stall_after_s
         self._heard_at = 0.0
         self._newest_frame: dict[str, int | None] = {}
+        # Where the open series come from, and the one that was heard of last, which may be over.
+        self._origins: dict[str, Origin] = {}
+        self._newest_origin: Origin = (None, None)
         # A stall that was told stays open until its end is told, over the end of its series.
         self._told = False
         self.stalled = False
@@ -35,13 +43,31 @@ class OpenSeries:
         return next(reversed(self._newest_frame), None)
 
     @property
-    def open(self) -> list[str]:
-        """All series that are open."""
-        return list(self._newest_frame)
+    def open(self) -> list[tuple[str, str | None, str | None]]:
+        """All series that are open, each with its address and detector."""
+        return [(series_id, *self._origins[series_id]) for series_id in self._newest_frame]
+
+    def placed(self, data: Data) -> Data:
+        """The same data with series, address and detector, where it lacks them and they are known; from any thread.
+
+        Parameters
+        ----------
+        data : EventData
+
+        Returns
+        -------
+        EventData
+            Of the same type.
+        """
+        series_id: str | None = getattr(data, "series_id", None) or self.series_id
+        address, detector = self._origins.get(series_id or "", self._newest_origin)
+        found = {"series_id": series_id, "address": address, "detector": detector}
+        missing = {name: value for name, value in found.items() if value and not getattr(data, name)}
+        return data.model_copy(update=missing) if missing else data
 
     def start(self, item: SeriesStarted, now: float) -> list[StreamDraft]:
         """A series has started; a stall of the one before it is over when its first frame comes."""
-        self._heard(item.series_id, None, now)
+        self._heard(item.series_id, None, now, (item.address or None, item.detector))
         self.stalled = False
         return [
             (
@@ -55,34 +81,48 @@ class OpenSeries:
             )
         ]
 
-    def frame(self, series_id: str, number: int, now: float) -> list[StreamDraft]:
+    def frame(
+        self, series_id: str, number: int, now: float, origin: Origin = (None, None)
+    ) -> list[StreamDraft]:
         """A frame has come; a stalled stream has resumed."""
-        self._heard(series_id, number, now)
+        self._heard(series_id, number, now, origin)
         if not self._told:
             return []
         self._told = self.stalled = False
         return [("stream.resumed", StreamEventData(series_id=series_id, frame=number))]
 
-    def _heard(self, series_id: str, number: int | None, now: float) -> None:
+    def _heard(self, series_id: str, number: int | None, now: float, origin: Origin) -> None:
         self._newest_frame.pop(series_id, None)
         self._newest_frame[series_id] = number
+        known = self._origins.get(series_id, (None, None))
+        self._newest_origin = origin[0] or known[0], origin[1] or known[1]
+        self._origins[series_id] = self._newest_origin
         self._heard_at = now
 
     def end(self, item: SeriesEnded) -> list[StreamDraft]:
         """A series is over."""
         number = self._newest_frame.pop(item.series_id, None)
+        address, detector = self._origins.pop(item.series_id, self._newest_origin)
         if not self._newest_frame:
             self.stalled = False
-        data = StreamEventData(series_id=item.series_id, frame=number, frames=item.frames, reason=item.reason)
+        data = StreamEventData(
+            series_id=item.series_id,
+            frame=number,
+            frames=item.frames,
+            reason=item.reason,
+            address=address,
+            detector=detector,
+        )
         return [("series.ended", data)]
 
     def end_all(self, reason: str) -> list[StreamDraft]:
         """Nothing more is heard of any series."""
         drafts: list[StreamDraft] = [
-            ("series.ended", StreamEventData(series_id=series_id, frame=number, reason=reason))
+            ("series.ended", self.placed(StreamEventData(series_id=series_id, frame=number, reason=reason)))
             for series_id, number in self._newest_frame.items()
         ]
         self._newest_frame.clear()
+        self._origins.clear()
         self.stalled = False
         return drafts
 

@@ -171,7 +171,7 @@ class Receiver:
             item = self._queue.popleft()
             if isinstance(item, Frame):
                 item = replace(item, ordinal=self._next_ordinal)
-                self._ledger.hand_out(self._next_ordinal)
+                self._ledger.hand_out(self._next_ordinal, self._apart(item.address))
                 self._next_ordinal += 1
                 self._frames_waiting -= 1
                 if not self._holding:
@@ -249,8 +249,8 @@ class Receiver:
             self._owned.term()
         with self._changed:
             while self._queue:
-                if isinstance(self._queue.popleft(), Frame):
-                    self._ledger.drop_waiting("shutdown")
+                if isinstance(item := self._queue.popleft(), Frame):
+                    self._ledger.drop_waiting("shutdown", self._apart(item.address))
             self._frames_waiting = 0
 
     def _run(self) -> None:
@@ -357,7 +357,7 @@ class Receiver:
         except WireError as error:
             self._refuse(source, error)
         except Exception:
-            self._ledger.reject("internal")
+            self._ledger.reject("internal", self._apart(self.endpoints[source]))
             for item in list(self._tracker.refuse(source, {})):
                 self._put(source, item)
             log.exception("message rejected", source=self.settings.sources[source], reason="internal")
@@ -374,7 +374,7 @@ class Receiver:
 
     def _refuse(self, source: int, error: WireError) -> None:
         self._refusals.add(source, error)
-        count = self._ledger.reject(error.reason)
+        count = self._ledger.reject(error.reason, self._apart(self.endpoints[source]))
         self._note(count, "message rejected", source, error.reason, str(error))
         for item in list(self._tracker.refuse(source, error.fields)):
             self._put(source, item)
@@ -414,21 +414,22 @@ class Receiver:
             case Frame():
                 item = replace(item, address=self.endpoints[source])
             case Discarded():
-                self._count(self.endpoints[source])
-                count = self._ledger.drop_waiting(item.reason)
+                address = self._apart(self.endpoints[source])
+                self._ledger.receive(address)
+                count = self._ledger.drop_waiting(item.reason, address)
                 self._note(
                     count, "frame discarded", source, item.reason, f"{item.series_id} frame {item.number}"
                 )
                 return
+        if isinstance(item, Gap | Found):
+            self._ledger.lose(item.n if isinstance(item, Gap) else -1, self._apart(self.endpoints[source]))
         if source > 0 and not self.settings.one_microscope:
-            self._set_aside(item)
+            self._set_aside(source, item)
             return
         match item:
             case Gap():
-                self._ledger.lose(item.n)
                 log.debug("frames lost", series=item.series_id, first=item.first, last=item.last)
             case Found():
-                self._ledger.lose(-1)
                 log.debug("frame found", series=item.series_id, frame=item.number)
             case SeriesStarted():
                 item = replace(item, address=self.endpoints[source])
@@ -438,7 +439,7 @@ class Receiver:
             case Frame():
                 self._last_frame = time.monotonic()
                 self._refusals.good(source)
-                self._count(item.address)
+                self._ledger.receive(self._apart(item.address))
         with self._changed:
             if isinstance(item, Partial):
                 # Only the newest one is worth a look.
@@ -454,12 +455,13 @@ class Receiver:
             self._queue.append(item)
             self._changed.notify_all()
 
-    def _set_aside(self, item: Item) -> None:
+    def _set_aside(self, source: int, item: Item) -> None:
         """What comes from another microscope: its frames are counted, and told in a note; the rest is not told."""
         if not isinstance(item, Frame):
             return
-        self._count(item.address)
-        self._ledger.drop_waiting("other source")
+        self._refusals.good(source)
+        self._ledger.receive(item.address)
+        self._ledger.drop_waiting("other source", item.address)
         if item.address in self._others:
             return
         text = (
@@ -474,8 +476,9 @@ class Receiver:
         )
         log.warning("frames are not analysed", source=item.address, analysed=self.endpoints[0])
 
-    def _count(self, address: str) -> None:
-        self._ledger.receive(address if len(self.endpoints) > 1 else None)
+    def _apart(self, address: str) -> str | None:
+        """The source under which something is counted apart; None where there is one alone."""
+        return address if len(self.endpoints) > 1 else None
 
     def _give_way(self) -> None:
         """Room for a backlog shrinks with it, and by a frame for two that are taken where it does not shrink."""
@@ -484,10 +487,10 @@ class Receiver:
         self._room = max(queue_frames, room)
 
     def _drop_oldest(self) -> None:
-        oldest = next(i for i, waiting in enumerate(self._queue) if isinstance(waiting, Frame))
-        del self._queue[oldest]
+        oldest = next(waiting for waiting in self._queue if isinstance(waiting, Frame))
+        self._queue.remove(oldest)
         self._frames_waiting -= 1
-        self._ledger.drop_waiting("queue full")
+        self._ledger.drop_waiting("queue full", self._apart(oldest.address))
 
     def _note(self, count: int, event: str, source: int, reason: str, detail: str) -> None:
         # The first, second, fourth, eighth … of a kind: a broken sender fills no disk.

@@ -14,7 +14,7 @@ from latticewatch.messages._palette import Shape
 Phase = Literal["starting", "waiting", "refusing", "learning", "live", "stalled"]
 
 
-class FrameCounts(Written):
+class SourceCounts(Written):
     """Every frame is in exactly one place: received = analysed + sum(dropped) + in_flight."""
 
     received: int = 0
@@ -25,12 +25,17 @@ class FrameCounts(Written):
     rejected: dict[str, int] = Field(
         default_factory=dict, description="Messages that could not be read; not counted as lost."
     )
+
+
+class FrameCounts(SourceCounts):
+    """The same of all sources together, and of each."""
+
     pixels_lost: int = Field(
         default=0,
         description="Places of a scan whose diffraction frame did not arrive; only with a virtual detector.",
     )
-    by_source: dict[str, int] = Field(
-        default_factory=dict, description="Received, by source; only where there are several."
+    by_source: dict[str, SourceCounts] = Field(
+        default_factory=dict, description="The account of each source; only where there are several."
     )
     ignored: dict[str, int] = Field(
         default_factory=dict,

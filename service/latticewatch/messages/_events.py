@@ -60,7 +60,20 @@ class Displacement(Nanometres):
     sigma: float = Field(ge=0, description="Standard error along either axis [nm].")
 
 
-class DefectEventData(Written):
+class EventData(Written):
+    """What every event says beside its series: the source and the detector that it belongs to, where there is one."""
+
+    address: str | None = Field(default=None, description="Source that its frames come from.")
+    detector: str | None = Field(default=None, description="Detector that made them, where they say so.")
+
+
+class DuringSeries(EventData):
+    """Data of an event that is not about a series, and may happen while one is open."""
+
+    series_id: str | None = Field(default=None, description="The series that was open.")
+
+
+class DefectEventData(EventData):
     """Where a defect is, what it is, and how sure we are."""
 
     series_id: str
@@ -112,8 +125,6 @@ class DefectEventData(Written):
         "Needs a pixel size.",
     )
     edge_distance_nm: float | None = None
-    address: str | None = Field(default=None, description="Source that the frame came from.")
-    detector: str | None = Field(default=None, description="Detector that made the frame, from its header.")
     scalars: dict[str, float | str] = Field(
         default_factory=dict,
         description="What else was measured or set while the frame was taken, from its header.",
@@ -123,7 +134,7 @@ class DefectEventData(Written):
     )
 
 
-class ClassEventData(Written):
+class ClassEventData(DuringSeries):
     """A class was discovered, merged or renamed."""
 
     model_version: int
@@ -135,7 +146,7 @@ class ClassEventData(Written):
     count: int | None = None
 
 
-class ModelEventData(Written):
+class ModelEventData(DuringSeries):
     """A new version of the model is in force."""
 
     model_version: int
@@ -144,7 +155,7 @@ class ModelEventData(Written):
     reason: str
 
 
-class FramesLostData(Written):
+class FramesLostData(EventData):
     """Frames that the sender numbered but that did not arrive; or, with ``frames.found``, that did after all."""
 
     series_id: str
@@ -153,22 +164,17 @@ class FramesLostData(Written):
     n: int
 
 
-class StreamEventData(Written):
+class StreamEventData(EventData):
     """A series started or ended, or the stream stalled or resumed."""
 
     series_id: str
     frame: int | None = None
     frames: int | None = None
     reason: str | None = None
-    address: str | None = Field(default=None, description="Where a series that starts comes from.")
-    detector: str | None = Field(
-        default=None,
-        description="Whose frames a series holds, where a stream carries those of several detectors.",
-    )
     last_frame_age_s: float | None = None
 
 
-class LogGapData(Written):
+class LogGapData(DuringSeries):
     """Events could not be stored for so long that some were dropped; read the states anew, then go on from here."""
 
     n: int = Field(ge=1, description="Events that are missing.")

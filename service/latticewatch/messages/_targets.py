@@ -8,7 +8,7 @@ from pydantic import Field, FiniteFloat
 
 from latticewatch.messages._api import TrackState
 from latticewatch.messages._base import Asked, Written, known
-from latticewatch.messages._events import Nanometres
+from latticewatch.messages._events import DuringSeries, Nanometres
 
 Policy = Literal["nearest", "most-confident", "most-uncertain", "newest", "farthest", "random"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -109,7 +109,7 @@ class AnnotationRequest(Asked):
     key: Word | None = Field(default=None, description="Idempotency key.")
 
 
-class TargetLeasedData(Written):
+class TargetLeasedData(DuringSeries):
     """Data of ``target.leased``."""
 
     target: str
@@ -121,14 +121,13 @@ class TargetLeasedData(Written):
     asked: str = Field(default="", description="Digest of the request, for its key.")
 
 
-class TargetAnnotatedData(Written):
+class TargetAnnotatedData(DuringSeries):
     """Data of ``target.annotated``."""
 
     target: str
     holder: str
     outcome: Annotated[Outcome, known]
     detail: str | None = None
-    series_id: str | None = None
     first: int | None = None
     last: int | None = None
     offset_nm: float | None = None

@@ -34,7 +34,7 @@ class Hub:
     targets: TargetBook = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "targets", TargetBook(self.engine.log))
+        object.__setattr__(self, "targets", TargetBook(self.engine.log, placed=self.engine.placed))
 
 
 def hub_of(connection: HTTPConnection) -> Hub:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from latticewatch.execute._parts import Log
 from latticewatch.messages import (
@@ -55,10 +56,17 @@ class TargetBook:
     log : Log
     clock : callable
         Monotonic time [s].
+    placed : callable
+        Gives the data of an event with the series, source and detector that it belongs to.
     """
 
-    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
-        self._log, self._clock = log, clock
+    def __init__(
+        self,
+        log: Log,
+        clock: Callable[[], float] = time.monotonic,
+        placed: Callable[[Any], Any] = lambda data: data,
+    ) -> None:
+        self._log, self._clock, self._placed = log, clock, placed
         self._lock = threading.Lock()
         self._read_up_to: int | None = None
         self._leases: dict[str, Held] = {}
@@ -106,7 +114,7 @@ class TargetBook:
                 found=target,
                 asked=_digest(asked.model_dump_json()),
             )
-            self._log.append([("target.leased", data)], None)
+            self._log.append([("target.leased", self._placed(data))], None)
             self._hold(data, asked.ttl_s)
             lease = Lease(
                 target=target,
@@ -144,7 +152,7 @@ class TargetBook:
             fields = asked.model_dump()
             digest = _digest(asked.model_dump_json())
             data = TargetAnnotatedData.model_validate({**fields, "specimen_nm": place, "asked": digest})
-            (event,) = self._log.append([("target.annotated", data)], None)
+            (event,) = self._log.append([("target.annotated", self._placed(data))], None)
             self._settle(data)
             answer = Annotation(seq=event.seq, target=asked.target, outcome=asked.outcome)
             self._remember("annotate", asked.key, digest, answer)
