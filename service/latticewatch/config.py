@@ -179,6 +179,11 @@ class ServeSettings(Section):
     """Where the service listens and who may talk to it."""
 
     http: str = Field(default="127.0.0.1:8765", pattern=r"^.+:\d{1,5}$")
+    probes: str | None = Field(
+        default=None,
+        pattern=r"^.+:\d{1,5}$",
+        description="Where /healthz and /readyz, and nothing else, are answered as well, from a thread of their own.",
+    )
     read_key: SecretStr | None = None
     control_key: SecretStr | None = Field(default=None, description="Also grants what the read key grants.")
     keys_file: Path | None = Field(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
@@ -102,6 +103,54 @@ def test_a_crowd_of_strangers_holds_up_nobody_else(tmp_path, request):
         assert median < 100
         counts = live.engine.receiver.counts()
         assert counts.analysed == counts.received == 300
+
+
+def asked(address: tuple[str, int], path: str) -> tuple[int, bytes]:
+    connection = HTTPConnection(*address, timeout=PATIENCE_S)
+    connection.request("GET", path)
+    reply = connection.getresponse()
+    with contextlib.closing(connection):
+        return reply.status, reply.read()
+
+
+def test_probes_have_an_address_of_their_own_where_nothing_else_is(tmp_path):
+    with running(tmp_path, serve={**KEYS, "probes": "127.0.0.1:0"}) as live:
+        probes = live.service.probes
+        assert probes is not None
+        assert asked(probes, "/healthz") == (200, b'{"status":"ok","detail":null}')
+        assert asked(probes, "/readyz")[0] == 503
+        live.sender.send(grid_image(), n=3)
+        live.analysed(3)
+        assert asked(probes, "/readyz")[0] == 200
+        for path in ("/v1/status", "/", "/healthz/../v1/status"):
+            assert asked(probes, path)[0] == 404
+        # nobody who says nothing, or nonsense, keeps others from their answer
+        silent = [socket.create_connection(probes) for _ in range(30)]
+        for nonsense in (b"\r\n\r\n", b"GET\r\n\r\n", b"x" * 20_000, b"GET /healthz\r\n"):
+            silent.append(socket.create_connection(probes))
+            silent[-1].sendall(nonsense)
+        assert asked(probes, "/healthz")[0] == 200
+        for one in silent:
+            one.close()
+    with pytest.raises(OSError):
+        socket.create_connection(probes, timeout=PATIENCE_S)
+
+
+def test_probes_are_answered_while_the_web_server_is_held_up(tmp_path):
+    with running(tmp_path, serve={"probes": "127.0.0.1:0"}) as live:
+        held, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            held.set()
+            go.wait(PATIENCE_S)
+
+        live.service._news._loop.call_soon_threadsafe(hold)
+        assert held.wait(PATIENCE_S)
+        try:
+            assert live.service.probes is not None
+            assert asked(live.service.probes, "/healthz")[0] == 200
+        finally:
+            go.set()
 
 
 def test_a_body_is_not_waited_for_without_a_key(tmp_path):

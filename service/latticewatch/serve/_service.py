@@ -19,6 +19,7 @@ from latticewatch.messages import FrameCounts
 from latticewatch.serve._access import Access, is_loopback, split_address
 from latticewatch.serve._app import create_app
 from latticewatch.serve._connections import protocol_of
+from latticewatch.serve._probes import ProbePort
 from latticewatch.serve._socket import MAX_MESSAGE
 from latticewatch.serve._tls import tls_files
 
@@ -73,12 +74,16 @@ class Service:
         self._scheme = "https" if tls else "http"
         self._socket = _listen(*split_address(settings.serve.http))
         self._address: tuple[str, int] = self._socket.getsockname()[:2]
-        try:
+        self._probes: ProbePort | None = None
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._socket.close)
+            probes = settings.serve.probes
+            listening = None if probes is None else opened.enter_context(_listen(*split_address(probes)))
             self.engine = engine or Engine(settings, warm=warm)
             app = create_app(self.engine, settings)
-        except BaseException:
-            self._socket.close()
-            raise
+            if listening is not None:
+                self._probes = ProbePort(self.engine, listening)
+            opened.pop_all()
         self._news = app.state.hub.news
         config = uvicorn.Config(
             app,
@@ -112,6 +117,11 @@ class Service:
         """Whether only this machine reaches the service."""
         return is_loopback(self._address[0])
 
+    @property
+    def probes(self) -> tuple[str, int] | None:
+        """Host and port where the probes alone are answered; None where that was not asked for."""
+        return None if self._probes is None else self._probes.address
+
     def start(self) -> None:
         """Start the engine, then answer requests.
 
@@ -121,6 +131,8 @@ class Service:
             The web server did not come up.
         """
         self.engine.start()
+        if self._probes is not None:
+            self._probes.start()
         self._thread.start()
         self._server.ready.wait(START_TIMEOUT_S)
         if not self._server.started:
@@ -157,6 +169,8 @@ class Service:
             if self._thread.ident is not None:
                 self._thread.join(None if patience_s is None else STOP_TIMEOUT_S)
             self._socket.close()
+            if self._probes is not None:
+                self._probes.stop()
             self.engine.close()
         return self.engine.receiver.counts()
 

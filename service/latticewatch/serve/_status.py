@@ -8,7 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from latticewatch.execute import counts_of
 from latticewatch.messages import AccessInfo, Counts, Health, Status
 from latticewatch.serve._access import Credentials, control_scope, read_scope
-from latticewatch.serve._hub import Hub, TheHub, reply
+from latticewatch.serve._hub import TheHub, reply
+from latticewatch.serve._probes import health_of, readiness_of
 
 router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(read_scope)])
 probes = APIRouter(tags=["probes"])
@@ -43,28 +44,12 @@ async def relearn(hub: TheHub) -> Response:
 @probes.get("/healthz", response_model=Health, responses={503: {"model": Health}})
 async def healthz(hub: TheHub) -> Response:
     """Alive: the threads that take and fold frames run."""
-    if hub.engine.alive:
-        return reply(Health(status="ok"))
-    return reply(
-        Health(status="degraded", detail="a thread of the engine has ended; restart the service"), 503
-    )
+    status_code, health = health_of(hub.engine)
+    return reply(health, status_code)
 
 
 @probes.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(hub: TheHub) -> Response:
     """Ready: alive, learnt, frames are fresh and can be analysed, and events can be stored."""
-    problem = _not_ready(hub)
-    if problem is None:
-        return reply(Health(status="ok"))
-    return reply(Health(status="degraded", detail=problem), 503)
-
-
-def _not_ready(hub: Hub) -> str | None:
-    if not hub.engine.alive:
-        return "a thread of the engine has ended; restart the service"
-    if hub.engine.trouble is not None:
-        return hub.engine.trouble
-    status = hub.engine.status()
-    if status.phase == "starting":
-        return f"starting: {status.detail}"
-    return None if status.phase == "live" else f"the stream is {status.phase}"
+    status_code, health = readiness_of(hub.engine)
+    return reply(health, status_code)

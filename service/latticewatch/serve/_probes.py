@@ -1,0 +1,140 @@
+"""``/healthz`` and ``/readyz``: what they answer, and an address of their own where nothing else is served."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+from latticewatch.execute import Engine
+from latticewatch.messages import Health
+
+# A request that has not come whole by then is not answered [s]; its largest size [bytes].
+REQUEST_TIMEOUT_S, MAX_REQUEST = 2.0, 8192
+# Connections at a time; more are cut off.
+MAX_CONNECTIONS = 64
+REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
+
+
+def health_of(engine: Engine) -> tuple[int, Health]:
+    """Alive: the threads that take and fold frames run.
+
+    Parameters
+    ----------
+    engine : Engine
+
+    Returns
+    -------
+    status : int
+        Of HTTP: 200 or 503.
+    health : Health
+    """
+    if engine.alive:
+        return 200, Health(status="ok")
+    return 503, Health(status="degraded", detail="a thread of the engine has ended; restart the service")
+
+
+def readiness_of(engine: Engine) -> tuple[int, Health]:
+    """Ready: alive, learnt, frames are fresh and can be analysed, and events can be stored.
+
+    Parameters
+    ----------
+    engine : Engine
+
+    Returns
+    -------
+    status : int
+        Of HTTP: 200 or 503.
+    health : Health
+    """
+    problem = _not_ready(engine)
+    return (200, Health(status="ok")) if problem is None else (503, Health(status="degraded", detail=problem))
+
+
+def _not_ready(engine: Engine) -> str | None:
+    if not engine.alive:
+        return "a thread of the engine has ended; restart the service"
+    if engine.trouble is not None:
+        return engine.trouble
+    status = engine.status()
+    if status.phase == "starting":
+        return f"starting: {status.detail}"
+    return None if status.phase == "live" else f"the stream is {status.phase}"
+
+
+PROBES: dict[str, Callable[[Engine], tuple[int, Health]]] = {"/healthz": health_of, "/readyz": readiness_of}
+
+
+class ProbePort:
+    """Answers both probes, in a thread of its own: a crowd that connects to the service does not delay it.
+
+    Parameters
+    ----------
+    engine : Engine
+    listening : socket.socket
+        Bound, and closed by `stop`.
+    """
+
+    def __init__(self, engine: Engine, listening: socket.socket) -> None:
+        self._engine, self._listening = engine, listening
+        self._loop = asyncio.new_event_loop()
+        self._ended = asyncio.Event()
+        self._open = 0
+        self._thread = threading.Thread(target=self._run, name="probes", daemon=True)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        return self._listening.getsockname()[:2]
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more."""
+        if self._thread.ident is None:
+            self._listening.close()
+            self._loop.close()
+        elif self._thread.is_alive():
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self._loop.call_soon_threadsafe(self._ended.set)
+            self._thread.join(REQUEST_TIMEOUT_S)
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        server = await asyncio.start_server(self._answer, sock=self._listening, limit=MAX_REQUEST)
+        await self._ended.wait()
+        server.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            if self._open <= MAX_CONNECTIONS:
+                async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                    writer.write(self._reply(await reader.readuntil(b"\r\n\r\n")))
+                    await writer.drain()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # whoever asks nothing is answered nothing
+        finally:
+            self._open -= 1
+            writer.close()
+
+    def _reply(self, request: bytes) -> bytes:
+        words = request.split(b"\r\n", 1)[0].split(b" ")
+        probe = PROBES.get(words[1].decode("latin-1")) if words[0] == b"GET" and len(words) == 3 else None
+        if probe is None:
+            status, text = 404, '{"detail":"only GET /healthz and GET /readyz are here"}'
+        else:
+            status, health = probe(self._engine)
+            text = health.model_dump_json()
+        body = text.encode()
+        head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"
+        return (head + f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n").encode() + body
