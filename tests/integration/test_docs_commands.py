@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import inspect
 import json
 import re
 import shlex
@@ -30,6 +31,8 @@ from typer.testing import CliRunner
 
 from latticewatch.cli import COMMANDS, build
 from latticewatch.messages import Event, EventPage, FrameHeader
+from latticewatch_client import FakeService
+from latticewatch_client.microscope import Microscope
 
 PROJECT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
@@ -377,3 +380,45 @@ def test_the_client_that_keeps_its_cursor_goes_on_from_it(
         assert output.readline().startswith("defect.appeared {")
         assert event_service.asked_again.wait(20), "the client asks for more once it has kept its cursor"
     assert (tmp_path / "cursor.txt").read_text() == "log:7"
+
+
+def test_a_microscope_as_the_guide_outlines_it_has_every_call_of_the_protocol() -> None:
+    namespace: dict[str, Any] = {}
+    exec(python_example("docs/how-to/steer-the-stage.md", "class OurMicroscope"), namespace)
+
+    def calls(kind: type) -> dict[str, list[str]]:
+        return {
+            name: list(inspect.signature(call).parameters)
+            for name, call in vars(kind).items()
+            if callable(call) and not name.startswith("_")
+        }
+
+    assert calls(namespace["OurMicroscope"]) == calls(Microscope)
+
+
+def test_the_watch_of_the_guide_lists_what_is_there_and_then_what_happens() -> None:
+    data = {
+        "series_id": "a", "frame": 0, "t_received": 1.0, "t_emitted": 1.0, "model_version": 1, "track": 1,
+        "class_id": 3, "class_name": "V_S", "role": "defect", "confidence": 0.9, "px": {"row": 5.0, "col": 9.0},
+        "sigma_px": 0.1,
+    }  # fmt: skip
+    said: list[tuple[object, ...]] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def enough(*words: object) -> None:
+        said.append(words)
+        if words == ("stream.stalled",):
+            raise EnoughError
+
+    code = python_example("docs/how-to/follow-events.md", "client.watch()")
+    with FakeService([{"type": "defect.appeared", "data": data}]) as service, service.client() as client:
+        stalled = {"type": "stream.stalled", "data": {"series_id": "a", "last_frame_age_s": 9.0}}
+        # once it has listed what is there
+        later = threading.Timer(0.5, service.tell, [stalled])
+        later.start()
+        with pytest.raises(EnoughError):
+            exec(code, {"client": client, "print": enough})
+        later.join()
+    assert said == [(1, "defects in view"), ("stream.stalled",)]
