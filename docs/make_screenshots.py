@@ -52,11 +52,11 @@ SIMULATED: dict[str, Any] = {
     "drift_nm_per_frame": (0.002, -0.003),
     "contamination": 0.25,
     "births_per_frame": 0.15,
-    "fps": 4.0,
+    "fps": 1.5,
     "seed": 5,
 }
-FRAMES = 240
-FIRST_SHOWN = 60
+FRAMES = 150
+FIRST_SHOWN = 45
 PATIENCE_MS = 120_000
 
 

@@ -28,6 +28,15 @@ NO_SENTENCE = (
 )
 
 
+# What the worker tells of the place of an event comes while the page is busy, and is read after the view has changed.
+LEAVE_AT_ONCE = """() => {
+  document.querySelector('[data-kind="defect.appeared"] button').click();
+  const end = performance.now() + 500;
+  while (performance.now() < end);
+  document.getElementById("zoom-fit").click();
+}"""
+
+
 def click_on(page: Page, rig: Any, site: int) -> None:
     points, _ = on_screen(page, rig.specimen.position[[site]], len(rig.specimen.scene))
     page.locator("#markers").click(position={"x": float(points[0, 0]), "y": float(points[0, 1])})
@@ -156,6 +165,21 @@ def test_a_site_and_a_moment_that_are_pointed_at_light_up_their_events(rig, open
     page.mouse.move(2, 2)
     expect(lit).to_have_count(0)
     expect(page.locator(".chart-tip")).to_be_hidden()
+
+
+def test_a_view_that_was_left_does_not_come_back_with_a_late_message(make_rig, open_tab):
+    rig = make_rig(drift_px=(0.5, 0.2), ingest={"stall_after_s": 600})
+    rig.microscope.send()
+    page = open_tab(rig.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    all_events_are_listed(page, rig)
+    whole = page.inner_text("#scale-text")
+    page.evaluate(LEAVE_AT_ONCE)
+    for number in range(2, 5):
+        rig.microscope.send()
+        wait_for_frame(page, number)
+    expect(page.locator("#scale-text")).to_have_text(whole)
+    expect(page.locator("#minimap")).to_be_hidden()
 
 
 def test_drift_lies_beneath_the_counts_over_the_same_time(make_rig, open_tab):

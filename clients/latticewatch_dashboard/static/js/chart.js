@@ -121,7 +121,7 @@ export class Chart {
   drawAxis(pen, { label, low, high, format }, right) {
     const { left, top, width, height } = this.area;
     const { size, grid, muted } = this.look;
-    const step = roundStep(((high - low) * Math.min(2 * size, 0.45 * height)) / height);
+    const step = roundStep(((high - low) * Math.min(2 * size, 0.3 * height)) / height);
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     pen.textAlign = right ? "left" : "right";
     pen.textBaseline = "middle";

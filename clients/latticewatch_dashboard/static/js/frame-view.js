@@ -29,6 +29,7 @@ export class FrameView {
     /** @type {Map<number, ClassSummary>} */
     this.looks = new Map();
     this.spacing = 20;
+    this.number = 0;  // of the view: what the worker tells of an older one comes too late
     /** Track that stays chosen while frames go by, or -1. */
     this.track = -1;
     this.hovered = -1;
@@ -58,6 +59,7 @@ export class FrameView {
   /** The view has changed: say so, and write anew what depends on it. */
   moved() {
     this.markers.classList.toggle("zoomed", !this.view.fitted);
+    this.number++;
     this.handlers.moved();
     this.drawCrosshair();
     this.drawScaleBar();
@@ -70,7 +72,7 @@ export class FrameView {
     this.header = header;
     const [rows, columns] = header.shape ?? [1, 1];
     this.view.setFrame(rows, columns);
-    if (summary.place && !summary.place.fitted) this.view.take(summary.place);
+    if (summary.place && summary.place.number === this.number && !summary.place.fitted) this.view.take(summary.place);
     this.view.setShift({ row: summary.shift[0], column: summary.shift[1] });
     this.sites = new Sites(Object.fromEntries(Object.entries(sites).map(([name, data]) => [name, { shape: [], data }])));
     this.spacing = header.status.lattice_constant_px ?? Math.max(rows, columns) / 40;

@@ -146,7 +146,7 @@ tellOptions();
 const timeOf = (event) => Date.parse(event.time) / 1000;
 
 function viewOf() {
-  return { ...frameView.view.place, ratio: frameView.ratio };
+  return { ...frameView.view.place, ratio: frameView.ratio, number: frameView.number };
 }
 
 function styleOf() {

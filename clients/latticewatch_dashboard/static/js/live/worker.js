@@ -35,6 +35,7 @@ let shown = null;
 let paused = false;
 let hidden = false;
 let painting = 0;
+let viewNumber = 0;  // of the view that the page told last
 let track = -1;
 let following = false;
 let trails = false;
@@ -109,6 +110,7 @@ const handlers = {
   view({ view }) {
     const { view: mine } = painter;
     painter.ratio = view.ratio;
+    viewNumber = view.number;
     mine.take(view);
     requestPaint();
     if (!paused) live.look();
@@ -337,7 +339,7 @@ function sendSummary() {
       age: ageOf(shown),
       newestAge: ageOf(newest),
       shift: [painter.view.shiftRow, painter.view.shiftColumn],
-      place: following ? painter.view.place : null,
+      place: following ? { ...painter.view.place, number: viewNumber } : null,
       sites: copies,
       paused,
       behind: newest.header.ordinal - header.ordinal,
