@@ -72,6 +72,24 @@ def test_a_message_holds_the_picture_and_every_site(live):
     assert header.counts.by_role["defect"] == 1
 
 
+def test_each_page_is_told_of_the_site_that_it_asks_about(live):
+    live.sender.send(grid_image(vacancies=[(3, 4)]), n=3)
+    live.analysed(3)
+    # at the same moment: pages that show the same get the same message
+    with connect(f"{live.ws}/v1/live") as one, connect(f"{live.ws}/v1/live") as other:
+        ask(one, track=28)
+        ask(other, track=5)
+        told = [receive(socket)[0].site for socket in (one, other)]
+    assert [site.track for site in told] == [28, 5]
+    assert [[(each.class_id, each.probability) for each in site.classes] for site in told] == [
+        [(VACANCY, pytest.approx(0.97, abs=1e-4))],
+        [(HOST, pytest.approx(0.97, abs=1e-4))],
+    ]
+    with connect(f"{live.ws}/v1/live") as socket:
+        ask(socket, track=10_000)
+        assert receive(socket)[0].site is None
+
+
 def test_the_page_gets_one_frame_for_each_one_it_asks_for_and_always_the_newest(live):
     live.sender.send(grid_image(), n=3)
     live.analysed(3)

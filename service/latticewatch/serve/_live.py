@@ -90,7 +90,7 @@ async def _packed(
     # What a page has of the plane is a matter of its own.
     alone = (id(feed), request.layout) if feed.due(request) else None
     view = None if request.view is None else request.view.model_dump_json()
-    key = (state.number, request.max_size, view, with_model, alone)
+    key = (state.number, request.max_size, view, with_model, alone, request.track)
     message = await hub.messages.get(key, pack)
     if took:
         hub.pace.packed(took[0])

@@ -283,8 +283,8 @@ export class Timeline {
         { values: y, colour: look.accent, width: 1.5, dash: [4, 3] },
       ],
       axes: [
-        { label: words.drift, low: least - room, high: most + room, ...(drift ? {} : { format: () => "" }) },
-        { label: words.dose, low: 0, high: sum || 1, format: (value) => (!doses ? "" : value ? scientific(value, 0) : "0") },
+        { label: drift ? words.drift : "", low: least - room, high: most + room, ...(drift ? {} : { format: () => "" }) },
+        { label: doses ? words.dose : "", low: 0, high: sum || 1, format: (value) => (!doses ? "" : value ? scientific(value, 0) : "0") },
       ],
     });
   }
@@ -339,6 +339,7 @@ export class Timeline {
     if (k >= 0 && x !== null) parts.push(words.driftAt(x, y));
     if (k >= 0 && dose !== null) parts.push(words.doseAt(scientific(dose)));
     setText(this.tip, [clock(new Date(1000 * times[i]).toISOString()), ...parts].join(" · "));
+    this.tip.style.maxWidth = `${this.box.clientWidth - 8}px`;
     const [at, wide] = [this.chart.x(time) + this.box.offsetLeft, this.tip.offsetWidth];
     this.tip.style.left = `${at > wide + 16 ? at - wide - 8 : Math.max(4, Math.min(at + 8, this.box.clientWidth - wide - 4))}px`;
     this.tip.style.top = `${this.box.offsetTop + this.chart.area.top}px`;
