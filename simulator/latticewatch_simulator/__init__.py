@@ -13,7 +13,7 @@ from latticewatch_simulator._dose import DoseMap
 from latticewatch_simulator._drift import Drift
 from latticewatch_simulator._microscope import Microscope, SimulatedFrame
 from latticewatch_simulator._publisher import Publisher, is_local
-from latticewatch_simulator._settings import MaterialName, SimulatorSettings
+from latticewatch_simulator._settings import MaterialName, SimulatorSettings, SpecimenName
 from latticewatch_simulator._simulation import Simulation, run
 from latticewatch_simulator._stage import Stage
 from latticewatch_simulator._truth import FrameTruth, TruthWriter, read_truth
@@ -35,6 +35,7 @@ __all__ = [
     "SimulatedFrame",
     "Simulation",
     "SimulatorSettings",
+    "SpecimenName",
     "Stage",
     "TrueEvent",
     "TruthWriter",

@@ -22,6 +22,12 @@ DICHALCOGENIDES = {
     "MoS2": (3.161, 3.13),
     "MoSe2": (3.289, 3.33),
 }
+# Elements A and B of a cubic (or nearly cubic) cell ABO3 and its length [angstrom].
+PEROVSKITE_CELLS = {
+    "SrTiO3": ("Sr", "Ti", 3.905),
+    "SrRuO3": ("Sr", "Ru", 3.93),
+    "PbTiO3": ("Pb", "Ti", 3.97),
+}
 SAME_COLUMN_NM = 0.03
 MAX_ATOMS = 4096
 
@@ -51,6 +57,13 @@ class Crystal:
     def species(self) -> tuple[str, ...]:
         """Names of the columns, such as ``W`` and ``S2``."""
         return tuple(map(column_name, self.atoms))
+
+    def nearest_nm(self) -> float:
+        """Distance of nearest neighbours."""
+        offsets = np.array([(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)])
+        away = self.fractional[:, None, None] - self.fractional[None, :, None] + offsets
+        distance = np.linalg.norm(away @ self.vectors_nm, axis=-1)
+        return float(distance[distance > 1e-9].min())
 
     def hollow(self) -> NDArray[np.float64]:
         """Where the cell is emptiest, in units of a and b: adatoms sit there."""
@@ -88,8 +101,16 @@ def load_crystal(settings: SimulatorSettings) -> Crystal:
         return project(graphene(a=2.46), settings.material)
     if settings.material == "hBN":
         return project(graphene("BN", a=2.504), settings.material)
+    if settings.material in PEROVSKITE_CELLS:
+        return project(_perovskite(*PEROVSKITE_CELLS[settings.material]), settings.material)
     a, thickness = DICHALCOGENIDES[settings.material]
     return project(mx2(settings.material, a=a, thickness=thickness), settings.material)
+
+
+def _perovskite(a: str, b: str, length: float) -> Atoms:
+    """One cell, seen along [001]."""
+    places = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    return Atoms([a, b, "O", "O", "O"], scaled_positions=places, cell=[length] * 3, pbc=True)
 
 
 def _read(path: Path) -> Atoms:

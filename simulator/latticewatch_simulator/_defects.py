@@ -10,6 +10,8 @@ name       meaning                                                        exampl
 ``Y1``     one Y missing from a column Y2: single vacancy                 ``S1``
 ``V_H``    the whole column H missing: vacancy                            ``V_S2``, ``V_W``
 ``ad-X``   adatom X in the hollow of the unit cell, one site a cell       ``ad-Mo``
+``H*f``    the column H scatters f times as much                          ``W*0.95``
+``H@p``    the column H stands p picometres from its place, along +x      ``W@40``
 =========  =============================================================  =================
 """
 
@@ -23,7 +25,7 @@ from ase.data import atomic_numbers
 
 from latticewatch.errors import ConfigurationError
 from latticewatch_simulator._crystal import Crystal
-from latticewatch_simulator._settings import SimulatorSettings
+from latticewatch_simulator._settings import PARTNERS, SimulatorSettings
 from latticewatch_simulator._signal import column_signal
 
 DEFAULT_DENSITIES: dict[str, dict[str, float]] = {
@@ -33,11 +35,18 @@ DEFAULT_DENSITIES: dict[str, dict[str, float]] = {
     "MoSe2": {"W": 0.02, "Se1": 0.03, "V_Se2": 0.015, "V_Mo": 0.01},
     "graphene": {"Si": 0.01, "N": 0.015, "V_C": 0.01},
     "hBN": {"C_B": 0.02, "C_N": 0.02, "V_B": 0.015, "V_N": 0.015},
+    "SrTiO3": {"La_Sr": 0.02, "V_Sr": 0.02},
+    "SrRuO3": {"Ba_Sr": 0.02, "V_Sr": 0.02},
+    "PbTiO3": {"Sr_Pb": 0.02, "V_Pb": 0.02},
 }
 # Electrons per square angstrom and frame at which one frame tells these defects from their hosts.
 DEFAULT_DOSES = {"graphene": 5e5, "hBN": 1e6}
 DICHALCOGENIDE_DOSE = 1e5
 ADATOM = -1
+# Fractions of the columns that differ where a specimen is made of what is weak, and of what is displaced.
+WEAK_SHARE, DISPLACED_SHARE = 0.04, 0.05
+# What sits in hollows.
+HOLLOW_ATOM = "Mo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +63,15 @@ class DefectKind:
         Fraction of those columns, or of the unit cells.
     signal : float
         Fraction of the beam that the column then scatters.
+    shift_nm : float
+        How far the column then stands from its place, along +x.
     """
 
     species: str
     hosts: tuple[int, ...]
     density: float
     signal: float
+    shift_nm: float = 0.0
 
 
 def default_dose(settings: SimulatorSettings) -> float:
@@ -81,9 +93,7 @@ def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectK
     ConfigurationError
         A name that does not fit the crystal, or a density outside 0 to 1.
     """
-    densities: Mapping[str, float] = settings.defects if settings.defects is not None else {}
-    if settings.defects is None and settings.structure is None:
-        densities = DEFAULT_DENSITIES[settings.material]
+    densities = settings.defects if settings.defects is not None else _usual(settings, crystal)
     to_come = (name for name in species_to_come(settings, crystal) if name not in densities)
     densities = {**densities, **dict.fromkeys(to_come, 0.0)}
     kinds = tuple(_kind(name, density, crystal) for name, density in densities.items())
@@ -93,6 +103,34 @@ def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectK
             where = "adatoms" if host == ADATOM else f"defects on {crystal.species[host]}"
             raise ConfigurationError(f"densities of {where} sum to {total:g}; give 1 at most")
     return kinds
+
+
+def _usual(settings: SimulatorSettings, crystal: Crystal) -> Mapping[str, float]:
+    """Defects of a specimen where nothing is said of them."""
+    name, amount = settings.specimen, settings.of_specimen
+    brightest = max(zip(crystal.atoms, crystal.species, strict=True), key=lambda of: column_signal(of[0]))[1]
+    if name == "weak":
+        return {f"{brightest}*{1 + amount / 100:g}": WEAK_SHARE}
+    if name == "displaced":
+        return {f"{brightest}@{amount:g}": DISPLACED_SHARE}
+    if name == "hollow":
+        return {f"ad-{HOLLOW_ATOM}": amount}
+    if name == "lone":
+        return dict.fromkeys(lone_species(settings, crystal), 0.0)
+    if settings.structure is not None:
+        return {}
+    usual = DEFAULT_DENSITIES[settings.material]
+    if name == "alloy":
+        return {
+            species: share for species, share in usual.items() if species != PARTNERS[settings.material][0]
+        }
+    return usual
+
+
+def lone_species(settings: SimulatorSettings, crystal: Crystal) -> tuple[str, ...]:
+    """What there is one of each in a specimen of lone defects: a vacancy, and a foreign atom where one is known."""
+    foreign = () if settings.structure is not None else tuple(DEFAULT_DENSITIES[settings.material])[:1]
+    return (birth_species(settings, crystal), *foreign)
 
 
 def species_to_come(settings: SimulatorSettings, crystal: Crystal) -> tuple[str, ...]:
@@ -150,6 +188,8 @@ def _kind(name: str, density: float, crystal: Crystal) -> DefectKind:
         raise ConfigurationError(
             f"defect {name}: density {density:g}; give a fraction of the columns, 0 to 1"
         )
+    if match := re.fullmatch(r"(\S+?)([*@])(\d+(?:\.\d+)?)", name):
+        return _changed(name, match[1], match[2], float(match[3]), density, crystal)
     hosts, atoms = _resolve(name, crystal)
     unknown = [symbol for symbol in atoms if symbol not in atomic_numbers]
     if unknown:
@@ -164,6 +204,20 @@ def _kind(name: str, density: float, crystal: Crystal) -> DefectKind:
         choices = " or ".join(f"{name}_{host}" for host in sorted(replaced))
         raise ConfigurationError(f"defect {name}: more than one column fits; say {choices}")
     return DefectKind(name, hosts, density, column_signal(atoms))
+
+
+def _changed(name: str, host: str, how: str, amount: float, density: float, crystal: Crystal) -> DefectKind:
+    """A column of the crystal that scatters more or less, or stands elsewhere."""
+    hosts = tuple(k for k, species in enumerate(crystal.species) if species == host)
+    if not hosts:
+        columns = ", ".join(sorted(set(crystal.species)))
+        raise ConfigurationError(
+            f"defect {name}: {crystal.name} has no column {host}; its columns are {columns}"
+        )
+    signal = column_signal(crystal.atoms[hosts[0]])
+    if how == "*":
+        return DefectKind(name, hosts, density, amount * signal)
+    return DefectKind(name, hosts, density, signal, amount / 1000)
 
 
 def _resolve(name: str, crystal: Crystal) -> tuple[tuple[int, ...], tuple[str, ...]]:
@@ -193,5 +247,5 @@ def _resolve(name: str, crystal: Crystal) -> tuple[tuple[int, ...], tuple[str, .
             name,
         )
     raise ConfigurationError(
-        f"defect {name!r}: say X, X_H, X+Y, X2, Y1, V_H or ad-X, such as Fe, Te+S, S1 or V_S2"
+        f"defect {name!r}: say X, X_H, X+Y, X2, Y1, V_H, ad-X, H*f or H@p, such as Fe, Te+S, S1 or V_S2"
     )

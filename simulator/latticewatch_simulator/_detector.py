@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
+from latticewatch_simulator._blemishes import blemish
 from latticewatch_simulator._drift import Drift
 from latticewatch_simulator._scene import Scene
 from latticewatch_simulator._settings import SimulatorSettings
@@ -197,6 +198,7 @@ class Detector:
         lines[:, 2] = 0.0 if blanked else self._electrons * np.clip(flicker, 0, None)
         frame = np.empty(settings.shape, np.uint16)
         scan(scene.image, lines, scene.oversampling, self._analogue, rng, *self._tables, frame)
+        blemish(settings, frame)
         return frame
 
     def _jitter(self, rows: int) -> NDArray[np.float64]:

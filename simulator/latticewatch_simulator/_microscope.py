@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch_simulator._beam import Beam, columns_hit, damage_of
+from latticewatch_simulator._blemishes import hidden
 from latticewatch_simulator._defects import default_dose
 from latticewatch_simulator._detector import Detector
 from latticewatch_simulator._drift import DriftPath
@@ -154,6 +155,7 @@ class Microscope:
             changes=tuple(exposure.changes),
             events=tuple(exposure.events),
             renewed=renewed,
+            hidden=hidden(settings, columns.xy_nm, exposure.positions_px()),
         )
         self._number += 1
         self._ordinal += 1
@@ -192,7 +194,7 @@ class Microscope:
             # of the scan; what the setting `rotation_deg` turns is the crystal
             "rotation_deg": settings.scan_rotation_deg,
             "dwell_us": settings.dwell,
-            "detector": "HAADF",
+            "detector": "ABF" if settings.specimen == "dark" else "HAADF",
             "stage_nm": list(frame.truth.stage_nm),
             "dose_e_per_a2": self.dose_e_per_a2,
         }
@@ -203,6 +205,7 @@ class Microscope:
         return {
             "series_id": self.series_id,
             "material": specimen.crystal.name,
+            "specimen": settings.specimen,
             "shape": list(settings.shape),
             "pixel_size_nm": settings.pixel_size_nm,
             "rotation_deg": settings.rotation_deg,

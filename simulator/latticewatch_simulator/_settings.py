@@ -6,11 +6,65 @@ import math
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from latticewatch.errors import ConfigurationError
 
-MaterialName = Literal["WS2", "WSe2", "MoS2", "MoSe2", "graphene", "hBN"]
+MaterialName = Literal["WS2", "WSe2", "MoS2", "MoSe2", "graphene", "hBN", "SrTiO3", "SrRuO3", "PbTiO3"]
+SpecimenName = Literal[
+    "crystal",
+    "domains",
+    "antiphase",
+    "step",
+    "wedge",
+    "alloy",
+    "dislocation",
+    "bilayer",
+    "dark",
+    "weak",
+    "displaced",
+    "lone",
+    "hollow",
+    "hot",
+    "dirt",
+    "border",
+    "elliptic",
+    "jitter",
+    "perovskite",
+    "few",
+]
+PEROVSKITES = ("SrRuO3", "SrTiO3", "PbTiO3")
+# How much of it there is, where nothing is said, and between which bounds: docs/reference/simulator-specimens.md.
+AMOUNTS: dict[str, tuple[float, float, float]] = {
+    "step": (2.0, 0.05, 20.0),
+    "wedge": (3.0, 0.05, 20.0),
+    "alloy": (0.45, 0.0, 1.0),
+    "bilayer": (5.0, -30.0, 30.0),
+    "dark": (0.3, 0.01, 0.9),
+    "weak": (-5.0, -100.0, 1000.0),
+    "displaced": (40.0, 0.0, 150.0),
+    "hollow": (0.03, 0.0, 1.0),
+    "hot": (20.0, 0.0, 1e5),
+    "dirt": (0.18, 0.01, 0.5),
+    "border": (0.1, 0.0, 0.5),
+    "elliptic": (1.3, 1.0, 3.0),
+    "jitter": (0.6, 0.0, 5.0),
+    "few": (5.0, 2.0, 100.0),
+}
+# Of an alloy: the element that takes the place of another, and in which column.
+PARTNERS = {
+    "WS2": ("Mo", "W"),
+    "WSe2": ("Mo", "W"),
+    "MoS2": ("W", "Mo"),
+    "MoSe2": ("W", "Mo"),
+    "SrTiO3": ("Ba", "Sr"),
+    "SrRuO3": ("Ca", "Sr"),
+    "PbTiO3": ("Sr", "Pb"),
+}
+# Counts per electron that keep a bright field within 16 bit at the usual doses.
+DARK_GAIN = 10.0
+# Field of view of one cell where only few are looked at [nm]: that of the widest cell there is, about.
+FEW_CELL_NM = 0.33
 # Room for the scene that frames are sampled from, drift and stage moves included [px].
 MAX_SCENE_PX = 1 << 27
 
@@ -25,6 +79,13 @@ class SimulatorSettings(BaseModel):
 
     material: MaterialName = Field("WS2", description="Ignored where a structure file is given.")
     structure: Path | None = Field(None, description="Structure file that ASE reads, seen along z.")
+    specimen: SpecimenName = Field(
+        "crystal",
+        description="How the crystal is put together, and what lies on it; 'crystal': in one piece.",
+    )
+    amount: float | None = Field(
+        None, description="How much of that: times as thick, degrees, per cent …; None takes the usual."
+    )
     defects: dict[str, float] | None = Field(
         None, description="Fraction of the eligible columns by species; None takes those of the material."
     )
@@ -132,6 +193,34 @@ class SimulatorSettings(BaseModel):
     )
     exposure_limit_s: float = Field(60.0, gt=0, le=3600, description="Longest exposure of one place.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_specimen(cls, values: Any) -> Any:
+        """What a specimen sets, unless it is given: nothing is born, and the scan that shows it."""
+        if not isinstance(values, dict) or values.get("specimen", "crystal") == "crystal":
+            return values
+        name = values["specimen"]
+        preset: dict[str, Any] = {"births_per_frame": 0.0}
+        amount = values.get("amount")
+        if amount is None:
+            amount = AMOUNTS.get(name, (0.0,))[0]
+        if name == "perovskite" and values.get("structure") is None:
+            preset["material"] = PEROVSKITES[0]
+        elif name == "dark":
+            # where there are no atoms half of the beam is counted
+            preset["counts_per_electron"] = DARK_GAIN
+        elif name == "jitter":
+            preset["line_jitter_px"] = amount
+        elif name == "few":
+            shape = values.get("shape", cls.model_fields["shape"].default)
+            preset["pixel_size_nm"] = FEW_CELL_NM * float(amount) / max(shape)
+        return {**preset, **values}
+
+    @property
+    def of_specimen(self) -> float:
+        """How much of the specimen's peculiarity there is: `amount`, or the usual."""
+        return AMOUNTS.get(self.specimen, (0.0,))[0] if self.amount is None else self.amount
+
     @classmethod
     def checked(cls, **values: Any) -> Self:
         """Settings from values, with one readable error.
@@ -169,6 +258,7 @@ class SimulatorSettings(BaseModel):
         ConfigurationError
             A frame, a drift or a stage position beyond what can be simulated.
         """
+        self._check_specimen()
         if not all(64 <= n <= 8192 for n in self.shape):
             raise ConfigurationError(
                 f"frame of {self.shape[0]} x {self.shape[1]} px: give 64 to 8192 on either side"
@@ -187,6 +277,22 @@ class SimulatorSettings(BaseModel):
             raise ConfigurationError(
                 f"stage at {self.stage_nm} nm: give a start within plus and minus {self.stage_limit_nm:g} nm"
             )
+
+    def _check_specimen(self) -> None:
+        name, amount = self.specimen, self.amount
+        if name == "perovskite" and self.structure is None and self.material not in PEROVSKITES:
+            raise ConfigurationError(
+                f"specimen perovskite of {self.material}: give {' or '.join(PEROVSKITES)}"
+            )
+        if name == "alloy" and (self.structure is not None or self.material not in PARTNERS):
+            raise ConfigurationError(f"specimen alloy: give one of the materials {', '.join(PARTNERS)}")
+        if amount is None:
+            return
+        if name not in AMOUNTS:
+            raise ConfigurationError(f"specimen {name} takes no amount; leave it out")
+        _, low, high = AMOUNTS[name]
+        if not low <= amount <= high:
+            raise ConfigurationError(f"amount {amount:g} of specimen {name}: give {low:g} to {high:g}")
 
     @property
     def fov_nm(self) -> tuple[float, float]:

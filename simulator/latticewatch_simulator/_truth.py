@@ -52,6 +52,8 @@ class FrameTruth:
         What that means for defects.
     renewed : bool
         The list of columns is not the one of the frame before.
+    hidden : ndarray of shape (n,), bool, or None
+        Which columns nobody can see: under dirt, or in the empty border of the frame; None: there is neither.
     """
 
     number: int
@@ -68,6 +70,7 @@ class FrameTruth:
     changes: tuple[Change, ...] = ()
     events: tuple[TrueEvent, ...] = ()
     renewed: bool = False
+    hidden: NDArray[np.bool_] | None = None
 
     @property
     def shift_px(self) -> tuple[float, float]:
@@ -80,7 +83,7 @@ class FrameTruth:
         return self.drift.seen_at(self.undrifted_px, self.shape[0])
 
     def inside(self, border_px: float = 0.0) -> NDArray[np.bool_]:
-        """Which columns lie in the frame.
+        """Which columns lie in the frame, and are not hidden there.
 
         Parameters
         ----------
@@ -91,8 +94,9 @@ class FrameTruth:
         -------
         ndarray of shape (n_columns,), bool
         """
-        last = np.array(self.shape) - 1 - border_px
-        return np.all((self.positions_px() >= border_px) & (self.positions_px() <= last), axis=1)
+        last, positions = np.array(self.shape) - 1 - border_px, self.positions_px()
+        inside = np.all((positions >= border_px) & (positions <= last), axis=1)
+        return inside if self.hidden is None else inside & ~self.hidden
 
     def is_defect(self) -> NDArray[np.bool_]:
         """Which columns are not what the perfect crystal has there."""
@@ -162,6 +166,8 @@ class TruthWriter:
             ],
             "events": [event.record() for event in truth.events],
         }
+        if truth.hidden is not None:
+            record["hidden"] = truth.id[truth.hidden].tolist()
         if truth.renewed:
             record["columns"] = {
                 "id": truth.id.tolist(),
@@ -258,5 +264,6 @@ def _frames(series: dict[str, Any], records: Iterator[dict[str, Any]]) -> Iterat
             changes=changes,
             events=tuple(map(TrueEvent.of_record, record.get("events", ()))),
             renewed=columns is not None,
+            hidden=np.isin(truth.id, record["hidden"]) if "hidden" in record else None,
         )
         yield truth

@@ -230,81 +230,11 @@ def crystal(
     )
 
 
-def in_domains(perfect: Specimen, rng: np.random.Generator) -> Specimen:
-    """The crystal, turned by 180° about one of its columns beyond a line at random through the middle of the frame."""
-    middle = perfect.size / 2
-    column = perfect.site[perfect.host == 0]
-    centre = column[np.argmin(np.hypot(*(column - middle).T))]
-    turned = 2 * centre - perfect.site
-    angle = rng.uniform(0, 2 * np.pi)
-    across = np.array([np.cos(angle), np.sin(angle)])
-    start = middle + rng.uniform(-0.1, 0.1) * perfect.size
-    mine, other = (perfect.site - start) @ across < 0, (turned - start) @ across >= 0
-    site = np.concatenate([perfect.site[mine], turned[other]])
-    which = np.concatenate([np.flatnonzero(mine), np.flatnonzero(other)])
-    # two columns cannot stand in one place: the one of the second domain goes
-    pairs = KDTree(site).query_pairs(0.7 * perfect.nearest_px, output_type="ndarray")
-    kept = np.setdiff1d(np.arange(len(site)), pairs.max(1) if len(pairs) else [])
-    near = ((site > -MARGIN_PX - 20) & (site < perfect.size + MARGIN_PX + 20)).all(1)
-    kept = kept[near[kept]]
-    site, which = site[kept], which[kept]
-    return replace(
-        perfect,
-        site=site,
-        position=site.copy(),
-        signal=perfect.signal[which],
-        host=perfect.host[which],
-        kind=perfect.kind[which],
-    )
-
-
 def stepped(perfect: Specimen, rng: np.random.Generator, ratio: float = 2.0) -> Specimen:
     """The crystal, so many times as thick beyond a line at random through the middle of the frame."""
     angle = rng.uniform(0, 2 * np.pi)
     beyond = (perfect.site - perfect.size / 2) @ [np.cos(angle), np.sin(angle)] > 0
     return perfect.scaled(np.where(beyond, ratio, 1.0))
-
-
-def wedged(perfect: Specimen, rng: np.random.Generator, ratio: float = 3.0) -> Specimen:
-    """The crystal, from one edge of the frame to the other so many times as thick."""
-    angle = rng.uniform(0, 2 * np.pi)
-    along = (perfect.site - perfect.size / 2) @ [np.cos(angle), np.sin(angle)] / perfect.size + 0.5
-    return perfect.scaled(1 + (ratio - 1) * np.clip(along, 0, 1))
-
-
-def dislocated(perfect: Specimen, rng: np.random.Generator) -> Specimen:
-    """The crystal with an edge dislocation near the middle of the frame.
-
-    Isotropic elasticity, Poisson's ratio 1/3; the branch cut runs between columns, where the half plane ends.
-    """
-    core = perfect.size / 2 + rng.uniform(-0.1, 0.1, 2) * perfect.size
-    column = perfect.site[perfect.host == 0]
-    near = column[np.argsort(np.hypot(*(column - core).T))[:7]]
-    steps = near[1:] - near[0]
-    burgers = steps[rng.integers(len(steps))]
-    size = float(np.hypot(*burgers))
-    along = burgers / size
-    across = np.array([-along[1], along[0]])
-    x, y = ((perfect.site - core) @ np.stack([along, across], 1)).T
-    r2 = np.maximum(x**2 + y**2, 1.0)
-    nu = 1 / 3
-    u = size / (2 * np.pi) * (np.arctan2(y, x) + x * y / (2 * (1 - nu) * r2))
-    v = (
-        -size
-        / (2 * np.pi)
-        * ((1 - 2 * nu) / (4 * (1 - nu)) * np.log(r2 / size**2) + (x**2 - y**2) / (4 * (1 - nu) * r2))
-    )
-    site = perfect.site + u[:, None] * along + v[:, None] * across
-    pairs = KDTree(site).query_pairs(0.6 * perfect.nearest_px, output_type="ndarray")
-    kept = np.setdiff1d(np.arange(len(site)), pairs.max(1) if len(pairs) else [])
-    return replace(
-        perfect,
-        site=site[kept],
-        position=site[kept].copy(),
-        signal=perfect.signal[kept],
-        host=perfect.host[kept],
-        kind=perfect.kind[kept],
-    )
 
 
 def planted(

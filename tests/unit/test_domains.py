@@ -25,7 +25,7 @@ def test_domains_turned_by_half_a_turn_have_columns_of_their_own_and_share_class
     result = classified(frame, truth.pixel_nm)
     score = scored(result, truth)
 
-    assert score.recall > 0.99
+    assert score.recall > 0.98
     assert score.precision > 0.99
     assert score.false == 0
     assert score.f1 > 0.97

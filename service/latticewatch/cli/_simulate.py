@@ -23,9 +23,26 @@ def simulate(
     control: Annotated[str, typer.Option(help="Where the stage is moved from; 'none' for no controls.")] = (
         "tcp://127.0.0.1:5556"
     ),
-    material: Annotated[str, typer.Option(help="WS2, WSe2, MoS2, MoSe2, graphene or hBN.")] = "WS2",
+    material: Annotated[
+        str | None,
+        typer.Option(
+            help="WS2, WSe2, MoS2, MoSe2, graphene, hBN, SrTiO3, SrRuO3 or PbTiO3; without, WS2.",
+            show_default=False,
+        ),
+    ] = None,
     structure: Annotated[
         Path | None, typer.Option(help="Structure file that ASE reads, seen along z.")
+    ] = None,
+    specimen: Annotated[
+        str,
+        typer.Option(
+            help="How it is put together and what lies on it: crystal, domains, antiphase, step, wedge, alloy, "
+            "dislocation, bilayer, dark, weak, displaced, lone, hollow, hot, dirt, border, elliptic, jitter, "
+            "perovskite or few."
+        ),
+    ] = "crystal",
+    amount: Annotated[
+        float | None, typer.Option(help="How much of that: times as thick, degrees, per cent …")
     ] = None,
     defects: Annotated[
         str | None, typer.Option(help="Fractions of the columns, such as 'Fe=0.02,S1=0.03', or 'none'.")
@@ -81,6 +98,8 @@ def simulate(
     given = {
         "material": material,
         "structure": structure,
+        "specimen": specimen,
+        "amount": amount,
         "defects": None if defects is None else _densities(defects),
         "births_per_frame": births,
         "dynamics": dynamics,
@@ -174,18 +193,23 @@ def _summary(simulation: Simulation, socket: str, truth: Path | None) -> str:
     rows, cols = settings.shape
     height, width = settings.fov_nm
     counts = microscope.brightest_counts()
-    kinds = [kind for kind in microscope.specimen.kinds if kind.density]
+    kinds = [kind for kind in microscope.specimen.kinds if kind.density or settings.specimen == "lone"]
     change = f"{settings.births_per_frame:g} born per frame"
     if settings.dynamics == "beam":
         change = f"{settings.creation_a2 * microscope.dose_e_per_a2:.2g} made per column and frame"
     densities = ", ".join(f"{kind.species} {100 * kind.density:.3g} %" for kind in kinds) or "none"
+    if settings.specimen == "lone":
+        densities = f"one each of {', '.join(kind.species for kind in kinds)}, the others 0 %"
     clipped = ", CLIPPED at 65535: lower the dose" if counts > 65535 else ""
     written = f", truth in {truth}" if truth else ""
     field_of_view = f"{settings.pixel_size_nm:g} nm ({height:.3g} x {width:.3g} nm)"
     dose = f"{microscope.dose_e_per_a2:.3g} e/A^2 per frame"
+    what = microscope.specimen.crystal.name
+    if settings.specimen != "crystal":
+        what = f"{what}, {settings.specimen}"
     return "\n".join(
         (
-            f"simulating {microscope.specimen.crystal.name} on {simulation.endpoint} ({socket})",
+            f"simulating {what} on {simulation.endpoint} ({socket})",
             f"  controls  {simulation.control_endpoint or 'none'}",
             f"  frames    {rows} x {cols} px of {field_of_view}, {settings.fps:g} per second",
             f"  dose      {dose}, brightest column about {counts:.0f} counts{clipped}",
