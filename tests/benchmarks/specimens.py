@@ -99,8 +99,11 @@ class Made:
         return self.truth.positions_px()
 
     def inside(self, margin_px: float) -> NDArray[np.bool_]:
-        """Columns that can be seen, at least so far from the edges of the frame."""
-        return self.truth.inside(margin_px)
+        """Columns that can be seen, at least so far from the edges of the frame and from what hides columns."""
+        inside, hidden = self.truth.inside(margin_px), self.truth.hidden
+        if hidden is None or not hidden.any():
+            return inside
+        return inside & (KDTree(self.site[hidden]).query(self.site)[0] > margin_px)
 
     def defects(self) -> NDArray[np.intp]:
         """Columns that are defects, the edges included."""
@@ -230,7 +233,8 @@ def scored(result: FrameResult, made: Made) -> Score:
     last = np.array(made.truth.shape) - 1 - made.margin_px
     within = ((position >= made.margin_px) & (position <= last)).all(1)
     tree = KDTree(place)
-    seen = within & ~made.truth.hidden[tree.query(position)[1]] if made.truth.hidden is not None else within
+    beside = tree.query(position)[1]
+    seen = within if made.truth.hidden is None else within & ~made.truth.hidden[beside]
     found = KDTree(position).query(place[inside])[0] < near
     right = tree.query(position[seen])[0] < near
     said = position[within & (role == "defect")]

@@ -348,8 +348,10 @@ def _described(
         if entry.role == "neighbour" and members.any() and entry.host_class is not None:
             host = best == next(j for j, e in enumerate(model.classes) if e.class_id == entry.host_class)
             host &= patches.sublattice == entry.sublattice
-            shift = patches.moments[averaged].mean(0) - patches.moments[host].mean(0) if host.any() else 0.0
-            separation = float(np.linalg.norm(shift @ model.sublattices[entry.sublattice].whitening))
+            # where only few cells are seen, all hosts may be neighbours
+            if host.any():
+                shift = patches.moments[averaged].mean(0) - patches.moments[host].mean(0)
+                separation = float(np.linalg.norm(shift @ model.sublattices[entry.sublattice].whitening))
         out.append(
             replace(
                 entry,

@@ -133,7 +133,10 @@ def discover(
         # what is displaced is looked for with what is between the columns taken off, but not with itself
         alone = _Cleared(still.between, still.between)
         shift = _displaced(patches, alone, results, members, templates, amplitude, host)
+        suspect = np.zeros(len(host), bool)
         if round_number == 0:
+            # too early to say, but the spread of the hosts had better be measured without them
+            suspect = _rare(np.asarray(shift.any(1)), members)
             shift = np.zeros_like(shift)
         host &= ~shift.any(1)
         if orders is not None:
@@ -157,6 +160,7 @@ def discover(
             beside = patches.index[extra != 0.0]
             next_host[beside[beside >= 0]] = True
             next_amplitude[beside[beside >= 0]] = 0.0
+        next_host &= ~suspect
         effects = Effects(shift, extra, away)
         settled = bool((next_host == host).all()) and round_number > 1
         amplitude, host = next_amplitude, next_host
@@ -351,6 +355,15 @@ def _measured(
     )
     noise = min(float(matched.weights @ known.noise @ matched.weights), 1.0)
     return _Round(matched, whitening, score, MIN_SEPARATION + OWN_MARGIN * (1 - noise))
+
+
+def _rare(which: NDArray[np.bool_], members: list[NDArray[np.intp]]) -> NDArray[np.bool_]:
+    """Those of some sites that are rare on their sublattices; of many alike nothing is said."""
+    rare = np.zeros(len(which), bool)
+    for rows in members:
+        if which[rows].sum() < HOST_SHARE * len(rows):
+            rare[rows] = which[rows]
+    return rare
 
 
 def _displaced(

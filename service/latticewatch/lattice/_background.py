@@ -30,6 +30,8 @@ MODEL_ERROR = 0.005
 # Dirt is brighter than what is around it by this share of a column's height, in this many blocks side by side at least:
 # an atom, however heavy, fills fewer. What belongs to it the smooth background misses by this share.
 DIRT_HEIGHT = 1.0
+# Where as many blocks are missed by the background, which follows what has no edge, this share is enough.
+DIRT_HEIGHT_EDGED = 0.3
 MIN_DIRT_BLOCKS = 9
 DIRT_LEFT = 0.1
 # And by more than noise does to a block [standard deviations]: at a low dose it would join dirt to all the rest.
@@ -140,12 +142,17 @@ def flatten(
     gain = _gain(sums)
     offset = _smooth_offset(sums, gain, window)
     scale = max(gain * peak, np.finfo(np.float32).tiny)
+    dirt = _dirt(level, offset, float(scale))
+    if dirt is not None:
+        # once more from what is clean: beside dirt its background would be that of the clean specimen too
+        around = np.asarray(ndimage.binary_dilation(dirt), bool)
+        offset = _smooth_offset(np.where(around, 0.0, sums), gain, window)
+        dirt = _dirt(level, offset, float(scale))
     flat = _subtract(image, offset, group * block, np.float32(1 / scale))
     measured = PixelNoise(0.0, 0.0)
     if noise:
         shape = (image.shape[0], image.shape[1])
         measured = _pixel_noise(flat, _perfect(field, cells, shape, 1) * np.float32(gain / scale))
-    dirt = _dirt(level, offset, float(scale))
     if dirt is not None:
         dirt = _in_pixels(dirt, group * block, flat.shape)  # type: ignore[arg-type]
     return Flattened(flat, float(scale), measured, dirt)
@@ -165,18 +172,26 @@ def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float)
     """
     left = np.abs(level - offset)
     noise = DIRT_SIGMA * 1.4826 * float(np.median(left))
-    bright = level - np.median(level) > max(DIRT_HEIGHT * scale, noise)
-    if np.count_nonzero(bright) < MIN_DIRT_BLOCKS:
-        return None
-    # side by side: so many heavy atoms, each with its surroundings, are no dirt
-    pieces = np.asarray(ndimage.label(bright)[0], np.intp)  # type: ignore[index]
-    core = bright & (np.bincount(pieces.ravel()) >= MIN_DIRT_BLOCKS)[pieces]
-    if not core.any():
+    above = level - np.median(level)
+    bright = above > max(DIRT_HEIGHT_EDGED * scale, noise)
+    some = _side_by_side(bright)
+    if not some.any():
         return None
     # the smooth background does not follow its slopes
-    together = bright | (left > max(DIRT_LEFT * scale, noise))
-    labels = np.asarray(ndimage.label(together)[0], np.intp)  # type: ignore[index]
-    return np.asarray(ndimage.binary_dilation(np.isin(labels, labels[core])), bool)
+    missed = left > max(DIRT_LEFT * scale, noise)
+    labels = np.asarray(ndimage.label(bright | missed)[0], np.intp)  # type: ignore[index]
+    n = labels.max() + 1
+    dirt = np.bincount(labels[_side_by_side(above > max(DIRT_HEIGHT * scale, noise))], minlength=n) > 0
+    edged = np.bincount(labels[missed], minlength=n) >= MIN_DIRT_BLOCKS
+    dirt |= edged & (np.bincount(labels[some], minlength=n) > 0)
+    dirt[0] = False
+    return dirt[labels] if dirt.any() else None
+
+
+def _side_by_side(blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Those of some blocks that stand together in a piece of enough: many heavy atoms, each for itself, are no dirt."""
+    pieces = np.asarray(ndimage.label(blocks)[0], np.intp)  # type: ignore[index]
+    return blocks & (np.bincount(pieces.ravel()) >= MIN_DIRT_BLOCKS)[pieces]
 
 
 def _in_pixels(blocks: NDArray[np.bool_], side: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
