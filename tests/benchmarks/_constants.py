@@ -157,6 +157,13 @@ CONSTANTS = (
     ),
     Constant(
         "lattice/_background.py",
+        "DIRT_HEIGHT_EDGED",
+        "share of a height",
+        "what defects in a crowd leave is called dirt",
+        "faint dirt is full of defects",
+    ),
+    Constant(
+        "lattice/_background.py",
         "DIRT_SIGMA",
         "standard deviations",
         "noise joins dirt to all the rest",
