@@ -1,8 +1,9 @@
 """The ideal observer: a matched filter that knows host, defect, noise and how frequent each defect is.
 
 It is given every position exactly and every template without noise, and looks at the patches that the service looks
-at; larger ones tell it nothing more. Line jitter, flicker and neighbouring defects, which the frames have, are not
-among its troubles.
+at; larger ones tell it nothing more. Flicker and neighbouring defects, which the frames have, are not among its
+troubles. Line jitter is, where it is told how large it is: then it knows by how much lines are displaced on average,
+and that all pixels of a line are displaced alike, but not by how much any line is.
 """
 
 from __future__ import annotations
@@ -24,10 +25,19 @@ SAMPLES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Detector:
-    """What an electron does to the recorded value: gain spread (relative) and read noise [electrons rms]."""
+    """What becomes of an electron, and of a line of the scan.
+
+    Attributes
+    ----------
+    spread, read : float
+        Gain spread (relative) and read noise [electrons rms].
+    jitter_px : float
+        Displacement of a line along itself [px rms]; half of it across.
+    """
 
     spread: float = 0.0
     read: float = 0.0
+    jitter_px: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +54,10 @@ class Templates:
         Mean patch of each defect less that of the host.
     count : ndarray of shape (n_species + 1,), int64
         Columns of the host and of each defect that are scored.
+    line : ndarray of shape (n_pixels,), int64
+        Which line of the patch each pixel is in.
+    slope : ndarray of shape (2, n_pixels), float64
+        Mean patch of the slope of the host along rows and columns [per px].
     """
 
     host: str
@@ -51,6 +65,18 @@ class Templates:
     species: tuple[str, ...]
     change: NDArray[np.float64]
     count: NDArray[np.int64]
+    line: NDArray[np.int64]
+    slope: NDArray[np.float64]
+
+    def covariance(self, electrons: float, background: float, detector: Detector) -> NDArray[np.float64]:
+        """Of the pixels of a host's patch, shape (n_pixels, n_pixels) [electrons²]."""
+        pixels = (self.mean + background) * electrons * (1 + detector.spread**2) + detector.read**2
+        out = np.diag(pixels)
+        if detector.jitter_px:
+            together = self.line[:, None] == self.line
+            for slope, rms in zip(self.slope, (detector.jitter_px / 2, detector.jitter_px), strict=True):
+                out += together * np.outer(slope, slope) * (rms * electrons) ** 2
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +126,18 @@ def scene_templates(truth: dict[str, NDArray]) -> tuple[Templates, ...]:
     )
     own = np.array([_commonest(species[row].tolist(), hosts) for row in near[:, 4:10]], object)
 
-    def mean_patch(members: NDArray[np.intp]) -> NDArray[np.float64]:
+    slopes = np.gradient(image)
+
+    def mean_patch(
+        members: NDArray[np.intp], of: NDArray[np.float64] = image, odd: bool = False
+    ) -> NDArray[np.float64]:
         if alone[members].sum() >= MIN_ALONE:
             members = members[alone[members]]
         sign = np.where(turned[members] & (len(hosts) == 1), -1.0, 1.0)
         at = position[members, None] + sign[:, None, None] * offset
-        return ndimage.map_coordinates(image, np.moveaxis(at, -1, 0), order=3, mode="nearest").mean(0)
+        seen = ndimage.map_coordinates(of, np.moveaxis(at, -1, 0), order=3, mode="nearest")
+        # a slope changes its sign where the patch is turned
+        return (sign[:, None] * seen if odd else seen).mean(0)
 
     found = []
     for host in sorted(hosts):
@@ -114,7 +146,17 @@ def scene_templates(truth: dict[str, NDArray]) -> tuple[Templates, ...]:
         members = [np.flatnonzero(of_host & (species == name)) for name in (host, *names)]
         mean, *others = (mean_patch(m) for m in members)
         change = np.array(others).reshape(len(names), len(mean)) - mean
-        found.append(Templates(host, mean, names, change, np.array([len(m) for m in members])))
+        found.append(
+            Templates(
+                host,
+                mean,
+                names,
+                change,
+                np.array([len(m) for m in members]),
+                offset[:, 0].astype(int) + reach,
+                np.array([mean_patch(members[0], slope, odd=True) for slope in slopes]),
+            )
+        )
     return tuple(found)
 
 
@@ -144,8 +186,8 @@ def observe(
     for t in scene:
         if not t.species:
             continue
-        variance = (t.mean + background) * electrons * (1 + detector.spread**2) + detector.read**2
-        filters = t.change * electrons / np.sqrt(variance)
+        root = np.linalg.cholesky(t.covariance(electrons, background, detector))
+        filters = np.linalg.solve(root, (t.change * electrons).T).T
         gram = filters @ filters.T
         separation |= dict(zip(t.species, np.sqrt(np.diag(gram)).tolist(), strict=True))
         centre = np.concatenate([np.zeros((1, len(gram))), gram])

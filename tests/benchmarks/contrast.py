@@ -4,7 +4,8 @@
 [--seeds 0,1] [--size 512] [--only weak,alloy,lone]``
 One frame each, default settings, nothing told about the material.
 
-*weak*: 4 % of the brightest columns differ by so many per cent in height. ``share``: F1 in that of the ideal observer.
+*weak*: 4 % of the brightest columns differ by so many per cent in height. ``share``: F1 in that of the ideal observer,
+who knows how much lines jitter.
 ``falls``: how much of that F1 a smaller dose had found that this one misses; more electrons must never find less.
 *alloy*: a share of the columns is another element. All of them are hosts: ``hosts`` classes of that role on the
 sublattice, ``mixed``: the share of the columns whose class is not that of its element; ``false``: sites called defect,
@@ -61,9 +62,11 @@ ALLOYS: dict[str, tuple[str, int, tuple[tuple[tuple[str, ...], float], ...]]] = 
 }
 
 
-def analysed(specimen: Specimen, dose: float, rng: np.random.Generator, dirt: float) -> FrameResult:
+def analysed(
+    specimen: Specimen, dose: float, rng: np.random.Generator, dirt: float, jitter_px: float
+) -> FrameResult:
     """One frame, learnt from and classified."""
-    images = exposures(specimen, dose, 1, rng, dirt)
+    images = exposures(specimen, dose, 1, rng, dirt, Detector(jitter_px=jitter_px))
     return list(followed(images, AnalysisSettings(learning_frames=1), specimen.pixel_nm))[-1]
 
 
@@ -82,10 +85,16 @@ def weak(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 kind = Kind(host=0, factor=1 + change / 100)
                 specimen = planted(perfect, {"weak": (kind, number)}, rng, margin)
                 truth = truth_of(specimen, margin)
-                result = analysed(specimen, dose, np.random.default_rng([seed, 22]), arguments.contamination)
+                result = analysed(
+                    specimen,
+                    dose,
+                    np.random.default_rng([seed, 22]),
+                    arguments.contamination,
+                    arguments.jitter_px,
+                )
                 total += found(result, truth)
                 level = arguments.contamination * float(truth["image"].mean())
-                limits = Ideals(detector.spread, detector.read / detector.counts)
+                limits = Ideals(detector.spread, detector.read / detector.counts, arguments.jitter_px)
                 electrons = dose * (10 * arguments.pixel_nm) ** 2
                 ideal.append(observe(scene_templates(truth), electrons, level, limits).f1)
             best = float(np.mean(ideal))
@@ -115,7 +124,7 @@ def alloy(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 element = rng.choice(len(parts), len(mine), p=[share for _, share in parts])
                 signal = np.array([column_signal(atoms) for atoms, _ in parts])
                 specimen = replace(perfect, signal=np.where(mine, signal[element], perfect.signal))
-                result = analysed(specimen, dose, rng, arguments.contamination)
+                result = analysed(specimen, dose, rng, arguments.contamination, arguments.jitter_px)
                 yield {
                     "test": "alloy",
                     "specimen": name,
@@ -156,7 +165,7 @@ def lone(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 margin = 3 * perfect.nearest_px
                 kinds = {name: (KINDS[material][name], 1) for name in ("height", "vacancy")}
                 specimen = planted(perfect, kinds, rng, margin)
-                result = analysed(specimen, dose, rng, arguments.contamination)
+                result = analysed(specimen, dose, rng, arguments.contamination, arguments.jitter_px)
                 total += found(result, truth_of(specimen, 2 * perfect.nearest_px))
             yield {
                 "test": "lone",
@@ -199,6 +208,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--pixel-nm", type=float, default=0.02)
     parser.add_argument("--contamination", type=float, default=0.0, help="of the mean intensity")
+    parser.add_argument("--jitter-px", type=float, default=0.15, help="of the lines, along them [px rms]")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     arguments.alloy_doses = [2e4, 1e5]
