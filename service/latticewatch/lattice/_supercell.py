@@ -29,8 +29,8 @@ MIN_SIGNIFICANCE = 25.0
 MIN_STRENGTH = 0.012
 # Waves are alike whose lengths differ by less than this share.
 ALIKE = 0.35
-# With fewer cells in view a few odd columns are as strong as a wave.
-MIN_CELLS = 144
+# With fewer cells in view a few odd columns are as strong as a weak wave, but not as one of this amplitude.
+MIN_CELLS, FEW_STRENGTH = 144, 0.15
 # A wave stands out of what is around it by this factor in power. What steps, domains, wedges and jitter make does by
 # six at most; where columns differ by 7 %, it is a hundred in 200 px, and more in larger frames.
 MIN_PROMINENCE = 15.0
@@ -61,8 +61,8 @@ def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.flo
     ndarray of shape (2, 2), float64, or None
         Rows are reciprocal vectors (row, column) [cycles per pixel].
     """
-    if field.covered * image.size * abs(float(np.linalg.det(field.basis))) < MIN_CELLS:
-        return None
+    n_cells = field.covered * image.size * abs(float(np.linalg.det(field.basis)))
+    weakest = MIN_STRENGTH if n_cells >= MIN_CELLS else FEW_STRENGTH
     most = SIXTHS * MAX_ORDER
     power = _power(image, field, most)
     sixths = np.stack(np.meshgrid(np.arange(-most, most + 1), np.arange(most + 1), indexing="ij"), -1)
@@ -73,7 +73,7 @@ def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.flo
     # beside a strong wave stands what the edges of the frame make of it
     neither &= ((sixths + 1) % SIXTHS > 2).any(-1)
     length = np.hypot(*np.moveaxis(sixths @ field.basis, -1, 0))
-    least = MIN_STRENGTH**2 * float(power[whole].max())
+    least = weakest**2 * float(power[whole].max())
     found: list[tuple[float, tuple[int, int, int], NDArray[np.intp]]] = []
     for denominator, (h, k) in CENTRINGS:
         step = SIXTHS // denominator
