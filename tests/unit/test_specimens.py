@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from latticewatch.lattice import are_shifted, find_lattice, follow_lattice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from specimens import classified, made, scored
@@ -34,7 +37,43 @@ def test_dirt_that_is_fainter_than_a_column_is_told_and_gives_no_defects(materia
     assert score.recall > 0.97
 
 
-def test_few_cells_of_which_every_host_has_a_defect_beside_it_are_learnt_from():
-    frame, truth = made("few", "WS2", 0, size=300)
+@pytest.mark.parametrize(
+    ("material", "seed"),
+    [("WS2", 0), *(pytest.param(material, 1, marks=pytest.mark.slow) for material in ("WS2", "MoSe2"))],
+)
+def test_domains_that_are_shifted_are_told_apart(material, seed):
+    score, codes = analysed("antiphase", material, seed, size=300)
+    assert "domains" in codes
+    assert score.false == 0
+    assert score.f1 > 0.95
+    assert min(score.recall, score.precision) > 0.97
+
+
+def test_shifted_domains_are_followed_where_they_drift():
+    frame, truth = made("antiphase", "WS2", 0, size=300)
+    image = frame.astype(np.float32)
+    known = find_lattice(image)
+    assert are_shifted(known.angles)
+    moved = follow_lattice(np.ascontiguousarray(np.roll(image, (5, 7), (0, 1))), known)
+    inside = truth.inside(3 * truth.constant_px)
+    for field, grain in zip(moved.grains, known.grains, strict=True):
+        assert field is not None
+        mine = inside & (grain.field.amplitude_at(truth.site) > 0.95)
+        assert mine.sum() > 50
+        then = grain.field.cell_coordinates(truth.site[mine])
+        now = field.cell_coordinates(truth.site[mine] + [5.0, 7.0])
+        # in the same place of the cell
+        np.testing.assert_allclose(now - then, np.rint(now - then), atol=0.06)
+
+
+@pytest.mark.parametrize("material", ["WS2", "MoSe2"])
+def test_few_cells_have_the_cell_that_explains_them_and_are_too_few_to_learn(material):
+    frame, truth = made("few", material, 0, size=300)
+    lattice = find_lattice(frame.astype(np.float32))
+    assert lattice.constant_px == pytest.approx(truth.constant_px, rel=0.02)
     result = classified(frame, truth.pixel_nm)
-    assert len(result.sites.position) > 30
+    score = scored(result, truth)
+    assert score.precision > 0.97
+    assert score.recall > 0.9
+    assert score.false == 0
+    assert any("Too few sites" in note.text for note in result.notes)

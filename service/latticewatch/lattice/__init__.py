@@ -5,7 +5,7 @@ from latticewatch.lattice._bilinear import bilinear_pair
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._continued import continued, settled
 from latticewatch.lattice._cores import Cores, find_cores
-from latticewatch.lattice._domains import boundary, domain_notes
+from latticewatch.lattice._domains import are_shifted, boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
 from latticewatch.lattice._peaks import find_peaks
@@ -34,6 +34,7 @@ __all__ = [
     "SpectrumSum",
     "Thickness",
     "UnitCell",
+    "are_shifted",
     "bilinear_pair",
     "boundary",
     "bragg_peaks",

@@ -4,6 +4,9 @@ The lattice vectors are those of the crystal beside, and so are the Bragg freque
 the cell. The phase of a(g1) a(g2) a(g3) with g1 + g2 + g3 = 0 tells them apart: it knows of no origin, drift or small
 strain. (A structure invariant: Hauptman & Karle, 1953, Solution of the phase problem.) Each domain gets a phase field
 of its own, followed from its inside up to the boundary, since the windows at a boundary see both sides.
+
+Domains that are shifted against each other (antiphase domains, stackings) have the same pattern, and the same angle;
+the phases of the waves themselves tell them apart, once what strain there is on average is taken off.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ MIN_ANGLE = np.radians(30.0)
 MIN_SIGMA = 6.0
 # Share of the nodes that are near to the angle of one domain or the other; the rest is boundary.
 MIN_DECIDED = 0.7
+# The same for domains that are shifted: by a sixth of a wave at least, and sharply, which no distortion of a scan is.
+MIN_SHIFT_ANGLE, MIN_SHIFT_DECIDED = np.radians(60.0), 0.8
 # A domain has this many nodes that are farther from its boundary than the windows reach [nodes].
 MIN_INSIDE = 16
 EDGE_NODES = 4.0
@@ -37,6 +42,8 @@ STEEPNESS = 2.0
 # Columns this near to a boundary have neighbours on its other side [lattice constants].
 BOUNDARY_CELLS = 0.65
 BINS = 72
+# Waves whose phases are looked at: two of them make the lattice, the third is their sum.
+N_WAVES = 3
 # Where the boundary is follows from which domain's own lattice the frame resembles, in windows of this standard
 # deviation [lattice constants], not farther than this from where the waves, whose windows are wider, have it [nodes].
 RESEMBLANCE_CELLS = 0.5
@@ -45,6 +52,8 @@ MOST_MOVED = 2.0
 
 def find_domains(image: NDArray[np.float32], field: PhaseField) -> tuple[float, ...]:
     """Angles of the structure invariant in the domains of a frame, the largest domain first; () where it is one.
+
+    Of domains that are only shifted: angles of a wave in each, and which wave.
 
     Parameters
     ----------
@@ -55,23 +64,53 @@ def find_domains(image: NDArray[np.float32], field: PhaseField) -> tuple[float, 
     seen = _invariant(image, field)
     if seen is None:
         return ()
-    product, _, _ = seen
+    product, waves, _ = seen
     good = field.amplitude > MIN_COVER
     if good.sum() < 2 * MIN_INSIDE:
         return ()
+    turned = _two_angles(product, good, MIN_ANGLE, MIN_DECIDED)
+    if turned:
+        return turned
+    shifted = [
+        (*angles, float(k))
+        for k in range(N_WAVES)
+        if (angles := _two_angles(_unstrained(waves[k], good), good, MIN_SHIFT_ANGLE, MIN_SHIFT_DECIDED))
+    ]
+    return max(shifted, key=lambda found: abs(float(_turn(found[1] - found[0]))), default=())
+
+
+def are_shifted(angles: Sequence[float]) -> bool:
+    """Whether domains have the same pattern, the one shifted against the other.
+
+    Parameters
+    ----------
+    angles : sequence of float
+        As `find_domains` gives them.
+
+    Returns
+    -------
+    bool
+    """
+    return len(angles) > 2
+
+
+def _two_angles(
+    product: NDArray[np.complex128], good: NDArray[np.bool_], least: float, decided: float
+) -> tuple[float, ...]:
+    """The two angles that a map has where it is good, the more frequent one first; () where it has no two."""
     angle = np.angle(product[good])
     first = _densest(angle)
     away = np.abs(_turn(angle - first))
-    beyond = angle[away > MIN_ANGLE]
+    beyond = angle[away > least]
     if len(beyond) < MIN_INSIDE:
         return ()
     second = _densest(beyond)
     apart = abs(_turn(second - first))
-    if apart < MIN_ANGLE:
+    if apart < least:
         return ()
     near = np.minimum(away, np.abs(_turn(angle - second)))
     spread = 1.4826 * float(np.median(near))
-    if apart < MIN_SIGMA * spread or (near < apart / 4).mean() < MIN_DECIDED:
+    if apart < MIN_SIGMA * spread or (near < apart / 4).mean() < decided:
         return ()
     for one in (first, second):
         other = second if one is first else first
@@ -79,6 +118,35 @@ def find_domains(image: NDArray[np.float32], field: PhaseField) -> tuple[float, 
         if inside.sum() < MIN_INSIDE or np.median(np.abs(_turn(np.angle(product[inside]) - one))) > apart / 4:
             return ()
     return first, second
+
+
+def _unstrained(wave: NDArray[np.complex128], good: NDArray[np.bool_]) -> NDArray[np.complex128]:
+    """A wave without the slope that its phase has between most neighbouring nodes."""
+    down = (wave[1:] * np.conj(wave[:-1]))[good[1:] & good[:-1]]
+    right = (wave[:, 1:] * np.conj(wave[:, :-1]))[good[:, 1:] & good[:, :-1]]
+    slopes = [float(np.median(np.angle(steps))) if len(steps) else 0.0 for steps in (down, right)]
+    rows, cols = np.indices(wave.shape)
+    return wave * np.exp(-1j * (slopes[0] * rows + slopes[1] * cols))
+
+
+def _seen_apart(
+    seen: tuple[NDArray[np.complex128], NDArray[np.complex128], NDArray[np.float64]],
+    field: PhaseField,
+    angles: Sequence[float],
+) -> tuple[NDArray[np.complex128], tuple[float, float]]:
+    """The map that tells two known domains apart in a frame, and their angles in it."""
+    product, waves, _ = seen
+    first, second = angles[:2]
+    if not are_shifted(angles):
+        return product, (first, second)
+    # the phases of waves move with the specimen, not their difference
+    good = field.amplitude > MIN_COVER
+    wave = _unstrained(waves[int(angles[2])], good)
+    now, apart = np.angle(wave[good]), second - first
+    one = _densest(now)
+    ways = [(one, one + apart), (one - apart, one)]
+    near = [(np.abs(_turn(now - (b if a == one else a))) < abs(_turn(apart)) / 4).sum() for a, b in ways]
+    return wave, ways[int(np.argmax(near))]
 
 
 def domain_fields(
@@ -92,15 +160,16 @@ def domain_fields(
     field : PhaseField
         Of the lattice that they share.
     angles : sequence of float
-        Of the structure invariant in each.
+        As `find_domains` gives them.
     cells : sequence of UnitCell, optional
         Of both domains, where they are known: with them the boundary is where the frame passes from one to the other.
     """
     seen = _invariant(image, field)
     assert seen is not None
-    product, waves, orders = seen
+    _, waves, orders = seen
+    product, (first, second) = _seen_apart(seen, field, angles)
     out = []
-    for angle, other in ((angles[0], angles[1]), (angles[1], angles[0])):
+    for angle, other in ((first, second), (second, first)):
         side = _side(product, angle, other)
         inside = _inside(side > 0) & (field.amplitude > MIN_AMPLITUDE)
         if inside.sum() < MIN_INSIDE:
@@ -198,13 +267,15 @@ def boundary(fields: Sequence[PhaseField | None], shape: tuple[int, ...]) -> NDA
     return distance < BOUNDARY_CELLS * fields[0].lattice_constant
 
 
-def domain_notes(line: NDArray[np.bool_] | None) -> list[Note]:
+def domain_notes(line: NDArray[np.bool_] | None, *, shifted: bool = False) -> list[Note]:
     """What there is to say of a boundary between domains.
 
     Parameters
     ----------
     line : ndarray of shape (height, width), bool, or None
         Pixels of the boundary, as `boundary` gives them; None where there is none.
+    shifted : bool, optional
+        Whether they have the same pattern.
 
     Returns
     -------
@@ -214,11 +285,14 @@ def domain_notes(line: NDArray[np.bool_] | None) -> list[Note]:
     if line is None:
         return []
     rows, cols = np.nonzero(line)
+    what = "the same lattice and another pattern, such as one turned by 60°"
+    if shifted:
+        what = "the same pattern, the one shifted against the other by a part of a cell"
     return [
         Note(
             code="domains",
             text=(
-                "The crystal has two domains with the same lattice and another pattern, such as one turned by 60°. "
+                f"The crystal has two domains with {what}. "
                 f"Their boundary runs from row {rows.min()} to {rows.max()}, column {cols.min()} to {cols.max()}; "
                 "columns beside it are no defects."
             ),

@@ -13,7 +13,7 @@ from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._attempts import Attempts
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import thinned
-from latticewatch.lattice._domains import domain_fields, find_domains
+from latticewatch.lattice._domains import are_shifted, domain_fields, find_domains
 from latticewatch.lattice._doubts import MAX_MISFIT_LEFT, Ellipse, doubts, lattice_beside
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
@@ -79,7 +79,7 @@ class Lattice:
     notes : tuple of Note
         What may be wrong with it.
     angles : tuple of float
-        Of the structure invariant, in this grain and in the others, where they are domains of one lattice; else empty.
+        What `find_domains` tells of them, where this grain and the other are domains of one lattice; else empty.
     dark : bool
         Columns are minima: cell and profile are those of the frame `inverted`.
     beside : tuple of float
@@ -220,7 +220,7 @@ def _in_domains(image: NDArray[np.float32], first: Lattice) -> Lattice:
         main, other = (_measured(image, field) for field in fields if field)
     except (NoLatticeError, ValueError):
         return first
-    if _likeness(main.cell.mean, other.cell.mean) > SAME_CELL:
+    if are_shifted(angles) != (_likeness(main.cell.mean, other.cell.mean) > SAME_CELL):
         return first
     return replace(main, field=replace(main.field, others=(other.field,)), others=(other,), angles=angles)
 

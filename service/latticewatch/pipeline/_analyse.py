@@ -19,6 +19,7 @@ from latticewatch.lattice import (
     PhaseField,
     Sites,
     Thickness,
+    are_shifted,
     boundary,
     continued,
     domain_notes,
@@ -276,7 +277,8 @@ def _domains(lattice: Lattice, where: PhaseField, shape: tuple[int, ...]) -> lis
     mask = boundary(where.grains, shape) if lattice.angles else None
     if mask is None:
         return []
-    return [Line(mask, -LEAST_REACH, LEAST_REACH, own_spread=True, notes=tuple(domain_notes(mask)))]
+    notes = tuple(domain_notes(mask, shifted=are_shifted(lattice.angles)))
+    return [Line(mask, -LEAST_REACH, LEAST_REACH, own_spread=True, notes=notes)]
 
 
 def _steps(thickness: Thickness, shape: tuple[int, ...]) -> list[Line]:
