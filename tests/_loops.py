@@ -397,7 +397,7 @@ class Looked:
     before : float
         Mean confidence of all defects in view at the beginning.
     after : float
-        Mean of the last that was told of each defect that was ever in view.
+        Mean of the last that was told of each site that was ever called a defect, whatever it was called at last.
     defects : int
         How many those are.
     """
@@ -420,9 +420,10 @@ def least_sure(folder: Path, seed: int, policy: str = "most-uncertain", steps: i
             """Everything that is told of defects, frame by frame; what drifts out of view keeps the last of it."""
             with Client(stand.url) as client:
                 while True:
-                    seen = client.tracks("defect", 10_000)
-                    told.update({one.track: one.confidence for one in seen.tracks if one.track >= 0})
-                    if ended.wait(0.1):
+                    for one in client.tracks("all", 10_000).tracks:
+                        if one.track in told or (one.role == "defect" and one.track >= 0):
+                            told[one.track] = one.confidence
+                    if ended.wait(0.5):
                         return
 
         with Client(stand.url) as client:

@@ -14,8 +14,8 @@ def main(
     def look(do, target):
         acts.centre(do, target)
         sight = do.look(frames=5)
-        after = sight.track.confidence if sight else 0.0
-        looked.append((target.track.track, target.track.confidence, after))
+        if sight:  # else it was none
+            looked.append((target.track.track, target.track.confidence, sight.track.confidence))
 
     with Client(service) as client, ZmqMicroscope(control) as microscope:
         Loop(client, microscope, policy, look, Gate(min_confidence=0.0)).run(steps)
