@@ -381,19 +381,29 @@ def standardised(values, position, host, shape, together=120, clip=2.5, kept=0.9
     return out / np.sqrt(np.maximum(1 + (slope / y.mean() if certain else 0.0) * blur, 0.3))
 
 
-def contaminated_posteriors(points, centroids, prior, contamination, spread):
-    """Posterior of each class, whose members scatter with variance one, and of those that scatter more widely."""
-    out = []
-    for point in points:
-        squared = [float(((point - centroid) ** 2).sum()) for centroid in centroids]
-        near = [p * math.exp(-d / 2) for p, d in zip(prior, squared, strict=True)]
-        far = [
-            p * math.exp(-d / (2 * spread**2)) / spread ** len(point)
-            for p, d in zip(prior, squared, strict=True)
-        ]
-        row = np.array([*((1 - contamination) * n for n in near), contamination * sum(far)])
-        out.append(row / row.sum())
-    return np.array(out)
+def class_posteriors(row, centroids, spreads, reaches, priors):
+    """Posterior of each class, its members normal about its centroid, from densities written out.
+
+    Of the axes where its centroid is not a number, a class says nothing: there its density is the mean of the others'.
+    """
+
+    def depth(c):
+        return sum(not math.isnan(value) for value in centroids[c])
+
+    def density(c, first):
+        out = 1.0 / reaches[c]
+        for f in range(first, depth(c)):
+            if not math.isinf(spreads[c][f]) and not math.isnan(row[f]):
+                apart = (row[f] - centroids[c][f]) / spreads[c][f]
+                out *= math.exp(-(apart**2) / 2) / (spreads[c][f] * math.sqrt(2 * math.pi))
+        deeper = [other for other in range(len(priors)) if depth(other) > depth(c)]
+        if deeper:
+            seen = sum(priors[other] * density(other, depth(c)) for other in deeper)
+            out *= seen / sum(priors[other] for other in deeper)
+        return out
+
+    joint = np.array([priors[c] * density(c, 0) for c in range(len(priors))])
+    return joint / joint.sum()
 
 
 def without_blur(moments, position, sublattice, slopes):

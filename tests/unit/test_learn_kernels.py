@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import cdist
 
 import naive
-from latticewatch.estimators._posteriors import shares
+from latticewatch.estimators._posteriors import posteriors
 from latticewatch.model._local import _apply, _bin, standardise
 from latticewatch.model._mixture import Mixture
 from latticewatch.model._neighbours import neighbour_index, without_neighbours, without_unseen
 from latticewatch.model._projection import scores_alone
-from latticewatch.model._shares import share_components, share_neighbours
+from latticewatch.model._shares import add_columns, share_neighbours
 
 seeds = st.integers(0, 2**32 - 1)
+NONE, NOTHING = np.zeros(0), np.zeros((0, 0))
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -80,40 +80,83 @@ def test_densities_are_normal_with_a_tail_beside_the_host(seed, classes):
     np.testing.assert_allclose(found, expected, atol=1e-40)
 
 
-@given(seed=seeds, classes=st.integers(1, 4), contamination=st.sampled_from([0.0, 1e-6, 0.2]))
+@given(seed=seeds, classes=st.integers(1, 5), axes=st.integers(1, 4))
 @few
-def test_shares_are_the_posteriors_of_a_contaminated_normal(seed, classes, contamination):
+def test_posteriors_are_those_of_normal_densities_written_out(seed, classes, axes):
     rng = np.random.default_rng(seed)
-    points, centroids = 9 * rng.normal(size=(7, 3)), 5 * rng.normal(size=(classes, 3))
-    prior = rng.dirichlet(np.ones(classes))
-    squared = cdist(points, centroids, "sqeuclidean")
-    np.testing.assert_allclose(squared, ((points[:, None] - centroids) ** 2).sum(2))
-    found = shares(squared, np.log(prior), contamination, 10.0, 3)
-    np.testing.assert_allclose(
-        found, naive.contaminated_posteriors(points, centroids, prior, contamination, 10.0), atol=1e-12
+    centroids, spreads = 3 * rng.normal(size=(classes, axes)), rng.uniform(0.5, 2, (classes, axes))
+    depth = rng.integers(1, axes + 1, classes)
+    centroids[np.arange(axes) >= depth[:, None]] = np.nan
+    # somewhere along the last axis that it says something of
+    anywhere = rng.random(classes) < 0.3
+    spreads[anywhere, depth[anywhere] - 1] = np.inf
+    reaches, priors = np.where(anywhere, 20.0, 1.0), rng.dirichlet(np.ones(classes))
+    x = 4 * rng.normal(size=(7, axes))
+    x[rng.random(x.shape) < 0.1] = np.nan
+    found = posteriors(
+        x,
+        NONE,
+        NOTHING,
+        centroids,
+        spreads,
+        np.ones(classes),
+        np.log(reaches),
+        np.log(priors),
+        np.arange(classes),
+        classes,
     )
+    expected = [naive.class_posteriors(row, centroids, spreads, reaches, priors) for row in x]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-def test_shares_far_from_every_class_do_not_underflow():
-    found = shares(np.array([[1e6, 1.1e6]]), np.log([0.9, 0.1]), 0.0, 10.0, 3)
-    np.testing.assert_allclose(found, [[1.0, 0.0, 0.0]])
-    found = shares(np.array([[1e6, 1.1e6]]), np.log([0.9, 0.1]), 1e-6, 10.0, 3)
-    np.testing.assert_allclose(found, [[0.0, 0.0, 1.0]])
+def test_classes_that_differ_along_one_axis_alone_are_told_by_it_alone(rng):
+    centroids = np.array([[0.0, 2.0, -1.0], [4.0, 2.0, -1.0], [9.0, 2.0, -1.0]])
+    spreads, nothing = np.full((3, 3), 1.5), np.zeros(3)
+    x, prior, into = 5 * rng.normal(size=(50, 3)), np.log([0.9, 0.08, 0.02]), np.arange(3)
+    whole = posteriors(x, NONE, NOTHING, centroids, spreads, np.ones(3), nothing, prior, into, 3)
+    alone = posteriors(
+        np.ascontiguousarray(x[:, :1]),
+        NONE,
+        NOTHING,
+        np.ascontiguousarray(centroids[:, :1]),
+        np.ascontiguousarray(spreads[:, :1]),
+        np.ones(3),
+        nothing,
+        prior,
+        into,
+        3,
+    )
+    np.testing.assert_allclose(whole, alone, atol=1e-12)
+
+
+def test_posteriors_far_from_every_class_do_not_underflow():
+    centroids, spreads = np.array([[0.0], [40.0]]), np.ones((2, 1))
+    found = posteriors(
+        np.array([[-1e3]]),
+        NONE,
+        NOTHING,
+        centroids,
+        spreads,
+        np.ones(2),
+        np.zeros(2),
+        np.log([0.9, 0.1]),
+        np.arange(2),
+        2,
+    )
+    np.testing.assert_allclose(found, [[1.0, 0.0]])
 
 
 @given(seed=seeds)
 @few
-def test_shares_of_a_sublattice_go_to_its_classes(seed):
+def test_posteriors_of_a_sublattice_go_to_its_classes(seed):
     rng = np.random.default_rng(seed)
     out, rows = np.zeros((9, 6)), rng.permutation(9)[:5]
-    posterior, oddity = rng.dirichlet(np.ones(4), 5), rng.dirichlet(np.ones(3), 5)
+    posterior = rng.dirichlet(np.ones(5), 5)
     # classes 4 and 1 of the catalogue are one for this model
-    share_components(out, rows, posterior, oddity, np.array([3, 1, 1]), np.array([4]))
+    add_columns(out, rows, posterior, np.array([3, 1, 1, 4, -1]))
     expected = np.zeros((9, 6))
-    expected[rows, 3] = posterior[:, 0] * oddity[:, 0]
-    expected[rows, 1] = posterior[:, 1] + posterior[:, 2]
-    expected[rows, 4] = posterior[:, 0] * oddity[:, 1]
-    expected[rows, 5] = posterior[:, 3] + posterior[:, 0] * oddity[:, 2]
+    expected[rows, 3], expected[rows, 1] = posterior[:, 0], posterior[:, 1] + posterior[:, 2]
+    expected[rows, 4], expected[rows, 5] = posterior[:, 3], posterior[:, 4]
     np.testing.assert_allclose(out, expected)
 
 

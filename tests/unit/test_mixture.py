@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from latticewatch.discover import grow_mixture
 from latticewatch.model import Mixture
 from latticewatch.model._mixture import MIN_SEPARATION
-from naive import weighted_densities
 
 
 def values_of(rng, n, *classes):
@@ -128,18 +127,6 @@ def test_the_fit_is_a_fixed_point_of_expectation_maximisation_over_the_values(rn
     np.testing.assert_allclose(values @ shared / shared.sum(0), mixture.mean, atol=0.02)
     spread = np.sqrt((shared[:, 0] * (values - mixture.mean[0]) ** 2).sum() / shared[:, 0].sum())
     assert spread == pytest.approx(mixture.deviation[0], abs=0.01)
-
-
-def test_what_is_less_certain_is_compared_with_wider_classes():
-    mixture = Mixture(
-        np.array([0.0, 80.0, 180.0]), np.array([1.0, 2.0, 4.0]), np.array([0.9, 0.05, 0.04]), 0.01, 400.0
-    )
-    x, unsure = np.array([4.0, 78.0, 120.0, 176.0]), np.array([1.5, 2.2, 9.0, 1.0])
-    for value, by, row in zip(x, unsure, mixture.widened(x, unsure), strict=True):
-        wide = np.sqrt(mixture.deviation**2 + by**2 - 1)
-        density = weighted_densities([value], mixture.mean, wide, mixture.weight, 0.01, 400.0)[0]
-        np.testing.assert_allclose(row, density / density.sum(), rtol=1e-9, atol=1e-40)
-    np.testing.assert_allclose(mixture.widened(x, np.ones(4)), mixture.posteriors(x))
 
 
 def test_posteriors_are_densities_written_out():

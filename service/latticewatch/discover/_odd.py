@@ -93,9 +93,7 @@ def warm_oddities() -> None:
 
     from latticewatch.estimators import NearestCentroid
 
-    one = np.ones((1, 1))
-    classifier = NearestCentroid.from_centroids([[0.0], [9.0]], [9, 1], contamination=ODD_PRIOR)
-    Oddities(np.zeros(1), one, 0.0, 1.0, one, classifier).posteriors(one)
+    NearestCentroid.from_centroids([[0.0], [9.0]], [9, 1], contamination=ODD_PRIOR).predict_proba([[0.0]])
 
 
 def _clusters(

@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from latticewatch.estimators._covariance import RunningCovariance, noise_edge
-from latticewatch.estimators._posteriors import shares
+from latticewatch.estimators._table import ClassTable
 
 if TYPE_CHECKING:
     from latticewatch.estimators._centroid import NearestCentroid
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from latticewatch.estimators._whitening import NoiseWhitening
 
 __all__ = [
+    "ClassTable",
     "ForceRelaxedLayout",
     "IncrementalPCA",
     "NearestCentroid",
@@ -21,7 +22,6 @@ __all__ = [
     "RunningCovariance",
     "SteadyLayout",
     "noise_edge",
-    "shares",
 ]
 
 # They bring scikit-learn, which takes a second to import: frames are analysed without it, classes discovered with it.

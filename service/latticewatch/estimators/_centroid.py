@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from latticewatch.estimators._posteriors import shares
+from latticewatch.estimators._table import ClassTable
 
 UNKNOWN = -1
 
@@ -292,16 +292,15 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
         ndarray of shape (n, n_classes) or (n, n_classes + 1), float64
             Rows sum to one. The last column, if there is one more, is unknown.
         """
-        squared, _ = self._distances(X)
-        n_coordinates = self._whiten(self.centroids_[:1]).shape[1]
-        out = shares(
-            np.asarray(squared, np.float64),
-            np.log(self.priors_),
-            float(self.contamination),
-            float(self.spread),
-            n_coordinates,
-        )
-        return out if self.contamination else out[:, :-1]
+        rows = np.asarray(self._whiten(self._checked(X)), np.float64)
+        centroids, k = np.asarray(self._whiten(self.centroids_), np.float64), len(self.classes_)
+        if not self.contamination:
+            return ClassTable.of(centroids, self.priors_).posteriors(rows)
+        # those of no class are scattered more widely about the same centroids
+        near = ClassTable.of(centroids, (1 - self.contamination) * self.priors_)
+        wide = ClassTable.of(centroids, self.contamination * self.priors_, self.spread)
+        into = np.append(np.arange(k), np.full(k, k))
+        return near.joined(wide).posteriors(rows, into=into, width=k + 1)
 
     def _learn(self, X: ArrayLike, y: ArrayLike) -> Self:
         first = not hasattr(self, "classes_")
@@ -349,11 +348,14 @@ class NearestCentroid(ClassifierMixin, BaseEstimator):
         self.centroid_weight_ = np.concatenate([self.centroid_weight_, np.zeros(len(new))])[order]
         self.class_count_ = np.concatenate([self.class_count_, np.zeros(len(new))])[order]
 
-    def _distances(self, X: ArrayLike) -> tuple[NDArray[np.float64], float]:
+    def _checked(self, X: ArrayLike) -> Any:
         check_is_fitted(self, "classes_")
         if not len(self.classes_):
             raise ValueError("no class is known: all rows so far were labelled -1; give rows of some class")
-        rows: Any = validate_data(self, cast("Any", X), dtype=[np.float64, np.float32], reset=False)
+        return validate_data(self, cast("Any", X), dtype=[np.float64, np.float32], reset=False)
+
+    def _distances(self, X: ArrayLike) -> tuple[NDArray[np.float64], float]:
+        rows = self._checked(X)
         centroids = self._whiten(self.centroids_)
         squared: Any = cdist(self._whiten(rows), centroids, "sqeuclidean")
         return squared, self._limit(centroids.shape[1])

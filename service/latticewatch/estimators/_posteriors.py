@@ -1,59 +1,112 @@
-"""Probabilities from squared distances to centroids, in units of sigma."""
+"""Probabilities of classes, each a normal distribution about its centroid: the one place where they are made."""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+ROOT_2PI = float(np.sqrt(2 * np.pi))
+# Exponentials of less than this are nothing beside the largest one.
+NOTHING = -60.0
+
 
 @njit(cache=True, nogil=True)
-def shares(squared, log_prior, contamination, spread, n_coordinates):  # pragma: no cover - compiled
-    """Posterior of each class and, last, of none of them.
+def posteriors(
+    x, error, offset, centroids, spreads, stretch, log_reach, log_prior, into, width
+):  # pragma: no cover - compiled
+    """Posterior of each class, by Bayes' rule.
 
     Parameters
     ----------
-    squared : ndarray of shape (n, n_classes), float64
-        Squared distances from the centroids [sigma²].
-    log_prior : ndarray of shape (n_classes,), float64
-        Logarithms of the priors.
-    contamination : float
-        Share of rows that are of no class; with 0 the last column is 0.
-    spread : float
-        How many times as widely those are scattered about the same centroids.
-    n_coordinates : int
-        Number of coordinates that the distances were measured in.
+    x : ndarray of shape (n, n_axes), float64
+        Rows; NaN where an axis was not measured: it decides nothing then.
+    error : ndarray of shape (n,) or (0,), float64
+        Standard deviation of what is not known of the first axis, beside the spread of every class.
+    offset : ndarray of shape (n, k) or (0, 0), float64
+        Added to the logarithm of each density: what of it depends on the row.
+    centroids : ndarray of shape (k, n_axes), float64
+        NaN along the last axes where a class says nothing of them: it is there as those are that do.
+    spreads : ndarray of shape (k, n_axes), float64
+        Standard deviations; infinite where the class may be anywhere.
+    stretch : ndarray of shape (k,), float64
+        What the error of a row is multiplied by, where members of a class lie far out with their errors.
+    log_reach : ndarray of shape (k,), float64
+        Logarithm of the length, area or volume of this *anywhere*.
+    log_prior : ndarray of shape (k,), float64
+    into : ndarray of shape (k,), int64
+        Column that each is added to.
+    width : int
+        Number of columns.
 
     Returns
     -------
-    ndarray of shape (n, n_classes + 1), float64
+    ndarray of shape (n, width), float64
         Rows sum to one.
     """
-    n, k = squared.shape
-    out = np.empty((n, k + 1))
+    n, k = len(x), len(centroids)
+    depth, levels = _depths(centroids)
+    inverse, size = 1 / spreads, np.log(spreads * ROOT_2PI)
+    usual = np.array([_log_sum(log_prior, depth >= level) for level in levels])
+    out = np.zeros((n, width))
+    value = np.empty(k)
     for i in range(n):
-        nearest = -np.inf
+        # from the last axes, of which the fewest classes say anything, to the first
+        beyond = 0.0
+        for step in range(len(levels)):
+            upper = levels[step]
+            lower = levels[step + 1] if step + 1 < len(levels) else 0
+            for c in range(k):
+                if depth[c] < upper:
+                    continue
+                if depth[c] == upper:
+                    value[c] = beyond - log_reach[c] + log_prior[c]
+                for f in range(lower, upper):
+                    if np.isinf(spreads[c, f]) or np.isnan(x[i, f]):
+                        continue
+                    apart = x[i, f] - centroids[c, f]
+                    if f == 0 and len(error) > 0 and error[i] > 0.0:
+                        wide = np.sqrt(spreads[c, f] ** 2 + (stretch[c] * error[i]) ** 2)
+                        value[c] -= 0.5 * (apart / wide) ** 2 + np.log(wide * ROOT_2PI)
+                    else:
+                        value[c] -= 0.5 * (apart * inverse[c, f]) ** 2 + size[c, f]
+            if lower > 0:
+                beyond = _log_sum(value, depth >= upper) - usual[step]
+        largest = -np.inf
         for c in range(k):
-            out[i, c] = log_prior[c] - squared[i, c] / 2
-            nearest = max(nearest, out[i, c])
-        out[i, k] = 0.0
-        if contamination > 0.0:
-            # those of no class are scattered more widely about the same centroids
-            widest = -np.inf
-            for c in range(k):
-                widest = max(widest, log_prior[c] - squared[i, c] / (2 * spread**2))
-            total = 0.0
-            for c in range(k):
-                total += np.exp(log_prior[c] - squared[i, c] / (2 * spread**2) - widest)
-            none = np.log(contamination) + widest + np.log(total) - n_coordinates * np.log(spread)
-            rest = np.log1p(-contamination)
-            nearest = max(nearest + rest, none)
-            for c in range(k):
-                out[i, c] += rest
-            out[i, k] = np.exp(none - nearest)
-        total = out[i, k]
+            if len(offset) > 0:
+                value[c] += offset[i, c]
+            largest = max(largest, value[c])
+        total = 0.0
         for c in range(k):
-            out[i, c] = np.exp(out[i, c] - nearest)
-            total += out[i, c]
-        for c in range(k + 1):
+            if value[c] - largest > NOTHING:
+                share = np.exp(value[c] - largest)
+                out[i, into[c]] += share
+                total += share
+        for c in range(width):
             out[i, c] /= total
     return out
+
+
+@njit(cache=True, nogil=True)
+def _depths(centroids):  # pragma: no cover - compiled
+    """Of how many of the first axes each class says something, and these numbers, largest first, each once."""
+    k, n_axes = centroids.shape
+    depth = np.zeros(k, np.int64)
+    for c in range(k):
+        while depth[c] < n_axes and not np.isnan(centroids[c, depth[c]]):
+            depth[c] += 1
+    return depth, np.unique(depth)[::-1]
+
+
+@njit(cache=True, nogil=True)
+def _log_sum(values, wanted):  # pragma: no cover - compiled
+    """Logarithm of the sum of the exponentials of some values."""
+    largest = -np.inf
+    for c in range(len(values)):
+        if wanted[c]:
+            largest = max(largest, values[c])
+    total = 0.0
+    for c in range(len(values)):
+        if wanted[c] and values[c] - largest > NOTHING:
+            total += np.exp(values[c] - largest)
+    return largest + np.log(total)

@@ -21,7 +21,7 @@ from latticewatch.model._kinds import displacements, kinds_of
 from latticewatch.model._local import standardise
 from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import MIN_SEPARATION, Mixture, rescaled
-from latticewatch.model._model import DISPLACED, Columns, Model, Verdict, columns_of
+from latticewatch.model._model import DISPLACED, NONE, REGION, Columns, Model, Verdict, columns_of
 from latticewatch.model._neighbours import (
     least_disturbed,
     neighbour_index,
@@ -41,7 +41,9 @@ from latticewatch.model._templates import SublatticeTemplates, sublattice_templa
 __all__ = [
     "DISPLACED",
     "MIN_SEPARATION",
+    "NONE",
     "PATCHES_AVERAGED",
+    "REGION",
     "CatalogueEntry",
     "Columns",
     "DisplacementFilter",

@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.model._classes import site_classes
 from latticewatch.model._heights import expected_height
 from latticewatch.model._local import standardise, unit_of
 from latticewatch.model._oddities import squared_lengths
 from latticewatch.model._patches import Patches
 from latticewatch.model._projection import Projection, doubt, project
 from latticewatch.model._shared import SharedChange, shared_change
-from latticewatch.model._shifts import ECHO_ERROR, GLARE_REACH, glare, shift_posteriors
+from latticewatch.model._shifts import ECHO_ERROR, GLARE_REACH, glare
 from latticewatch.model._sources import Fitted, explanations_of, fitted
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._templates import FARTHEST
@@ -44,12 +45,12 @@ class Members:
     ----------
     rows : ndarray of shape (m,), intp
         Which of the patches they are.
-    oddity : ndarray of shape (m, n_odd_classes + 2), float64
-        Probability of not being odd, of each class of odd sites, and of none of them.
+    left_over : ndarray of shape (m, n_odd_axes + 1), float64
+        Where it is along the axes of odd patches, see `Oddities.left_over`; without columns between the columns.
     score : ndarray of shape (m,), float64
         Change of the height of the central column [sigma].
     posterior : ndarray of shape (m, n_classes + 1), float64
-        Probability of each component of the mixture, host first, and of none of them.
+        Probability of each component of the mixture, host first, and of none of them, by the height alone.
     amplitude : ndarray of shape (m,), float64
         Change of height to be expected from that, 0 for a host.
     z : ndarray of shape (m, 2), float64
@@ -64,6 +65,7 @@ class Members:
         together = len(self.rows) > 0 and self.rows[-1] - self.rows[0] == len(self.rows) - 1
         self._piece = slice(self.rows[0], self.rows[-1] + 1) if together else self.rows
         self._patches, self._known = patches, known
+        self._classes = site_classes(known)
         self.void = known.templates.void
         self._few = self.void and len(self.rows) < MANY_VOIDS * (patches.sublattice == 0).sum()
         self._moments = patches.moments[self._piece]
@@ -74,7 +76,7 @@ class Members:
             self._shared = shared_change(self._projection.residual, known.oddities)
             self._projection = self._without_shared(self._projection)
             self._doubt_profile()
-        self.oddity = self._oddity(self._projection.residual, self._projection.squared)
+        self.left_over = self._left_over(self._projection.residual, self._projection.squared)
         self._host = np.ones(len(self.rows), bool)
         self._echo = np.zeros(len(self.rows))
         self.score = self.amplitude = np.zeros(0)
@@ -100,9 +102,7 @@ class Members:
         else:
             crowded = known.mixture.weight[0] < CROWDED_HOST
             self.score = self._standardised(alone, self._telling(unsure), crowded=crowded)
-        # less than nothing is nothing
-        value = np.maximum(self.score, known.mixture.mean[0]) if self.void else self.score
-        self.posterior = known.mixture.posteriors(value)
+        self.posterior = self._classes.of_height(self._height())
         self._widen(unsure)
         self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)
         self._host = self.posterior[:, 0] > 0.5
@@ -112,9 +112,30 @@ class Members:
         less certain, and not smaller.
         """
         some = np.flatnonzero((unsure > SURE) & (self.posterior[:, 0] < 0.5))
+        self._wider = np.ones(len(unsure))
         if len(some):
+            self._wider[some] = unsure[some]
             self.score[some] *= unsure[some]
-            self.posterior[some] = self._known.mixture.widened(self.score[some], unsure[some])
+            self.posterior[some] = self._classes.of_height(self.score[some], unsure[some])
+
+    def _height(self) -> NDArray[np.float64]:
+        """Change of height as the classes are asked for it: between the columns less than nothing is nothing."""
+        return np.maximum(self.score, self._known.mixture.mean[0]) if self.void else self.score
+
+    def classified(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probability of each class that the sites may be of, in the order of `SiteClasses`.
+
+        Parameters
+        ----------
+        shift : ndarray of shape (n, 2), float64
+            Displacement of the columns of the frame [px]; those without one are in their place.
+
+        Returns
+        -------
+        ndarray of shape (m, n_columns), float64
+        """
+        moved = np.asarray(shift[self.rows].any(1))
+        return self._classes.of_sites(self._height(), self._wider, self.left_over, self.z, self.scale, moved)
 
     def displace(self, amplitude: NDArray[np.float64]) -> None:
         """Measure how far the columns are from their places, and how odd they are beside what is known of the others.
@@ -154,7 +175,7 @@ class Members:
         if len(some):
             residual, by = self._projection.residual[some], unsure[some]
             squared = self._projection.squared[some] / by**2
-            self.oddity[some] = self._oddity(residual / by[:, None], squared)
+            self.left_over[some] = self._left_over(residual / by[:, None], squared)
 
     @property
     def lit(self) -> bool:
@@ -180,7 +201,7 @@ class Members:
         whitened = (self._moments[lit] - known.filter.mean) @ known.whitening
         found = fitted(whitened, explanations_of(known), np.hypot(1.0, self._echo[lit]))
         score = known.mixture.mean[0] + found.height / known.filter.height_of_sigma
-        there = known.mixture.posteriors(score)[:, 0] < 0.5
+        there = self._classes.of_height(score)[:, 0] < 0.5
         return self.rows[lit], replace(found, height=np.where(there, found.height, 0.0))
 
     def settle(self, extra: NDArray[np.float64]) -> None:
@@ -195,7 +216,8 @@ class Members:
         host, height = float(known.mixture.mean[0]), extra[self.rows]
         measured = host + height / known.filter.height_of_sigma
         self.score = np.where(height > 0.0, measured, np.minimum(self.score, host))
-        self.posterior = known.mixture.posteriors(np.maximum(self.score, host))
+        self._wider = np.ones(len(self.rows))
+        self.posterior = self._classes.of_height(self._height())
         self.amplitude = height
 
     def correct(
@@ -220,7 +242,7 @@ class Members:
         mine = self._projection
         for name in ("height", "shift", "residual", "squared"):
             getattr(mine, name)[which] = getattr(other, name)
-        self.oddity[which] = self._oddity(other.residual, other.squared)
+        self.left_over[which] = self._left_over(other.residual, other.squared)
 
     def _without_shared(self, projection: Projection) -> Projection:
         """What is left over without what all hosts of this frame have."""
@@ -239,29 +261,15 @@ class Members:
         )
         self._profile_doubt = np.hypot(self._projection.doubt, share * norm)
 
-    def _oddity(self, residual: NDArray[np.floating], squared: NDArray[np.float64]) -> NDArray[np.float64]:
-        known = self._known.oddities.posteriors_of(residual, squared)
+    def _left_over(self, residual: NDArray[np.floating], squared: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.void:
             # whatever is there is told by its height
-            known[:, 0], known[:, 1:] = 1.0, 0.0
-        return known
+            return np.zeros((len(residual), 0))
+        return self._known.oddities.left_over(residual, squared)
 
     def _unsure(self, amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard deviation of what is measured, that of noise being 1: the changes around are known only so well."""
         return np.hypot(doubt(amplitude, self.rows, self._patches.index, self._projection.doubt), self._echo)
-
-    def shifted(self, which: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Probability of each kind of displacement of some members, and of one of their own: (q, n_kinds + 1)."""
-        known = self._known
-        return shift_posteriors(
-            self.z[which],
-            self.scale,
-            self.score[which],
-            known.mixture.densities(self.score[which]),
-            known.mixture.mean,
-            known.displacement,
-            known.shifts,
-        )
 
     def _telling(self, unsure: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Hosts that say how wide the noise is, as nothing makes them less certain; all where these are few."""

@@ -79,32 +79,6 @@ class Mixture:
         _normalise(density)
         return density
 
-    def widened(self, values: NDArray[np.float64], unsure: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probability of each class and, last, of none of them, for values that are less certain than is usual.
-
-        Parameters
-        ----------
-        values : ndarray of shape (n,), float64
-            [sigma]
-        unsure : ndarray of shape (n,), float64
-            Standard deviation of their error, at least 1 [sigma].
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes + 1), float64
-            Rows sum to one.
-        """
-        density = _widened_densities(
-            np.asarray(values, np.float64),
-            (np.asarray(unsure, np.float64) ** 2 - 1) * self.deviation[0] ** 2,
-            self.mean,
-            self.deviation,
-            self.weight,
-            float(self.background / self.span),
-        )
-        _normalise(density)
-        return density
-
 
 @njit(cache=True, nogil=True)
 def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - compiled
@@ -115,21 +89,6 @@ def _densities(values, mean, deviation, weight, uniform):  # pragma: no cover - 
         for i in range(n):
             out[i, c] = height * _shape(-0.5 * ((values[i] - mean[c]) / deviation[c]) ** 2, c > 0)
     for i in range(n):
-        out[i, k] = uniform
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _widened_densities(values, extra, mean, deviation, weight, uniform):  # pragma: no cover - compiled
-    """The same, each value with a variance of its own beside that of every class."""
-    n, k = len(values), len(mean)
-    out = np.empty((n, k + 1))
-    for i in range(n):
-        for c in range(k):
-            wide = np.sqrt(deviation[c] ** 2 + extra[i])
-            out[i, c] = (
-                weight[c] / (wide * ROOT_2PI) * _shape(-0.5 * ((values[i] - mean[c]) / wide) ** 2, c > 0)
-            )
         out[i, k] = uniform
     return out
 

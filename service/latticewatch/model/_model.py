@@ -14,13 +14,17 @@ from latticewatch.lattice import Lattice
 from latticewatch.model._catalogue import CatalogueEntry
 from latticewatch.model._members import Members
 from latticewatch.model._patches import Patches
-from latticewatch.model._shares import share_components, share_neighbours
+from latticewatch.model._shares import add_columns, share_neighbours
 from latticewatch.model._shifts import Effects, Readings, settle_shifts
 from latticewatch.model._sources import APART, light_error, settle_sources
 from latticewatch.model._sublattice import SublatticeModel
 
-# What stands for the component of a displaced column, whose height says nothing of the classes of heights.
+# What stands for the component of a site that fits none.
+NONE = -1
+# For that of a displaced column, whose height says nothing of the classes of heights.
 DISPLACED = -2
+# And for that of a site in a region where most sites are odd: it teaches nothing.
+REGION = -3
 # Times that what stands between the columns is measured, each time with less of it in the patches around.
 OFF_LATTICE_ROUNDS = 2
 
@@ -36,7 +40,8 @@ class Verdict:
     score : ndarray of shape (n,), float64
         Change of the height of the central column [sigma].
     component : ndarray of shape (n,), int16
-        Most probable component of the sublattice's mixture; 0 host, -1 none, -2 a displaced column.
+        Most probable component of the sublattice's mixture; 0 host, -1 none, -2 a displaced column, -3 in a region of
+        odd sites.
     shift : ndarray of shape (n, 2), float64
         Displacement (row, column) of the columns that are displaced [px]; zero for all others.
     """
@@ -179,11 +184,11 @@ class Model:
                 one.judge(amplitude)
             score[one.rows] = one.score
         shift = self._displaced(patches, members, score)
-        component = np.full(n, -1, np.int16)
+        component = np.full(n, NONE, np.int16)
         for one in members:
             score[one.rows] = one.score
             best = one.posterior.argmax(1)
-            component[one.rows] = np.where(best == one.posterior.shape[1] - 1, -1, best)
+            component[one.rows] = np.where(best == one.posterior.shape[1] - 1, NONE, best)
         component[shift.any(1)] = DISPLACED
         posterior = self._catalogued(patches, members, shift)
         return Verdict(posterior, score, component, shift + away)
@@ -251,15 +256,8 @@ class Model:
         out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
         columns = columns_of(self)
         for one, place in zip(members, columns, strict=True):
-            share_components(out, one.rows, one.posterior, one.oddity, place.components, place.odd)
+            add_columns(out, one.rows, one.classified(shift), place.all)
         out[patches.sublattice < 0, -1] = 1.0
-        for one, place in zip(members, columns, strict=True):
-            which = np.flatnonzero(shift[one.rows].any(1))
-            if len(which):
-                share = one.shifted(which)
-                out[one.rows[which]] *= 1 - share.sum(1, keepdims=True)
-                for k, column in enumerate(place.shifts):
-                    out[one.rows[which], column] += share[:, k]
         seen = out.copy()
         for one, place in zip(members, columns, strict=True):
             if len(place.beside):
@@ -286,6 +284,11 @@ class Columns(NamedTuple):
     odd: NDArray[np.int64]
     shifts: NDArray[np.int64]
     beside: NDArray[np.int64]
+
+    @property
+    def all(self) -> NDArray[np.int64]:
+        """Of each class that a site may be of, in the order of `SiteClasses`; the last, of none, is -1."""
+        return np.concatenate([self.components, self.odd, self.shifts, [-1]])
 
 
 @lru_cache(maxsize=8)

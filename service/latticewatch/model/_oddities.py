@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
-
-from latticewatch.estimators import shares
 
 if TYPE_CHECKING:
     from latticewatch.estimators import NearestCentroid
@@ -87,57 +84,23 @@ class Oddities:
     def _oddness(self, squared: NDArray[np.float64]) -> NDArray[np.float64]:
         return (normal_score(squared, self.projection.shape[1]) - self.level) / self.spread
 
-    def posteriors(self, moments: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probability of not being odd, of each class of odd sites, and of none of them: shape (n, n_classes + 2).
-
-        Parameters
-        ----------
-        moments : ndarray of shape (n, n_moments)
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes + 2), float64
-            Rows sum to one.
-        """
-        residual = self.residual(moments)
-        return self.posteriors_of(residual, squared_lengths(residual))
-
-    def posteriors_of(
-        self, residual: NDArray[np.floating], squared: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The same from what is left unexplained, and its squared length.
+    def left_over(self, residual: NDArray[np.floating], squared: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where a patch is along the axes on which odd ones differ from hosts.
 
         Parameters
         ----------
         residual : ndarray of shape (n, n_axes)
-            [sigma]
+            What is left unexplained [sigma].
         squared : ndarray of shape (n,), float64
-            [sigma²]
+            Its squared length [sigma²].
 
         Returns
         -------
-        ndarray of shape (n, n_classes + 2), float64
+        ndarray of shape (n, n_directions + 1), float64
+            Along the directions of the classes, and how odd it is as a whole; less odd than usual is 0.
         """
-        oddness = self._oddness(squared)
-        usual = (1 - ODD_PRIOR) * np.exp(-0.5 * np.maximum(oddness, 0.0) ** 2) / np.sqrt(2 * np.pi)
-        odd = ODD_PRIOR / ODD_REACH
-        share = odd / (usual + odd)
-        if self.classifier is None:
-            return np.stack([1 - share, share], 1)
-        classifier = self.classifier
-        apart = cdist(residual @ self.axes, classifier.centroids_, "sqeuclidean")
-        of_class = shares(
-            np.asarray(apart, np.float64),
-            np.log(classifier.priors_),
-            classifier.contamination,
-            classifier.spread,
-            self.axes.shape[1],
-        )
-        # a class may be found where χ² over all axes alone would say nothing
-        known = of_class[:, 1:-1]
-        host = of_class[:, 0] * (1 - share)
-        rest = np.maximum(1 - host - known.sum(1), 0.0)
-        return np.concatenate([host[:, None], known, rest[:, None]], 1)
+        odd = np.maximum(self._oddness(squared), 0.0)
+        return np.concatenate([residual @ self.axes, odd[:, None]], 1)
 
 
 def normal_score(squared: NDArray[np.float64], n: int) -> NDArray[np.float64]:

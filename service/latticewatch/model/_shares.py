@@ -6,22 +6,16 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def share_components(out, rows, posterior, oddity, columns, odd_columns):  # pragma: no cover - compiled
-    """Add the components of a mixture to their columns; the host's part goes to the oddities as well.
+def add_columns(out, rows, posterior, columns):  # pragma: no cover - compiled
+    """Add the posteriors of the sites of one sublattice to their columns.
 
-    out (n, n_classes + 1): posterior of each class and of none; rows (m,): the sites of the sublattice; posterior
-    (m, k + 1): of each component, host first, and of none; oddity (m, k_odd + 2): of no oddity, of each kind, and of
-    none of them; columns (k,) and odd_columns (k_odd,): where they go.
+    out (n, n_classes + 1): posterior of each class of the catalogue and of none; rows (m,): the sites; posterior
+    (m, k): of each class that they may be of; columns (k,): where these go, negative ones counted from the end.
     """
-    none, last, rest = out.shape[1] - 1, len(columns), len(odd_columns) + 1
+    width = out.shape[1]
     for m in range(len(rows)):
-        i, host = rows[m], posterior[m, 0]
-        out[i, columns[0]] += host * oddity[m, 0]
-        for k in range(1, last):
-            out[i, columns[k]] += posterior[m, k]
-        for k in range(1, rest):
-            out[i, odd_columns[k - 1]] += host * oddity[m, k]
-        out[i, none] += posterior[m, last] + host * oddity[m, rest]
+        for k in range(len(columns)):
+            out[rows[m], columns[k] % width] += posterior[m, k]
 
 
 @njit(cache=True, nogil=True)

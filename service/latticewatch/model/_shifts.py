@@ -169,64 +169,6 @@ LOOSE_WEIGHT = 1e-4
 MISMATCH = 0.15
 
 
-def shift_posteriors(
-    z: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    score: NDArray[np.float64],
-    components: NDArray[np.float64],
-    means: NDArray[np.float64],
-    own: DisplacementFilter,
-    kinds: ShiftKinds,
-) -> NDArray[np.float64]:
-    """Probability of each kind of displacement of some sites, and of one of their own.
-
-    Parameters
-    ----------
-    z : ndarray of shape (m, 2), float64
-        Displacement, in the units of its filter.
-    scale : ndarray of shape (2,), float64
-        Standard deviation of the hosts in these units.
-    score : ndarray of shape (m,), float64
-        Change of height [sigma].
-    components : ndarray of shape (m, n_classes + 1), float64
-        Weighted density of each class of heights and of none of them, at the score.
-    means : ndarray of shape (n_classes,), float64
-        Their means [sigma], the host first.
-    own : DisplacementFilter
-    kinds : ShiftKinds
-
-    Returns
-    -------
-    ndarray of shape (m, n_kinds + 1), float64
-    """
-    shift = own.shift(z)
-    dip = own.height_of(shift)
-    z = z / scale
-    square = (z**2).sum(1)
-    far = np.hypot(*(own.of(own.farthest_px * np.eye(2)) / scale).T).mean()
-    # changed columns, whose profile differs a little, leave something in these filters as well
-    wide = 1 + (MISMATCH * np.append(means - means[0], score.max(initial=0.0))) ** 2
-    wide = np.broadcast_to(wide, components.shape).copy()
-    wide[:, -1] = 1 + (MISMATCH * score) ** 2
-    in_place = (
-        np.log(np.maximum(components, 1e-300)) - square[:, None] / (2 * wide) - np.log(2 * np.pi * wide)
-    )
-    width = np.sqrt(1 + (DIP_ERROR * dip) ** 2 + SHIFT_ERROR**2 * square)
-    level = -0.5 * ((score - dip) / width) ** 2 - np.log(width * np.sqrt(2 * np.pi))
-    displaced = np.empty((len(z), len(kinds) + 1))
-    for k in range(len(kinds)):
-        centre = own.of(kinds.centroid[k : k + 1])[0] / scale
-        variance = 1 + (kinds.spread[k] / own.sigma_px) ** 2
-        apart = ((z - centre) ** 2).sum(1)
-        displaced[:, k] = (
-            np.log(max(kinds.weight[k], 1e-6)) + level - apart / (2 * variance) - np.log(2 * np.pi * variance)
-        )
-    displaced[:, -1] = np.log(LOOSE_WEIGHT) + level - np.log(np.pi * far**2)
-    top = np.maximum(in_place.max(1), displaced.max(1))[:, None]
-    in_place, displaced = np.exp(in_place - top), np.exp(displaced - top)
-    return displaced / (in_place.sum(1) + displaced.sum(1))[:, None]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Effects:
     """What sites of a frame do to the patches around, beside changes of the height of columns.
