@@ -32,7 +32,7 @@ from latticewatch.offline._averages import classes_figure
 from latticewatch.offline._overlay import LEGEND_GAP, LEGEND_WIDTH, overlay_figure
 from latticewatch.offline._plots import embedding_figure
 from latticewatch.offline._style import INK, MARGIN, QUIET, SMALL, TEXT, UNKNOWN, WIDTH, Page, class_looks
-from latticewatch.pipeline import Analysis, FrameResult, Learner, SiteTable, analyse
+from latticewatch.pipeline import Classified, FrameResult, Learner, SiteTable, analyse
 from latticewatch_simulator import Microscope, SimulatorSettings
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,7 @@ class Run:
     image: NDArray[np.generic]
     result: FrameResult
     model: Model
-    analysis: Analysis
+    analysis: Classified
 
 
 def simulated_run() -> Run:
@@ -78,9 +78,10 @@ def simulated_run() -> Run:
     settings = AnalysisSettings(learning_frames=1)
     learner = Learner(settings)
     result = learner.fold(analyse(frame, None, settings))[-1]
-    if learner.model is None:
+    seen = analyse(frame, learner.model, settings)
+    if learner.model is None or not isinstance(seen, Classified):
         sys.exit("the simulated frame shows no lattice; there is nothing to draw")
-    return Run(frame.image, result, learner.model, analyse(frame, learner.model, settings))
+    return Run(frame.image, result, learner.model, seen)
 
 
 def basis_figure(size: int = 160) -> Figure:
@@ -113,7 +114,6 @@ def expansion_figure(run: Run) -> Figure:
     """A patch, its moments, and what they hold of it, order by order."""
     entry = next(e for e in run.result.classes if e.role == "neighbour")
     size = run.model.patch_px
-    assert run.analysis.survey is not None
     flat = run.analysis.survey.flat.image
     members = np.flatnonzero(run.result.sites.class_id == entry.class_id)
     row, col = np.rint(run.result.sites.position[members[0]]).astype(int)
@@ -157,7 +157,6 @@ def expansion_figure(run: Run) -> Figure:
 def lattice_figure(run: Run, corner: int = 220) -> Figure:
     """Predicted sites in a corner of the frame, and the average unit cell that they come from."""
     lattice, survey = run.model.lattice, run.analysis.survey
-    assert survey is not None
     page = Page()
     top = page.title(
         "Sites from the lattice",
@@ -208,8 +207,6 @@ def lattice_figure(run: Run, corner: int = 220) -> Figure:
 def filter_figure(run: Run) -> Figure:
     """Output of each sublattice's matched filter and the mixture that explains it."""
     verdict, survey = run.analysis.verdict, run.analysis.survey
-    assert verdict is not None
-    assert survey is not None
     looks, names = class_looks(run.result.classes), {e.class_id: e.name for e in run.result.classes}
     page = Page()
     top = page.title(
@@ -242,8 +239,6 @@ def filter_figure(run: Run) -> Figure:
 def pca_figure(run: Run) -> Figure:
     """Variances of the whitened components with the edge of the noise, and the sites in the first two."""
     patches, verdict = run.analysis.patches, run.analysis.verdict
-    assert patches is not None
-    assert verdict is not None
     ids = run.model.class_ids[verdict.posterior.argmax(1)]
     defects = {e.class_id for e in run.result.classes if e.role == "defect"}
     s = int(

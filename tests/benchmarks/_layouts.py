@@ -20,7 +20,7 @@ from latticewatch.discover._build import LAYOUT_COMPONENTS, LAYOUT_SITES, SUBLAT
 from latticewatch.estimators import ForceRelaxedLayout, IncrementalPCA
 from latticewatch.ingest import Frame
 from latticewatch.model import Model
-from latticewatch.pipeline import analyse
+from latticewatch.pipeline import Classified, analyse
 
 NEIGHBOURS = 15
 MIN_CLUSTER = 5
@@ -45,9 +45,9 @@ def components_of(
         Class that the service gave.
     """
     analysis = analyse(frame, model, AnalysisSettings(learning_frames=1))
-    patches, verdict = analysis.patches, analysis.verdict
-    if patches is None or verdict is None:
+    if not isinstance(analysis, Classified):
         raise ValueError("the frame shows no lattice; there is nothing to lay out")
+    patches, verdict = analysis.patches, analysis.verdict
     position = truth["positions_px"]
     names = truth["species"].astype(str)
     tree = KDTree(position)

@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
-from latticewatch.pipeline import ROLES, Analysis, FrameResult, Learner, analyse
+from latticewatch.pipeline import ROLES, Analysis, Classified, FrameResult, Learner, analyse
 from latticewatch_simulator import FrameTruth, Microscope, SimulatorSettings
 
 CHANGES = ("defect.appeared", "defect.disappeared", "defect.moved")
@@ -222,13 +222,9 @@ def run(
 
 
 def _seen(result: FrameResult, truth: FrameTruth, analysis: Analysis) -> Seen:
-    verdict = analysis.verdict
-    own = analysis.frame.number == result.number and verdict is not None
-    return Seen(
-        result,
-        columns_at(truth, result.sites.position),
-        verdict.posterior if own and verdict is not None else None,
-    )
+    own = analysis.frame.number == result.number and isinstance(analysis, Classified)
+    posterior = analysis.verdict.posterior if own else None
+    return Seen(result, columns_at(truth, result.sites.position), posterior)
 
 
 def _reported(result: FrameResult, truth: FrameTruth) -> Iterator[tuple[Happening, str]]:

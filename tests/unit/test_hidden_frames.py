@@ -68,7 +68,7 @@ def test_a_stream_of_such_frames_is_learnt_from():
     for number, image in enumerate(images):
         frame = Frame(image=image, series_id="s", number=number)
         results += learner.fold(analyse(frame, learner.model, settings))
-        assert len(learner._hidden) < settings.learning_frames
+        assert learner._gathering.n_hidden < settings.learning_frames
     assert learner.model is not None
     assert learner.model.lattice.constant_px == pytest.approx(constant, rel=0.04)
     assert len({result.number for result in results if result.lattice_found}) >= 3

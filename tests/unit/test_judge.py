@@ -45,8 +45,8 @@ BAD = {"blanked": np.zeros_like, "glitched": glitched, "moving": sheared}
 
 def taught(learner):
     """All that frames have taught, as numbers."""
-    sums = [np.concatenate([s.n, s.score, s.square]) for s in learner._class_statistics._sums]
-    gathered = learner._search._gathered
+    sums = [np.concatenate([s.n, s.score, s.square]) for s in learner._following.statistics._sums]
+    gathered = learner._following.search._gathered
     return [*sums, gathered._frames.sum(), gathered._sum.sum(0)]
 
 

@@ -22,7 +22,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.errors import ConfigurationError, FileError
 from latticewatch.ingest import Frame
 from latticewatch.messages import ClassPatch
-from latticewatch.pipeline import Learner, SavedModel, analyse, read_model, write_model
+from latticewatch.pipeline import Learner, SavedModel, Surveyed, analyse, read_model, write_model
 from latticewatch_client import Client
 
 SETTINGS = AnalysisSettings(learning_frames=2)
@@ -72,7 +72,7 @@ def test_a_model_comes_back_as_it_was(learner, data):
     assert (saved.stream, saved.pixel_size_nm) == ("a-stream", 0.01)
     image = np.random.default_rng(0).poisson(30, (192, 192)).astype(np.uint16)
     for model in (learner.model, saved.model):
-        assert analyse(Frame(image, "b"), model, SETTINGS).verdict is None
+        assert isinstance(analyse(Frame(image, "b"), model, SETTINGS), Surveyed)
     assert [e.name for e in saved.model.classes] == [e.name for e in learner.model.classes]
 
 

@@ -10,7 +10,7 @@ from scipy.stats import chi2, norm
 
 from _crystal import add_columns, honeycomb, judged, learnt, nearest, render
 from latticewatch.discover._odd import CANDIDATE, find_oddities
-from latticewatch.model._classes import LEFT_OVER, Place, _table, _odd_places
+from latticewatch.model._classes import LEFT_OVER, Place, _odd_places, _table
 from latticewatch.model._oddities import normal_score, squared_lengths
 
 CRYSTAL = honeycomb(12.0).turned(7)

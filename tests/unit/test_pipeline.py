@@ -23,16 +23,18 @@ from latticewatch.model import Model
 from latticewatch.pipeline import (
     ROLES,
     Analysis,
+    Classified,
     EventDraft,
     FrameResult,
     Learner,
+    Surveyed,
     analyse,
     read_model,
     write_model,
 )
 from latticewatch.pipeline._follow import FELT_SIGMA, FRAMES_TOGETHER, ClassStatistics, add_up
-from latticewatch.pipeline._learner import LOST_FRAMES, OTHER_FRAMES
 from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._sight import LOST_FRAMES, OTHER_FRAMES
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
 
 PIXEL_NM = 0.02
@@ -115,11 +117,10 @@ def places(events: Sequence[EventDraft]) -> np.ndarray:
 def same(one: Analysis, other: Analysis) -> bool:
     equal = np.array_equal(one.sites.position, other.sites.position) and one.notes == other.notes
     equal &= np.array_equal(one.picture, other.picture)
-    if one.survey is not None and other.survey is not None:
+    if isinstance(one, Classified) and isinstance(other, Classified):
         equal &= np.array_equal(one.survey.moments, other.survey.moments)
-    if one.verdict is not None and other.verdict is not None:
         equal &= np.array_equal(one.verdict.posterior, other.verdict.posterior)
-    return equal and (one.verdict is None) == (other.verdict is None)
+    return equal and type(one) is type(other)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +171,7 @@ def test_the_same_frame_gives_the_same_analysis_in_any_thread(images, model, lea
     analyse(frame_of(images[4], 4), known, SETTINGS)
     with ThreadPoolExecutor(2) as pool:
         others = list(pool.map(lambda _: analyse(frame, known, SETTINGS), range(2)))
-    assert (first.verdict is not None) == learnt
+    assert isinstance(first, Classified) == learnt
     assert all(same(first, other) for other in others)
     assert np.array_equal(frame.image, before)
 
@@ -229,8 +230,8 @@ def test_gaps_in_a_frame_leave_the_sites_elsewhere_alone(frames, model, rng, gap
     image[rows, cols] = gap
     found = analyse(frame_of(image, 3), model, SETTINGS)
     expected = analyse(frame_of(frames[3].image, 3), model, SETTINGS)
-    assert found.verdict is not None
-    assert expected.verdict is not None
+    assert isinstance(found, Classified)
+    assert isinstance(expected, Classified)
     assert np.isfinite(found.verdict.posterior).all()
     assert len(found.sites) == len(expected.sites)
     assert np.abs(found.sites.position - expected.sites.position).max() < 0.2
@@ -248,7 +249,8 @@ def test_a_frame_without_a_lattice_says_so(model, image, learnt):
     analysis = analyse(frame_of(image, 0), model if learnt else None, SETTINGS)
     assert [note.code for note in analysis.notes] == ["no-lattice"]
     assert "no lattice" in analysis.notes[0].text
-    assert analysis.lattice is analysis.phase_field is analysis.verdict is analysis.survey is None
+    assert isinstance(analysis, Surveyed)
+    assert analysis.lattice is analysis.phase_field is None
     assert len(analysis.sites) == 0
     assert analysis.picture.shape == image.shape
 
@@ -256,6 +258,7 @@ def test_a_frame_without_a_lattice_says_so(model, image, learnt):
 def test_noise_is_not_a_lattice(rng):
     analysis = analyse(frame_of(rng.poisson(100, (400, 400)).astype(np.uint16), 0), None, SETTINGS)
     assert [note.code for note in analysis.notes] == ["no-lattice"]
+    assert isinstance(analysis, Surveyed)
     assert analysis.lattice is None
 
 
@@ -275,7 +278,8 @@ def test_a_frame_into_which_no_patch_fits_says_so(images, model, learnt):
     analysis = analyse(frame_of(images[3][:SIDE, :SIDE], 0), known, settings)
     (note,) = analysis.notes
     assert "no patch of 239 px lies within 240 x 240 px" in note.text.lower()
-    assert analysis.lattice is analysis.verdict is analysis.survey is None
+    assert isinstance(analysis, Surveyed)
+    assert analysis.lattice is None
 
 
 # Learning
@@ -514,7 +518,7 @@ def test_what_follows_the_classes_and_what_is_odd_outlive_a_restart(learner, ima
     fold(learner, images[2:5], 2)
     again = Learner(SETTINGS)
     again.restore(learner.kept())
-    one, other = vars(learner._class_statistics), vars(again._class_statistics)
+    one, other = vars(learner._following.statistics), vars(again._following.statistics)
     assert other["_frames"] == one["_frames"] > 0
     assert other["_totals"] == one["_totals"] != {}
     for mine, theirs in zip(one["_sums"], other["_sums"], strict=True):
@@ -533,7 +537,7 @@ def test_a_model_with_odd_classes_is_kept(learner, model):
     odd = replace(
         known.oddities, axes=np.ones((known.oddities.projection.shape[1], 1)), classifier=classifier
     )
-    learner.model = replace(model, sublattices=(replace(known, oddities=odd), *model.sublattices[1:]))
+    learner._force.model = replace(model, sublattices=(replace(known, oddities=odd), *model.sublattices[1:]))
     again = Learner(SETTINGS)
     again.restore(learner.kept())
     came_back = again.model.sublattices[0].oddities.classifier
@@ -619,7 +623,7 @@ def test_the_model_of_this_stream_keeps_its_numbers(learner, model):
     learner.start_from(model, own=True)
     assert [e.class_id for e in learner.model.classes] == [e.class_id for e in model.classes]
     assert learner.model.version > model.version
-    assert learner._remembered == []
+    assert learner._sight.remembered == []
 
 
 def test_lost_frames_that_are_not_in_a_row_change_nothing(learner, model, images):
@@ -775,10 +779,10 @@ def test_a_slow_loss_of_intensity_changes_nothing_that_is_reported(learner, mode
 
 
 @pytest.fixture(scope="module")
-def seen(after_learning: tuple[Learner, list[list[FrameResult]]], images: list[np.ndarray]) -> Analysis:
+def seen(after_learning: tuple[Learner, list[list[FrameResult]]], images: list[np.ndarray]) -> Classified:
     """A frame without odd sites: one that comes again in every frame would rightly become a class."""
     analysis = analyse(frame_of(images[2], 2), after_learning[0].model, SETTINGS)
-    assert analysis.verdict is not None
+    assert isinstance(analysis, Classified)
     strange = analysis.verdict.component < 0
     verdict = replace(
         analysis.verdict,
@@ -788,12 +792,12 @@ def seen(after_learning: tuple[Learner, list[list[FrameResult]]], images: list[n
     return replace(analysis, verdict=verdict)
 
 
-def numbers(analysis: Analysis) -> np.ndarray:
+def numbers(analysis: Classified) -> np.ndarray:
     """A track for each site of a frame that stands still."""
     return np.arange(len(analysis.sites), dtype=np.int32)
 
 
-def followed(analyses: Iterable[Analysis]) -> Model:
+def followed(analyses: Iterable[Classified]) -> Model:
     """The model after so many frames, none of which brought a new class."""
     statistics, model = ClassStatistics(), None
     for analysis in analyses:
@@ -824,9 +828,8 @@ def test_each_site_counts_for_a_component_by_its_probability(rng):
     np.testing.assert_array_equal(counts, np.bincount(posterior.argmax(axis=1), minlength=6))
 
 
-def drifted(seen: Analysis, component: int, by: float) -> Analysis:
+def drifted(seen: Classified, component: int, by: float) -> Classified:
     """The same frame, one component of the first sublattice displaced by so many sigma."""
-    assert seen.verdict is not None
     rows = (seen.sites.sublattice == 0) & (seen.verdict.component == component)
     score = seen.verdict.score + np.where(rows, by, 0.0)
     return replace(seen, verdict=replace(seen.verdict, score=score))
@@ -879,9 +882,8 @@ def test_a_class_that_is_out_of_view_is_not_forgotten(seen):
     assert model.classes[0].total > seen.model.classes[0].total
 
 
-def with_odd_sites(seen: Analysis, scores: Sequence[float]) -> Analysis:
+def with_odd_sites(seen: Classified, scores: Sequence[float]) -> Classified:
     """The same frame, some hosts of the first sublattice made sites that fit no class."""
-    assert seen.verdict is not None
     rows = np.flatnonzero((seen.sites.sublattice == 0) & (seen.verdict.component == 0))[: len(scores)]
     score, component = seen.verdict.score.copy(), seen.verdict.component.copy()
     score[rows], component[rows] = scores, -1

@@ -117,7 +117,7 @@ def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, 
         return found[-1]
 
     learner = Learner(SETTINGS)
-    learner._new_search = lambda: Search(slow)
+    learner._following.new_search = lambda: Search(slow)
     frames = list(stream.frames())
     for frame in frames[:25]:
         results = learner.fold(analyse(frame, learner.model, SETTINGS))
@@ -125,8 +125,8 @@ def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, 
     before = {entry.class_id for entry in results[-1].classes}
     assert not found
     go.set()
-    assert learner._search._thread is not None
-    learner._search._thread.join(PATIENCE_S)
+    assert learner._following.search._thread is not None
+    learner._following.search._thread.join(PATIENCE_S)
     for frame in frames[25:]:
         results = learner.fold(analyse(frame, learner.model, SETTINGS))
     assert {entry.class_id for entry in results[-1].classes} >= before
@@ -160,7 +160,7 @@ def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):
         raise ValueError("made to fail")
 
     learner = Learner(SETTINGS)
-    learner._new_search = lambda: Search(fails)
+    learner._following.new_search = lambda: Search(fails)
     results = followed(stream, learner)
     assert {e.class_id for e in results[-1].classes} == {
         e.class_id for e in results[SETTINGS.learning_frames].classes
@@ -278,7 +278,7 @@ def test_a_steady_stream_is_averaged_over_more_frames(stream, monkeypatch):
     monkeypatch.setattr("latticewatch.pipeline._search.PATIENCE_S", PATIENCE_S)
     learner = Learner(SETTINGS)
     followed(stream, learner)
-    assert learner._search._gathered.most_frames > 16
+    assert learner._following.search._gathered.most_frames > 16
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_centroid_that_moves_says_how_far_and_one_that_stays_does_not():
 def test_what_is_kept_is_bounded_however_long_the_stream(rng):
     learner = Learner(SETTINGS)
     followed(learner, stream(rng, 30))
-    space = learner.model and learner._space
+    space = learner.model and learner._following.space
     for pool in space._pool.values():
         assert len(pool) <= _space.POOLED_HOSTS
     view = space.plane()
@@ -182,7 +182,7 @@ def test_a_copy_of_a_learner_goes_on_by_itself(rng):
     copied = copy.deepcopy(learner)
     followed(copied, stream(rng, 2), start=5)
     assert space.variances().frame == 4
-    assert copied._space.variances().frame == 6
+    assert copied._following.space.variances().frame == 6
 
 
 def pooled(rng, first, n=60):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.model import DISPLACED
+from latticewatch.model import DISPLACED, NONE
 
 # Frames in a row in which a site must be odd: a flash, a glitch of the scan or a hot pixel is odd in one.
 FRAMES_NEEDED = 2
@@ -89,7 +89,8 @@ class OddPool:
             Whether the frame is sound: False where so much is odd that nothing is learnt from it.
         """
         self._now += 1
-        odd = np.flatnonzero((component < 0) & (track >= 0) & ((component != DISPLACED) | (unknown > 0.5)))
+        strange = (component == NONE) | ((component == DISPLACED) & (unknown > 0.5))
+        odd = np.flatnonzero(strange & (track >= 0))
         if len(odd) > max(MIN_CROWD, MAX_SHARE * len(track)):
             return False
         seen = set(track.tolist()) if self._tracks else set()

@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 
 ROOT_2PI = float(np.sqrt(2 * np.pi))
-# Exponentials of less than this are nothing beside the largest one.
-NOTHING = -60.0
+# Exponentials of less than this are nothing in single precision. Tracks tell what is rare from what cannot be.
+NOTHING = -104.0
 
 
 @njit(cache=True, nogil=True)
@@ -43,13 +43,17 @@ def posteriors(
     ndarray of shape (n, width), float64
         Rows sum to one.
     """
-    n, k = len(x), len(centroids)
+    (n, n_axes), k = x.shape, len(centroids)
     depth, levels = _depths(centroids)
     inverse, size = 1 / spreads, np.log(spreads * ROOT_2PI)
-    usual = np.array([_log_sum(log_prior, depth >= level) for level in levels])
+    usual = np.array([_log_sum(log_prior, depth, level) for level in levels])
+    start = log_prior - log_reach
     out = np.zeros((n, width))
-    value = np.empty(k)
+    value, seen = np.empty(k), np.empty(n_axes, np.bool_)
     for i in range(n):
+        for f in range(n_axes):
+            seen[f] = not np.isnan(x[i, f])
+        unsure = error[i] if len(error) > 0 else 0.0
         # from the last axes, of which the fewest classes say anything, to the first
         beyond = 0.0
         for step in range(len(levels)):
@@ -58,19 +62,20 @@ def posteriors(
             for c in range(k):
                 if depth[c] < upper:
                     continue
-                if depth[c] == upper:
-                    value[c] = beyond - log_reach[c] + log_prior[c]
+                log = beyond + start[c] if depth[c] == upper else value[c]
                 for f in range(lower, upper):
-                    if np.isinf(spreads[c, f]) or np.isnan(x[i, f]):
+                    # anywhere: an infinite spread
+                    if not seen[f] or inverse[c, f] == 0.0:
                         continue
                     apart = x[i, f] - centroids[c, f]
-                    if f == 0 and len(error) > 0 and error[i] > 0.0:
-                        wide = np.sqrt(spreads[c, f] ** 2 + (stretch[c] * error[i]) ** 2)
-                        value[c] -= 0.5 * (apart / wide) ** 2 + np.log(wide * ROOT_2PI)
+                    if f == 0 and unsure > 0.0:
+                        wide = np.sqrt(spreads[c, f] ** 2 + (stretch[c] * unsure) ** 2)
+                        log -= 0.5 * (apart / wide) ** 2 + np.log(wide * ROOT_2PI)
                     else:
-                        value[c] -= 0.5 * (apart * inverse[c, f]) ** 2 + size[c, f]
+                        log -= 0.5 * (apart * inverse[c, f]) ** 2 + size[c, f]
+                value[c] = log
             if lower > 0:
-                beyond = _log_sum(value, depth >= upper) - usual[step]
+                beyond = _log_sum(value, depth, upper) - usual[step]
         largest = -np.inf
         for c in range(k):
             if len(offset) > 0:
@@ -99,14 +104,14 @@ def _depths(centroids):  # pragma: no cover - compiled
 
 
 @njit(cache=True, nogil=True)
-def _log_sum(values, wanted):  # pragma: no cover - compiled
-    """Logarithm of the sum of the exponentials of some values."""
+def _log_sum(values, depth, least):  # pragma: no cover - compiled
+    """Logarithm of the sum of the exponentials of the values of classes that say something of so many axes."""
     largest = -np.inf
     for c in range(len(values)):
-        if wanted[c]:
+        if depth[c] >= least:
             largest = max(largest, values[c])
     total = 0.0
     for c in range(len(values)):
-        if wanted[c] and values[c] - largest > NOTHING:
+        if depth[c] >= least and values[c] - largest > NOTHING:
             total += np.exp(values[c] - largest)
     return largest + np.log(total)

@@ -90,6 +90,7 @@ def status_of(vitals: Vitals, state: LiveState) -> Status:
         first_seq=vitals.first_seq,
         last_seq=vitals.last_seq,
         notes=(*vitals.refused, *_recording_notes(vitals.recording), *(result.notes if result else ())),
+        odd_regions=result.odd_regions if result else (),
         recording=vitals.recording,
     )
 

@@ -83,7 +83,7 @@ from latticewatch.messages._model import (
     ModelState,
     SublatticeSpace,
 )
-from latticewatch.messages._notes import Note
+from latticewatch.messages._notes import Note, OddRegion
 from latticewatch.messages._palette import Shape, Sign, colour_of, sign_of, signs_of
 from latticewatch.messages._targets import (
     KINDS,
@@ -162,6 +162,7 @@ __all__ = [
     "ModelState",
     "Nanometres",
     "Note",
+    "OddRegion",
     "Outcome",
     "Pixel",
     "Policy",

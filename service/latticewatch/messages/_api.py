@@ -8,7 +8,7 @@ from pydantic import Field
 
 from latticewatch.messages._base import Asked, Read, Written, known
 from latticewatch.messages._events import Displacement, Event, Nanometres, Pixel, ReadKind, ReadRole, Role
-from latticewatch.messages._notes import Note
+from latticewatch.messages._notes import Note, OddRegion
 from latticewatch.messages._palette import Shape
 
 Phase = Literal["starting", "waiting", "refusing", "learning", "live", "stalled"]
@@ -94,6 +94,9 @@ class Status(Written):
     last_seq: int = 0
     notes: tuple[Note, ...] = Field(
         default=(), description="What may be wrong with the newest frame or with how it was understood."
+    )
+    odd_regions: tuple[OddRegion, ...] = Field(
+        default=(), description="Places of the newest frame in which most sites are odd, the largest first."
     )
     recording: RecordingStatus | None = Field(
         default=None, description="Of a service that records; absent where it does not."

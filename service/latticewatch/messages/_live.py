@@ -141,7 +141,7 @@ class LiveHeader(Written):
     )
     regions: list[str] = Field(
         default_factory=list,
-        description="Where nothing is looked for: ``no-specimen``, ``dirt``; readers pass over others.",
+        description="Where no defects are told: ``no-specimen``, ``dirt``, ``odd-sites``; readers pass over others.",
     )
     regions_scale: int = Field(default=1, description="Frame pixels to one of ``regions``.")
     site: LiveSite | None = Field(

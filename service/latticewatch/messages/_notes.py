@@ -7,6 +7,18 @@ from pydantic import Field
 from latticewatch.messages._base import Written
 
 
+class OddRegion(Written):
+    """A place in a frame where most columns fit neither the host nor one another: contamination, another phase."""
+
+    row: float = Field(description="Of its middle [frame px].")
+    col: float = Field(description="Of its middle [frame px].")
+    n_sites: int = Field(description="Sites in it; they are of no class, and told as no defects.")
+    area_px: float = Field(description="Area within the outline [frame px²].")
+    outline: tuple[tuple[float, float], ...] = Field(
+        description="Corners of a convex polygon around it, in order: row, column [frame px]."
+    )
+
+
 class Note(Written):
     """Something that whoever looks at a result should know: what it is, and what to do about it."""
 

@@ -37,6 +37,7 @@ COLUMNS = (
     "displaced_row_px",
     "displaced_col_px",
     "displaced_sigma_px",
+    "region",
 )
 
 
@@ -296,6 +297,7 @@ def summary_of(series: FileSeries, stack: Stack, events: int, seconds: float) ->
         "patch_size_px": int(last.classes[0].average.shape[0]) if last.classes else None,
         "sites": len(last.sites),
         "sites_by_role": by_role,
+        "odd_regions": [region.model_dump() for region in last.odd_regions],
         "defects_per_nm2": by_role["defect"] / area if area else None,
         "classes": len(stack.catalogue),
         "events": events,
@@ -326,6 +328,7 @@ def _rows_of_sites(result: FrameResult) -> Iterator[tuple[Any, ...]]:
             f"{sites.confidence[k]:.4f}",
             kind or "",
             *(("", "", "") if shift is None else (f"{value:.3f}" for value in shift)),
+            "" if sites.region is None or sites.region[k] < 0 else int(sites.region[k]),
         )
 
 

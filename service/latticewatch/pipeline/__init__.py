@@ -5,7 +5,8 @@ state and is called in frame order.
 """
 
 from latticewatch.model import CatalogueEntry
-from latticewatch.pipeline._analyse import Analysis, analyse
+from latticewatch.pipeline._analyse import analyse
+from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._model_file import MAX_FILE_BYTES, SavedModel, read_model, write_model
 from latticewatch.pipeline._notes import NoteBook, said_in_all
@@ -22,6 +23,7 @@ __all__ = [
     "Analysis",
     "CatalogueEntry",
     "CentroidView",
+    "Classified",
     "EventDraft",
     "FrameResult",
     "Learner",
@@ -32,6 +34,7 @@ __all__ = [
     "SiteTable",
     "SpaceView",
     "SublatticeView",
+    "Surveyed",
     "analyse",
     "counts_and_picture",
     "last_kernel",

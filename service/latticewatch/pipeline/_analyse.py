@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,10 @@ from latticewatch.lattice import (
 from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
 from latticewatch.parallel import working
+from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._regions import find_regions, region_note, without_regions
 from latticewatch.pipeline._withheld import Line, without_lines
 
 # Diameter of the patches in nearest-neighbour distances: the linear discriminant of their moments is that of the ideal
@@ -55,73 +57,6 @@ STEP_REACH = 1.1
 LEAST_REACH = 0.25
 SMALLEST_PATCH_PX = 7
 LARGEST_PATCH_PX = 255
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Analysis:
-    """What one frame gives on its own.
-
-    Attributes
-    ----------
-    frame : Frame
-    image : ndarray of shape (height, width), float32
-        The frame's counts, infinities and gaps filled; of a lattice whose height varies, as if it did not; of one
-        whose columns are dark, `inverted`.
-    picture : ndarray of shape (height, width), uint8
-        For display.
-    model : Model or None
-        The model it was classified with.
-    lattice : Lattice or None
-        Found from nothing; None with a model, or where there is no lattice.
-    phase_field : PhaseField or None
-        Where the known lattice lies in this frame; None where it is not seen.
-    survey : Survey or None
-        Sites and moments; None without a lattice.
-    patches : Patches or None
-        The same, with their neighbours; None without a model.
-    verdict : Verdict or None
-        None without a model or without its lattice.
-    sites : Sites
-        Sites of the lattice, or peaks where there is none.
-    notes : tuple of Note
-        What may be wrong with the frame or with how it was understood.
-    timings_ms : dict
-        Wall time of each stage [ms].
-    mask : ndarray of shape (height, width), bool, or None
-        What is no specimen: borders, bars, gaps, contamination; None where all is.
-    lines : tuple of Line
-        Steps, boundaries and cores, beside which columns look changed.
-    """
-
-    frame: Frame
-    image: NDArray[np.float32]
-    picture: NDArray[np.uint8]
-    model: Model | None
-    lattice: Lattice | None
-    phase_field: PhaseField | None
-    survey: Survey | None
-    patches: Patches | None
-    verdict: Verdict | None
-    sites: Sites
-    notes: tuple[Note, ...] = ()
-    timings_ms: dict[str, float] = field(default_factory=dict)
-    mask: NDArray[np.bool_] | None = None
-    lines: tuple[Line, ...] = ()
-
-    @property
-    def unsound(self) -> NDArray[np.bool_] | None:
-        """What nothing is learnt from: no specimen, and lines in it; None where there is neither."""
-        regions = [self.mask, *(line.mask for line in self.lines)]
-        known = [region for region in regions if region is not None]
-        return np.logical_or.reduce(known) if known else None
-
-    @property
-    def regions(self) -> dict[str, NDArray[np.bool_]]:
-        """Where nothing was looked for, by what it is; see `FrameResult`."""
-        dirt = None if self.survey is None else self.survey.flat.dirt
-        rest = self.mask if self.mask is None or dirt is None else self.mask & ~dirt
-        named = {"no-specimen": rest, "dirt": dirt}
-        return {kind: region for kind, region in named.items() if region is not None and region.any()}
 
 
 class _Clock:
@@ -174,91 +109,130 @@ def _analyse(
     clock.lap("picture")
     gaps = ~np.isfinite(frame.image) if frame.image.dtype.kind == "f" else None
     specimen = mend(image, gaps)
-    image, mask = specimen.image, specimen.mask
     clock.lap("mending")
-    lattice = found = survey = patches = verdict = None
-    notes: list[Note] = list(specimen.notes)
-    lines: list[Line] = []
+    work = _Work(frame, picture, specimen.image, specimen.mask, list(specimen.notes), [], clock)
     try:
         if model is None:
-            lattice = find_lattice(image, hint)
-            dark = lattice.dark
-            if dark:
-                image = inverted(image)
-                notes.append(DARK_COLUMNS)
-            thickness = _thickness(image, lattice, lattice.field, mask)
-            if thickness is not None:
-                image = thickness.levelled(image)
-                lattice = replace(find_lattice(image, hint), dark=dark)
-                notes += thickness.notes()
-                lines += _steps(thickness, image.shape)
-            notes += [*lattice.notes, *lattice.doubts]
-            found = lattice.field
-            lines += [*_domains(lattice, found, image.shape), *_cores(found, image.shape)]
-            size = patch_size(lattice, settings)
-            sites = grain_sites(found, lattice.columns, image.shape, size / 2)  # type: ignore[arg-type]
-            sites = _on_specimen(sites, mask, size)
-            _check_fit(sites, size, image.shape)
-            clock.lap("lattice")
-        else:
-            if model.lattice.dark:
-                image = inverted(image)
-                notes.append(DARK_COLUMNS)
-            found = follow_lattice(image, model.lattice)
-            thickness = _thickness(image, model.lattice, found, mask)
-            if thickness is not None:
-                image = thickness.levelled(image)
-                found = follow_lattice(image, model.lattice)
-                notes += thickness.notes()
-                lines += _steps(thickness, image.shape)
-            notes += [*model.lattice.notes, *model.lattice.doubts]
-            lines += [*_domains(model.lattice, found, image.shape), *_cores(found, image.shape)]
-            clock.lap("lattice")
-            survey = survey_frame(
-                image,
-                model.lattice,
-                found,
-                ZernikeDisk(model.n_max, model.patch_px),
-                clock,
-                voids="lit" if _knows_places(model) else "none",
-                mask=mask,
-            )
-            if survey.flat.dirt is not None:
-                notes.append(contaminated(survey.flat.dirt))
-                mask = survey.flat.dirt if mask is None else mask | survey.flat.dirt
-            sites = survey.sites
-            _check_fit(sites, model.patch_px, image.shape)
-            patches = gather_patches(
-                [(survey.moments, sites.position, sites.sublattice, sites.cell)],
-                tuple(known.templates for known in model.sublattices),
-                image.shape,
-            )
-            verdict = without_lines(model.classify(patches), patches, model, lines)
-            survey, patches, verdict = without_empty(survey, patches, verdict, model)
-            sites = survey.sites
-            clock.lap("classes")
+            return _surveyed(work, settings, hint)
+        return _classified(work, model)
     except NoLatticeError as error:
-        lattice = found = survey = patches = verdict = None
-        notes.append(no_lattice(str(error)))
-        sites = find_peaks(image)
+        work.notes.append(no_lattice(str(error)))
+        sites = find_peaks(work.image)
         clock.lap("peaks")
-    notes += [note for line in lines for note in line.notes]
-    notes += partly_covered(found, mask)
-    return Analysis(
-        frame,
-        image,
-        picture,
-        model,
-        lattice,
-        found,
-        survey,
-        patches,
-        verdict,
-        sites,
-        tuple(notes),
-        clock.laps,
-        mask,
-        tuple(lines),
+        return Surveyed(**work.seen(None), model=model, lattice=None, sites=sites)
+
+
+@dataclass(slots=True)
+class _Work:
+    """A frame while it is analysed: each step may change what the next one sees of it."""
+
+    frame: Frame
+    picture: NDArray[np.uint8]
+    image: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    notes: list[Note]
+    lines: list[Line]
+    clock: _Clock
+
+    def invert(self) -> None:
+        """Show dark columns as bright ones."""
+        self.image = inverted(self.image)
+        self.notes.append(DARK_COLUMNS)
+
+    def level(self, lattice: Lattice, where: PhaseField) -> bool:
+        """Show a lattice whose height varies as if it did not; whether it does."""
+        thickness = _thickness(self.image, lattice, where, self.mask)
+        if thickness is None:
+            return False
+        self.image = thickness.levelled(self.image)
+        self.notes += thickness.notes()
+        self.lines += _steps(thickness, self.image.shape)
+        return True
+
+    def look_beside(self, lattice: Lattice, where: PhaseField) -> None:
+        """Find the lines beside which columns look changed."""
+        self.notes += [*lattice.notes, *lattice.doubts]
+        self.lines += [*_domains(lattice, where, self.image.shape), *_cores(where, self.image.shape)]
+
+    def mask_more(self, region: NDArray[np.bool_] | None) -> None:
+        """Take one more region for no specimen."""
+        if region is not None:
+            self.mask = region if self.mask is None else self.mask | region
+
+    def seen(self, where: PhaseField | None) -> dict[str, Any]:
+        """What every frame gives."""
+        notes = [*self.notes, *(note for line in self.lines for note in line.notes)]
+        notes += partly_covered(where, self.mask)
+        return {
+            "frame": self.frame,
+            "image": self.image,
+            "picture": self.picture,
+            "notes": tuple(notes),
+            "timings_ms": self.clock.laps,
+            "mask": self.mask,
+            "lines": tuple(self.lines),
+        }
+
+
+def _surveyed(work: _Work, settings: AnalysisSettings, hint: NDArray[np.float64] | None) -> Surveyed:
+    """A frame whose lattice is looked for from nothing."""
+    lattice = find_lattice(work.image, hint)
+    dark = lattice.dark
+    if dark:
+        work.invert()
+    if work.level(lattice, lattice.field):
+        lattice = replace(find_lattice(work.image, hint), dark=dark)
+    work.look_beside(lattice, lattice.field)
+    size = patch_size(lattice, settings)
+    sites = grain_sites(lattice.field, lattice.columns, work.image.shape, size / 2)  # type: ignore[arg-type]
+    sites = _on_specimen(sites, work.mask, size)
+    _check_fit(sites, size, work.image.shape)
+    work.clock.lap("lattice")
+    return Surveyed(**work.seen(lattice.field), model=None, lattice=lattice, sites=sites)
+
+
+def _classified(work: _Work, model: Model) -> Classified:
+    """A frame in which the lattice of a model is followed, and its sites classified."""
+    if model.lattice.dark:
+        work.invert()
+    where = follow_lattice(work.image, model.lattice)
+    if work.level(model.lattice, where):
+        where = follow_lattice(work.image, model.lattice)
+    work.look_beside(model.lattice, where)
+    work.clock.lap("lattice")
+    survey = survey_frame(
+        work.image,
+        model.lattice,
+        where,
+        ZernikeDisk(model.n_max, model.patch_px),
+        work.clock,
+        voids="lit" if _knows_places(model) else "none",
+        mask=work.mask,
+    )
+    if survey.flat.dirt is not None:
+        work.notes.append(contaminated(survey.flat.dirt))
+        work.mask_more(survey.flat.dirt)
+    sites = survey.sites
+    _check_fit(sites, model.patch_px, work.image.shape)
+    patches = gather_patches(
+        [(survey.moments, sites.position, sites.sublattice, sites.cell)],
+        tuple(known.templates for known in model.sublattices),
+        work.image.shape,  # type: ignore[arg-type]
+    )
+    verdict = without_lines(model.classify(patches), patches, model, work.lines)
+    survey, patches, verdict = without_empty(survey, patches, verdict, model)
+    regions = find_regions(verdict, patches, model, work.lines, work.mask)
+    verdict = without_regions(verdict, patches, model, regions, work.lines)
+    work.notes += region_note(regions, len(survey.sites))
+    work.clock.lap("classes")
+    return Classified(
+        **work.seen(where),
+        model=model,
+        phase_field=where,
+        survey=survey,
+        patches=patches,
+        verdict=verdict,
+        odd_regions=regions,
     )
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Literal, overload
 
 from latticewatch.ingest import Frame
 from latticewatch.messages import ClassEventData, DefectEventData, ModelEventData, Nanometres, Pixel
-from latticewatch.model import Model, kinds_of
+from latticewatch.model import CatalogueEntry, Model, kinds_of
 from latticewatch.pipeline._results import EventDraft, SiteTable
 from latticewatch.track import Transition
 
@@ -107,12 +107,37 @@ def model_event(model: Model, frame: int | None, reason: str) -> EventDraft:
 
 def discovered(model: Model, class_id: int) -> EventDraft:
     """A class was found."""
-    entry = model.entry(class_id)
+    return class_event("class.discovered", model.entry(class_id), model.version)
+
+
+def class_event(
+    kind: Literal["class.discovered", "class.renamed", "class.merged"],
+    entry: CatalogueEntry,
+    version: int,
+    *,
+    previous_name: str | None = None,
+    merged: tuple[int, ...] = (),
+) -> EventDraft:
+    """Something happened to a class.
+
+    Parameters
+    ----------
+    kind : str
+    entry : CatalogueEntry
+        The class as it is now.
+    version : int
+        Of the model.
+    previous_name : str, optional
+    merged : tuple of int, optional
+        Classes that became part of it.
+    """
     data = ClassEventData(
-        model_version=model.version,
-        class_id=class_id,
+        model_version=version,
+        class_id=entry.class_id,
         class_name=entry.name,
         role=entry.role,
         count=entry.total,
+        previous_name=previous_name,
+        merged=merged,
     )
-    return EventDraft("class.discovered", data)
+    return EventDraft(kind, data)

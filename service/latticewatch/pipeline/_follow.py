@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from latticewatch.discover import OddPool, born
 from latticewatch.identify import Confirmation, named_by_element
 from latticewatch.model import Mixture, Model, average_patch, columns_of
-from latticewatch.pipeline._analyse import Analysis
+from latticewatch.pipeline._analysis import Classified
 
 # Frames after which an old one counts half.
 HALF_LIFE_FRAMES = 60.0
@@ -47,7 +47,7 @@ class ClassStatistics:
         self._since: tuple[int, list[Mixture]] | None = None
 
     def update(
-        self, model: Model, analysis: Analysis, track: NDArray[np.int32], next_class: int
+        self, model: Model, analysis: Classified, track: NDArray[np.int32], next_class: int
     ) -> tuple[Model, list[int]]:
         """Count a frame; every `FRAMES_TOGETHER` frames give a model that follows, and so does every birth of a class.
 
@@ -56,7 +56,7 @@ class ClassStatistics:
         Parameters
         ----------
         model : Model
-        analysis : Analysis
+        analysis : Classified
             Classified with this model, or with one of its earlier versions.
         track : ndarray of shape (n,), int32
             Track of every site; -1 where it has none.
@@ -71,12 +71,10 @@ class ClassStatistics:
             Classes that were born.
         """
         verdict = analysis.verdict
-        assert verdict is not None
         if [len(s.n) for s in self._sums] != [len(known.mixture.mean) for known in model.sublattices]:
             self._sums = [_fresh(known.mixture) for known in model.sublattices]
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
         used = analysis.model
-        assert used is not None
         ids = used.class_ids
         sublattice = analysis.sites.sublattice
         new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *_columns(used))
@@ -156,11 +154,10 @@ def confirmed_among(model: Model, found: Collection[int]) -> Model:
 
 
 def patches_of(
-    analysis: Analysis, among: NDArray[np.intp] | None = None
+    analysis: Classified, among: NDArray[np.intp] | None = None
 ) -> Callable[[Sequence[int], int], NDArray[np.float32]]:
     """Gives the average patch of some sites of a frame, or of some among these rows of it."""
     survey, position = analysis.survey, analysis.sites.position
-    assert survey is not None
     if among is not None:
         position = position[among]
 

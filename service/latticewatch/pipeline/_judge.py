@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from latticewatch.messages import Note
 from latticewatch.model import DISPLACED
-from latticewatch.pipeline._analyse import Analysis
+from latticewatch.pipeline._analysis import Classified
 
 # A frame is doubtful where this share more of its sites than usual fits no class, and at least so many of them do not.
 MORE_ODD = 0.1
@@ -43,16 +43,14 @@ class Condition:
     vectors: NDArray[np.float64]
 
     @classmethod
-    def of(cls, analysis: Analysis) -> Condition:
+    def of(cls, analysis: Classified) -> Condition:
         """Of a frame that was classified.
 
         Parameters
         ----------
-        analysis : Analysis
+        analysis : Classified
         """
         verdict, field = analysis.verdict, analysis.phase_field
-        assert verdict is not None
-        assert field is not None
         component = verdict.component
         odd = (component < 0) & ((component != DISPLACED) | (verdict.posterior[:, -1] > 0.5))
         n = len(component)

@@ -17,6 +17,7 @@ from latticewatch.messages import (
     EventType,
     ModelEventData,
     Note,
+    OddRegion,
     StreamEventData,
 )
 from latticewatch.model import CatalogueEntry
@@ -58,6 +59,8 @@ class SiteTable:
         Classes that come next in probability, -1 *unknown*; None where no frame was classified.
     other_share : ndarray of shape (n, k), float32, or None
         Their posterior probabilities; 0 for those not worth a mention.
+    region : ndarray of shape (n,), int16, or None
+        Which of the frame's regions of odd sites it lies in, from 0; -1 for none. None where there is no region.
     """
 
     position: NDArray[np.float32]
@@ -69,6 +72,7 @@ class SiteTable:
     displacement: NDArray[np.float32] | None = None
     other_class: NDArray[np.int16] | None = None
     other_share: NDArray[np.float32] | None = None
+    region: NDArray[np.int16] | None = None
 
     def probabilities(self, site: int) -> dict[int, float]:
         """Probability of each class that a site may be of, -1 for *unknown*; what is missing to 1 is of all others.
@@ -135,12 +139,15 @@ class FrameResult:
         How its pixels lie on the stage; None without a pixel size.
     notes : tuple of Note
         What may be wrong with this frame or with how it was understood.
+    odd_regions : tuple of OddRegion
+        Places where most sites are odd, the largest first: contamination, another phase, a fold.
     kinds : dict of int to str
         What each class of defects differs in from its host.
     scalars : mapping of str to float or str
         What else was measured or set while the frame was taken, by name.
     regions : mapping of str to ndarray of shape (height, width), bool
-        Where nothing is looked for, by what it is: ``no-specimen``, ``dirt``; none where there is none.
+        Where no defects are told, by what it is: ``no-specimen``, ``dirt``; and ``odd-sites``, where what is
+        found is told as a region; none where there is none.
     epoch : int
         How often tracks have begun anew; none of an epoch before comes back.
     received_at : float or None
@@ -169,6 +176,7 @@ class FrameResult:
     events: tuple[EventDraft, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     notes: tuple[Note, ...] = ()
+    odd_regions: tuple[OddRegion, ...] = ()
     calibration: Calibration | None = None
     received_at: float | None = None
     epoch: int = 1

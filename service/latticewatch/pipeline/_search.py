@@ -10,8 +10,8 @@ import structlog
 from numpy.typing import NDArray
 
 from latticewatch.discover import Searched, SiteAverages, averaged_patches, search
-from latticewatch.model import DISPLACED, Model, Patches, Verdict
-from latticewatch.pipeline._analyse import Analysis
+from latticewatch.model import DISPLACED, REGION, Model, Patches, Verdict
+from latticewatch.pipeline._analysis import Classified
 from latticewatch.track import ROLES, Tracked
 
 # Classes are looked for again when each site has so many times more frames with noise of their own.
@@ -65,7 +65,7 @@ class Search:
     def take(
         self,
         model: Model,
-        analysis: Analysis,
+        analysis: Classified,
         tracked: Tracked,
         independent: Callable[[float], float],
         *,
@@ -76,7 +76,7 @@ class Search:
         Parameters
         ----------
         model : Model
-        analysis : Analysis
+        analysis : Classified
         tracked : Tracked
         independent : callable
             How many frames with noise of their own hold what some number of frames of the stream do.
@@ -89,8 +89,6 @@ class Search:
             What a search found, after the frame after which it is due.
         """
         verdict, patches = analysis.verdict, analysis.patches
-        assert verdict is not None
-        assert patches is not None
         self._now += 1
         defect = tracked.role == ROLES.index("defect")
         state = np.where(defect, tracked.class_id, np.int16(-1)).astype(np.int16)
@@ -112,14 +110,14 @@ class Search:
         return found
 
     def averages(
-        self, model: Model, analysis: Analysis, track: NDArray[np.int32]
+        self, model: Model, analysis: Classified, track: NDArray[np.int32]
     ) -> tuple[Patches, NDArray[np.intp]]:
         """Averages of the sites of the newest frame, and their rows in it."""
         rows, _ = self._well_seen(model, analysis, track)
         return self._averages_of(rows, model, analysis, track), rows
 
     def _well_seen(
-        self, model: Model, analysis: Analysis, track: NDArray[np.int32]
+        self, model: Model, analysis: Classified, track: NDArray[np.int32]
     ) -> tuple[NDArray[np.intp], float]:
         """Rows of the columns with about as many frames as is usual, and how many that is."""
         frames, sublattice = self._gathered.frames_of(track), analysis.sites.sublattice
@@ -128,7 +126,7 @@ class Search:
         return np.flatnonzero(column & (frames >= max(SEEN_SHARE * usual, 1.0))), usual
 
     def _averages_of(
-        self, rows: NDArray[np.intp], model: Model, analysis: Analysis, track: NDArray[np.int32]
+        self, rows: NDArray[np.intp], model: Model, analysis: Classified, track: NDArray[np.int32]
     ) -> Patches:
         sites = analysis.sites.take(rows)
         moments, shape = self._gathered.of(track[rows], analysis.sites.sublattice[rows]), analysis.image.shape
@@ -141,7 +139,7 @@ class Search:
     def _begin(
         self,
         model: Model,
-        analysis: Analysis,
+        analysis: Classified,
         track: NDArray[np.int32],
         independent: Callable[[float], float],
     ) -> None:
@@ -189,7 +187,7 @@ def _scatter(found: Searched, model: Model) -> float:
 
 def _undisturbed(patches: Patches, verdict: Verdict, model: Model) -> NDArray[np.bool_]:
     """Sites whose patches show no displaced column and nothing between the columns."""
-    strange = (verdict.component == DISPLACED) | (patches.sublattice >= model.n_columns)
+    strange = np.isin(verdict.component, (DISPLACED, REGION)) | (patches.sublattice >= model.n_columns)
     if not strange.any():
         return ~strange
     beside = patches.index
