@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import ConvexHull, KDTree
@@ -140,11 +139,13 @@ def region_mask(
     """
     if not regions:
         return None
-    far = np.ones(shape, bool)
-    rows = np.concatenate([region.rows for region in regions])
-    row, col = np.rint(position[rows]).astype(int).T
-    far[np.clip(row, 0, shape[0] - 1), np.clip(col, 0, shape[1] - 1)] = False
-    return np.asarray(np.asarray(ndimage.distance_transform_edt(far)) <= reach_px, bool)
+    out = np.zeros(shape, bool)
+    for row, col in position[np.concatenate([region.rows for region in regions])].tolist():
+        top, left = max(int(row - reach_px), 0), max(int(col - reach_px), 0)
+        part = out[top : int(row + reach_px) + 2, left : int(col + reach_px) + 2]
+        down, across = np.ogrid[: part.shape[0], : part.shape[1]]
+        part |= (down + top - row) ** 2 + (across + left - col) ** 2 <= reach_px**2
+    return out
 
 
 def without_regions(
