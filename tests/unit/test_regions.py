@@ -85,6 +85,8 @@ def test_what_is_no_crystal_is_one_region_and_no_defects(kind, first):
     assert (nearest(there, result.sites.position[defect & without])[0] < 3).all()
     clear = there[inside(kind, there)[1] & ((there > 25) & (there < 334)).all(1)]
     assert (nearest(result.sites.position[defect], clear)[0] < 3).mean() > 0.7
+    row, col = np.rint(result.sites.position).astype(int).T
+    assert result.regions["odd-sites"][row, col][result.sites.region == 0].all()
     region = result.odd_regions[0]
     assert np.hypot(region.row - MIDDLE[0], region.col - MIDDLE[1]) < 30
     assert region.n_sites == (result.sites.region == 0).sum() >= 20
