@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _crystal import add_columns, honeycomb, render, square
+from _crystal import add_columns, graphene, honeycomb, render, square
 from latticewatch.lattice import find_lattice, follow_lattice
+from latticewatch.lattice._phase import MIN_COVER
 
 
 def noisy_graphene(rng, constant, degrees, bright):
@@ -61,3 +62,31 @@ def test_columns_that_are_not_round_are_not_split(rng, stretch):
     clean = wide.clean[low] + (rows - low)[:, None] * (wide.clean[low + 1] - wide.clean[low])
     image = rng.poisson(120 * clean).astype(np.float32)
     assert len(find_lattice(image).cell.columns) == 2
+
+
+def test_heavy_atoms_in_the_hollows_do_not_hide_a_lattice_that_is_known(rng):
+    crystal = graphene(24.0)
+    before = render(crystal, rng, shape=(256, 256), counts=300)
+    lattice = find_lattice(before.image)
+    scene = render(crystal, rng, shape=(256, 256), counts=300)
+    # past a column, as far again as its neighbour is, there is a hollow
+    first, second = (scene.position[scene.sublattice == s] for s in (0, 1))
+    step = second[np.hypot(*(second - first[0]).T).argmin()] - first[0]
+    hollows = first + 2 * step
+    middle = hollows[(np.abs(hollows - 128) < 50).all(1)][::5]
+    image = scene.image.copy()
+    add_columns(image, middle, 300 * np.full(len(middle), 5.0), scene.width)
+    seen = follow_lattice(image, lattice)
+    assert seen.amplitude_at(middle).min() > MIN_COVER
+    alone = follow_lattice(scene.image, lattice)
+    apart = seen.cell_coordinates(scene.position) - alone.cell_coordinates(scene.position)
+    assert np.abs(apart).max() < 0.03
+
+
+def test_a_hole_is_where_the_lattice_is_not(rng):
+    scene = render(graphene(24.0), rng, shape=(256, 256), counts=300)
+    lattice = find_lattice(scene.image)
+    image = scene.image.copy()
+    image[80:180, 80:180] = rng.poisson(30.0, (100, 100))
+    seen = follow_lattice(image, lattice)
+    assert seen.amplitude_at(np.array([[130.0, 130.0]]))[0] < MIN_COVER

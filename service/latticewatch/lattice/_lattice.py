@@ -12,7 +12,7 @@ from scipy import ndimage
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._attempts import Attempts
 from latticewatch.lattice._cell import UnitCell, unit_cell
-from latticewatch.lattice._demodulator import thinned
+from latticewatch.lattice._demodulator import block_side, thinned
 from latticewatch.lattice._domains import are_shifted, domain_fields, find_domains
 from latticewatch.lattice._doubts import MAX_MISFIT_LEFT, Ellipse, doubts, lattice_beside
 from latticewatch.lattice._grains import owned
@@ -39,6 +39,8 @@ MIN_CELLS_INSIDE = 9
 EDGE_NODES = 4
 # A window to look for a lattice in is no smaller than this.
 MIN_WINDOW_PX = 64
+# Where a known lattice covers less of a frame than it did, by this share, something may hide it.
+DIPS = 0.01
 # In a crystal all Bragg peaks keep to one phase field; in smooth noise they do not.
 MIN_COHERENCE = 0.7
 # A lattice that was followed is taken for what it seems where it covers about as much of the frame as it did.
@@ -395,7 +397,7 @@ def _follow(image: NDArray[np.float32], known: Lattice) -> PhaseField:
     if field.coherence >= least and field.covered >= MIN_COVERED * known.field.covered:
         settled = _settled(image, field, known)
         if settled is not None:
-            return settled
+            return settled if known.others else _without_dips(image, settled, known)
     found = reciprocal_basis(bragg_peaks(image))
     if found is None:
         raise NoLatticeError("the power spectrum shows no two Bragg peaks; no lattice found")
@@ -426,6 +428,37 @@ def _settled(image: NDArray[np.float32], field: PhaseField, known: Lattice) -> P
     if strain < SMALL_STRAIN:
         return field
     return phase_field(image, known.field.basis + change) if strain < MAX_STRAIN else None
+
+
+def _without_dips(image: NDArray[np.float32], field: PhaseField, known: Lattice) -> PhaseField:
+    """A field, followed anew without what stands out of the frame where that hides the lattice in places.
+
+    Heavy atoms in the hollows of a light lattice are as bright as all columns around them, out of step with them.
+    """
+    if field.covered >= known.field.covered - DIPS or not _brighter_in_dips(field):
+        return field
+    limited = without_outliers(image)
+    if limited is None:
+        return field
+    other = follow_phase(limited[0], field.basis)
+    if other.coherence < MIN_COHERENCE or other.covered <= field.covered:
+        return field
+    # the background is that of the whole frame
+    return replace(other, means=field.means)
+
+
+def _brighter_in_dips(field: PhaseField) -> bool:
+    """Whether a frame is brighter where the lattice is not seen: it is not missing there, something hides it."""
+    if field.means is None:
+        return False
+    block = block_side(field.lattice_constant)
+    around = ndimage.uniform_filter(
+        field.means, max(round(2 * field.lattice_constant / block), 1), mode="nearest"
+    )
+    last = np.array(around.shape) - 1
+    row, col = np.clip((field.nodes() / block).astype(int), 0, last).T
+    level, seen = around[row, col], field.amplitude.ravel() > MIN_COVER
+    return bool(seen.any() and not seen.all() and level[~seen].mean() > level[seen].mean())
 
 
 def _largest(change: NDArray[np.float64], basis: NDArray[np.float64]) -> float:
