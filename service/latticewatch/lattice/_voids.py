@@ -171,18 +171,14 @@ def _light(image, position, width):  # pragma: no cover - compiled
     reach = 2.0 * width
     most = int(2 * reach) + 2
     across, down = np.empty(most, np.float32), np.empty(most, np.float32)
+    step = np.exp(-1.0 / width**2)
     out = np.zeros(len(position))
     for i in range(len(position)):
         r, c = position[i, 0], position[i, 1]
         top, left = max(int(np.ceil(r - reach)), 0), max(int(np.ceil(c - reach)), 0)
         n_rows, n_cols = min(int(r + reach), rows - 1) - top + 1, min(int(c + reach), cols - 1) - left + 1
-        mass_rows, mass_cols = np.float32(0.0), np.float32(0.0)
-        for a in range(n_rows):
-            down[a] = np.exp(-0.5 * ((top + a - r) / width) ** 2)
-            mass_rows += down[a]
-        for b in range(n_cols):
-            across[b] = np.exp(-0.5 * ((left + b - c) / width) ** 2)
-            mass_cols += across[b]
+        mass_rows = _weights(top - r, width, step, down[:n_rows])
+        mass_cols = _weights(left - c, width, step, across[:n_cols])
         total = np.float32(0.0)
         for a in range(n_rows):
             line = np.float32(0.0)
@@ -192,3 +188,16 @@ def _light(image, position, width):  # pragma: no cover - compiled
         if mass_rows > 0.0 and mass_cols > 0.0:
             out[i] = total / (mass_rows * mass_cols)
     return out
+
+
+@njit(cache=True, nogil=True)
+def _weights(start, width, step, out):  # pragma: no cover - compiled
+    """A Gaussian at a start and every pixel behind it, into `out`, and its sum: each from the one before."""
+    value, ratio = np.exp(-0.5 * (start / width) ** 2), np.exp(-(start + 0.5) / width**2)
+    total = np.float32(0.0)
+    for k in range(len(out)):
+        out[k] = value
+        total += out[k]
+        value *= ratio
+        ratio *= step
+    return total

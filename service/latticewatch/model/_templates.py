@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -230,8 +231,24 @@ def shift_terms(shift: NDArray[np.float64], farthest_px: float) -> NDArray[np.fl
     farthest_px : float
         Length that counts as one.
     """
-    a, b = shift[:, 0] / farthest_px, shift[:, 1] / farthest_px
-    return np.stack([a**i * b ** (n - i) for n in range(1, ORDER + 1) for i in range(n, -1, -1)], 1)
+    return _terms(np.asarray(shift, np.float64) / farthest_px)
+
+
+@njit(cache=True, nogil=True)
+def _terms(shift):  # pragma: no cover - compiled
+    """See `shift_terms`; the products of each order are those of the order before, times one part."""
+    out = np.empty((len(shift), ORDER * (ORDER + 3) // 2))
+    for m in range(len(shift)):
+        a, b = shift[m, 0], shift[m, 1]
+        out[m, 0], out[m, 1] = a, b
+        first = 0
+        for n in range(2, ORDER + 1):
+            k = first + n
+            for i in range(n):
+                out[m, k + i] = a * out[m, first + i]
+            out[m, k + n] = b * out[m, k - 1]
+            first = k
+    return out
 
 
 def _shapes(
