@@ -94,6 +94,9 @@ class Members:
             Change of height at every site of the frame.
         """
         patches, known = self._patches, self._known
+        if not len(self.rows):
+            self.posterior = np.zeros((0, len(known.mixture.mean) + 1))
+            return
         unsure = self._unsure(amplitude)
         alone = self._projection.scores(amplitude, patches.index) / unsure
         if self._few:
@@ -145,6 +148,8 @@ class Members:
         amplitude : ndarray of shape (n,), float64
             Change of height at every site of the frame.
         """
+        if not len(self.rows):
+            return
         unsure = self._unsure(amplitude)
         raw = np.asarray(self._projection.shift, np.float64)
         raw = raw / unsure[:, None]
