@@ -7,7 +7,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from _track_scene import CLASS_IDS, HOSTS, PAIR, SPACING, UNKNOWN, VACANCY, VECTORS, Scene, without
+from _track_scene import (
+    CLASS_IDS,
+    HOSTS,
+    PAIR,
+    PRIOR,
+    ROLES,
+    SPACING,
+    UNKNOWN,
+    VACANCY,
+    VECTORS,
+    Scene,
+    softmax,
+    without,
+)
 
 from latticewatch.errors import ConfigurationError
 from latticewatch.track import ROLES as ROLE_NAMES
@@ -407,6 +420,23 @@ def test_deviations_that_repeat_neither_flicker_nor_hide_a_change(rng):
     for _ in range(12):
         follow()
     assert [event[1:3] for event in follow.events[before:]] == [(APPEARED, site)]
+
+
+@pytest.mark.parametrize("repeated", [0.1, 0.3])
+def test_what_averages_say_more_surely_than_frames_is_no_change_afterwards(rng, repeated):
+    scene = Scene(rng, separation=4.0, n_defects=30, repeated=repeated)
+    follow = Follower(scene)
+    for _ in range(20):
+        result = follow()
+    before = len(follow.events)
+    # what an average of far more frames says: without a doubt, far surer than any frame
+    certain = np.full((len(follow.seen), len(ROLES)), -1e3)
+    certain[np.arange(len(follow.seen)), scene.state[follow.seen]] = 0.0
+    follow.tracker.inform(result.track, softmax(certain), CLASS_IDS, ROLES, np.log(PRIOR))
+    for _ in range(40):
+        result = follow()
+    assert follow.events[before:] == []
+    assert (result.class_id == CLASS_IDS[scene.state[follow.seen]]).all()
 
 
 def test_unknown_and_neighbour_make_no_events_and_do_not_end_a_defect(rng):

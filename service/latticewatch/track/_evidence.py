@@ -205,8 +205,12 @@ class Evidence:
         posterior: NDArray[np.float32],
         states: States,
         log_prior: NDArray[np.floating],
+        new: NDArray[np.bool_],
     ) -> None:
         """Take over what the frames of some tracks say together, where nothing speaks for a change.
+
+        What the frames said one by one stays known, since it tells how a site stands from its kind; what they say
+        together beyond that is as if it had been known before. Of a state that is new, they have not said anything.
 
         Parameters
         ----------
@@ -216,6 +220,8 @@ class Evidence:
         states : States
             Of these classes.
         log_prior : ndarray of shape (n_classes,)
+        new : ndarray of shape (n_states,), bool
+            States of classes that the frames before were not judged by.
         """
         row = tracks.sublattice[rows].astype(np.int64) + 1
         n_rows = int(row.max(initial=0)) + 1
@@ -230,8 +236,11 @@ class Evidence:
         sure = (tracks.recent_frames[rows] == 0) & (tracks.run_frames[rows] > 0) & ~np.isnan(value[:, 0])
         rows, value = rows[sure], value[sure]
         frames = _segments.independent_frames(tracks.run_frames[rows], self._repeatability)
-        tracks.known[rows, _segments.BASE] = np.maximum(state_prior[row[sure]], FLOOR)
-        tracks.known[rows, _segments.RUN] = value / frames[:, None]
+        run = np.where(new, value / frames[:, None], tracks.known[rows, _segments.RUN])
+        tracks.known[rows, _segments.RUN] = run
+        tracks.known[rows, _segments.BASE] = (
+            np.maximum(state_prior[row[sure]], FLOOR) + value - frames[:, None] * run
+        )
 
     def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
         """Take a change of one track for certain: from here on it is what the last frames said."""

@@ -201,13 +201,14 @@ class Tracker:
         if tracks is None:
             return
         states = States.of(roles)
+        new = ~np.isin(states.ids(class_ids), tracks.state_ids)
         for each in self._places:
             each.set_classes(class_ids, states)
         order = np.argsort(tracks.track, kind="stable")
         at = np.minimum(np.searchsorted(tracks.track, track, sorter=order), len(order) - 1)
         rows = order[at]
         some = np.flatnonzero(tracks.track[rows] == track)
-        self._evidence.inform(tracks, rows[some], posterior[some], states, log_prior)
+        self._evidence.inform(tracks, rows[some], posterior[some], states, log_prior, new)
 
     def update(self, observation: Observation) -> Tracked:
         """Take in the next frame of a series.
