@@ -614,9 +614,13 @@ def test_classes_of_another_stream_get_numbers_that_nobody_has(learner, images):
     # every number that the model names is that of one of its classes
     ((result,),) = fold(learner, images[4:5], 4)
     assert set(np.unique(result.sites.class_id)) <= {-1, *(e.class_id for e in learner.model.classes)}
-    hosts = {e.class_id: e for e in learner.model.classes}
+    known = {e.class_id: e for e in learner.model.classes}
     for entry in learner.model.classes:
-        assert entry.host_class is None or hosts[entry.host_class].sublattice == entry.sublattice
+        if entry.host_class is not None:
+            host = known[entry.host_class]
+            assert host.role == "host"
+            # between the columns there is no host: that of the grain stands for it
+            assert host.sublattice == entry.sublattice or entry.sublattice >= learner.model.n_columns
 
 
 def test_the_model_of_this_stream_keeps_its_numbers(learner, model):
@@ -850,7 +854,8 @@ def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
         total = known.mixture.weight.sum() + known.mixture.background
         assert total == pytest.approx(1.0)
         assert (known.mixture.weight > 0).all()
-        assert (known.mixture.deviation >= known.mixture.deviation[0]).all()
+        # that of a class out of view stays, the host's is measured anew: equal ones differ by rounding
+        assert (known.mixture.deviation >= (1 - 1e-9) * known.mixture.deviation[0]).all()
     # it is another version when a decision can change: seldom where nothing moves
     assert still.version < seen.model.version + 5
     assert still.version + far / FELT_SIGMA / 2 < moving.version < seen.model.version + n // FRAMES_TOGETHER

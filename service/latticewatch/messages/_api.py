@@ -132,7 +132,10 @@ class ClassSummary(Written):
         default=None, description="What the class differs in from its host; only of defects."
     )
     sublattice: int
-    host_class: int | None = Field(default=None, description="The host class of the same sublattice.")
+    host_class: int | None = Field(
+        default=None,
+        description="The host class of the same sublattice; of what stands between the columns, that of the grain.",
+    )
     count: int = Field(description="Sites of this class in the newest frame.")
     total: int = Field(description="Sites seen in this class since the model was learnt.")
     prior: float

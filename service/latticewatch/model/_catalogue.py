@@ -30,13 +30,13 @@ class CatalogueEntry:
     role : {"host", "defect", "neighbour", "unknown"}
     sublattice : int
     host_class : int or None
-        The host class of the same sublattice.
+        The host class of the same sublattice; between the columns, the first one of the grain.
     total : int
         Sites seen in this class since the model was learnt.
     prior : float
         Share of the sublattice's sites.
     separation : float or None
-        d' from the host class of the same sublattice [sigma].
+        d' from the host of the same sublattice, between the columns from nothing [sigma].
     average : ndarray of shape (patch_px, patch_px), float32
         Average patch, background removed, host columns near 1.
     template : str or None

@@ -246,7 +246,7 @@ def _fresh(mixture: Mixture) -> Sums:
 
 
 def _followed(mixture: Mixture, sums: Sums) -> Mixture:
-    """The mixture that the sums say, its spread no narrower than the host's."""
+    """The mixture that the sums say; the spread of what is in view is no narrower than the host's."""
     n = np.maximum(sums.n, 1e-9)
     mean = sums.score / n
     deviation = np.sqrt(np.maximum(sums.square / n - mean**2, 0.0))
