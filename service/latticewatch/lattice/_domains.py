@@ -31,7 +31,8 @@ MIN_SIGMA = 6.0
 # Share of the nodes that are near to the angle of one domain or the other; the rest is boundary.
 MIN_DECIDED = 0.7
 # The same for domains that are shifted: by a sixth of a wave at least, and sharply, which no distortion of a scan is.
-MIN_SHIFT_ANGLE, MIN_SHIFT_DECIDED = np.radians(60.0), 0.8
+MIN_SHIFT_DEG = 60.0
+MIN_SHIFT_DECIDED = 0.8
 # A domain has this many nodes that are farther from its boundary than the windows reach [nodes].
 MIN_INSIDE = 16
 EDGE_NODES = 4.0
@@ -71,10 +72,11 @@ def find_domains(image: NDArray[np.float32], field: PhaseField) -> tuple[float, 
     turned = _two_angles(product, good, MIN_ANGLE, MIN_DECIDED)
     if turned:
         return turned
+    least = float(np.radians(MIN_SHIFT_DEG))
     shifted = [
         (*angles, float(k))
         for k in range(N_WAVES)
-        if (angles := _two_angles(_unstrained(waves[k], good), good, MIN_SHIFT_ANGLE, MIN_SHIFT_DECIDED))
+        if (angles := _two_angles(_unstrained(waves[k], good), good, least, MIN_SHIFT_DECIDED))
     ]
     return max(shifted, key=lambda found: abs(float(_turn(found[1] - found[0]))), default=())
 

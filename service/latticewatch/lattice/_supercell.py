@@ -30,7 +30,8 @@ MIN_STRENGTH = 0.012
 # Waves are alike whose lengths differ by less than this share.
 ALIKE = 0.35
 # With fewer cells in view a few odd columns are as strong as a weak wave, but not as one of this amplitude.
-MIN_CELLS, FEW_STRENGTH = 144, 0.15
+MIN_CELLS = 144
+FEW_STRENGTH = 0.15
 # A wave stands out of what is around it by this factor in power. What steps, domains, wedges and jitter make does by
 # six at most; where columns differ by 7 %, it is a hundred in 200 px, and more in larger frames.
 MIN_PROMINENCE = 15.0
