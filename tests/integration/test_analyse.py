@@ -30,7 +30,7 @@ PIXEL_NM = 0.02
 WS2_LATTICE_CONSTANT_NM = 0.3153
 COLUMNS = (
     "frame,track,row_px,col_px,sublattice,class_id,class_name,role,confidence,"
-    "kind,displaced_row_px,displaced_col_px,displaced_sigma_px"
+    "kind,displaced_row_px,displaced_col_px,displaced_sigma_px,region"
 )
 TABLES = {"sites.csv", "classes.json", "summary.json", "events.jsonl"}
 TIMEOUT = 120

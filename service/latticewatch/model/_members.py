@@ -77,7 +77,7 @@ class Members:
             self._projection = self._without_shared(self._projection)
             self._doubt_profile()
         self.left_over = self._left_over(self._projection.residual, self._projection.squared)
-        self._host = np.ones(len(self.rows), bool)
+        self._host, self._wider = np.ones(len(self.rows), bool), np.ones(len(self.rows))
         self._echo = np.zeros(len(self.rows))
         self.score = self.amplitude = np.zeros(0)
         self.posterior = np.zeros((0, 0))
