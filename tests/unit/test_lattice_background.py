@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from _crystal import add_columns, honeycomb, render
 from latticewatch.lattice import find_lattice, flatten, unit_cell
-from latticewatch.lattice._background import _dirt
+from latticewatch.lattice._background import _clean, _dirt, _smooth_offset
+from latticewatch.lattice._smooth import gaussian_window
 
 
 def flattened(scene):
@@ -140,3 +142,30 @@ def test_heavy_atoms_whose_surroundings_touch_are_no_dirt():
     dirt = _dirt(level, offset, 1.0)
     assert dirt is not None
     assert dirt[8:12, 8:12].all()
+
+
+def sums_of(level):
+    """What `_clean` is told of a frame without columns."""
+    sums = np.zeros((5, *level.shape))
+    sums[0], sums[1] = 100.0, 100.0 * level
+    return sums
+
+
+@pytest.mark.parametrize("seed", [2073, 2195, 2737])
+def test_dirt_that_was_seen_is_not_lost_with_the_background_of_what_is_clean(seed):
+    # spots whose clean surroundings leave so much that all of it could be noise
+    field = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal((11, 11)), 1.5)
+    level = 5 * np.maximum(field / field.std(), 0.0) ** 3
+    sums, window = sums_of(level), gaussian_window(3.125)
+    seen = _dirt(level, _smooth_offset(sums, 1.0, window), 1.0)
+    assert seen is not None
+    _, dirt = _clean(sums, level, 1.0, window, 1.0)
+    assert dirt is not None
+    assert (dirt & seen).any()
+
+
+def test_a_frame_with_dirt_beside_every_block_keeps_its_background(monkeypatch):
+    monkeypatch.setattr("latticewatch.lattice._background._dirt", lambda *_: np.ones((3, 3), bool))
+    offset, dirt = _clean(sums_of(np.ones((3, 3))), np.ones((3, 3)), 1.0, gaussian_window(3.125), 1.0)
+    assert np.isfinite(offset).all()
+    assert dirt is not None

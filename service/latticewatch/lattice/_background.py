@@ -140,14 +140,8 @@ def flatten(
     spread = max(_spread(means, perfect, offset, gain, group), MODEL_ERROR * gain * peak)
     sums = _blocks(means, perfect, offset, np.float32(gain), np.float32(CLIP_SIGMA * spread), group)
     gain = _gain(sums)
-    offset = _smooth_offset(sums, gain, window)
     scale = max(gain * peak, np.finfo(np.float32).tiny)
-    dirt = _dirt(level, offset, float(scale))
-    if dirt is not None:
-        # once more from what is clean: beside dirt its background would be that of the clean specimen too
-        around = np.asarray(ndimage.binary_dilation(dirt), bool)
-        offset = _smooth_offset(np.where(around, 0.0, sums), gain, window)
-        dirt = _dirt(level, offset, float(scale))
+    offset, dirt = _clean(sums, level, gain, window, float(scale))
     flat = _subtract(image, offset, group * block, np.float32(1 / scale))
     measured = PixelNoise(0.0, 0.0)
     if noise:
@@ -158,8 +152,31 @@ def flatten(
     return Flattened(flat, float(scale), measured, dirt)
 
 
+def _clean(
+    sums: NDArray[np.float64],
+    level: NDArray[np.float64],
+    gain: float,
+    window: NDArray[np.float64],
+    scale: float,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_] | None]:
+    """Background of every block, beside dirt that of the clean specimen, and the dirt; see `_dirt`."""
+    offset = _smooth_offset(sums, gain, window)
+    dirt = _dirt(level, offset, scale)
+    if dirt is None:
+        return offset, None
+    around = np.asarray(ndimage.binary_dilation(dirt), bool)
+    if around.all():
+        return offset, dirt
+    beside = _smooth_offset(np.where(around, 0.0, sums), gain, window)
+    again = _dirt(level, beside, scale)
+    # where few clean blocks make it too uncertain to see the dirt again, what was seen first holds
+    return (offset, dirt) if again is None else (beside, again)
+
+
 def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float) -> NDArray[np.bool_] | None:
-    """Regions of blocks whose level is above that of the frame by more than a column is high, and what belongs to them.
+    """Regions of blocks whose level is above that of the frame, and what belongs to them.
+
+    By more than a column is high, or by less where the smooth background misses an edge.
 
     Parameters
     ----------
