@@ -11,7 +11,9 @@ from _crystal import honeycomb, nearest, render, square
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
 from latticewatch.model import REGION
-from latticewatch.pipeline import ROLES, Classified, Learner, analyse
+from latticewatch.pipeline import ROLES, Classified, Learner, Surveyed, analyse
+from latticewatch.pipeline._gathering import Gathering, Learnt
+from latticewatch.pipeline._notes import too_few_sites
 from latticewatch.pipeline._regions import SHARE_AROUND, find_regions
 
 SHAPE, MIDDLE, COUNTS = (360, 360), (180.0, 190.0), 300
@@ -121,3 +123,22 @@ def test_odd_sites_that_are_not_side_by_side_are_no_region():
     seen.verdict.posterior[odd] = 0.0
     seen.verdict.posterior[odd, -1] = 1.0
     assert find_regions(seen.verdict, seen.patches, seen.model, ()) == ()
+
+
+def test_no_trouble_is_told_where_too_little_is_left_without_a_region(monkeypatch):
+    gathering = Gathering(AnalysisSettings(learning_frames=1))
+    surveyed = analyse(frame(crystal(0).clean, 0), None, AnalysisSettings())
+    assert isinstance(surveyed, Surveyed)
+    gathering.take(surveyed)
+    learnt = Learnt(None, [surveyed], 1)  # type: ignore[arg-type]
+    answers = [(learnt, None), (None, too_few_sites(3, 20))]
+
+    def learn(*_):
+        found, gathering.trouble = answers.pop(0)
+        return found
+
+    monkeypatch.setattr(gathering, "_learnt_from", learn)
+    monkeypatch.setattr(gathering, "_odd_places", lambda seen: np.ones(seen.image.shape, bool))
+    assert gathering.learn(1, 0) is learnt
+    assert not answers
+    assert gathering.trouble is None

@@ -157,7 +157,10 @@ class Gathering:
         # what is no crystal taught the model its classes: it is learnt again without
         places = {id(seen.frame): place for seen, place in zip(learnt.frames, odd, strict=True)}
         without = [one.without(places.get(id(one.frame))) for one in gathered]
-        return self._learnt_from(without, version, first_class) or learnt
+        again = self._learnt_from(without, version, first_class)
+        # where what is left does not suffice, something was learnt all the same
+        self.trouble = None
+        return again or learnt
 
     def _odd_places(self, seen: Analysis) -> NDArray[np.bool_] | None:
         """Pixels of a frame's regions of odd sites."""
