@@ -1,4 +1,7 @@
-"""Probabilities of classes, each a normal distribution about its centroid: the one place where they are made."""
+"""Probabilities of classes, each a normal distribution about its centroid: all that are told of a frame come from here.
+
+While heights are learnt, `Mixture` has posteriors of its own, from the densities whose likelihood it grows by.
+"""
 
 from __future__ import annotations
 
