@@ -30,8 +30,8 @@ def test_the_shape_says_the_kind_of_change(name, shape):
 
 
 @given(
-    st.permutations(KINDS),
-    st.lists(st.integers(0, 500), min_size=len(KINDS), max_size=len(KINDS), unique=True),
+    st.permutations(APART),
+    st.lists(st.integers(0, 500), min_size=len(APART), max_size=len(APART), unique=True),
 )
 def test_the_sign_belongs_to_what_a_class_is_and_not_to_its_number(names, numbers):
     signs = signs_of((number, name, "defect") for number, name in zip(numbers, names, strict=True))
