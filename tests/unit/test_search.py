@@ -148,7 +148,7 @@ def test_a_patient_search_is_taken_up_after_the_same_frame_however_long_it_takes
             return found
 
     learner = Learner(SETTINGS, patient=True)
-    learner._new_search = lambda: Noted(slow, patient=True)
+    learner._following.new_search = lambda: Noted(slow, patient=True)
     for frame in list(stream.frames())[:25]:
         learner.fold(analyse(frame, learner.model, SETTINGS))
     assert noted
