@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latticewatch.discover import grow_mixture
+from latticewatch.discover._grow import above_host
 from latticewatch.model import Mixture
 from latticewatch.model._mixture import MIN_SEPARATION
 
@@ -158,3 +159,11 @@ def test_a_few_values_are_a_host(values):
     mixture = grow_mixture(values)
     assert len(mixture.mean) == 1
     assert np.isfinite(mixture.posteriors(values)).all()
+
+
+def test_between_columns_what_is_fainter_than_what_is_looked_at_is_no_class():
+    """What is left of the light of the columns around comes out between 2 and 4 standard deviations."""
+    mean, weight = np.array([0.0, -5.0, 2.9, 9.0]), np.array([0.95, 0.01, 0.02, 0.01])
+    mixture = above_host(Mixture(mean, np.ones(4), weight, 0.01, 40.0), 4.0)
+    assert mixture.mean.tolist() == [0.0, 9.0]
+    assert mixture.weight.tolist() == pytest.approx([0.98, 0.01])

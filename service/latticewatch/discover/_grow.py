@@ -102,9 +102,10 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
     return _ordered(_with_lone(values, _without_twins(sample, best, least), least))
 
 
-def above_host(mixture: Mixture) -> Mixture:
-    """The mixture without the classes below its host."""
-    kept = mixture.mean >= mixture.mean[0]
+def above_host(mixture: Mixture, least: float) -> Mixture:
+    """The mixture without the classes that are not so many standard deviations of its host above it."""
+    kept = mixture.mean >= mixture.mean[0] + least * mixture.deviation[0]
+    kept[0] = True
     weight = mixture.weight * kept
     weight[0] += mixture.weight.sum() - weight.sum()
     return replace(mixture, mean=mixture.mean[kept], deviation=mixture.deviation[kept], weight=weight[kept])

@@ -485,7 +485,8 @@ def _grown_together(
             values = np.maximum(values, float(np.median(values)) - 3.0)
         grown[first] = grow_mixture(values, max(r.least for r, _ in alike))
         if void[first]:
-            grown[first] = above_host(grown[first])
+            # fainter than what is looked at is what is left of the light of the columns
+            grown[first] = above_host(grown[first], LIT_SIGMA)
     return [grown[first] for first in group]
 
 

@@ -25,6 +25,9 @@ PENALTY = 4.0
 RARER = 9.0
 # Another place explains the same light as well within this share.
 AS_GOOD = 0.02
+# An atom is fitted closely where the best of the places tried around it explains what it must, times this: the closer
+# place explains a little more.
+NEARLY = 1.5
 # Columns as near as the nearest, within this share, are next to a place.
 NEXT_SHARE = 0.3
 # Share of its light that may be wrong in the patches around: the scan jitters while it passes. The profile adds to it.
@@ -168,23 +171,44 @@ def fitted(
     -------
     Fitted
     """
-    heard = patches @ known.source.T
+    m = len(patches)
+    variance = np.broadcast_to(np.square(unsure), m)
     norm = np.einsum("sr,sr->s", known.source, known.source)
-    best = (np.maximum(heard, 0.0) ** 2 / norm).argmax(1)
-    away = _refined(patches, known.shifts[best], known)
-    shape = _at(away, known)
-    height = np.einsum("mr,mr->m", patches, shape) / np.einsum("mr,mr->m", shape, shape)
-    gain = np.maximum(height, 0.0) * np.einsum("mr,mr->m", patches, shape)
-    return Fitted(height, away, gain / np.square(unsure), _rival(patches, known, np.square(unsure)))
+    explained = np.maximum(patches @ known.source.T, 0.0) ** 2 / norm
+    rival = _columns_around(patches, known, variance)
+    height, away, gain = np.zeros(m), np.zeros((m, 2)), np.zeros(m)
+    # most places that are lit are so by a column beside them, and need not be looked at closely
+    nearly = NEARLY * explained.max(1, initial=0.0) / variance
+    some = np.flatnonzero(nearly > rival)
+    if len(some):
+        rival[some] = _rival(patches[some], known, variance[some], rival[some])
+        some = some[nearly[some] > rival[some]]
+    if len(some):
+        mine = patches[some]
+        away[some] = _refined(mine, known.shifts[explained[some].argmax(1)], known)
+        shape = _at(away[some], known)
+        heard = np.einsum("mr,mr->m", mine, shape)
+        height[some] = heard / np.einsum("mr,mr->m", shape, shape)
+        gain[some] = np.maximum(height[some], 0.0) * heard / variance[some]
+    return Fitted(height, away, gain, rival)
+
+
+def _columns_around(
+    patches: NDArray[np.float64], known: Explanations, variance: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """What other heights of the columns around explain, as much as an atom must explain beside it."""
+    most = (np.einsum("mr,rq->mq", patches, known.heights) ** 2).sum(1) / variance
+    return np.asarray(most + RARER - PENALTY * (known.heights.shape[1] - 3))
 
 
 def _rival(
-    patches: NDArray[np.float64], known: Explanations, variance: NDArray[np.float64] | float
+    patches: NDArray[np.float64],
+    known: Explanations,
+    variance: NDArray[np.float64],
+    most: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """What an atom at the place must explain beside all else that may; see `Fitted`."""
     norm, lean, lost = known.squares
-    most = (np.einsum("mr,rq->mq", patches, known.heights) ** 2).sum(1) / variance
-    most += RARER - PENALTY * (known.heights.shape[1] - 3)
     for k in range(len(known.free)):
         along = patches @ known.free[k].T - lean[k]
         if known.positive[k]:
