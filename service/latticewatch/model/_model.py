@@ -206,6 +206,9 @@ class Model:
         for _ in range(OFF_LATTICE_ROUNDS):
             found = [one.sources() for one in voids]
             extra, away = settle_sources(patches.position, patches.frame, found, apart)
+            if not extra.any() and not effects.extra.any():
+                # nothing stands there, and nothing is to be taken off: another round would say the same
+                break
             now = Effects(np.zeros_like(away), extra, away)
             for one, known in zip(members, self.sublattices, strict=True):
                 which, light = now.beyond(effects, patches, one.rows, known.templates)
