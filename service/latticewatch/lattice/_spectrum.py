@@ -97,7 +97,7 @@ def peaks_of(
     """
     size = len(power)
     total = float(power.sum())
-    power = np.asarray(ndimage.uniform_filter(power, size=3, mode="nearest"))
+    power = np.asarray(ndimage.uniform_filter(power, size=3, mode="nearest"), np.float32)
     rows = fft.fftfreq(size)[:, None]
     cols = fft.rfftfreq(size)[None, :]
     radius = np.hypot(rows, cols)
