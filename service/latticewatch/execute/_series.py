@@ -102,17 +102,11 @@ class OpenSeries:
     def end(self, item: SeriesEnded) -> list[StreamDraft]:
         """A series is over."""
         number = self._newest_frame.pop(item.series_id, None)
-        address, detector = self._origins.pop(item.series_id, self._newest_origin)
         if not self._newest_frame:
             self.stalled = False
-        data = StreamEventData(
-            series_id=item.series_id,
-            frame=number,
-            frames=item.frames,
-            reason=item.reason,
-            address=address,
-            detector=detector,
-        )
+        data = StreamEventData(series_id=item.series_id, frame=number, frames=item.frames, reason=item.reason)
+        data = self.placed(data)
+        self._origins.pop(item.series_id, None)
         return [("series.ended", data)]
 
     def end_all(self, reason: str) -> list[StreamDraft]:
