@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from latticewatch_simulator._crystal import Crystal
 from latticewatch_simulator._settings import SimulatorSettings
-from latticewatch_simulator._signal import column_signal
 
 # Of the numbers that place lines and cores: apart from those of defects and noise.
 STREAM = 7
@@ -121,8 +120,7 @@ def _line(settings: SimulatorSettings) -> tuple[Points, Points, float]:
 
 def _inverted(crystal: Crystal, fractional: NDArray[np.float64]) -> NDArray[np.float64]:
     """The cell turned by 180° about its brightest column."""
-    brightest = int(np.argmax([column_signal(atoms) for atoms in crystal.atoms]))
-    return 2 * fractional[brightest] - fractional
+    return 2 * fractional[crystal.brightest()] - fractional
 
 
 def _in_domains(

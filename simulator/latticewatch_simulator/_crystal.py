@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError, FileError
 from latticewatch_simulator._settings import SimulatorSettings
-from latticewatch_simulator._signal import column_name
+from latticewatch_simulator._signal import column_name, column_signal
 
 # Experimental lattice constant and distance between the chalcogen layers [angstrom].
 DICHALCOGENIDES = {
@@ -57,6 +57,14 @@ class Crystal:
     def species(self) -> tuple[str, ...]:
         """Names of the columns, such as ``W`` and ``S2``."""
         return tuple(map(column_name, self.atoms))
+
+    def columns_of(self, species: str) -> tuple[int, ...]:
+        """Numbers of the columns of this name; none where it has no such column."""
+        return tuple(column for column, name in enumerate(self.species) if name == species)
+
+    def brightest(self) -> int:
+        """Number of the column that scatters most, the first of several."""
+        return max(range(len(self.atoms)), key=lambda column: column_signal(self.atoms[column]))
 
     def nearest_nm(self) -> float:
         """Distance of nearest neighbours."""

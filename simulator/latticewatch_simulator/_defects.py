@@ -108,7 +108,7 @@ def defect_kinds(settings: SimulatorSettings, crystal: Crystal) -> tuple[DefectK
 def _usual(settings: SimulatorSettings, crystal: Crystal) -> Mapping[str, float]:
     """Defects of a specimen where nothing is said of them."""
     name, amount = settings.specimen, settings.of_specimen
-    brightest = max(zip(crystal.atoms, crystal.species, strict=True), key=lambda of: column_signal(of[0]))[1]
+    brightest = crystal.species[crystal.brightest()]
     if name == "weak":
         return {f"{brightest}*{1 + amount / 100:g}": WEAK_SHARE}
     if name == "displaced":
@@ -208,7 +208,7 @@ def _kind(name: str, density: float, crystal: Crystal) -> DefectKind:
 
 def _changed(name: str, host: str, how: str, amount: float, density: float, crystal: Crystal) -> DefectKind:
     """A column of the crystal that scatters more or less, or stands elsewhere."""
-    hosts = tuple(k for k, species in enumerate(crystal.species) if species == host)
+    hosts = crystal.columns_of(host)
     if not hosts:
         columns = ", ".join(sorted(set(crystal.species)))
         raise ConfigurationError(
@@ -234,8 +234,7 @@ def _resolve(name: str, crystal: Crystal) -> tuple[tuple[int, ...], tuple[str, .
     if match := re.fullmatch(r"ad-([A-Z][a-z]?)", name):
         return (ADATOM,), (match[1],)
     if match := re.fullmatch(r"(V|[A-Z][a-z]?)_(\S+)", name):
-        hosts = tuple(k for k, species in enumerate(crystal.species) if species == match[2])
-        return hosts, () if match[1] == "V" else (match[1],)
+        return crystal.columns_of(match[2]), () if match[1] == "V" else (match[1],)
     if match := re.fullmatch(r"([A-Z][a-z]?)\+([A-Z][a-z]?)", name):
         return columns(match[2], match[2]), (match[1], match[2])
     if match := re.fullmatch(r"([A-Z][a-z]?)1", name):

@@ -114,10 +114,10 @@ class Specimen:
         self.crystal = load_crystal(settings)
         self.kinds = defect_kinds(settings, self.crystal)
         hosts = dict(zip(self.crystal.species, self.crystal.atoms, strict=True))
-        self._mixed: tuple[list[int], int, float] | None = None
+        self._mixed: tuple[tuple[int, ...], int, float] | None = None
         if settings.specimen == "alloy":
             partner, replaced = PARTNERS[settings.material]
-            self._mixed = self._columns_of(replaced), len(hosts), settings.of_specimen
+            self._mixed = self.crystal.columns_of(replaced), len(hosts), settings.of_specimen
             hosts[partner] = (partner,)
         self.species = (*hosts, *(kind.species for kind in self.kinds))
         if len(set(self.species)) < len(self.species):
@@ -295,9 +295,6 @@ class Specimen:
             around = around.of(hosts & (around.species < self.n_hosts))
             nearest = np.argmin(np.linalg.norm(around.xy_nm - place, axis=1))
             self.set(int(around.id[nearest]), species)
-
-    def _columns_of(self, species: str) -> list[int]:
-        return [column for column, name in enumerate(self.crystal.species) if name == species]
 
     def _sites_of(self, kind: DefectKind) -> list[int]:
         return [len(self._host_of) if host == ADATOM else host for host in kind.hosts]

@@ -329,9 +329,7 @@ def main() -> None:
     for name in given.specimens.split(","):
         materials = given.materials.split(",") if name != "perovskite" else PEROVSKITES
         for material in materials:
-            rows = [
-                measured(name, material, int(seed), given, given.amount) for seed in given.seeds.split(",")
-            ]
+            rows = [measured(name, material, int(seed), given) for seed in given.seeds.split(",")]
             for seed, row in zip(given.seeds.split(","), rows, strict=True) if given.each else ():
                 write(line(name, material, seed, [row]))
             write(line(name, material, str(len(rows)), rows))
@@ -347,7 +345,7 @@ class Row(NamedTuple):
     notes: list[str]
 
 
-def measured(name: str, material: str, seed: int, given: argparse.Namespace, amount: float | None) -> Row:
+def measured(name: str, material: str, seed: int, given: argparse.Namespace) -> Row:
     """One frame of a specimen through the pipeline."""
     frame, truth = made(
         name,
@@ -357,7 +355,7 @@ def measured(name: str, material: str, seed: int, given: argparse.Namespace, amo
         given.pixel_nm,
         defects=given.defects,
         size=given.size,
-        amount=amount,
+        amount=given.amount,
     )
     result = classified(frame, truth.pixel_nm)
     role, of = np.asarray(result.sites.role), np.asarray(result.sites.class_id)
