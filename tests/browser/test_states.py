@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from _canvas import wait_for_frame
 from _stand_in import Microscope
-from _states import STATES
+from _states import STATES, with_keys
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -52,12 +50,6 @@ def test_frames_of_a_second_source_are_counted_and_said_not_to_be_analysed(make_
     expect(page.locator("#health-series")).to_have_text(rig.microscope.series_id)
     expect(page.locator("#phase")).to_have_text("live")
     other.close()
-
-
-def with_keys(make_rig: Callable[..., Any]) -> Any:
-    rig = make_rig(serve={"read_key": "read-me", "control_key": "steer-me"}, ingest={"stall_after_s": 600})
-    rig.microscope.send()
-    return rig
 
 
 def use_key(page: Page, key: str) -> None:
