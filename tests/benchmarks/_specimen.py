@@ -230,13 +230,6 @@ def crystal(
     )
 
 
-def stepped(perfect: Specimen, rng: np.random.Generator, ratio: float = 2.0) -> Specimen:
-    """The crystal, so many times as thick beyond a line at random through the middle of the frame."""
-    angle = rng.uniform(0, 2 * np.pi)
-    beyond = (perfect.site - perfect.size / 2) @ [np.cos(angle), np.sin(angle)] > 0
-    return perfect.scaled(np.where(beyond, ratio, 1.0))
-
-
 def planted(
     perfect: Specimen, kinds: dict[str, tuple[Kind, int]], rng: np.random.Generator, margin_px: float
 ) -> Specimen:
