@@ -410,21 +410,25 @@ class Receiver:
         self._pace[source] = now, interval + 0.2 * (now - last - interval)
 
     def _put(self, source: int, item: Item | Discarded) -> None:
+        account = self._apart(self.endpoints[source])
         match item:
             case Frame():
                 item = replace(item, address=self.endpoints[source])
+                self._refusals.good(source)
+                self._ledger.receive(account)
+            case Gap():
+                self._ledger.lose(item.n, account)
+            case Found():
+                self._ledger.lose(-1, account)
             case Discarded():
-                address = self._apart(self.endpoints[source])
-                self._ledger.receive(address)
-                count = self._ledger.drop_waiting(item.reason, address)
+                self._ledger.receive(account)
+                count = self._ledger.drop_waiting(item.reason, account)
                 self._note(
                     count, "frame discarded", source, item.reason, f"{item.series_id} frame {item.number}"
                 )
                 return
-        if isinstance(item, Gap | Found):
-            self._ledger.lose(item.n if isinstance(item, Gap) else -1, self._apart(self.endpoints[source]))
         if source > 0 and not self.settings.one_microscope:
-            self._set_aside(source, item)
+            self._set_aside(item)
             return
         match item:
             case Gap():
@@ -438,8 +442,6 @@ class Receiver:
                 log.info("series ended", series=item.series_id, frames=item.frames, reason=item.reason)
             case Frame():
                 self._last_frame = time.monotonic()
-                self._refusals.good(source)
-                self._ledger.receive(self._apart(item.address))
         with self._changed:
             if isinstance(item, Partial):
                 # Only the newest one is worth a look.
@@ -455,12 +457,10 @@ class Receiver:
             self._queue.append(item)
             self._changed.notify_all()
 
-    def _set_aside(self, source: int, item: Item) -> None:
+    def _set_aside(self, item: Item) -> None:
         """What comes from another microscope: its frames are counted, and told in a note; the rest is not told."""
         if not isinstance(item, Frame):
             return
-        self._refusals.good(source)
-        self._ledger.receive(item.address)
         self._ledger.drop_waiting("other source", item.address)
         if item.address in self._others:
             return
