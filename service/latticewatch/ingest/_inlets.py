@@ -195,11 +195,8 @@ class ZmqInlet:
 class AskingInlet(ZmqInlet):
     """A REQ socket that asks for the next message when the one before has been taken, as a karabo bridge wants it."""
 
-    def __init__(
-        self, zmq_socket: zmq.Socket, endpoint: str, max_bytes: int, *, connects: bool = False
-    ) -> None:
-        super().__init__(zmq_socket, endpoint, max_bytes, connects=connects)
-        self._asked: float | None = None
+    # When it asked last; None where it may ask.
+    _asked: float | None = None
 
     def receive(self) -> Iterator[list[memoryview]]:
         for parts in super().receive():
