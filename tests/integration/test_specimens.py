@@ -22,19 +22,18 @@ SIZE, PIXEL_NM = 320, 0.02
 
 def taken(folder: Path, *options: str) -> np.ndarray:
     """A frame of the command's stream; its truth is written into the folder."""
-    context = zmq.Context()
-    socket = context.socket(zmq.PULL)
-    port = socket.bind_to_random_port("tcp://127.0.0.1")
-    socket.unbind(f"tcp://127.0.0.1:{port}")
-    socket.setsockopt(zmq.RCVTIMEO, TIMEOUT_MS)
-    socket.connect(f"tcp://127.0.0.1:{port}")
     command = [
         *(sys.executable, "-m", "latticewatch", "simulate", "--push", "--frames", "1"),
-        *("--bind", f"tcp://127.0.0.1:{port}", "--control", "none", "--size", str(SIZE)),
+        *("--bind", "tcp://127.0.0.1:0", "--control", "none", "--size", str(SIZE)),
         *("--pixel-size", str(PIXEL_NM), "--truth", str(folder / "truth.jsonl"), "--drift", "0,0", *options),
     ]
+    context = zmq.Context()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator:
         try:
+            assert simulator.stdout is not None
+            socket = context.socket(zmq.PULL)
+            socket.rcvtimeo = TIMEOUT_MS
+            socket.connect(simulator.stdout.readline().partition(" on ")[2].split()[0])
             while True:
                 parts = socket.recv_multipart()
                 header = json.loads(parts[0])
