@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from latticewatch.messages import LiveRequest
+from latticewatch.serve import _live
 from latticewatch.serve._pace import LONGEST_S, SHARE, Pace
 from latticewatch.serve._shared import Shared
 
@@ -120,3 +123,28 @@ def test_what_is_old_is_made_anew_and_one_who_goes_away_takes_it_from_nobody():
         return await stays, await shared.get("a", make)
 
     assert asyncio.run(ask()) == (1, 2)
+
+
+def test_a_page_that_becomes_due_for_the_plane_meanwhile_puts_it_into_no_message_of_others(monkeypatch):
+    def message(hub, state, request, with_model, feed):
+        return b"with the plane" if feed is not None and feed.due(request) else b"without"
+
+    class Feed:
+        """The period ends after it was first asked for."""
+
+        looks = 0
+
+        def due(self, request):
+            self.looks += 1
+            return self.looks > 1
+
+    async def ask():
+        hub, state = SimpleNamespace(messages=Shared(fresh_s=60), pace=Pace()), SimpleNamespace(number=3)
+        feed = Feed()
+        return [
+            await _live._packed(hub, state, LiveRequest(type="next", plane=True), False, feed)  # type: ignore[arg-type]
+            for _ in range(2)
+        ]
+
+    monkeypatch.setattr(_live, "_message", message)
+    assert asyncio.run(ask()) == [b"without", b"with the plane"]

@@ -83,12 +83,13 @@ async def _packed(
 
     def pack() -> bytes:
         began = time.thread_time()
-        message = _message(hub, state, request, with_model, feed)
+        message = _message(hub, state, request, with_model, feed if due else None)
         took.append(time.thread_time() - began)
         return message
 
-    # What a page has of the plane is a matter of its own.
-    alone = (id(feed), request.layout) if feed.due(request) else None
+    # What a page has of the plane is a matter of its own; whether it gets any is decided here, once.
+    due = feed.due(request)
+    alone = (id(feed), request.layout) if due else None
     view = None if request.view is None else request.view.model_dump_json()
     key = (state.number, request.max_size, view, with_model, alone, request.track)
     message = await hub.messages.get(key, pack)
@@ -97,7 +98,9 @@ async def _packed(
     return message
 
 
-def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool, feed: PlaneFeed) -> bytes:
+def _message(
+    hub: Hub, state: LiveState, request: LiveRequest, with_model: bool, feed: PlaneFeed | None
+) -> bytes:
     result = state.result
     header = LiveHeader(
         ordinal=state.number,
@@ -117,7 +120,7 @@ def _message(hub: Hub, state: LiveState, request: LiveRequest, with_model: bool,
         return pack_live(header, {})
     covered, regions = _regions(hub, state)
     header = header.model_copy(update=covered)
-    plane, points = feed.take(state, request)
+    plane, points = (None, {}) if feed is None else feed.take(state, request)
     header = with_plane(header, plane)
     model: dict[str, NDArray[Any]] = {}
     if with_model:

@@ -72,7 +72,7 @@ class PlaneFeed:
     def take(
         self, state: LiveState, request: LiveRequest
     ) -> tuple[LivePlane | None, dict[str, NDArray[Any]]]:
-        """What a live message has of the space and the plane: for its header, and its sections.
+        """What a live message has of the space and the plane, when it is `due`: for its header, and its sections.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class PlaneFeed:
             Names the layout that the page has: the pool is sent only with another one.
         """
         space = state.result.space if state.result is not None else None
-        if space is None or not state.catalogue or not self.due(request):
+        if space is None or not state.catalogue:
             return None, {}
         self._last_s = time.monotonic()
         view = space.variances()
