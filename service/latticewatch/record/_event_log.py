@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from latticewatch.errors import ConfigurationError, LatticewatchError
 from latticewatch.messages import Event, EventType
-from latticewatch.record._retention import Limits, Retention
+from latticewatch.record._retention import Limits, Retention, written
 from latticewatch.record._seal import Seal
 
 APPLICATION_ID = 0x4C574C47  # "LWLG", in the header of our files
@@ -181,7 +181,7 @@ class EventLog:
         texts = [data.model_dump_json(exclude_none=True) for _, data in drafts]
         with self._lock:
             moment = datetime.now(UTC)
-            now = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+            now = written(moment)
             numbers = range(self._last_seq + 1, self._last_seq + 1 + len(drafts))
             rows = [
                 (seq, kind, now, text) for seq, (kind, _), text in zip(numbers, drafts, texts, strict=True)

@@ -36,6 +36,21 @@ class Limits:
     size_mib: float | None = None
 
 
+def written(moment: datetime) -> str:
+    """A moment as the log has it, such as ``2026-03-01T08:00:00.000000Z``: texts in the order of their times.
+
+    Parameters
+    ----------
+    moment : datetime
+        With its zone.
+
+    Returns
+    -------
+    str
+    """
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 class Retention:
     """Says which event is the oldest to be kept.
 
@@ -82,10 +97,7 @@ class Retention:
         """The first event that is young enough, looked for by halves: times grow with numbers."""
         if self._limits.age_days is None:
             return first
-        oldest = (now.astimezone(UTC) - timedelta(days=self._limits.age_days)).isoformat(
-            timespec="microseconds"
-        )
-        oldest = oldest.replace("+00:00", "Z")
+        oldest = written(now - timedelta(days=self._limits.age_days))
         while first < last:
             middle = (first + last) // 2
             row = database.execute("SELECT time FROM event WHERE seq = ?", (middle,)).fetchone()
