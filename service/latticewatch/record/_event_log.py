@@ -283,13 +283,14 @@ class EventLog:
             first, last, newest = self._first_seq, self._last_seq, list(self._recent)
         if after < last - len(newest) or after < first - 1 or after > last:
             return None
+        limit = min(limit, MAX_LIMIT)
         wanted = None if types is None else set(types)
         found = [
             event
             for event in newest[len(newest) - (last - after) :]
             if wanted is None or event.type in wanted
-        ][: min(limit, MAX_LIMIT)]
-        cursor = found[-1].seq if found and len(found) == min(limit, MAX_LIMIT) else last
+        ][:limit]
+        cursor = found[-1].seq if found and len(found) == limit else last
         return LogPage(found, cursor, first, last)
 
     def wait(self, after: int, timeout: float | None = None) -> bool:
