@@ -68,7 +68,7 @@ def history_of(state: LiveState, view: HistoryView, class_id: int | None) -> His
             )
             for one, course in view.classes.items()
         ],
-        scalars={name: ScalarCourse(**_with_gaps(course)) for name, course in view.scalars.items()},
+        scalars={name: ScalarCourse(**_scalar(course)) for name, course in view.scalars.items()},
         events={kind: n.tolist() for kind, n in view.events.items()},  # type: ignore[misc]
         rates={
             kind: Rate(
@@ -86,10 +86,8 @@ def history_of(state: LiveState, view: HistoryView, class_id: int | None) -> His
         dose_e_per_a2=view.dose_e_per_a2,
         drift_nm=None
         if np.isnan(view.drift_nm).all()
-        else DriftCourse(**_with_gaps(view.drift_nm, ("x", "y"))),
-        doses_e_per_a2=None
-        if np.isnan(view.doses_e_per_a2).all()
-        else _with_gaps(view.doses_e_per_a2[None], ("dose",))["dose"],
+        else DriftCourse(x=_with_gaps(view.drift_nm[0]), y=_with_gaps(view.drift_nm[1])),
+        doses_e_per_a2=None if np.isnan(view.doses_e_per_a2).all() else _with_gaps(view.doses_e_per_a2),
         lifetimes=_lifetimes(view.lifetimes),
         distances=_distances(state, class_id),
     )
@@ -100,12 +98,13 @@ def _course(course: NDArray[np.float32]) -> dict[str, list[float]]:
     return {"min": low.tolist(), "mean": mean.tolist(), "max": high.tolist()}
 
 
-def _with_gaps(
-    course: NDArray[np.float64], names: tuple[str, ...] = ("min", "mean", "max")
-) -> dict[str, list[float | None]]:
+def _scalar(course: NDArray[np.float64]) -> dict[str, list[float | None]]:
+    return dict(zip(("min", "mean", "max"), map(_with_gaps, course), strict=True))
+
+
+def _with_gaps(course: NDArray[np.float64]) -> list[float | None]:
     # seven figures are what is kept
-    rows = [[None if np.isnan(value) else float(f"{value:.7g}") for value in row] for row in course]
-    return dict(zip(names, rows, strict=True))
+    return [None if np.isnan(value) else float(f"{value:.7g}") for value in course]
 
 
 def _lifetimes(found: Survival) -> LifetimeSummary:
