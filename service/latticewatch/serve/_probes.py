@@ -31,9 +31,7 @@ def health_of(engine: Engine) -> tuple[int, Health]:
         Of HTTP: 200 or 503.
     health : Health
     """
-    if engine.alive:
-        return 200, Health(status="ok")
-    return 503, Health(status="degraded", detail="a thread of the engine has ended; restart the service")
+    return _told(_not_alive(engine))
 
 
 def readiness_of(engine: Engine) -> tuple[int, Health]:
@@ -49,13 +47,18 @@ def readiness_of(engine: Engine) -> tuple[int, Health]:
         Of HTTP: 200 or 503.
     health : Health
     """
-    problem = _not_ready(engine)
+    return _told(_not_alive(engine) or _not_ready(engine))
+
+
+def _told(problem: str | None) -> tuple[int, Health]:
     return (200, Health(status="ok")) if problem is None else (503, Health(status="degraded", detail=problem))
 
 
+def _not_alive(engine: Engine) -> str | None:
+    return None if engine.alive else "a thread of the engine has ended; restart the service"
+
+
 def _not_ready(engine: Engine) -> str | None:
-    if not engine.alive:
-        return "a thread of the engine has ended; restart the service"
     if engine.trouble is not None:
         return engine.trouble
     status = engine.status()
