@@ -33,12 +33,13 @@ WEAKER = (-0.30, -0.55)
 STRONGER = (0.35, 1.0)
 ARROWS = "→↗↑↖←↙↓↘"
 
-_LETTER = r"(?P<letter>[A-Z]|L\d+)"
+_SUBLATTICE = r"(?:[A-Z]|L\d+)"
+_LETTER = rf"(?P<letter>{_SUBLATTICE})"
 _CHANGE = r"(?P<change>[+−-]?\d+(?:\.\d+)?) %"
 VACANCY = re.compile(rf"^{_LETTER} vacancy\b")
 HEIGHT = re.compile(rf"^{_LETTER} {_CHANGE}")
 DISPLACED = re.compile(rf"^{_LETTER} displaced\b")
-OFF_LATTICE = re.compile(rf"^off lattice(?: (?:[A-Z]|L\d+)–(?:[A-Z]|L\d+))?(?:, {_LETTER} {_CHANGE})?")
+OFF_LATTICE = re.compile(rf"^off lattice(?: {_SUBLATTICE}–{_SUBLATTICE})?(?:, {_LETTER} {_CHANGE})?")
 ODD = re.compile(rf"^(?:{_LETTER} )?odd\b")
 BESIDE = re.compile(rf"^{_LETTER} beside (?P<defect>.+?)(?: [{ARROWS}])?(?: \(\d+\))?$")
 
