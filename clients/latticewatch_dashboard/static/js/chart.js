@@ -40,15 +40,16 @@ export class Chart {
     this.look = lookOf();
     this.low = 0;
     this.high = 1;
+    /** Where the lines were drawn [CSS px]. */
+    this.area = { left: 0, top: 0, width: 0, height: 0 };
   }
 
-  /** Where the lines are drawn [CSS px]. */
-  get area() {
+  /** Where there is room for lines now: asked once a drawing, not once a point. */
+  measured() {
     const { size } = this.look;
-    const left = 5.2 * size;
-    const right = 5.2 * size;
+    const side = 5.2 * size;
     const top = this.room.top * size;
-    return { left, top, width: this.box.clientWidth - left - right, height: this.box.clientHeight - top - this.room.bottom * size };
+    return { left: side, top, width: this.box.clientWidth - 2 * side, height: this.box.clientHeight - top - this.room.bottom * size };
   }
 
   /** @param {number} time [s] */
@@ -85,8 +86,9 @@ export class Chart {
   draw({ times, lines, axes, low, high, look, over }) {
     Object.assign(this, { times, lines, low, high, look });
     if (!this.canvas.isConnected) this.box.replaceChildren(this.canvas, this.line);
-    const { context: pen } = clearedCanvas(this.canvas);
+    this.area = this.measured();
     const { left, top, width, height } = this.area;
+    const { context: pen } = clearedCanvas(this.canvas);
     if (width < 20 || height < 10) return;
     pen.font = `${look.size}px ${FONT}`;
     if (this.room.bottom) this.drawTimes(pen);
