@@ -69,8 +69,7 @@ export function drawRegions(context, view, { header: { regions = [], regions_sca
 
 /** Share of the frame that each region covers. @param {Frame} frame @returns {Map<string, number>} */
 export function shares({ header: { regions = [] }, arrays: { regions: section } }) {
-  /** @type {Map<string, number>} */
-  const found = new Map(regions.map((kind) => [kind, 0]));
-  for (const one of section?.data ?? []) if (one) found.set(regions[one - 1], (found.get(regions[one - 1]) ?? 0) + 1 / section.data.length);
-  return found;
+  const covered = new Uint32Array(regions.length + 1);
+  for (const one of section?.data ?? []) covered[one]++;
+  return new Map(regions.map((kind, i) => [kind, section ? covered[i + 1] / section.data.length : 0]));
 }
