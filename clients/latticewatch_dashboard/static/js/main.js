@@ -62,8 +62,7 @@ const timeline = new Timeline({
   sought: (time) => live.tell("seek", { time }),
   pointed: (time) => {
     const reach = time === null ? 0 : timeline.nearness;
-    const event = events.light(time === null ? null : (one) => Math.abs(timeOf(one) - time) <= reach);
-    frameView.cross(event?.data.px ? placeNow(event) : null);
+    crossAt(events.light(time === null ? null : (one) => Math.abs(timeOf(one) - time) <= reach));
   },
 });
 timeline.setRange(settings.values.range);
@@ -110,7 +109,7 @@ const cards = new ClassCards({
 });
 const events = new EventList({ lookOf: (classId) => catalogue.get(classId), chosen: (event) => goToEvent(event), pointed: (event) => {
   timeline.point(event && timeOf(event));
-  frameView.cross(event?.data.px ? placeNow(event) : null);
+  crossAt(event);
 } });
 const contrast = new ContrastMenu(settings.values, (values) => {
   settings.set(values);
@@ -356,6 +355,11 @@ function placeNow({ data }) {
     row += (header.drift_nm[1] - data.drift_nm.y) / size;
   }
   return { row, column: col };
+}
+
+/** Mark the place of an event in the frame, or none. @param {ServiceEvent | null | undefined} event */
+function crossAt(event) {
+  frameView.cross(event?.data.px ? placeNow(event) : null);
 }
 
 /** Show the place of an event where it is now, and follow what is there. @param {ServiceEvent} event */
