@@ -2,9 +2,9 @@
 
 import { clearedCanvas, element } from "./dom.js";
 import { clock, fixed } from "./format.js";
+import { FONT } from "./live/marks.js";
 /** @import {ChartAxis, ChartLine, ChartLook} from "./types.d.ts" */
 
-const FONT = 'Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
 const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
 
 /** The smallest 1, 2 or 5 times a power of ten that is not below a size. @param {number} least */

@@ -5,6 +5,8 @@ import { DEFECT, HOST, NEIGHBOUR, UNKNOWN } from "./sites.js";
 /** @import {Stamp, Style} from "../types.d.ts" */
 /** @import {Sites} from "./sites.js" */
 
+/** Of all that is written with a pen; the style sheet has it of what is written as text. */
+export const FONT = 'Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
 const FULL = 2 * Math.PI;
 const HALO = "rgba(4, 7, 12, 0.66)";
 const NEUTRAL = "#c6d0dd";
@@ -163,7 +165,7 @@ export function drawNames(context, view, sites, style) {
     }
     if (labels.length > MOST_NAMES) return;
   }
-  context.font = `600 ${Math.round(0.93 * style.rem)}px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif`;
+  context.font = `600 ${Math.round(0.93 * style.rem)}px ${FONT}`;
   context.textBaseline = "middle";
   context.lineJoin = "round";
   context.lineWidth = 3.5;

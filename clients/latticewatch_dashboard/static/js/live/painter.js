@@ -1,6 +1,6 @@
 /** One frame on the canvas: the picture, the marks, and what is drawn with a pen on top of them. */
 
-import { drawNames, drawSelection, drawTrail, Marks, markRadius } from "./marks.js";
+import { drawNames, drawSelection, drawTrail, FONT, Marks, markRadius } from "./marks.js";
 import { drawRegions } from "./regions.js";
 import { colourTable, Raster } from "./raster.js";
 import { Viewport } from "./viewport.js";
@@ -173,7 +173,7 @@ export class Painter {
     pen.drawImage(this.canvas, 0, 0);
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     const [width, height] = [this.canvas.width / ratio, this.canvas.height / ratio];
-    pen.font = '600 13px Inter, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif';
+    pen.font = `600 13px ${FONT}`;
     pen.fillStyle = "#05080dc4";
     pen.fillRect(12, height - 50, Math.max(bar.length, 40) + 20, 38);
     pen.fillStyle = "#ffffff";
