@@ -59,7 +59,18 @@ class Crystal:
         return tuple(map(column_name, self.atoms))
 
     def columns_of(self, species: str) -> tuple[int, ...]:
-        """Numbers of the columns of this name; none where it has no such column."""
+        """Find the columns of one name.
+
+        Parameters
+        ----------
+        species : str
+            Name of a column, such as ``S2``.
+
+        Returns
+        -------
+        tuple of int
+            Numbers of the columns of this name; none where it has no such column.
+        """
         return tuple(column for column, name in enumerate(self.species) if name == species)
 
     def brightest(self) -> int:
