@@ -545,3 +545,66 @@ def look(image, above, below, block):
                 if image[r, c] - near[2] > above or near[1] - image[r, c] > below:
                     places.append((r, c))
     return equal, np.array(places).reshape(-1, 2), image.sum(1), image.sum(0)
+
+
+# --- displaced columns, and atoms between the columns -------------------------------------------------------
+
+
+def powers(shift, farthest, order):
+    """Products of the two parts of a displacement, order by order."""
+    a, b = np.asarray(shift) / farthest
+    return np.array([a**i * b ** (n - i) for n in range(1, order + 1) for i in range(n, -1, -1)])
+
+
+def light_around(index, rows, n_columns, shift, extra, away, moments, moved, farthest, order):
+    """What displaced columns, and atoms between the columns, add to each of some patches."""
+    out = np.zeros((len(rows), moments.shape[1]))
+    for m, i in enumerate(rows):
+        for q in range(len(moments) - 1):
+            j = index[i, q]
+            if j < 0:
+                continue
+            if q < n_columns:
+                out[m] += powers(shift[j], farthest, order) @ moved[q + 1]
+            else:
+                out[m] += extra[j] * (moments[q + 1] + powers(away[j], farthest, order) @ moved[q + 1])
+    return out
+
+
+def settled_shifts(readings, filters, gates, limits):
+    """Displacements: the strongest first, what it does to others taken off them; those that strain explains last.
+
+    limits: (sigma, share, echo, strain), see `HEIGHT_SIGMA`, `SHARE`, `ECHO_ERROR` and `STRAIN_SHARE`.
+    """
+    sigma, share, echo_share, strain = limits
+    left, score, n = readings.z.copy(), readings.score.copy(), len(readings.z)
+    square = ((readings.z / readings.scale) ** 2).sum(1)
+    echo, shift = np.zeros(n), np.zeros((n, 2))
+    gate = [gates[s] for s in readings.sublattice]
+    for i in sorted((i for i in range(n) if square[i] > gate[i]), key=lambda i: -square[i]):
+        length = np.linalg.norm(left[i] / readings.scale[i])
+        if length**2 <= gate[i] * (1 + (echo_share * echo[i]) ** 2):
+            continue
+        own = filters[readings.sublattice[i]]
+        moved = own.shift(left[i][None])
+        dip = own.height_of(moved)[0]
+        if abs(score[i] - dip) > max(sigma, share * abs(dip), share * length):
+            continue
+        shift[i] = moved[0]
+        for j in readings.index[i]:
+            for q in np.flatnonzero(readings.index[j] == i) if j >= 0 else []:
+                other = filters[readings.sublattice[j]]
+                heard = other.of(moved, q + 1)[0]
+                left[j] -= heard
+                echo[j] += np.linalg.norm(heard)
+                score[j] -= other.height_of(moved, q + 1)[0]
+    for i in np.flatnonzero(shift.any(1)):
+        around = [
+            shift[j] if shift[j].any() else left[j] @ filters[readings.sublattice[j]].px_of_sigma
+            for j in readings.index[i]
+            if j >= 0
+        ]
+        along = np.mean(around, 0) @ shift[i] if around else 0.0
+        if along > strain * (shift[i] @ shift[i]):
+            shift[i] = 0.0
+    return shift

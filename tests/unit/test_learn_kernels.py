@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,11 +11,22 @@ from hypothesis import strategies as st
 
 import naive
 from latticewatch.estimators._posteriors import posteriors
+from latticewatch.model._displacement import DisplacementFilter
 from latticewatch.model._local import _apply, _bin, standardise
 from latticewatch.model._mixture import Mixture
 from latticewatch.model._neighbours import neighbour_index, without_neighbours, without_unseen
 from latticewatch.model._projection import scores_alone
 from latticewatch.model._shares import add_columns, share_neighbours
+from latticewatch.model._shifts import (
+    ECHO_ERROR,
+    HEIGHT_SIGMA,
+    SHARE,
+    STRAIN_SHARE,
+    Effects,
+    Readings,
+    settle_shifts,
+)
+from latticewatch.model._templates import ORDER
 
 seeds = st.integers(0, 2**32 - 1)
 NONE, NOTHING = np.zeros(0), np.zeros((0, 0))
@@ -237,3 +250,75 @@ def test_defects_among_the_sites_do_not_move_the_level(rng):
     score = standardise(values, position, np.zeros(2000, np.int32), np.ones(2000, bool), (300, 300))
     assert np.median(score[100:]) == pytest.approx(0, abs=0.1)
     assert score[100:].std() == pytest.approx(1, abs=0.12)
+
+
+def a_filter(rng, n_places, farthest):
+    """A filter of the displacement that says about what its first order says, and of neighbours a little."""
+    n_terms = ORDER * (ORDER + 3) // 2
+    says = 0.05 * rng.normal(size=(n_places, n_terms, 2))
+    says[0, :2] += 10 * np.eye(2)
+    return DisplacementFilter(
+        weights=np.zeros((1, 2)),
+        px_of_sigma=farthest / 10 * np.eye(2),
+        says=says,
+        height_says=0.05 * rng.normal(size=(n_places, n_terms)),
+        farthest_px=farthest,
+    )
+
+
+def around_in_a_square(side):
+    """Four neighbours of each site of a square grid; -1 beyond its edge."""
+    number = np.pad(np.arange(side * side).reshape(side, side), 1, constant_values=-1)
+    shifted = [number[2:, 1:-1], number[:-2, 1:-1], number[1:-1, 2:], number[1:-1, :-2]]
+    return np.stack([one.ravel() for one in shifted], 1).astype(np.int32)
+
+
+@given(seed=seeds, strained=st.booleans())
+@few
+def test_displacements_are_settled_one_after_another(seed, strained):
+    rng = np.random.default_rng(seed)
+    index = around_in_a_square(6)
+    n = len(index)
+    sublattice = rng.integers(0, 2, n).astype(np.int16)
+    filters = [a_filter(rng, 5, 3.0), a_filter(rng, 6, 2.5)]
+    z = rng.normal(size=(n, 2))
+    z[rng.random(n) < 0.2] += rng.normal(0.0, 6.0, 2)
+    if strained:
+        z += 5.0
+    readings = Readings(z, rng.uniform(0.8, 1.2, (n, 2)), rng.normal(size=n), sublattice, index)
+    gates = [16.0, 20.0]
+    found = settle_shifts(readings, filters, gates)
+    limits = HEIGHT_SIGMA, SHARE, ECHO_ERROR, STRAIN_SHARE
+    expected = naive.settled_shifts(readings, filters, gates, limits)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@given(seed=seeds)
+@few
+def test_the_light_of_what_is_displaced_or_between_the_columns(seed):
+    rng = np.random.default_rng(seed)
+    n, k, n_columns, n_moments, farthest = 20, 5, 3, 6, 2.0
+    index = rng.integers(-1, n, (n, k + 1)).astype(np.int32)
+    rows = rng.permutation(n)[:12]
+    few_of_them = rng.random((n, 2)) < 0.3
+    effects = Effects(
+        np.where(few_of_them[:, :1], rng.normal(size=(n, 2)), 0.0),
+        np.where(few_of_them[:, 1], rng.random(n), 0.0),
+        rng.normal(size=(n, 2)),
+    )
+    moments = rng.normal(size=(k + 1, n_moments))
+    moved = rng.normal(size=(k + 1, ORDER * (ORDER + 3) // 2, n_moments))
+    known = SimpleNamespace(
+        neighbour=np.zeros((k, 3)), n_columns=n_columns, moments=moments, moved=moved, farthest_px=farthest
+    )
+    which, change = effects.seen(SimpleNamespace(index=index), rows, known)
+    found = np.zeros((len(rows), n_moments))
+    found[which] = change
+    expected = naive.light_around(
+        index, rows, n_columns, effects.shift, effects.extra, effects.away, moments, moved, farthest, ORDER
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    # and beside itself it adds nothing
+    which, change = effects.beyond(effects, SimpleNamespace(index=index), rows, known)
+    assert not len(which)
+    assert not len(change)

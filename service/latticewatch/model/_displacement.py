@@ -91,7 +91,7 @@ class DisplacementFilter:
             Along rows and columns [px].
         """
         z = np.ascontiguousarray(z, np.float64)
-        return _shift_of(z, self.px_of_sigma, self.says[0], self.farthest_px)
+        return shift_of(z, self.px_of_sigma, self.says[0], self.farthest_px)
 
     @property
     def sigma_px(self) -> float:
@@ -131,8 +131,11 @@ def displacement_filter(
 
 
 @njit(cache=True, nogil=True)
-def _shift_of(z, px_of_sigma, says, farthest):  # pragma: no cover - compiled
-    """Displacement that the filter's output stands for, by Newton's method within a circle; see `shift`."""
+def shift_of(z, px_of_sigma, says, farthest):  # pragma: no cover - compiled
+    """Displacement that the output of a filter stands for, by Newton's method within a circle.
+
+    z (n, 2) [sigma]; px_of_sigma (2, 2) and says (n_terms, 2) of one filter; farthest [px]. Returns (n, 2) [px].
+    """
     out = np.empty((len(z), 2))
     whole = px_of_sigma[0, 0] * px_of_sigma[1, 1] - px_of_sigma[0, 1] * px_of_sigma[1, 0]
     value, slope = np.empty(2), np.empty((2, 2))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.model._displacement import DisplacementFilter
+from latticewatch.model._displacement import DisplacementFilter, shift_of
 from latticewatch.model._patches import Patches
-from latticewatch.model._templates import SublatticeTemplates, shift_terms
+from latticewatch.model._templates import SublatticeTemplates, terms_of
 
 # A displaced column keeps its height: within this many standard deviations, or this share of what the displacement
 # itself does to the filters, which is known only so well.
@@ -78,57 +81,108 @@ def settle_shifts(
     if not len(candidates):
         return shift
     candidates = candidates[np.argsort(-square[candidates], kind="stable")][:MAX_CANDIDATES]
-    left, score = readings.z.copy(), readings.score.copy()
-    echo = np.zeros(len(left))
-    for i in candidates.tolist():
-        length = float(np.hypot(*(left[i] / readings.scale[i])))
-        if length**2 <= gate[i] * (1 + (ECHO_ERROR * echo[i]) ** 2):
-            continue
-        own = filters[int(readings.sublattice[i])]
-        moved = own.shift(left[i : i + 1])[0]
-        dip = float(own.height_of(moved[None])[0])
-        if abs(score[i] - dip) > max(HEIGHT_SIGMA, SHARE * abs(dip), SHARE * length):
-            continue
-        shift[i] = moved
-        for j, q in _seen_by(i, readings.index):
-            other = filters[int(readings.sublattice[j])]
-            heard = other.of(moved[None], q + 1)[0]
-            left[j] -= heard
-            echo[j] += float(np.hypot(*heard))
-            score[j] -= other.height_of(moved[None], q + 1)[0]
-    for i in np.flatnonzero(shift.any(1)).tolist():
-        if _is_strain(i, shift, left, readings, filters):
-            shift[i] = 0.0
+    _settle(
+        candidates,
+        readings.z.copy(),
+        readings.score.copy(),
+        readings.scale,
+        gate,
+        readings.sublattice,
+        readings.index,
+        *_side_by_side(tuple(filters)),
+        shift,
+    )
     return shift
 
 
-def _seen_by(i: int, index: NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Sites that have a site in their patches, and as which of their neighbours."""
-    found = []
-    for j in index[i].tolist():
-        if j >= 0:
-            found += [(j, int(q)) for q in np.flatnonzero(index[j] == i)]
-    return found
+class _Filters(NamedTuple):
+    """The filters of all sublattices in one array each; see `DisplacementFilter`. Places that one lacks are 0."""
+
+    px_of_sigma: NDArray[np.float64]
+    says: NDArray[np.float64]
+    height_says: NDArray[np.float64]
+    farthest_px: NDArray[np.float64]
 
 
-def _is_strain(
-    i: int,
-    shift: NDArray[np.float64],
-    left: NDArray[np.float64],
-    readings: Readings,
-    filters: Sequence[DisplacementFilter],
-) -> bool:
-    around = [j for j in readings.index[i].tolist() if j >= 0]
-    if not around:
-        return False
-    moved = np.stack(
-        [
-            left[j] @ filters[int(readings.sublattice[j])].px_of_sigma if not shift[j].any() else shift[j]
-            for j in around
-        ]
-    ).mean(0)
-    length = float(np.hypot(*shift[i]))
-    return float(moved @ shift[i]) / length > STRAIN_SHARE * length
+@lru_cache(maxsize=16)
+def _side_by_side(filters: tuple[DisplacementFilter, ...]) -> _Filters:
+    most = max(len(own.says) for own in filters)
+    says = np.zeros((len(filters), most, *filters[0].says.shape[1:]))
+    height_says = np.zeros(says.shape[:3])
+    for s, own in enumerate(filters):
+        says[s, : len(own.says)], height_says[s, : len(own.says)] = own.says, own.height_says
+    return _Filters(
+        np.stack([own.px_of_sigma for own in filters]),
+        says,
+        height_says,
+        np.array([own.farthest_px for own in filters]),
+    )
+
+
+@njit(cache=True, nogil=True)
+def _settle(
+    candidates, left, score, scale, gate, sublattice, index, px_of_sigma, says, height_says, farthest, shift
+):  # pragma: no cover - compiled
+    """Fill in the displacements, the strongest candidate first; `left` and `score` are used up. See `settle_shifts`."""
+    echo = np.zeros(len(left))
+    terms = np.empty((1, says.shape[2]))
+    for i in candidates:
+        s = sublattice[i]
+        length = np.hypot(left[i, 0] / scale[i, 0], left[i, 1] / scale[i, 1])
+        if length**2 <= gate[i] * (1 + (ECHO_ERROR * echo[i]) ** 2):
+            continue
+        moved = shift_of(left[i : i + 1], px_of_sigma[s], says[s, 0], farthest[s])
+        terms_of(moved / farthest[s], terms)
+        dip = _product(terms[0], height_says[s, 0])
+        if abs(score[i] - dip) > max(HEIGHT_SIGMA, SHARE * abs(dip), SHARE * length):
+            continue
+        shift[i] = moved[0]
+        for j in index[i]:
+            if j < 0:
+                continue
+            t = sublattice[j]
+            terms_of(moved / farthest[t], terms)
+            for q in range(index.shape[1]):
+                if index[j, q] != i:
+                    continue
+                down = _product(terms[0], says[t, q + 1, :, 0])
+                across = _product(terms[0], says[t, q + 1, :, 1])
+                left[j, 0] -= down
+                left[j, 1] -= across
+                echo[j] += np.hypot(down, across)
+                score[j] -= _product(terms[0], height_says[t, q + 1])
+    for i in range(len(shift)):
+        if (shift[i, 0] != 0.0 or shift[i, 1] != 0.0) and _is_strain(
+            i, shift, left, sublattice, index, px_of_sigma
+        ):
+            shift[i] = 0.0
+
+
+@njit(cache=True, nogil=True)
+def _product(a, b):  # pragma: no cover - compiled
+    total = 0.0
+    for k in range(len(a)):
+        total += a[k] * b[k]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _is_strain(i, shift, left, sublattice, index, px_of_sigma):  # pragma: no cover - compiled
+    """Whether the neighbours of a displaced column, on average, follow it."""
+    n, down, across = 0, 0.0, 0.0
+    for j in index[i]:
+        if j < 0:
+            continue
+        n += 1
+        if shift[j, 0] != 0.0 or shift[j, 1] != 0.0:
+            down += shift[j, 0]
+            across += shift[j, 1]
+        else:
+            own = px_of_sigma[sublattice[j]]
+            down += left[j, 0] * own[0, 0] + left[j, 1] * own[1, 0]
+            across += left[j, 0] * own[0, 1] + left[j, 1] * own[1, 1]
+    length = np.hypot(shift[i, 0], shift[i, 1])
+    return n > 0 and (down * shift[i, 0] + across * shift[i, 1]) / n > STRAIN_SHARE * length**2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,6 +259,11 @@ class Effects:
     def __bool__(self) -> bool:
         return bool(self.shift.any() or self.extra.any())
 
+    @property
+    def active(self) -> NDArray[np.bool_]:
+        """Sites that do anything, shape (n,)."""
+        return (self.shift[:, 0] != 0.0) | (self.shift[:, 1] != 0.0) | (self.extra != 0.0)
+
     def seen(
         self, patches: Patches, rows: NDArray[np.intp], known: SublatticeTemplates
     ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
@@ -225,26 +284,8 @@ class Effects:
         change : ndarray of shape (q, n_moments), float64
             What it adds to their moments.
         """
-        at = patches.index[rows, : len(known.neighbour)]
-        moved = np.asarray(self.shift.any(1))
-        active = moved | (self.extra != 0.0)
-        seen = (at >= 0) & active[at]
-        which = np.flatnonzero(seen.any(1))
-        change = np.zeros((len(which), known.moved.shape[2]))
-        for q in np.flatnonzero(seen.any(0)).tolist():
-            mine = np.flatnonzero(seen[which, q])
-            other = at[which[mine], q]
-            if q >= known.n_columns:
-                shape = (
-                    known.moments[q + 1]
-                    + shift_terms(self.away[other], known.farthest_px) @ known.moved[q + 1]
-                )
-                change[mine] += self.extra[other, None] * shape
-                continue
-            some = moved[other]
-            terms = shift_terms(self.shift[other[some]], known.farthest_px)
-            change[mine[some]] += terms @ known.moved[q + 1]
-        return which, change
+        which = np.flatnonzero(_see(patches.index, rows, len(known.neighbour), self.active))
+        return which, self._light(patches.index, rows[which], known)
 
     def beyond(
         self, before: Effects, patches: Patches, rows: NDArray[np.intp], known: SublatticeTemplates
@@ -266,12 +307,28 @@ class Effects:
         which : ndarray of shape (q,), intp
         change : ndarray of shape (q, n_moments), float64
         """
-        change = np.zeros((len(rows), known.moved.shape[2]))
-        for effects, sign in ((self, 1.0), (before, -1.0)):
-            which, light = effects.seen(patches, rows, known)
-            change[which] += sign * light
-        which = np.flatnonzero(change.any(1))
-        return which, change[which]
+        active = self.active | before.active
+        which = np.flatnonzero(_see(patches.index, rows, len(known.neighbour), active))
+        change = self._light(patches.index, rows[which], known)
+        change -= before._light(patches.index, rows[which], known)
+        some = np.flatnonzero(change.any(1))
+        return which[some], change[some]
+
+    def _light(
+        self, index: NDArray[np.int32], rows: NDArray[np.intp], known: SublatticeTemplates
+    ) -> NDArray[np.float64]:
+        """What it adds to the moments of some patches of one sublattice."""
+        return _light(
+            index,
+            rows,
+            known.n_columns,
+            self.shift,
+            self.extra,
+            self.away,
+            known.moments,
+            known.moved,
+            known.farthest_px,
+        )
 
     def taken_off(self, patches: Patches, templates: Sequence[SublatticeTemplates]) -> NDArray[np.float32]:
         """Moments of all patches without it.
@@ -296,6 +353,50 @@ class Effects:
             which, change = self.seen(patches, rows, known)
             out[rows[which]] -= change
         return out
+
+
+@njit(cache=True, nogil=True)
+def _see(index, rows, n_neighbours, active):  # pragma: no cover - compiled
+    """Which rows have an active neighbour."""
+    out = np.zeros(len(rows), np.bool_)
+    for m in range(len(rows)):
+        for q in range(n_neighbours):
+            j = index[rows[m], q]
+            if j >= 0 and active[j]:
+                out[m] = True
+                break
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _light(
+    index, rows, n_columns, shift, extra, away, moments, moved, farthest
+):  # pragma: no cover - compiled
+    """What displaced columns and atoms between the columns add to the moments of some patches, (m, n_moments)."""
+    out = np.zeros((len(rows), moments.shape[1]))
+    terms = np.empty((1, moved.shape[1]))
+    for m in range(len(rows)):
+        for q in range(len(moments) - 1):
+            j = index[rows[m], q]
+            if j < 0:
+                continue
+            factor = 1.0
+            if q < n_columns:
+                if shift[j, 0] == 0.0 and shift[j, 1] == 0.0:
+                    continue
+                terms_of(shift[j : j + 1] / farthest, terms)
+            else:
+                factor = extra[j]
+                if factor == 0.0:
+                    continue
+                terms_of(away[j : j + 1] / farthest, terms)
+                for p in range(out.shape[1]):
+                    out[m, p] += factor * moments[q + 1, p]
+            for k in range(terms.shape[1]):
+                share = factor * terms[0, k]
+                for p in range(out.shape[1]):
+                    out[m, p] += share * moved[q + 1, k, p]
+    return out
 
 
 def glare(

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.model._sublattice import SublatticeModel
-from latticewatch.model._templates import SublatticeTemplates, shift_terms, trial_shifts
+from latticewatch.model._templates import SublatticeTemplates, shift_terms, terms_of, trial_shifts
 
 # What a number more in an explanation must gain [sigma²]: the Bayesian criterion for the numbers of a patch, some 60.
 PENALTY = 4.0
@@ -84,7 +85,7 @@ class Fitted:
     gain : ndarray of shape (m,), float64
         What it explains [sigma²].
     rival : ndarray of shape (m,), float64
-        What it must explain to be believed, beside all else that may [sigma²].
+        What it must explain to be believed, beside all else that may [sigma²]; more, where that is already beyond it.
     """
 
     height: NDArray[np.float64]
@@ -181,11 +182,13 @@ def fitted(
     nearly = NEARLY * explained.max(1, initial=0.0) / variance
     some = np.flatnonzero(nearly > rival)
     if len(some):
-        rival[some] = _rival(patches[some], known, variance[some], rival[some])
+        rival[some] = _rival(patches[some], known, variance[some], rival[some], nearly[some])
         some = some[nearly[some] > rival[some]]
     if len(some):
         mine = patches[some]
-        away[some] = _refined(mine, known.shifts[explained[some].argmax(1)], known)
+        near = known.shifts[explained[some].argmax(1)]
+        _refine(mine, near, known.source[0], known.terms, known.farthest_px)
+        away[some] = near
         shape = _at(away[some], known)
         heard = np.einsum("mr,mr->m", mine, shape)
         height[some] = heard / np.einsum("mr,mr->m", shape, shape)
@@ -206,18 +209,28 @@ def _rival(
     known: Explanations,
     variance: NDArray[np.float64],
     most: NDArray[np.float64],
+    enough: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """What an atom at the place must explain beside all else that may; see `Fitted`."""
+    """What an atom at the place must explain beside all else that may; see `Fitted`.
+
+    Neighbours are asked one after another, the nearest columns first, until one explains enough.
+    """
     norm, lean, lost = known.squares
+    most = most.copy()
     for k in range(len(known.free)):
-        along = patches @ known.free[k].T - lean[k]
+        some = np.flatnonzero(most < enough)
+        if not len(some):
+            break
+        mine = patches[some]
+        along = mine @ known.free[k].T - lean[k]
         if known.positive[k]:
             along = np.maximum(along, 0.0)
-        explained = 2 * patches @ known.fixed[k].T - lost[k] + along**2 / norm[k]
-        explained = explained.max(1) / variance
+        explained = 2 * mine @ known.fixed[k].T - lost[k] + along**2 / norm[k]
+        explained = explained.max(1) / variance[some]
         # of two places between which an atom stands, either may have it
-        most = np.maximum(most, (1 - AS_GOOD) * explained if known.positive[k] else explained + RARER)
-    return np.asarray(most)
+        rival = (1 - AS_GOOD) * explained if known.positive[k] else explained + RARER
+        most[some] = np.maximum(most[some], rival)
+    return most
 
 
 def _at(away: NDArray[np.float64], known: Explanations) -> NDArray[np.float64]:
@@ -225,29 +238,69 @@ def _at(away: NDArray[np.float64], known: Explanations) -> NDArray[np.float64]:
     return known.source[0] + shift_terms(away, known.farthest_px) @ known.terms
 
 
-def _refined(
-    patches: NDArray[np.float64], away: NDArray[np.float64], known: Explanations
-) -> NDArray[np.float64]:
-    """Where a column fits the patches best, from near there: Gauss and Newton's method."""
-    step = STEP_SHARE * known.farthest_px
-    for _ in range(N_STEPS):
-        shape = _at(away, known)
-        height = np.einsum("mr,mr->m", patches, shape) / np.einsum("mr,mr->m", shape, shape)
-        slope = [
-            (_at(away + step * unit, known) - _at(away - step * unit, known)) / (2 * step)
-            for unit in np.eye(2)
-        ]
-        design = np.stack([shape, *(height[:, None] * one for one in slope)], 2)
-        normal = np.einsum("mrp,mrq->mpq", design, design)
-        normal += 1e-9 * np.eye(3) * np.einsum("mpp->m", normal)[:, None, None]
-        wanted = np.einsum("mrp,mr->mp", design, patches - height[:, None] * shape)
-        change = np.linalg.solve(normal, wanted[:, :, None])[:, 1:, 0]
-        length = np.hypot(*change.T)
-        change *= np.minimum(1.0, known.farthest_px / 5 / np.maximum(length, 1e-12))[:, None]
-        away = away + change
-        length = np.hypot(*away.T)
-        away = away * np.minimum(1.0, known.farthest_px / np.maximum(length, 1e-12))[:, None]
-    return away
+@njit(cache=True, nogil=True)
+def _refine(patches, away, middle, terms, farthest):  # pragma: no cover - compiled
+    """Move to where a column fits the patches best, from near there: Gauss and Newton's method.
+
+    patches (m, rank); away (m, 2) [px]: where to begin, changed in place; middle (rank,) and terms (n_terms, rank): see
+    `Explanations`.
+    """
+    step = STEP_SHARE * farthest
+    rank = patches.shape[1]
+    design, at, products = np.empty((3, rank)), np.empty((2, rank)), np.empty((1, len(terms)))
+    normal, wanted = np.empty((3, 3)), np.empty(3)
+    for m in range(len(patches)):
+        for _ in range(N_STEPS):
+            _shape_at(away[m, 0], away[m, 1], middle, terms, farthest, products, design[0])
+            heard, square = 0.0, 0.0
+            for r in range(rank):
+                heard += patches[m, r] * design[0, r]
+                square += design[0, r] ** 2
+            height = heard / square
+            for axis in range(2):
+                for side in range(2):
+                    way = step if side == 0 else -step
+                    down, across = away[m, 0], away[m, 1]
+                    if axis == 0:
+                        down += way
+                    else:
+                        across += way
+                    _shape_at(down, across, middle, terms, farthest, products, at[side])
+                for r in range(rank):
+                    design[1 + axis, r] = height * (at[0, r] - at[1, r]) / (2 * step)
+            trace = 0.0
+            for a in range(3):
+                wanted[a] = 0.0
+                for r in range(rank):
+                    wanted[a] += design[a, r] * (patches[m, r] - height * design[0, r])
+                for b in range(3):
+                    normal[a, b] = 0.0
+                    for r in range(rank):
+                        normal[a, b] += design[a, r] * design[b, r]
+                trace += normal[a, a]
+            for a in range(3):
+                normal[a, a] += 1e-9 * trace
+            change = np.linalg.solve(normal, wanted)
+            length = np.hypot(change[1], change[2])
+            most = min(1.0, farthest / 5 / max(length, 1e-12))
+            away[m, 0] += change[1] * most
+            away[m, 1] += change[2] * most
+            length = np.hypot(away[m, 0], away[m, 1])
+            within = min(1.0, farthest / max(length, 1e-12))
+            away[m, 0] *= within
+            away[m, 1] *= within
+
+
+@njit(cache=True, nogil=True)
+def _shape_at(down, across, middle, terms, farthest, products, out):  # pragma: no cover - compiled
+    """A column of height 1 somewhere around a place, into `out`; see `_at`."""
+    shift = np.empty((1, 2))
+    shift[0, 0], shift[0, 1] = down / farthest, across / farthest
+    terms_of(shift, products)
+    out[:] = middle
+    for k in range(len(terms)):
+        for r in range(len(out)):
+            out[r] += products[0, k] * terms[k, r]
 
 
 def light_error(templates: SublatticeTemplates) -> float:

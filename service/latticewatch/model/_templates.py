@@ -28,6 +28,7 @@ FARTHEST = 0.35
 # Distances and directions at which it is looked at, and the order up to which what it adds is written as a polynomial.
 RINGS, DIRECTIONS = 5, 12
 ORDER = 5
+N_TERMS = ORDER * (ORDER + 3) // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,13 +232,17 @@ def shift_terms(shift: NDArray[np.float64], farthest_px: float) -> NDArray[np.fl
     farthest_px : float
         Length that counts as one.
     """
-    return _terms(np.asarray(shift, np.float64) / farthest_px)
+    out = np.empty((len(shift), N_TERMS))
+    terms_of(np.asarray(shift, np.float64) / farthest_px, out)
+    return out
 
 
 @njit(cache=True, nogil=True)
-def _terms(shift):  # pragma: no cover - compiled
-    """See `shift_terms`; the products of each order are those of the order before, times one part."""
-    out = np.empty((len(shift), ORDER * (ORDER + 3) // 2))
+def terms_of(shift, out):  # pragma: no cover - compiled
+    """See `shift_terms`; the products of each order are those of the order before, times one part.
+
+    shift (n, 2): in units of the farthest; out (n, `N_TERMS`): filled in.
+    """
     for m in range(len(shift)):
         a, b = shift[m, 0], shift[m, 1]
         out[m, 0], out[m, 1] = a, b
@@ -248,7 +253,6 @@ def _terms(shift):  # pragma: no cover - compiled
                 out[m, k + i] = a * out[m, first + i]
             out[m, k + n] = b * out[m, k - 1]
             first = k
-    return out
 
 
 def _shapes(
