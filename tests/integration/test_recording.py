@@ -25,6 +25,7 @@ from latticewatch.ingest.files import recording as layout
 from latticewatch.messages import SeriesStart, encode_json
 from latticewatch.offline import export_recording
 from latticewatch.record import Recorder
+from latticewatch.record._recorder import MAX_OPEN
 
 RECORDED = {"recording_reserve_gib": 0.0}
 
@@ -213,6 +214,24 @@ def test_frames_of_kinds_that_take_turns_come_back_in_their_order(tmp_path: Path
     recording = Recording(tmp_path)
     assert len(recording.parts) == 2
     assert [one.header["frame"] for one in recording.frames] == list(range(8))
+
+
+def test_what_is_recorded_can_be_asked_for_while_parts_begin_and_end(tmp_path: Path) -> None:
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    recorder = Recorder(RecordSettings(recording=tmp_path, **RECORDED), {})
+    n = 3 * MAX_OPEN
+    try:
+        # of as many kinds, again and again, so that each frame begins a part or is the newest of another
+        for k in range(n):
+            size = 16 + 8 * (k % (MAX_OPEN + 1))
+            recorder.add(Frame(np.full((size, size), k, np.uint16), number=k, ordinal=k, pixel_size_nm=0.01), [])
+        while recorder.status.recorded < n:
+            assert recorder.status.trouble is None
+    finally:
+        sys.setswitchinterval(switch)
+        recorder.close(PATIENCE_S)
+    assert recorder.status.recorded == len(Recording(tmp_path)) == n
 
 
 CHILD = """

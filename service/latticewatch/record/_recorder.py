@@ -238,22 +238,22 @@ class Recorder:
             self._end(newest, "full")
 
     def _part_of(self, kind: Kind) -> Part:
-        part = self._parts.pop(kind, None)
+        part = self._parts.get(kind)
         if part is None:
             while len(self._parts) >= MAX_OPEN:
                 self._end(next(iter(self._parts.values())), "frames of another kind")
             self._n_parts += 1
             path = self._folder / f"{self._run}-{self._n_parts:05d}"
             part = Part(path, kind, self._about, self._settings.recording_frames)
-        # the one that was written last comes last
-        self._parts[kind] = part
+        # the one that was written last comes last; a new dict, as others may be looking at the old one
+        self._parts = {**{k: other for k, other in self._parts.items() if k != kind}, kind: part}
         return part
 
     def _end(self, part: Part, why: str) -> None:
         self._rows = {ordinal: place for ordinal, place in self._rows.items() if place[0] is not part}
-        self._parts = {kind: other for kind, other in self._parts.items() if other is not part}
         part.close(why)
         with self._news:
+            self._parts = {kind: other for kind, other in self._parts.items() if other is not part}
             self._kept.append((part.path, part.bytes))
 
     def _require_room(self) -> None:
