@@ -225,7 +225,9 @@ def test_what_is_recorded_can_be_asked_for_while_parts_begin_and_end(tmp_path: P
         # of as many kinds, again and again, so that each frame begins a part or is the newest of another
         for k in range(n):
             size = 16 + 8 * (k % (MAX_OPEN + 1))
-            recorder.add(Frame(np.full((size, size), k, np.uint16), number=k, ordinal=k, pixel_size_nm=0.01), [])
+            recorder.add(
+                Frame(np.full((size, size), k, np.uint16), number=k, ordinal=k, pixel_size_nm=0.01), []
+            )
         while recorder.status.recorded < n:
             assert recorder.status.trouble is None
     finally:
