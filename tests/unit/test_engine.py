@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import numpy as np
@@ -15,7 +16,7 @@ from latticewatch.execute import Engine, EngineBusyError, Meter
 from latticewatch.execute._prepare import StoppedError
 from latticewatch.execute._series import OpenSeries
 from latticewatch.ingest import Frame, SeriesEnded, SeriesStarted
-from latticewatch.messages import ClassPatch
+from latticewatch.messages import ClassPatch, StreamEventData
 
 
 def warm_engine(tmp_path, monkeypatch, prepare):
@@ -236,6 +237,31 @@ def test_the_end_of_one_series_leaves_another_open():
     assert (ended.frame, series.series_id) == (7, "a")
     assert [data.series_id for _, data in series.end_all("service stopped")] == ["a"]
     assert series.series_id is None
+
+
+def test_another_thread_never_sees_a_series_half_heard_of(request):
+    series, enough = OpenSeries(stall_after_s=5.0), threading.Event()
+    series.frame("a", 0, 0.0, ("tcp://left:1", "HAADF"))
+    # a thread may be interrupted anywhere
+    request.addfinalizer(lambda before=sys.getswitchinterval(): sys.setswitchinterval(before))
+    sys.setswitchinterval(1e-6)
+
+    def hear() -> None:
+        while not enough.is_set():
+            series.frame("a", 0, 0.0)
+            series.frame("b", 0, 0.0, ("tcp://right:1", "BF"))
+            series.end(SeriesEnded("b", 1, "ended"))
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    try:
+        for _ in range(20_000):
+            data = series.placed(StreamEventData(series_id=""))
+            assert (data.series_id, data.detector) in (("a", "HAADF"), ("b", "BF"))
+            assert ("a", "tcp://left:1", "HAADF") in series.open
+    finally:
+        enough.set()
+        thread.join()
 
 
 def test_an_engine_that_warms_up_says_what_it_does_and_takes_frames_afterwards(tmp_path, monkeypatch):

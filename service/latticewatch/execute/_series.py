@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TypeVar
 
 from latticewatch.ingest import SeriesEnded, SeriesStarted
@@ -15,6 +16,8 @@ Origin = tuple[str | None, str | None]
 
 class OpenSeries:
     """The series that are open, and whether they have stalled.
+
+    One thread tells it what has come; any thread may ask for `open` and `placed`.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ class OpenSeries:
     def __init__(self, stall_after_s: float) -> None:
         self._stall_after_s = stall_after_s
         self._heard_at = 0.0
+        # A series that is heard of is taken out and put in again, as the newest: nobody is to look in between.
+        self._lock = threading.RLock()
         self._newest_frame: dict[str, int | None] = {}
         # Where the open series come from, and the one that was heard of last, which may be over.
         self._origins: dict[str, Origin] = {}
@@ -40,12 +45,14 @@ class OpenSeries:
 
     @property
     def series_id(self) -> str | None:
-        return next(reversed(self._newest_frame), None)
+        with self._lock:
+            return next(reversed(self._newest_frame), None)
 
     @property
     def open(self) -> list[tuple[str, str | None, str | None]]:
         """All series that are open, each with its address and detector."""
-        return [(series_id, *self._origins[series_id]) for series_id in self._newest_frame]
+        with self._lock:
+            return [(series_id, *self._origins[series_id]) for series_id in self._newest_frame]
 
     def placed(self, data: Data) -> Data:
         """The same data with series, address and detector, where it lacks them and they are known; from any thread.
@@ -59,8 +66,9 @@ class OpenSeries:
         EventData
             Of the same type.
         """
-        series_id: str | None = getattr(data, "series_id", None) or self.series_id
-        address, detector = self._origins.get(series_id or "", self._newest_origin)
+        with self._lock:
+            series_id: str | None = getattr(data, "series_id", None) or self.series_id
+            address, detector = self._origins.get(series_id or "", self._newest_origin)
         found = {"series_id": series_id, "address": address, "detector": detector}
         missing = {name: value for name, value in found.items() if value and not getattr(data, name)}
         return data.model_copy(update=missing) if missing else data
@@ -92,31 +100,36 @@ class OpenSeries:
         return [("stream.resumed", StreamEventData(series_id=series_id, frame=number))]
 
     def _heard(self, series_id: str, number: int | None, now: float, origin: Origin) -> None:
-        self._newest_frame.pop(series_id, None)
-        self._newest_frame[series_id] = number
-        known = self._origins.get(series_id, (None, None))
-        self._newest_origin = origin[0] or known[0], origin[1] or known[1]
-        self._origins[series_id] = self._newest_origin
+        with self._lock:
+            self._newest_frame.pop(series_id, None)
+            self._newest_frame[series_id] = number
+            known = self._origins.get(series_id, (None, None))
+            self._newest_origin = origin[0] or known[0], origin[1] or known[1]
+            self._origins[series_id] = self._newest_origin
         self._heard_at = now
 
     def end(self, item: SeriesEnded) -> list[StreamDraft]:
         """A series is over."""
-        number = self._newest_frame.pop(item.series_id, None)
-        if not self._newest_frame:
-            self.stalled = False
-        data = StreamEventData(series_id=item.series_id, frame=number, frames=item.frames, reason=item.reason)
-        data = self.placed(data)
-        self._origins.pop(item.series_id, None)
+        with self._lock:
+            number = self._newest_frame.pop(item.series_id, None)
+            data = StreamEventData(
+                series_id=item.series_id, frame=number, frames=item.frames, reason=item.reason
+            )
+            data = self.placed(data)
+            self._origins.pop(item.series_id, None)
+            if not self._newest_frame:
+                self.stalled = False
         return [("series.ended", data)]
 
     def end_all(self, reason: str) -> list[StreamDraft]:
         """Nothing more is heard of any series."""
-        drafts: list[StreamDraft] = [
-            ("series.ended", self.placed(StreamEventData(series_id=series_id, frame=number, reason=reason)))
-            for series_id, number in self._newest_frame.items()
-        ]
-        self._newest_frame.clear()
-        self._origins.clear()
+        with self._lock:
+            drafts: list[StreamDraft] = [
+                ("series.ended", self.placed(StreamEventData(series_id=series_id, frame=number, reason=reason)))
+                for series_id, number in self._newest_frame.items()
+            ]
+            self._newest_frame.clear()
+            self._origins.clear()
         self.stalled = False
         return drafts
 
