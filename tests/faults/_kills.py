@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -44,11 +45,21 @@ class Seen:
         Names that a person gave, by class.
     starts_s : list of float
         From the start of the process until the model is live [s].
+    catalogue : dict
+        Of each class, the name and the role that it had when a client last looked.
+    seq : int
+        The last event there was before that.
+    changed : list of tuple
+        Classes that were not found after a start as they had been before it: the event before, the class, its name and
+        role then, and the ones now (None where it is gone).
     """
 
     events: dict[int, Event] = field(default_factory=dict)
     renamed: dict[int, str] = field(default_factory=dict)
     starts_s: list[float] = field(default_factory=list)
+    catalogue: dict[int, tuple[str, str]] = field(default_factory=dict)
+    seq: int = 0
+    changed: list[tuple[int, int, tuple[str, str], tuple[str, str] | None]] = field(default_factory=list)
 
 
 def killed(folder: Path, kills: int, seed: int = 0) -> tuple[Seen, list[Event]]:
@@ -81,9 +92,11 @@ def killed(folder: Path, kills: int, seed: int = 0) -> tuple[Seen, list[Event]]:
                     with Client(url, timeout=PATIENCE_S) as client:
                         _live(client, seen)
                         seen.starts_s.append(time.monotonic() - began)
+                        _compare(client, seen)
                         # any moment, that which kills is chosen by nobody
                         time.sleep(float(rng.uniform(0.0, 1.5)))
                         _note(client, seen)
+                        _account(folder, seen)
                         time.sleep(float(rng.uniform(0.0, 0.2)))
                 finally:
                     process.send_signal(signal.SIGKILL if left else signal.SIGTERM)
@@ -132,7 +145,28 @@ def _live(client: Client, seen: Seen) -> None:
     assert seen.renamed.items() <= names.items(), f"{names} after {len(seen.starts_s)} kills"
 
 
+def _compare(client: Client, seen: Seen) -> None:
+    """What is there after a start, beside what was there before it."""
+    now = _catalogue(client)
+    for class_id, before in seen.catalogue.items():
+        if now.get(class_id) != before:
+            seen.changed.append((seen.seq, class_id, before, now.get(class_id)))
+
+
+def _catalogue(client: Client) -> dict[int, tuple[str, str]]:
+    return {entry.class_id: (entry.name, entry.role) for entry in client.classes()}
+
+
+def _account(folder: Path, seen: Seen) -> None:
+    """A line for each start, so that a run that is cut short has shown something."""
+    kinds = Counter(event.type for event in seen.events.values())
+    line = {"start": len(seen.starts_s), "live_s": round(seen.starts_s[-1], 2), "classes": seen.catalogue}
+    with (folder / "starts.jsonl").open("a") as accounts:
+        accounts.write(json.dumps({**line, "events": kinds, "changed": seen.changed}) + "\n")
+
+
 def _note(client: Client, seen: Seen) -> None:
+    seen.seq, seen.catalogue = client.status().last_seq, _catalogue(client)
     after = max(seen.events, default=0)
     for event in client.events(after=after, follow=False):
         seen.events[event.seq] = event
@@ -156,3 +190,15 @@ def appeared_twice(events: list[Event]) -> list[int]:
     """Tracks that appeared more than once."""
     times = Counter(told_of(event)["track"] for event in events if event.type == "defect.appeared")
     return [track for track, n in times.items() if n > 1]
+
+
+def changed_untold(seen: Seen, events: list[Event]) -> list[tuple[int, int, Any, Any]]:
+    """Classes that a start changed: all that changed, but for those of which the log says it."""
+    telling = [
+        (event.seq, told_of(event)) for event in events if event.type in ("class.renamed", "class.merged")
+    ]
+    return [
+        one
+        for one in seen.changed
+        if not any(seq > one[0] and one[1] in (told["class_id"], *told["merged"]) for seq, told in telling)
+    ]

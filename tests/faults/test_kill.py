@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from _kills import NAME, appeared_twice, killed, series_told, told_of
+from _kills import NAME, appeared_twice, changed_untold, killed, series_told, told_of
 
 from latticewatch.messages import Event
 
@@ -47,6 +47,12 @@ def test_names_are_kept_and_told_once(story):
     assert [one["class_id"] for one in told if one["class_name"] == NAME != one["previous_name"]] == [
         class_id
     ]
+
+
+def test_classes_keep_their_numbers_names_and_roles(story):
+    _, seen, events = story
+    assert len(seen.catalogue) > 1
+    assert changed_untold(seen, events) == []
 
 
 def test_a_series_ends_once_for_each_start(story):
