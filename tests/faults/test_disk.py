@@ -175,6 +175,7 @@ def test_a_log_of_the_first_version_is_read_and_grows(tmp_path):
     with open_log(tmp_path) as log:
         log.append(big_drafts(1), {"tracks": b"x"})
         assert (log.last_seq, log.kept("tracks"), log.kept("nothing")) == (2, b"x", None)
+        assert (log.keeps("tracks"), log.keeps("nothing")) == (True, False)
 
 
 def test_what_a_restart_tells_is_told_once_though_time_goes_by_meanwhile(tmp_path):

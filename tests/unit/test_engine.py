@@ -89,6 +89,9 @@ def test_a_log_that_cannot_be_written_does_not_end_the_service_and_no_frame_is_l
         def kept(self, name):
             return None
 
+        def keeps(self, name):
+            return False
+
         def close(self):
             pass
 

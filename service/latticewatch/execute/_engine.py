@@ -132,7 +132,7 @@ class Engine:
             self._limit_blas,
             self._stopping,
             self._hold,
-            kept=log.kept("model") is not None,
+            kept=log.keeps("model"),
             seen=lambda: self.state.result is not None,
         )
         self._edits = Edits(work, self._publisher, lambda: self._learner, self._refusal)

@@ -233,6 +233,20 @@ class EventLog:
             row = self._reader.execute("SELECT data FROM kept WHERE name = ?", (name,)).fetchone()
         return None if row is None else row[0]
 
+    def keeps(self, name: str) -> bool:
+        """Whether something was kept under a name; it is not read.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bool
+        """
+        with self._read_lock:
+            return self._reader.execute("SELECT 1 FROM kept WHERE name = ?", (name,)).fetchone() is not None
+
     def read(self, after: int = 0, limit: int = 1000, types: Iterable[str] | None = None) -> LogPage:
         """Read events behind a cursor, oldest first.
 
