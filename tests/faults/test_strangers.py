@@ -16,6 +16,7 @@ from _fake_learner import grid_image
 from _running import PATIENCE_S, running
 from latticewatch.config import Settings
 from latticewatch.errors import ConfigurationError
+from latticewatch.serve import _connections
 from latticewatch.serve._access import Access
 
 KEYS = {"read_key": "read-me", "control_key": "control-me"}
@@ -44,6 +45,17 @@ def test_health_is_answered_though_strangers_hold_all_connections_of_their_addre
             assert reply.status_code == 200
         for one in silent:
             one.close()
+
+
+def test_who_connects_and_asks_nothing_is_cut_off(tmp_path, monkeypatch):
+    monkeypatch.setattr(_connections, "REQUEST_TIMEOUT_S", 0.1)
+    with running(tmp_path, serve=KEYS) as live:
+        address = urlsplit(live.url)
+        for said in (b"", b"GET /healthz HTTP/1.1\r\nHost: "):
+            with socket.create_connection((address.hostname, address.port), timeout=PATIENCE_S) as silent:
+                silent.sendall(said)
+                with contextlib.suppress(ConnectionResetError):
+                    assert silent.recv(1) == b""
 
 
 def test_a_crowd_of_strangers_holds_up_nobody_else(tmp_path, request):

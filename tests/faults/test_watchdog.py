@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+
 from _fake_learner import FakeLearner, fake_analyse, grid_image
 from _given import Given
-from _running import PATIENCE_S, settings_of, until
+from _running import PATIENCE_S, running, settings_of, until
 from latticewatch.execute import Engine
 from latticewatch.execute._workers import FrameBudget, Workers
 from latticewatch.ingest import Frame
@@ -56,6 +58,57 @@ def test_a_service_whose_frames_all_fail_is_not_ready_until_one_goes_through(tmp
     source.items = frames(1)
     until(engine, lambda: engine.trouble is None)
     engine.close()
+
+
+@pytest.mark.parametrize("how", ["raises", "hangs"])
+def test_readiness_goes_down_with_the_analysis_and_comes_back(tmp_path, how):
+    broken, release = False, threading.Event()
+
+    def analyse(frame, model, settings):
+        if broken and how == "raises":
+            raise RuntimeError("no more memory")
+        if broken:
+            release.wait(PATIENCE_S)
+        return fake_analyse(frame, model, settings)
+
+    # more threads than analyses that hang here: those are replaced, too many would end the process
+    limits = {"frame_limit_s": 0.05, "threads": 8}
+    with running(tmp_path, analyse=analyse, analysis=limits) as live:
+        live.sender.send(grid_image(), n=3)
+        live.analysed(3)
+        assert live.http.get("/readyz").status_code == 200
+        broken = True
+        live.sender.send(grid_image(), n=10)
+        live.until(lambda: sum(live.engine.receiver.counts().dropped.values()) == 10)
+        assert live.http.get("/healthz").status_code == 200
+        reply = live.http.get("/readyz")
+        assert reply.status_code == 503
+        assert "could not be analysed" in reply.json()["detail"]
+        broken = False
+        release.set()
+        live.sender.send(grid_image())
+        live.analysed(4)
+        assert live.http.get("/readyz").status_code == 200
+
+
+def test_health_says_that_too_many_analyses_hang(tmp_path):
+    broken, release = False, threading.Event()
+
+    def analyse(frame, model, settings):
+        if broken:
+            release.wait(PATIENCE_S)
+        return fake_analyse(frame, model, settings)
+
+    with running(tmp_path, analyse=analyse, analysis={"frame_limit_s": 0.05, "threads": 1}) as live:
+        live.sender.send(grid_image(), n=3)
+        live.analysed(3)
+        broken = True
+        live.sender.send(grid_image(), n=10)
+        live.until(lambda: not live.engine.alive)
+        for probe in ("/healthz", "/readyz"):
+            reply = live.http.get(probe)
+            assert (reply.status_code, reply.json()["detail"]) == (503, "too many analyses hang")
+        release.set()
 
 
 def test_stopping_does_not_wait_for_what_hangs(tmp_path):

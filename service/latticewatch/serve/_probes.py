@@ -55,7 +55,9 @@ def _told(problem: str | None) -> tuple[int, Health]:
 
 
 def _not_alive(engine: Engine) -> str | None:
-    return None if engine.alive else "a thread of the engine has ended; restart the service"
+    if engine.alive:
+        return None
+    return engine.fault or "a thread of the engine has ended; restart the service"
 
 
 def _not_ready(engine: Engine) -> str | None:
