@@ -242,12 +242,10 @@ def test_the_end_of_one_series_leaves_another_open():
     assert series.series_id is None
 
 
-def test_another_thread_never_sees_a_series_half_heard_of(request):
+def test_another_thread_never_sees_a_series_half_heard_of():
     series, enough = OpenSeries(stall_after_s=5.0), threading.Event()
     series.frame("a", 0, 0.0, ("tcp://left:1", "HAADF"))
-    # a thread may be interrupted anywhere
-    request.addfinalizer(lambda before=sys.getswitchinterval(): sys.setswitchinterval(before))
-    sys.setswitchinterval(1e-6)
+    before = sys.getswitchinterval()
 
     def hear() -> None:
         while not enough.is_set():
@@ -256,13 +254,16 @@ def test_another_thread_never_sees_a_series_half_heard_of(request):
             series.end(SeriesEnded("b", 1, "ended"))
 
     thread = threading.Thread(target=hear)
-    thread.start()
+    # a thread may be interrupted anywhere
+    sys.setswitchinterval(1e-6)
     try:
+        thread.start()
         for _ in range(20_000):
             data = series.placed(StreamEventData(series_id=""))
             assert (data.series_id, data.detector) in (("a", "HAADF"), ("b", "BF"))
             assert ("a", "tcp://left:1", "HAADF") in series.open
     finally:
+        sys.setswitchinterval(before)
         enough.set()
         thread.join()
 

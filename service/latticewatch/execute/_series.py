@@ -125,7 +125,10 @@ class OpenSeries:
         """Nothing more is heard of any series."""
         with self._lock:
             drafts: list[StreamDraft] = [
-                ("series.ended", self.placed(StreamEventData(series_id=series_id, frame=number, reason=reason)))
+                (
+                    "series.ended",
+                    self.placed(StreamEventData(series_id=series_id, frame=number, reason=reason)),
+                )
                 for series_id, number in self._newest_frame.items()
             ]
             self._newest_frame.clear()
