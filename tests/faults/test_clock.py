@@ -7,7 +7,7 @@ import time
 import pytest
 from websockets.sync.client import connect
 
-from _fake_learner import grid_image
+from _fake_learner import fake_analyse, grid_image
 from _running import PATIENCE_S, running
 from latticewatch.messages import LiveRequest, unpack_live
 
@@ -49,3 +49,23 @@ def test_no_duration_jumps_with_the_clock(tmp_path, monkeypatch, steps):
         if event["type"].startswith("defect."):
             assert event["data"]["t_emitted"] >= event["data"]["t_received"]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+
+
+@pytest.mark.parametrize("step", [HOUR_S, -HOUR_S], ids=["ahead", "back"])
+def test_a_frame_takes_as_long_as_it_takes_though_the_clock_is_set_meanwhile(tmp_path, monkeypatch, step):
+    real, offset = time.time, [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + offset[0])
+
+    def analyse(frame, model, settings):
+        # it was received before
+        offset[0] = step
+        return fake_analyse(frame, model, settings)
+
+    with running(tmp_path, analyse=analyse, ingest={"stall_after_s": 60.0}) as live:
+        live.sender.send(grid_image(), n=3)
+        live.analysed(3)
+        assert 0 <= live.http.get("/v1/status").json()["latency_ms"]["p99"] < 1e3 * PATIENCE_S
+        events = live.http.get("/v1/events", params={"types": "defect.*"}).json()["events"]
+    assert events
+    for event in events:
+        assert event["data"]["t_emitted"] >= event["data"]["t_received"]
