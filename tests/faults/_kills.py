@@ -21,6 +21,8 @@ from latticewatch_client import Client
 from latticewatch_simulator import Simulation, SimulatorSettings
 
 PATIENCE_S = 120.0
+# The first start may have to compile the kernels, which takes minutes on a busy machine [s].
+FIRST_START_S = 900.0
 NAME = "what a person calls it"
 SPECIMEN = {
     "material": "graphene",
@@ -133,7 +135,7 @@ def _started(folder: Path, frames: str) -> tuple[subprocess.Popen[str], str]:
 
 def _live(client: Client, seen: Seen) -> None:
     """Wait until there are classes; name one the first time, and look whether they are as they were the others."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + (PATIENCE_S if seen.renamed else FIRST_START_S)
     while client.status().phase != "live" or (not seen.renamed and not client.tracks().n):
         assert time.monotonic() < deadline, client.status()
         time.sleep(0.02)
