@@ -3,12 +3,17 @@
 LLVM vectorises the innermost loop only, and keeps sums in memory between its iterations; with explicit vectors they
 stay in registers, which is much faster. A `Vector` lives only inside a kernel: it is loaded from an array, combined,
 and stored. Kernels are written once for any width: the width is that of the vector they are given.
+
+Every rounding is written down: what a kernel gives does not depend on what else was compiled with it. Where LLVM may
+reorder or fuse ("fast math"), a kernel that has just been compiled gives other last digits than the same one from the
+cache, and a frame other events on another worker.
 """
 
 # ruff: noqa: ARG001 (the signatures are numba's)
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from llvmlite import binding, ir
@@ -29,9 +34,12 @@ NARROW_LANES = 8
 # A caller gives no typing context, which pyright cannot know.
 intrinsic: Any = typed_intrinsic
 
-# "fast" without nnan and ninf: a NaN in a frame stays one.
-FAST_FLAGS = ("reassoc", "contract", "arcp", "nsz")
-kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS))
+# Whether a product is added in one step, rounded once; without such an instruction that would be very slow.
+FUSED = bool(binding.get_host_cpu_features().get("fma")) or platform.machine() in ("aarch64", "arm64")
+
+kernel = njit(cache=True, nogil=True)
+# For what is the same in any order: whole numbers that are counted in float32, and comparisons. Never for other sums.
+counting_kernel = njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
 
 
 class Vector(types.Type):
@@ -147,7 +155,7 @@ def _lane_by_lane(instruction: str) -> Any:
     @intrinsic
     def combine(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, instruction)(*args, flags=FAST_FLAGS)
+            return getattr(builder, instruction)(*args)
 
         return a(a, b), codegen
 
@@ -191,8 +199,17 @@ def multiplied_and_added(builder: Any, total: Any, factor: Any, value: Any) -> A
     -------
     llvmlite.ir.Value
     """
-    product = builder.fmul(_everywhere(builder, factor, value.type), value, flags=FAST_FLAGS)
-    return builder.fadd(total, product, flags=FAST_FLAGS)
+    return _fused(builder, total, _everywhere(builder, factor, value.type), value)
+
+
+def _fused(builder: Any, total: Any, factor: Any, value: Any) -> Any:
+    """``total + factor * value`` of three vectors, rounded once where the processor can."""
+    if not FUSED:
+        return builder.fadd(total, builder.fmul(factor, value))
+    kind = value.type
+    signature = ir.FunctionType(kind, 3 * [kind])
+    fma = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{kind.count}f32")
+    return builder.call(fma, [factor, value, total])
 
 
 @intrinsic
@@ -211,9 +228,6 @@ def between(typingctx: Any, a: Any, b: Any, fraction: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         a, b, fraction = args
-        # Reassociated, it would be the more expensive sum of two products again.
-        step = builder.fsub(b, a)
-        part = builder.fmul(_everywhere(builder, fraction, a.type), step, flags=("contract",))
-        return builder.fadd(a, part, flags=("contract",))
+        return _fused(builder, a, _everywhere(builder, fraction, a.type), builder.fsub(b, a))
 
     return a(a, b, types.float32), codegen

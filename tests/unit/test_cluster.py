@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from latticewatch.cli import main
 from latticewatch.config import AnalysisSettings
@@ -39,11 +40,12 @@ def said_by(
 ) -> list:
     """Everything that a run says, in order; `at` is called after each frame."""
     settings = AnalysisSettings(learning_frames=LEARNING, executor=executor)
-    learner = Learner(settings)
+    learner = Learner(settings, patient=True)
     stream = [Frame(image, "s", n, n, pixel_size_nm=0.02) for n, image in enumerate(images)]
     said: list = []
     used: Executor = executor_of(settings, analyse)
-    with closing(used):  # type: ignore[type-var]
+    # as in the workers, and wherever frames are folded: two threads of BLAS round otherwise than one
+    with threadpool_limits(limits=1, user_api="blas"), closing(used):  # type: ignore[type-var]
         for frame, results in Runner(used, lambda: learner).results(stream, LEARNING):
             said += [(r.number, r.sites.confidence.tobytes(), r.sites.track.tobytes()) for r in results]
             drafts = [event for result in results for event in result.events]

@@ -12,11 +12,12 @@ from sklearn.neighbors import NearestNeighbors
 
 from latticewatch.estimators._covariance import RunningCovariance
 from latticewatch.estimators._pca import validated_rows
-from latticewatch.vectors import FAST_FLAGS
 
 # "fast" without nnan and ninf: a NaN stays one. Python's check for division by zero would keep the loop over
-# pairs from being vectorised, which makes it ten times slower.
-kernel = njit(cache=True, nogil=True, fastmath=set(FAST_FLAGS), error_model="numpy")
+# pairs from being vectorised, which makes it ten times slower. The last digits may be others in another process, which
+# no other result depends on: this is a picture.
+FAST_FLAGS = {"reassoc", "contract", "arcp", "nsz"}
+kernel = njit(cache=True, nogil=True, fastmath=FAST_FLAGS, error_model="numpy")
 
 # Nodes up to which every pair is computed, since tiles are no faster, and nodes of a tile beyond that.
 EXACT_NODES = 4000

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.messages import Note
-from latticewatch.vectors import kernel
+from latticewatch.vectors import LANES, add, counting_kernel, kernel, load, store, zeros
 
 # A pixel stands out of its neighbours by more than chance gives once in so many frames; the tail is taken for
 # exponential, and measured between two quantiles of a sample of so many pixels, in whole rows.
@@ -177,13 +177,13 @@ def _look(image, above, below):  # pragma: no cover - compiled
     height, width = image.shape
     equal = np.zeros((height // BLOCK, width // BLOCK), np.float32)
     down, across = np.empty(height), np.zeros(width)
-    some, same = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    hits = np.zeros(width, np.float32)
+    some, same = np.zeros((1, width), np.float32), np.zeros(width, np.float32)
+    hits, lanes = np.zeros(width, np.float32), np.zeros((1, LANES), np.float32)
     places = []
     least = min(above, below)
     for r in range(height):
         row = image[r]
-        down[r] = _add_row(row, some)
+        down[r] = _add_row(image, r, some, lanes)
         # nothing is below the last row
         if r < height - 1:
             _add_equal(row, image[r + 1], same)
@@ -202,8 +202,8 @@ def _look(image, above, below):  # pragma: no cover - compiled
                 for c in range(j * BLOCK, (j + 1) * BLOCK):
                     equal[i, j] += same[c]
             for c in range(width):
-                across[c] += some[c]
-                some[c] = same[c] = 0
+                across[c] += some[0, c]
+                some[0, c] = same[c] = 0
     found = np.empty((len(places), 2), np.int64)
     for k in range(len(places)):
         found[k, 0], found[k, 1] = places[k]
@@ -211,21 +211,32 @@ def _look(image, above, below):  # pragma: no cover - compiled
 
 
 @kernel
-def _add_row(row, some):  # pragma: no cover - compiled
+def _add_row(image, r, some, lanes):  # pragma: no cover - compiled
+    """Add a row to `some`; its sum. `lanes` is where the sums side by side are kept."""
+    width = image.shape[1]
+    whole = width - width % LANES
+    sums = zeros()
+    for c in range(0, whole, LANES):
+        values = load(zeros(), image, r, c)
+        sums = add(sums, values)
+        store(some, 0, c, add(load(zeros(), some, 0, c), values))
+    store(lanes, 0, 0, sums)
     total = np.float32(0.0)
-    for c in range(len(row)):
-        some[c] += row[c]
-        total += row[c]
+    for k in range(LANES):
+        total += lanes[0, k]
+    for c in range(whole, width):
+        some[0, c] += image[r, c]
+        total += image[r, c]
     return total
 
 
-@kernel
+@counting_kernel
 def _add_equal(row, below, same):  # pragma: no cover - compiled
     for c in range(len(row) - 1):
         same[c] += np.float32(1.0) if row[c] == row[c + 1] and row[c] == below[c] else np.float32(0.0)
 
 
-@kernel
+@counting_kernel
 def _steps(row, least):  # pragma: no cover - compiled
     """How many neighbours in a row differ by more than the least."""
     total = np.float32(0.0)
@@ -234,7 +245,7 @@ def _steps(row, least):  # pragma: no cover - compiled
     return total
 
 
-@kernel
+@counting_kernel
 def _row_hits(before, row, after, above, below, hits):  # pragma: no cover - compiled
     total = np.float32(0.0)
     for c in range(1, len(row) - 1):
@@ -284,7 +295,7 @@ def _mend_pixels(image: NDArray[np.float32], found: NDArray[np.int64], mask: NDA
     return int(faulty.sum())
 
 
-@kernel
+@counting_kernel
 def _over(image, rows):  # pragma: no cover - compiled
     """How far the pixels of some rows lie above, and below, all but one of their four neighbours."""
     width = image.shape[1]

@@ -102,12 +102,18 @@ def _less_offset(rows, offset, n):  # pragma: no cover - compiled
 
 @kernel
 def _shifted(row, offset):  # pragma: no cover - compiled
-    total = np.float32(0.0)
     for k in range(len(row)):
-        value = row[k] - offset[k]
-        row[k] = value
-        total += value * value
-    return total
+        row[k] -= offset[k]
+    # four sums side by side, as one would wait for itself
+    a = b = c = d = np.float32(0.0)
+    for k in range(0, len(row) - 3, 4):
+        a += row[k] * row[k]
+        b += row[k + 1] * row[k + 1]
+        c += row[k + 2] * row[k + 2]
+        d += row[k + 3] * row[k + 3]
+    for k in range(len(row) - len(row) % 4, len(row)):
+        a += row[k] * row[k]
+    return (a + b) + (c + d)
 
 
 class _Projector(NamedTuple):

@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from latticewatch.vectors import FAST_FLAGS
-
 # Weight of a new frame in how the probability of a state is shared out to its classes, if it holds so much of it.
 SHARE_GAIN = np.float32(0.2)
 MIN_SHARED = np.float32(1e-6)
 
 
-# NaN and infinity do not come in: the flags only let the sums be reordered
-@njit(cache=True, nogil=True, error_model="numpy", fastmath=set(FAST_FLAGS))  # pragma: no cover - compiled
+@njit(cache=True, nogil=True, error_model="numpy")  # pragma: no cover - compiled
 def share_out(belief, alone, row, index, state, prior, posterior):
     """Share the probability of each state out to its classes, as they were shared in the last few frames.
 
