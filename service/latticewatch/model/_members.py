@@ -53,6 +53,8 @@ class Members:
         Probability of each component of the mixture, host first, and of none of them, by the height alone.
     amplitude : ndarray of shape (m,), float64
         Change of height to be expected from that, 0 for a host.
+    corrected : bool
+        Whether something was taken off the patches.
     z : ndarray of shape (m, 2), float64
         Displacement of the central column, in the units of its filter.
     scale : ndarray of shape (2,), float64
@@ -68,7 +70,7 @@ class Members:
         self._classes = site_classes(known)
         self.void = known.templates.void
         self._few = self.void and len(self.rows) < MANY_VOIDS * (patches.sublattice == 0).sum()
-        self._moments = patches.moments[self._piece]
+        self._moments, self.corrected = patches.moments[self._piece], False
         self._shared: SharedChange | None = None
         self._profile_doubt: NDArray[np.float64] | None = None
         self._projection = project(self._moments, self.rows, known)
@@ -238,8 +240,8 @@ class Members:
         error : float, optional
             Share of it that may be wrong.
         """
-        if np.shares_memory(self._moments, self._patches.moments):
-            self._moments = self._moments.copy()
+        if not self.corrected:
+            self._moments, self.corrected = self._moments.copy(), True
         self._moments[which] -= change
         echo = error * np.linalg.norm(change @ self._known.whitening, axis=1)
         self._echo[which] = np.hypot(self._echo[which], echo)

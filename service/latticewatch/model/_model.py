@@ -217,10 +217,11 @@ class Model:
                 if one.void:
                     one.dazzle(extra - effects.extra)
             effects = now
+        touched = bool(effects.extra.any()) or any(one.corrected for one in members)
         for one in members:
             if one.void:
                 one.settle(effects.extra)
-            else:
+            elif touched:
                 one.judge(np.zeros(len(effects.extra)))
         return effects.away
 

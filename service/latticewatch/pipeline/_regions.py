@@ -276,7 +276,8 @@ def _grouped(
     """Number of the group that each strange site is in: those that are near to one within a region are in its group."""
     reach = REACH * model.lattice.nearest_neighbour_px
     members, columns = np.flatnonzero(strange), np.flatnonzero(column)
-    tree = KDTree(patches.position[columns])
+    # asked too few times to be worth a tree in balance
+    tree = KDTree(patches.position[columns], balanced_tree=False, compact_nodes=False)
     number = np.array(tree.query_ball_point(patches.position[members], reach, return_length=True))
     own = KDTree(patches.position[members])
     around = np.array(own.query_ball_point(patches.position[members], reach, return_length=True))
