@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 PROJECT = Path(__file__).resolve().parents[1]
 OVER_REAL_SOCKETS = ("integration", "browser", "faults")
@@ -23,6 +24,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--faults", type=int, default=0, help="how many faults a test of them makes; few by default"
     )
+
+
+def pytest_configure() -> None:
+    """One thread of BLAS, as in the service and in `analyse`.
+
+    The threads of several processes that share the tests wait for one another, and keep a core busy while they do: that
+    took four times as long as the work.
+    """
+    # for libraries that are loaded later, and for other processes; then for what is loaded already
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    threadpool_limits(limits=1)
 
 
 @pytest.fixture(scope="session")
