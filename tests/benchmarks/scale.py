@@ -128,7 +128,7 @@ def stream(images: list[np.ndarray], n: int) -> Iterator[Frame]:
 def measured(images: list[np.ndarray]) -> Terms:
     """The terms, by processor time."""
     from distributed import Client, LocalCluster
-    from distributed.protocol import deserialize, serialize
+    from distributed.protocol.serialize import deserialize, serialize
 
     settings = AnalysisSettings(learning_frames=LEARNING)
     learner = Learner(settings)
@@ -144,7 +144,8 @@ def measured(images: list[np.ndarray]) -> Terms:
         _, back = timed(lambda: [deserialize(*one) for one in packed])  # noqa: B023
         pack.append(seconds + back)
         sizes = tuple(sum(memoryview(part).nbytes for part in one[1]) for one in packed)
-        whole = replace(analysis, frame=frame, model=learner.model)
+        blank = np.broadcast_to(np.float32(np.nan), frame.image.shape)
+        whole = replace(analysis, frame=frame, model=learner.model, image=blank)
         fold.append(timed(lambda: learner.fold(whole))[1])  # noqa: B023
     with (
         LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -118,7 +120,7 @@ def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, 
 
     learner = Learner(SETTINGS)
     learner._following.new_search = lambda: Search(slow)
-    frames = list(stream.frames())
+    frames, results = list(stream.frames()), []
     for frame in frames[:25]:
         results = learner.fold(analyse(frame, learner.model, SETTINGS))
         assert results
@@ -166,6 +168,27 @@ def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):
         e.class_id for e in results[SETTINGS.learning_frames].classes
     }
     assert results[-1].number == N_FRAMES - 1
+
+
+LAST = """
+import threading, time
+from latticewatch.pipeline._search import Search
+began = threading.Event()
+
+def look(*_):
+    began.set()
+    time.sleep(0.2)
+    print("done")
+
+Search(look)._start(None, None, 1.0)
+began.wait()
+"""
+
+
+def test_a_process_ends_after_the_search_that_it_began():
+    # in compiled code when Python goes away, its thread would take the process with it: SIGABRT, after all was done
+    done = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, timeout=PATIENCE_S)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
 
 # What tracks gather
@@ -224,11 +247,11 @@ def test_averages_are_those_of_the_frames_since_a_site_or_one_beside_it_changed(
 
 
 def test_old_frames_fade_and_tracks_long_gone_are_forgotten(rng):
-    averages = SiteAverages()
+    averages, track = SiteAverages(), np.arange(5, dtype=np.int32)
     still = np.ones(5, bool)
     blank = np.full((5, 1), -1, np.int32)
     for n in range(3 * MOST_FRAMES):
-        track = np.arange(5, dtype=np.int32) + 5 * n
+        track = track + 5
         track[0] = 0
         # one column that changes among hosts that do not
         moments = np.zeros((5, 2), np.float32)

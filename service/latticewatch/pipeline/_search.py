@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -24,6 +25,9 @@ LEAST_FRAMES = 4
 SHARE_FRAMES = 0.25
 # A search that takes longer is waited for no longer, and taken up when it is done [s].
 PATIENCE_S = 2.0
+# How long the end of the process waits for one that runs: a thread that is in compiled code when Python goes away takes
+# the process with it ("terminate called without an active exception"), after all its work is done [s].
+END_S = 10.0
 # Sites that were there in fewer of the frames than this share of the usual number are left out.
 SEEN_SHARE = 0.75
 # State of a site that is of no class: one that becomes so has changed, whatever it turns out to be.
@@ -155,10 +159,15 @@ class Search:
         patches = self._averages_of(rows, model, analysis, track)
         self._searched, self._model, self._result = usual, model, None
         self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
+        self._start(model, patches, usual)
+
+    def _start(self, model: Model, patches: Patches, frames: float) -> None:
         self._thread = threading.Thread(
-            target=self._run, args=(model, patches, usual), name="search", daemon=True
+            target=self._run, args=(model, patches, frames), name="search", daemon=True
         )
         self._thread.start()
+        # while it runs the thread keeps this object, so that only the end of the process waits
+        weakref.finalize(self, _let_end, self._thread)
 
     def _run(self, model: Model, patches: Patches, frames: float) -> None:
         try:
@@ -175,6 +184,11 @@ class Search:
         self._thread = None
         same = model.lattice is self._model.lattice
         return self._result if same else None
+
+
+def _let_end(thread: threading.Thread) -> None:
+    if thread is not threading.current_thread():
+        thread.join(END_S)
 
 
 def _scatter(found: Searched, model: Model) -> float:
