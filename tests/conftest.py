@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,21 +59,35 @@ def shared_data() -> Path:
 @pytest.fixture
 def rng(request: pytest.FixtureRequest) -> np.random.Generator:
     """A generator seeded by the test's own name: the same in any order, different from test to test."""
-    group = request.node.get_closest_marker("xdist_group")
-    name = request.node.nodeid.removesuffix(f"@{group.args[0]}" if group else "")
-    return np.random.default_rng(zlib.crc32(name.encode()))
+    return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests over real sockets, processes and a browser depend on what else a machine does: each has a second try.
 
-    That it was needed is told at the end, with an R: such a test wants mending. Where several processes share the tests
-    (``-n 2 --dist loadgroup``), those of one file stay together, and so do all that drive a browser, and all others
-    over sockets: they do not take the processor from one another.
+    That it was needed is told at the end, with an R: such a test wants mending.
     """
     for item in items:
-        path = item.path.relative_to(PROJECT / "tests")
-        if path.parts[0] in OVER_REAL_SOCKETS:
+        if item.path.relative_to(PROJECT / "tests").parts[0] in OVER_REAL_SOCKETS:
             item.add_marker(pytest.mark.flaky(reruns=1))
-        together = path.parts[0] if path.parts[0] in OVER_REAL_SOCKETS else path.stem
-        item.add_marker(pytest.mark.xdist_group(together))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes share the tests (``-n 2 --dist loadgroup``), those of one place stay together.
+
+    A place is a file, so that the fixtures of a module are made once; all that drive a browser are one, and so are all
+    others over sockets: they do not take the processor from one another. Groups by marker are not seen by xdist 3.8
+    beside pytest 9.2, whose names of tests cannot be changed.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByPlace(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.split("::", 1)[0]
+            folder = path.split("/")[1]
+            return folder if folder in OVER_REAL_SOCKETS else path
+
+    return ByPlace(config, log)
