@@ -48,6 +48,12 @@ def all_events_are_listed(page: Page, rig: Any) -> None:
     expect(page.locator('[data-kind="defect.appeared"]')).to_have_count(n)
 
 
+def chart_holds(page: Page, rig: Any) -> None:
+    """The chart is drawn with the newest frame: its times do not move any more."""
+    newest = rig.get("/v1/history")["end"][-1]
+    wait_until(page, f"Number(document.getElementById('counts-chart').dataset.until) >= {newest - 1e-3}")
+
+
 def test_a_site_shows_how_probable_each_class_is_and_how_far_it_stands_aside(make_rig, open_tab):
     rig = make_rig(displaced=True, ingest={"stall_after_s": 600})
     rig.microscope.send()
@@ -125,6 +131,7 @@ def test_an_event_that_is_pointed_at_is_marked_in_the_chart_and_in_the_frame(rig
     rig.microscope.send()
     wait_for_frame(page, 2)
     all_events_are_listed(page, rig)
+    chart_holds(page, rig)
     line, cross = page.locator("#counts-chart .cross"), page.locator("#crosshair")
     expect(page.locator("#counts-chart canvas")).to_have_count(1)
     expect(line).to_be_hidden()
@@ -150,6 +157,7 @@ def test_a_site_and_a_moment_that_are_pointed_at_light_up_their_events(rig, open
     wait_for_frame(page, 2)
     expect(page.locator("#counts-chart canvas")).to_have_count(1)
     all_events_are_listed(page, rig)
+    chart_holds(page, rig)
     lit = page.locator("#events .lit")
     track = int(np.flatnonzero(rig.specimen.class_id == 5)[0])
     points, _ = on_screen(page, rig.specimen.position[[track]], len(rig.specimen.scene))

@@ -35,7 +35,7 @@ def test_a_state_is_told_in_a_word_and_over_the_picture(make_rig, open_tab, stat
 def test_frames_of_a_second_source_are_counted_and_said_not_to_be_analysed(make_rig, specimen, open_tab):
     other = Microscope(specimen)
     other.series_id = "another microscope"
-    rig = make_rig(others=(other.endpoint,))
+    rig = make_rig(others=(other.endpoint,), ingest={"stall_after_s": 600})
     page = open_tab(rig.url).page
     expect(page.locator("#empty-source")).to_contain_text(f"{rig.microscope.endpoint}, {other.endpoint}")
     rig.microscope.send()

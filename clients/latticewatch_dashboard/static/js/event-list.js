@@ -28,6 +28,8 @@ export class EventList {
     /** @type {ServiceEvent[]} oldest first, not shown yet */
     this.waiting = [];
     this.pending = 0;
+    /** @type {((event: ServiceEvent) => boolean) | null} what is pointed at elsewhere: rows that come are of it, too */
+    this.wanted = null;
     for (const type of ["pointerleave", "focusout"]) this.list.addEventListener(type, () => this.schedule());
   }
 
@@ -71,6 +73,7 @@ export class EventList {
     this.list.prepend(...added.map(({ row }) => row));
     this.waiting = [];
     this.rows.unshift(...added);
+    for (const { event, row } of added) row.classList.toggle("lit", this.wanted?.(event) ?? false);
     for (const { row } of this.rows.splice(MAX_ROWS)) row.remove();
     byId("no-events").hidden = true;
   }
@@ -81,6 +84,7 @@ export class EventList {
    * @returns {ServiceEvent | undefined} the newest of them
    */
   light(wanted) {
+    this.wanted = wanted;
     const found = wanted ? this.rows.filter(({ event }) => wanted(event)) : [];
     for (const row of this.list.querySelectorAll(".lit")) row.classList.remove("lit");
     for (const { row } of found) row.classList.add("lit");

@@ -62,6 +62,8 @@ export class Timeline {
     byId("counts-title").closest("section")?.append(this.tip);
     this.range = 60;
     this.kind = "count";
+    /** @type {number | null} where the crosshair is: it stays there while the chart moves on */
+    this.at = null;
     this.total = "";  // how many defects are in the newest frame
     /** @type {Line[]} */
     this.lines = [];
@@ -134,6 +136,7 @@ export class Timeline {
 
   /** Put the crosshair where something is pointed at, or take it away. @param {number | null} time */
   point(time) {
+    this.at = time;
     this.chart.point(time);
     this.strip.point(time);
     this.showTip(this.chart.line.hidden ? null : time);
@@ -254,6 +257,8 @@ export class Timeline {
     const label = scalar ?? (this.kind === "density" && this.areaNm2 ? words.perNm2 : words.perFrame);
     this.chart.draw({ times, lines, axes: [{ label, low, high }], ...span, look, over: (pen) => this.drawMarks(pen) });
     this.paintStrip(span, look);
+    this.box.dataset.until = String(times[times.length - 1]);
+    this.point(this.at);
   }
 
   /** Drift and dose beneath the counts: the same time, the same edges, the same crosshair. @param {{low: number, high: number}} span @param {ChartLook} look */
