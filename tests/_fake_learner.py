@@ -178,6 +178,9 @@ class FakeLearner:
                 raise UnknownClassError(f"class {other}: not there")
         return self._edit(class_id, "class.merged", others=tuple(others))
 
+    def split(self, class_id, wanted):
+        raise ValueError(f"layout {wanted.layout} is not kept any more; class {class_id} stays whole")
+
     def _edit(self, class_id, kind, others=(), **fields):
         if class_id not in self.catalogue:
             raise UnknownClassError(f"class {class_id}: not there")

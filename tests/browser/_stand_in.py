@@ -18,6 +18,7 @@ from latticewatch.errors import UnknownClassError
 from latticewatch.ingest import Frame
 from latticewatch.messages import (
     ClassEventData,
+    ClassSplit,
     DefectEventData,
     ModelEventData,
     Nanometres,
@@ -304,6 +305,9 @@ class ScriptedLearner:
         self._version += 1
         self._tell("class.merged", entry, merged=gone)
         return entry
+
+    def split(self, class_id: int, wanted: ClassSplit) -> tuple[CatalogueEntry, NDArray[np.intp]]:
+        raise ValueError(f"layout {wanted.layout}: there is none; class {class_id} stays whole")
 
     def relearn(self) -> None:
         self._folded = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from latticewatch.errors import LatticewatchError, UnknownClassError
 from latticewatch.execute._parts import FrameLearner
 from latticewatch.execute._publisher import Publisher, drafts_of
-from latticewatch.messages import ClassPatch
+from latticewatch.messages import ClassPatch, ClassSplit
 
 if TYPE_CHECKING:
     from latticewatch.model import Model
@@ -91,6 +91,10 @@ class Edits:
         """Rename a class, set its role, merge others into it."""
         return self.on_fold_thread(lambda: self._edit(class_id, patch))
 
+    def split(self, class_id: int, wanted: ClassSplit) -> CatalogueEntry:
+        """Make some sites of a class one of their own."""
+        return self.on_fold_thread(lambda: self._split(class_id, wanted))
+
     def relearn(self) -> None:
         """Throw the classes away and start a new learning phase."""
         self.on_fold_thread(self._relearn)
@@ -111,9 +115,7 @@ class Edits:
         learner, state = self._learner(), self._publisher.newest
         known = {entry.class_id: entry for entry in state.catalogue}
         others = sorted(set(patch.merge or ()))
-        for wanted in (class_id, *others):
-            if wanted not in known:
-                raise UnknownClassError(f"class {wanted}: not in the catalogue, which holds {sorted(known)}")
+        _require(known, class_id, *others)
         if class_id in others:
             raise ValueError(f"class {class_id}: cannot be merged into itself; leave it out of merge")
         entry = known[class_id]
@@ -124,6 +126,17 @@ class Edits:
         if patch.name is not None:
             entry = learner.rename(class_id, patch.name)
         self._publish(replace(state.with_entry(entry, others), model_version=self._version()))
+        return entry
+
+    def _split(self, class_id: int, wanted: ClassSplit) -> CatalogueEntry:
+        self._require_disk()
+        learner, state = self._learner(), self._publisher.newest
+        _require([entry.class_id for entry in state.catalogue], class_id)
+        entry, rows = learner.split(class_id, wanted)
+        rest = next((one for one in learner.model.classes if one.class_id == class_id), None)
+        if rest is not None:
+            state = state.with_entry(rest)
+        self._publish(replace(state.with_part(entry, class_id, rows), model_version=self._version()))
         return entry
 
     def _relearn(self) -> None:
@@ -146,3 +159,10 @@ class Edits:
         """Refuse what could not be stored, before anything is changed."""
         if self._publisher.trouble is not None and not self._publisher.flush(at_once=True):
             raise EngineBusyError(f"nothing was changed: {self._publisher.trouble}")
+
+
+def _require(known: Collection[int], *wanted: int) -> None:
+    """Refuse classes that the catalogue does not hold."""
+    for class_id in wanted:
+        if class_id not in known:
+            raise UnknownClassError(f"class {class_id}: not in the catalogue, which holds {sorted(known)}")

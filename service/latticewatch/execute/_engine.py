@@ -29,7 +29,7 @@ from latticewatch.execute._report import Vitals, status_of
 from latticewatch.execute._runner import Runner
 from latticewatch.execute._series import Data
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import ClassPatch, Status
+from latticewatch.messages import ClassPatch, ClassSplit, Status
 from latticewatch.statistics import History
 
 if TYPE_CHECKING:
@@ -357,6 +357,30 @@ class Engine:
             Not done in time, or not stored.
         """
         return self._edits.edit(class_id, patch)
+
+    def split(self, class_id: int, wanted: ClassSplit) -> CatalogueEntry:
+        """Make some sites of a class one of their own; the new class.
+
+        Parameters
+        ----------
+        class_id : int
+        wanted : ClassSplit
+            Line round the sites that are meant, in a layout of the plane, and a name.
+
+        Returns
+        -------
+        CatalogueEntry
+
+        Raises
+        ------
+        UnknownClassError
+            A class that the catalogue does not hold.
+        ValueError
+            The layout is not kept any more, or a frame cannot tell these sites from the others.
+        EngineBusyError
+            Not done in time, or not stored.
+        """
+        return self._edits.split(class_id, wanted)
 
     def relearn(self) -> None:
         """Throw the classes away and start a new learning phase.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from latticewatch.ingest import Frame
-from latticewatch.messages import Event, EventType, FrameCounts, Role
+from latticewatch.messages import ClassSplit, Event, EventType, FrameCounts, Role
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
@@ -53,6 +53,8 @@ class FrameLearner(Protocol):
     def set_role(self, class_id: int, role: Role) -> CatalogueEntry: ...
 
     def merge(self, class_id: int, others: list[int]) -> CatalogueEntry: ...
+
+    def split(self, class_id: int, wanted: ClassSplit) -> tuple[CatalogueEntry, Any]: ...
 
     def relearn(self) -> None: ...
 

@@ -126,6 +126,34 @@ class LiveState:
         result = replace(self.result, sites=sites, classes=catalogue)
         return replace(self, catalogue=catalogue, result=result, **_counted(result))
 
+    def with_part(self, entry: CatalogueEntry, split_from: int, rows: NDArray[np.intp]) -> LiveState:
+        """The state after some sites of the newest frame became a class of their own.
+
+        Parameters
+        ----------
+        entry : CatalogueEntry
+            The new class.
+        split_from : int
+            Class that they were of.
+        rows : ndarray of shape (n,), intp
+            Sites that this frame alone takes for it; those of another class till now stay what they are.
+
+        Returns
+        -------
+        LiveState
+        """
+        catalogue = (*self.catalogue, entry)
+        if self.result is None:
+            return replace(self, catalogue=catalogue)
+        class_id = self.result.sites.class_id.copy()
+        class_id[rows[class_id[rows] == split_from]] = entry.class_id
+        kinds = self.result.kinds
+        if split_from in kinds:
+            kinds = {**kinds, entry.class_id: kinds[split_from]}
+        sites = replace(self.result.sites, class_id=class_id)
+        result = replace(self.result, sites=sites, classes=catalogue, kinds=kinds)
+        return replace(self, catalogue=catalogue, result=result, **_counted(result))
+
     def with_model(self, model: Model) -> LiveState:
         """The state after another model was taken up: the newest frame keeps its sites, and has no classes yet.
 

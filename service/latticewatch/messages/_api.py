@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from latticewatch.messages._base import Asked, Read, Written, known
 from latticewatch.messages._events import Displacement, Event, Nanometres, Pixel, ReadKind, ReadRole, Role
@@ -179,6 +179,18 @@ class ClassPatch(Asked):
     name: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
     role: Role | None = None
     merge: list[int] | None = Field(default=None, max_length=64)
+
+
+class ClassSplit(Asked):
+    """Body of ``POST /v1/classes/{id}/split``: which of its sites become a class of their own."""
+
+    layout: int = Field(description="Number of the layout of the plane that the line is drawn in.")
+    line: list[tuple[FiniteFloat, FiniteFloat]] = Field(
+        min_length=3,
+        max_length=1000,
+        description="Corners of a closed line round them, x and y in the plane.",
+    )
+    name: str | None = Field(default=None, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")
 
 
 class EventPage(Written):

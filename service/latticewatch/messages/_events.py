@@ -25,6 +25,7 @@ EventType = Literal[
     "class.discovered",
     "class.merged",
     "class.renamed",
+    "class.split",
     "model.updated",
     "frames.lost",
     "frames.found",
@@ -135,7 +136,7 @@ class DefectEventData(EventData):
 
 
 class ClassEventData(DuringSeries):
-    """A class was discovered, merged or renamed."""
+    """A class was discovered, merged, renamed, or split off another."""
 
     model_version: int
     class_id: int
@@ -143,6 +144,7 @@ class ClassEventData(DuringSeries):
     role: ReadRole
     previous_name: str | None = None
     merged: tuple[int, ...] = Field(default=(), description="Classes that this one took in.")
+    split_from: int | None = Field(default=None, description="Class that this one was a part of.")
     count: int | None = None
 
 

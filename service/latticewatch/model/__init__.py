@@ -30,6 +30,7 @@ from latticewatch.model._neighbours import (
 )
 from latticewatch.model._numbers import renumbered
 from latticewatch.model._oddities import Oddities, normal_score, squared_lengths
+from latticewatch.model._parts import Part
 from latticewatch.model._patches import Patches, gather_patches
 from latticewatch.model._resampling import excess_blur, without_blur
 from latticewatch.model._shifts import Effects, Readings, ShiftKinds, settle_shifts
@@ -52,6 +53,7 @@ __all__ = [
     "Mixture",
     "Model",
     "Oddities",
+    "Part",
     "Patches",
     "Readings",
     "ShiftKinds",

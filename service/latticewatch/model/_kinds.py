@@ -33,6 +33,7 @@ def kinds_of(model: Model) -> dict[int, DefectKind]:
             kinds[class_id] = "added" if known.templates.void else _of_height(height)
         kinds |= dict.fromkeys(known.odd_ids.tolist(), "odd")
         kinds |= dict.fromkeys([*known.shifts.class_ids.tolist(), known.shifts.loose_id], "displaced")
+        kinds |= {part.class_id: kinds[k] for part in known.parts for k in part.sources[:1] if k in kinds}
     defects = {entry.class_id for entry in model.classes if entry.role == "defect"}
     return {class_id: kind for class_id, kind in kinds.items() if class_id in defects}
 

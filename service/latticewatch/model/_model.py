@@ -13,6 +13,7 @@ from latticewatch.errors import UnknownClassError
 from latticewatch.lattice import Lattice
 from latticewatch.model._catalogue import CatalogueEntry
 from latticewatch.model._members import Members
+from latticewatch.model._parts import parts_of, with_parts
 from latticewatch.model._patches import Patches
 from latticewatch.model._shares import add_columns, share_neighbours
 from latticewatch.model._shifts import Effects, Readings, settle_shifts
@@ -259,8 +260,11 @@ class Model:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
         columns = columns_of(self)
-        for one, place in zip(members, columns, strict=True):
-            add_columns(out, one.rows, one.classified(shift), place.all)
+        for one, known, place in zip(members, self.sublattices, columns, strict=True):
+            measured = one.classified(shift)
+            if known.parts:
+                measured = with_parts(measured, known.measured_ids, known.parts, patches.moments[one.rows])
+            add_columns(out, one.rows, measured, place.all)
         out[patches.sublattice < 0, -1] = 1.0
         seen = out.copy()
         for one, place in zip(members, columns, strict=True):
@@ -282,17 +286,20 @@ class Columns(NamedTuple):
         Of each kind of displacement, and of one of its own.
     beside : ndarray of shape (m, 3), int64
         Direction, column of the defect in that direction, column of the class of hosts beside it.
+    parts : ndarray of shape (n_parts,), int64
+        Of each part that a person split off.
     """
 
     components: NDArray[np.int64]
     odd: NDArray[np.int64]
     shifts: NDArray[np.int64]
     beside: NDArray[np.int64]
+    parts: NDArray[np.int64]
 
     @property
     def all(self) -> NDArray[np.int64]:
-        """Of each class that a site may be of, in the order of `SiteClasses`; the last, of none, is -1."""
-        return np.concatenate([self.components, self.odd, self.shifts, [-1]])
+        """Of each class that a site may be of, in the order of `SiteClasses`, of none, -1, and of the parts."""
+        return np.concatenate([self.components, self.odd, self.shifts, [-1], self.parts])
 
 
 @lru_cache(maxsize=8)
@@ -312,6 +319,12 @@ def columns_of(model: Model) -> tuple[Columns, ...]:
     """
     column = {entry.class_id: k for k, entry in enumerate(model.classes)}
     column |= {old: column[new] for old, new in model.alias.items() if new in column}
+    parts = tuple(part for known in model.sublattices for part in known.parts)
+
+    def beside_which(defect: int) -> list[int]:
+        """Columns of a defect and of what was split off it."""
+        return list(dict.fromkeys(column[k] for k in (defect, *parts_of(defect, parts)) if k in column))
+
     return tuple(
         Columns(
             np.array([column[int(class_id)] for class_id in known.class_ids], np.int64),
@@ -321,12 +334,13 @@ def columns_of(model: Model) -> tuple[Columns, ...]:
             ),
             np.array(
                 [
-                    (direction, column[defect], column[beside])
+                    (direction, one, column[beside])
                     for (direction, defect), beside in known.neighbour_class.items()
-                    if defect in column
+                    for one in beside_which(defect)
                 ],
                 np.int64,
             ).reshape(-1, 3),
+            np.array([column[part.class_id] for part in known.parts], np.int64),
         )
         for known in model.sublattices
     )

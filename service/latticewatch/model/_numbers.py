@@ -31,6 +31,8 @@ def renumbered(model: Model, first: int) -> Model:
         others.update(known.class_ids.tolist(), known.odd_ids.tolist(), known.shifts.class_ids.tolist())
         others.update([known.shifts.loose_id, *known.neighbour_class.values()])
         others.update(defect for _, defect in known.neighbour_class)
+        for part in known.parts:
+            others.update([part.class_id, *part.sources])
     ids = [*sorted(mentioned), *sorted(others - mentioned)]
     new = {old: first + k for k, old in enumerate(i for i in ids if i >= 0)}
 
@@ -48,6 +50,10 @@ def renumbered(model: Model, first: int) -> Model:
             odd_ids=all_of(known.odd_ids),
             shifts=replace(shifts, class_ids=all_of(shifts.class_ids), loose_id=of(shifts.loose_id)),
             neighbour_class={(way, of(d)): of(c) for (way, d), c in known.neighbour_class.items()},
+            parts=tuple(
+                replace(part, class_id=of(part.class_id), sources=tuple(of(k) for k in part.sources))
+                for part in known.parts
+            ),
         )
 
     return replace(

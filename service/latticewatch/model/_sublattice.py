@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from latticewatch.model._displacement import DisplacementFilter
 from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._mixture import Mixture
 from latticewatch.model._oddities import Oddities
+from latticewatch.model._parts import Part
 from latticewatch.model._shifts import ShiftKinds
 from latticewatch.model._templates import SublatticeTemplates
 
@@ -42,6 +44,8 @@ class SublatticeModel:
         First sublattice that symmetry maps onto this one.
     neighbour_class : dict
         ``(direction, class of the neighbour) -> class``: host columns whose neighbour in that direction is a defect.
+    parts : tuple of Part
+        What a person split off its classes, oldest first.
     """
 
     templates: SublatticeTemplates
@@ -56,3 +60,32 @@ class SublatticeModel:
     gate: float
     shifts: ShiftKinds
     group: int = 0
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def measured_ids(self) -> NDArray[np.int64]:
+        """Class of each column of `SiteClasses`, as it is measured: shape (n_columns,), int64; -1 is none."""
+        ids = [self.class_ids, self.odd_ids, self.shifts.class_ids, [self.shifts.loose_id, -1]]
+        return np.concatenate(ids).astype(np.int64)
+
+    def without_healed(self, alias: Mapping[int, int]) -> SublatticeModel:
+        """The sublattice without parts that are of the class again which they were split off.
+
+        Parameters
+        ----------
+        alias : mapping of int to int
+            Class that each class which was merged is part of.
+
+        Returns
+        -------
+        SublatticeModel
+            The same where there are none.
+        """
+        divided_again = {source for part in self.parts for source in part.sources}
+        kept = tuple(
+            part
+            for part in self.parts
+            if part.class_id in divided_again
+            or {alias.get(k, k) for k in part.sources} != {alias.get(part.class_id, part.class_id)}
+        )
+        return self if len(kept) == len(self.parts) else replace(self, parts=kept)

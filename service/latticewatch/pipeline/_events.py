@@ -111,12 +111,13 @@ def discovered(model: Model, class_id: int) -> EventDraft:
 
 
 def class_event(
-    kind: Literal["class.discovered", "class.renamed", "class.merged"],
+    kind: Literal["class.discovered", "class.renamed", "class.merged", "class.split"],
     entry: CatalogueEntry,
     version: int,
     *,
     previous_name: str | None = None,
     merged: tuple[int, ...] = (),
+    split_from: int | None = None,
 ) -> EventDraft:
     """Something happened to a class.
 
@@ -130,6 +131,8 @@ def class_event(
     previous_name : str, optional
     merged : tuple of int, optional
         Classes that became part of it.
+    split_from : int, optional
+        Class that it was a part of.
     """
     data = ClassEventData(
         model_version=version,
@@ -139,5 +142,6 @@ def class_event(
         count=entry.total,
         previous_name=previous_name,
         merged=merged,
+        split_from=split_from,
     )
     return EventDraft(kind, data)

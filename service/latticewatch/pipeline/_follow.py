@@ -77,7 +77,10 @@ class ClassStatistics:
         used = analysis.model
         ids = used.class_ids
         sublattice = analysis.sites.sublattice
-        new, counts = add_up(verdict.posterior, verdict.score, verdict.component, sublattice, *_columns(used))
+        whole = _whole(used, verdict.posterior)
+        new, counts = add_up(whole, verdict.score, verdict.component, sublattice, *_columns(used))
+        if whole is not verdict.posterior:
+            counts = np.bincount(verdict.posterior.argmax(1), minlength=len(ids))
         for s, sums in enumerate(self._sums):
             n = len(sums.n)
             if len(used.sublattices[s].class_ids) != n:
@@ -117,6 +120,12 @@ class ClassStatistics:
             for known in sublattices
             for class_id, weight in zip(known.class_ids, known.mixture.weight, strict=True)
         }
+        for part in (part for known in sublattices for part in known.parts):
+            # of several sublattices that share a class, each gives its share
+            mine = sum(priors.get(k, 0.0) for k in part.sources)
+            if mine > 0:
+                priors |= {k: (1 - part.prior) * priors[k] for k in part.sources if k in priors}
+                priors[part.class_id] = part.prior * mine
         classes = tuple(
             entry.with_total(
                 entry.total + self._totals.get(entry.class_id, 0), priors.get(entry.class_id, entry.prior)
@@ -131,6 +140,26 @@ class ClassStatistics:
             followed = replace(followed, version=model.version + 1)
             self._since = followed.version, [known.mixture for known in sublattices]
         return followed
+
+
+def _whole(model: Model, posterior: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Posteriors, what a person split off a class counted with the rest of it: its height is followed as a whole."""
+    pairs = [
+        (of.parts[k], int(place.parts[k]))
+        for of, place in zip(model.sublattices, columns_of(model), strict=True)
+        for k in range(len(of.parts))
+    ]
+    if not pairs:
+        return posterior
+    column = {entry.class_id: k for k, entry in enumerate(model.classes)}
+    out = posterior.copy()
+    # what was split off last first, for a part may be divided again
+    for part, mine in reversed(pairs):
+        into = column.get(model.alias.get(part.sources[0], part.sources[0]), mine)
+        if into != mine:
+            out[:, into] += out[:, mine]
+            out[:, mine] = 0.0
+    return out
 
 
 def _places(model: Model, sublattice: NDArray[np.int16]) -> NDArray[np.intp]:

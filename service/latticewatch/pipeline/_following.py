@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Renewed, taken_up
-from latticewatch.messages import Note
-from latticewatch.model import Model
+from latticewatch.messages import ClassSplit, Note
+from latticewatch.model import CatalogueEntry, Model
 from latticewatch.pipeline._analysis import Classified
 from latticewatch.pipeline._compose import roles_and_priors
 from latticewatch.pipeline._events import class_event, discovered, model_event
@@ -44,6 +48,7 @@ class Following:
         self.search = new_search()
         self.space: LiveSpace | None = None
         self._judge = Judge()
+        self._newest: Classified | None = None
 
     def begin_with(self, model: Model, frames: int = 0) -> None:
         """Begin anew, with a model.
@@ -57,6 +62,7 @@ class Following:
         self.statistics, self.search, self._judge = ClassStatistics(), self.new_search(), Judge()
         self.search.learnt_from(frames)
         self.space = LiveSpace(model, self._settings.seed)
+        self._newest = None
 
     def go_on_with(self, model: Model | None, statistics: ClassStatistics | None) -> None:
         """Go on after a restart.
@@ -68,6 +74,7 @@ class Following:
             As they were kept; None where they were not.
         """
         self.search = self.new_search()
+        self._newest = None
         self.space = None if model is None else LiveSpace(model, self._settings.seed)
         if statistics is not None:
             self.statistics = statistics
@@ -93,6 +100,7 @@ class Following:
         doubt : Note or None
             Why the frame taught nothing.
         """
+        self._newest = analysis
         if self.space is not None:
             self.space.take(force.learnt, analysis.patches, tracked.class_id, analysis.frame.number)
         events: list[EventDraft] = []
@@ -101,6 +109,39 @@ class Following:
             events += self._follow(force, analysis, tracked)
         events += self._look_again(force, analysis, tracked, tracker, teaches=doubt is None)
         return events, doubt
+
+    def split(
+        self, force: InForce, tracker: Tracker, class_id: int, wanted: ClassSplit
+    ) -> tuple[CatalogueEntry, NDArray[np.intp], EventDraft]:
+        """See `Learner.split`; the event that tells of it, too."""
+        force.entry(class_id)
+        line = np.array(wanted.line, np.float64)
+        halves = None if self.space is None else self.space.drawn_round(wanted.layout, line, class_id)
+        if self.space is None or halves is None or self._newest is None:
+            raise ValueError(f"layout {wanted.layout} is not kept any more; draw the line again")
+        entry, event = force.split(class_id, halves, wanted.name)
+        self.space.divide(force.learnt, entry.class_id)
+        verdict = force.learnt.classify(self._newest.patches)
+        ids = force.learnt.class_ids[verdict.posterior.argmax(1)]
+        members = {k: np.flatnonzero(ids == k) for k in (entry.class_id, class_id)}
+        rows, entry = members[entry.class_id], self._looked_at(force, self._newest, members)
+        tracker.divide(class_id, entry.class_id)
+        return entry, rows, replace(event, data=event.data.model_copy(update={"class_name": entry.name}))
+
+    def _looked_at(
+        self, force: InForce, analysis: Classified, members: dict[int, NDArray[np.intp]]
+    ) -> CatalogueEntry:
+        """Give classes the average patch of their members, and what it looks like; the first of them."""
+        model, patch = force.learnt, patches_of(analysis)
+        for class_id, rows in members.items():
+            if len(rows):
+                seen = replace(model.entry(class_id), average=patch(rows.tolist(), model.patch_px))
+                model = replace(
+                    model, classes=tuple(seen if e.class_id == class_id else e for e in model.classes)
+                )
+        model = confirmed_among(model, members)
+        force.adopt(model)
+        return model.entry(next(iter(members)))
 
     def _follow(self, force: InForce, analysis: Classified, tracked: Tracked) -> list[EventDraft]:
         """Let the classes follow, and be born; the events that tell of it."""

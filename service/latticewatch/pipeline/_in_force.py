@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from latticewatch.discover import Halves, divided
 from latticewatch.errors import UnknownClassError
 from latticewatch.messages import Role
 from latticewatch.model import CatalogueEntry, Model
@@ -96,10 +98,46 @@ class InForce:
         alias = {old: gone.get(new, new) for old, new in model.alias.items()} | gone
         kept = tuple(e for e in model.with_entry(entry).classes if e.class_id not in gone)
         layout = np.array([gone.get(int(i), int(i)) for i in model.embedding_class], np.int16)
+        sublattices = tuple(known.without_healed(alias) for known in model.sublattices)
         self.adopt(
-            replace(model, version=model.version + 1, classes=kept, alias=alias, embedding_class=layout)
+            replace(
+                model,
+                version=model.version + 1,
+                sublattices=sublattices,
+                classes=kept,
+                alias=alias,
+                embedding_class=layout,
+            )
         )
         return entry, gone, class_event("class.merged", entry, self.version, merged=tuple(gone))
+
+    def split(
+        self, class_id: int, halves: Sequence[Halves], name: str | None
+    ) -> tuple[CatalogueEntry, EventDraft]:
+        """See `Learner.split`; the event that tells of it, too."""
+        model = self._with(class_id)
+        part = self.next_class
+        self.adopt(divided(model, class_id, halves, part, name))
+        entry = self.learnt.entry(part)
+        return entry, class_event("class.split", entry, self.version, split_from=class_id)
+
+    def entry(self, class_id: int) -> CatalogueEntry:
+        """A class of the model in force.
+
+        Parameters
+        ----------
+        class_id : int
+
+        Returns
+        -------
+        CatalogueEntry
+
+        Raises
+        ------
+        UnknownClassError
+            There is no such class, or no model yet.
+        """
+        return self._with(class_id).entry(class_id)
 
     def _with(self, class_id: int) -> Model:
         if self.model is None:

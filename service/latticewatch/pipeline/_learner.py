@@ -10,9 +10,10 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
-from latticewatch.messages import Note, Role
+from latticewatch.messages import ClassSplit, Note, Role
 from latticewatch.model import CatalogueEntry, Model, kinds_of, renumbered
 from latticewatch.pipeline._analyse import analyse
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
@@ -267,8 +268,39 @@ class Learner:
         """
         entry, gone, event = self._force.merge(class_id, others)
         self._tracker.relabel(gone)
+        if self._following.space is not None:
+            self._following.space.merge(self._force.learnt)
         self._events.append(event)
         return entry
+
+    def split(self, class_id: int, wanted: ClassSplit) -> tuple[CatalogueEntry, NDArray[np.intp]]:
+        """Make some sites of a class one of their own.
+
+        Parameters
+        ----------
+        class_id : int
+            Keeps its number and its name.
+        wanted : ClassSplit
+            Line round the sites that are meant, in a layout of the plane, and a name.
+
+        Returns
+        -------
+        entry : CatalogueEntry
+            The new class.
+        rows : ndarray of shape (n,), intp
+            Sites that the newest frame alone takes for it.
+
+        Raises
+        ------
+        UnknownClassError
+            There is no such class.
+        ValueError
+            The layout is not kept any more, too few sites are within the line or outside, or a frame cannot tell them
+            apart.
+        """
+        told, rows, event = self._following.split(self._force, self._tracker, class_id, wanted)
+        self._events.append(event)
+        return told, rows
 
     def relearn(self) -> None:
         """Throw the classes away, those remembered of other lattices too, and start a learning phase."""

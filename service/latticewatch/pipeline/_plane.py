@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.discover import Halves
+
 if TYPE_CHECKING:
     from latticewatch.estimators import IncrementalPCA, SteadyLayout
 
@@ -17,6 +19,8 @@ COMPONENTS, APART = 8, 25.0
 # The plane is laid out anew once this share of the pool is new to it, and not more often than after so many frames.
 NEW_SHARE, REST_FRAMES = 0.2, 50
 FEWEST = 8
+# Layouts that are kept: what somebody draws on one may be asked after the next has come.
+KEPT_LAYOUTS = 8
 
 
 class PooledSite(NamedTuple):
@@ -53,13 +57,13 @@ class PlaneView(NamedTuple):
 
 
 class _Drawn(NamedTuple):
-    """A layout, the components it was made in, and the classes of its rows."""
+    """A layout, the components it was made in, and the sites in it."""
 
     layout: SteadyLayout
     components: dict[int, IncrementalPCA]
     number: int
     embedding: NDArray[np.float32]
-    class_id: NDArray[np.int16]
+    pool: tuple[PooledSite, ...]
     frames: int
     keys: frozenset[int]
 
@@ -74,16 +78,21 @@ class Plane:
 
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
-        self._drawing = threading.Lock()
+        self._drawing, self._numbering = threading.Lock(), threading.Lock()
         self._drawn: _Drawn | None = None
+        # Classes of sites that were divided since they were laid out, by their numbers in the pool.
+        self._moved: dict[int, int] = {}
+        self._alias: dict[int, int] = {}
+        self._edits = 0
+        self._shown: dict[int, _Drawn] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the lock, which a copy has its own of."""
-        return {name: value for name, value in vars(self).items() if name != "_drawing"}
+        """Without the locks, which a copy has its own of."""
+        return {name: value for name, value in vars(self).items() if name not in ("_drawing", "_numbering")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._drawing = threading.Lock()
+        self._drawing, self._numbering = threading.Lock(), threading.Lock()
 
     def view(
         self,
@@ -137,13 +146,88 @@ class Plane:
             if len(rows):
                 sites[rows] = drawn.layout.transform(_coordinates(space(s, rows), components, s))
         return PlaneView(
-            drawn.number,
+            self._number(drawn, alias),
             frame,
             drawn.embedding,
-            _renamed(drawn.class_id, alias),
+            _renamed(self._classes(drawn), alias),
             sites,
             _renamed(class_id, alias),
         )
+
+    def drawn_round(
+        self, number: int, line: NDArray[np.float64], class_id: int, alias: dict[int, int]
+    ) -> list[Halves] | None:
+        """Sites of a class in a layout, those within a closed line and the rest.
+
+        Parameters
+        ----------
+        number : int
+            Of the layout.
+        line : ndarray of shape (n, 2), float64
+            Corners in the plane.
+        class_id : int
+        alias : dict
+            Classes that are part of others now.
+
+        Returns
+        -------
+        list of Halves or None
+            One for each sublattice; None where this layout is not kept any more.
+        """
+        drawn = self._shown.get(number)
+        if drawn is None:
+            return None
+        mine = _renamed(self._classes(drawn), alias) == class_id
+        within = inside(line, drawn.embedding)
+        sublattice = np.array([site.sublattice for site in drawn.pool])
+        places = np.stack([site.place for site in drawn.pool])
+        return [
+            Halves(
+                s,
+                places[mine & within & (sublattice == s)],
+                places[mine & ~within & (sublattice == s)],
+                np.asarray(components.components_[:COMPONENTS].T, np.float64),
+            )
+            for s, components in drawn.components.items()
+            if (mine & (sublattice == s)).any()
+        ]
+
+    def move(self, class_id: int, sources: Sequence[int], of_part: Callable[[PooledSite], bool]) -> None:
+        """Give sites that are laid out another class.
+
+        Parameters
+        ----------
+        class_id : int
+            Their class from now on.
+        sources : sequence of int
+            Classes that they may be of till now.
+        of_part : callable
+            Which of these sites are meant.
+        """
+        with self._numbering:
+            drawn = [*self._shown.values(), *([] if self._drawn is None else [self._drawn])]
+            sites = {site.key: site for one in drawn for site in one.pool}
+            before = {key: self._moved.get(key, site.class_id) for key, site in sites.items()}
+            moved = {k: class_id for k, site in sites.items() if before[k] in sources and of_part(site)}
+            self._moved = {k: c for k, c in self._moved.items() if k in sites} | moved
+            self._edits += 1
+
+    def _classes(self, drawn: _Drawn) -> NDArray[np.int16]:
+        moved = self._moved
+        return np.array([moved.get(site.key, site.class_id) for site in drawn.pool], np.int16)
+
+    def _number(self, drawn: _Drawn, alias: dict[int, int]) -> int:
+        """Of a layout as it is seen: another one, too, when its sites are of other classes."""
+        with self._numbering:
+            if alias != self._alias:
+                self._alias = dict(alias)
+                self._edits += 1
+            number = drawn.number + self._edits
+            if number not in self._shown:
+                self._shown[number] = drawn
+                for old in list(self._shown)[:-KEPT_LAYOUTS]:
+                    del self._shown[old]
+            return number
 
     def _lay_out(self, pool: Sequence[PooledSite], frames: int) -> None:
         """With the lock held, which is released."""
@@ -157,7 +241,7 @@ class Plane:
         drawn = self._drawn
         if drawn is None or len(pool) >= 2 * len(drawn.keys):
             return True
-        if not {site.class_id for site in pool} <= set(drawn.class_id.tolist()):
+        if not {site.class_id for site in pool} <= set(self._classes(drawn).tolist()):
             return True
         new = sum(site.key not in drawn.keys for site in pool)
         return frames - drawn.frames >= REST_FRAMES and new >= NEW_SHARE * len(pool)
@@ -183,7 +267,7 @@ class Plane:
             components,
             1 if self._drawn is None else self._drawn.number + 1,
             layout.embedding_,
-            np.array([site.class_id for site in pool], np.int16),
+            tuple(pool),
             frames,
             frozenset(keys.tolist()),
         )
@@ -203,3 +287,26 @@ def _renamed(class_id: NDArray[np.int16], alias: dict[int, int]) -> NDArray[np.i
     for old, new in alias.items():
         out[class_id == old] = new
     return out
+
+
+def inside(line: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which points are within a closed line.
+
+    Parameters
+    ----------
+    line : ndarray of shape (n, 2), float64
+        Its corners; the last is joined to the first.
+    points : ndarray of shape (m, 2)
+
+    Returns
+    -------
+    ndarray of shape (m,), bool
+        A ray to the right crosses the line an odd number of times.
+    """
+    x, y = points[:, 0, None].astype(np.float64), points[:, 1, None].astype(np.float64)
+    before = np.roll(line, 1, axis=0)
+    across = (line[:, 1] > y) != (before[:, 1] > y)
+    rise = before[:, 1] - line[:, 1]
+    # where a side is level the ray does not cross it
+    at = (before[:, 0] - line[:, 0]) * (y - line[:, 1]) / np.where(rise == 0, 1.0, rise) + line[:, 0]
+    return np.asarray((across & (x < at)).sum(1) % 2 == 1)

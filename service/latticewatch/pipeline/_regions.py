@@ -223,6 +223,8 @@ def _strange(verdict: Verdict, patches: Patches, model: Model) -> tuple[NDArray[
     """Sites that are not as the host, and those among them that fit no class of changed heights."""
     best = verdict.posterior.argmax(1)
     ordinary = {int(k) for known in model.sublattices for k in known.class_ids}
+    for part in (part for known in model.sublattices for part in known.parts):
+        ordinary |= {part.class_id} if ordinary.intersection(part.sources) else set()
     usual = np.array([e.role in ("host", "neighbour") for e in model.classes] + [False])
     of_height = np.array([e.class_id in ordinary for e in model.classes] + [False])
     column = (patches.sublattice >= 0) & (patches.sublattice < model.n_columns)

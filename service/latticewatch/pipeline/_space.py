@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from latticewatch.discover import Halves
 from latticewatch.estimators import RunningCovariance, noise_edge
-from latticewatch.model import Model, SublatticeModel
+from latticewatch.model import Model, Part, SublatticeModel
 from latticewatch.pipeline._plane import Plane, PlaneView, PooledSite
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ class LiveSpace:
                     self._begin(s, known)
                     one = self._sublattices[s]
                 mine = patches.sublattice == s
-                self._take_hosts(one, patches, np.flatnonzero(mine & plain), frame, fade, s)
+                self._take_hosts(one, patches, np.flatnonzero(mine & plain), class_id, frame, fade, s)
                 self._take_members(one, patches, np.flatnonzero(mine & ~is_host), class_id, frame, fade, s)
 
     def variances(self) -> SpaceView:
@@ -253,6 +254,70 @@ class LiveSpace:
 
         return self._plane.view(pool, frames, frame, patches.sublattice, class_id, space, alias, wait)
 
+    def drawn_round(self, layout: int, line: NDArray[np.float64], class_id: int) -> list[Halves] | None:
+        """Sites of a class in a layout of the plane, those within a closed line and the rest.
+
+        Parameters
+        ----------
+        layout : int
+            Number of the layout.
+        line : ndarray of shape (n, 2), float64
+            Corners in the plane.
+        class_id : int
+
+        Returns
+        -------
+        list of Halves or None
+            One for each sublattice; None where this layout is not kept any more.
+        """
+        return self._plane.drawn_round(layout, line, class_id, self._alias)
+
+    def merge(self, model: Model) -> None:
+        """Show sites of classes that were merged as those of the class that they are part of now.
+
+        Parameters
+        ----------
+        model : Model
+            After the merge.
+        """
+        with self._lock:
+            self._alias = model.alias
+
+    def divide(self, model: Model, class_id: int) -> None:
+        """Put the sites that were split off into their new class.
+
+        Parameters
+        ----------
+        model : Model
+            With the part.
+        class_id : int
+            Of the part.
+        """
+        with self._lock:
+            for s, known in enumerate(model.sublattices[: model.n_columns]):
+                for part in known.parts:
+                    if part.class_id == class_id:
+                        self._divide(part, s, known)
+
+    def _divide(self, part: Part, s: int, known: SublatticeModel) -> None:
+        direction = np.linalg.lstsq(known.whitening, part.direction, rcond=None)[0]
+        level = part.level + float(known.filter.mean @ part.direction)
+
+        def of_part(site: PooledSite) -> bool:
+            """Whether a site of the sources lies beyond the plane."""
+            return site.sublattice == s and float(site.place @ direction) + level > 0
+
+        for source in part.sources:
+            sites = self._pool.get(source)
+            if sites is None:
+                continue
+            into = self._pool.setdefault(part.class_id, deque(maxlen=sites.maxlen))
+            into.extend(site._replace(class_id=part.class_id) for site in sites if of_part(site))
+            self._pool[source] = deque((site for site in sites if not of_part(site)), sites.maxlen)
+        # what they were the means of is another class now
+        self._centroids = {k: c for k, c in self._centroids.items() if k not in part.sources}
+        self._plane.move(part.class_id, part.sources, of_part)
+
     def _begin(self, s: int, known: SublatticeModel) -> None:
         """Forget a sublattice whose space is another one now."""
         self._sublattices[s] = _Sublattice(known, self._sublattices[s].learnt_rows)
@@ -272,7 +337,14 @@ class LiveSpace:
         }
 
     def _take_hosts(
-        self, one: _Sublattice, patches: Patches, rows: NDArray[np.intp], frame: int, fade: float, s: int
+        self,
+        one: _Sublattice,
+        patches: Patches,
+        rows: NDArray[np.intp],
+        class_id: NDArray[np.int16],
+        frame: int,
+        fade: float,
+        s: int,
     ) -> None:
         rows = _in_turn(rows, HOSTS_A_FRAME, self._frames)
         if len(rows) < 2:
@@ -286,7 +358,8 @@ class LiveSpace:
         # not all sublattices in the same frame
         if (self._frames + s) % COUNTED_FRAMES == 0:
             one.since = _since(one, frame)
-        self._keep(int(one.known.class_ids[0]), s, batch, POOLED_HOSTS)
+        for k in np.unique(class_id[rows]).tolist():
+            self._keep(k, s, batch[class_id[rows] == k], POOLED_HOSTS)
 
     def _take_members(
         self,

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from latticewatch.errors import UnknownClassError
 from latticewatch.execute import LiveState
-from latticewatch.messages import ClassDetail, ClassPatch, ClassSummary, Sign, signs_of
+from latticewatch.messages import ClassDetail, ClassPatch, ClassSplit, ClassSummary, Sign, signs_of
 from latticewatch.serve._access import control_scope, read_scope
 from latticewatch.serve._hub import TheHub, reply
 from latticewatch.serve._picture import patch_png, signed_png
@@ -130,6 +130,21 @@ async def edit_class(hub: TheHub, class_id: ClassId, patch: ClassPatch) -> Class
     """Rename a class, set its role, or merge other classes into it."""
     try:
         entry = await run_in_threadpool(hub.engine.edit, class_id, patch)
+    except ValueError as error:
+        raise HTTPException(409, str(error)) from error
+    return summary_of(hub.engine.state, entry)
+
+
+@router.post(
+    "/{class_id}/split",
+    responses=NOT_FOUND
+    | {409: {"description": "The layout has gone, or a frame cannot tell these sites from the others."}},
+    dependencies=[Depends(control_scope)],
+)
+async def split_class(hub: TheHub, class_id: ClassId, wanted: ClassSplit) -> ClassSummary:
+    """Make the sites within a line in the plane a class of their own; merging it back undoes it."""
+    try:
+        entry = await run_in_threadpool(hub.engine.split, class_id, wanted)
     except ValueError as error:
         raise HTTPException(409, str(error)) from error
     return summary_of(hub.engine.state, entry)

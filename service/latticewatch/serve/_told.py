@@ -96,6 +96,9 @@ class _Renames:
             del self.catalogue[other]
         return self._change(class_id)
 
+    def split(self, class_id: int, wanted: Any) -> Any:  # noqa: ARG002
+        raise ValueError("a service without frames has no sites to draw round")
+
     def relearn(self) -> None:
         self.catalogue.clear()
 

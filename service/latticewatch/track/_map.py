@@ -252,6 +252,18 @@ class TrackMap:
             announced[self.announced == old] = new
         self.announced = announced
 
+    def divide(self, class_id: int, part: int) -> None:
+        """Let a class be known that was split off another: what the frames said of the one they said of the other."""
+        self._set_posterior(
+            np.append(self.posterior, np.zeros((len(self), 1), np.float32), axis=1),
+            np.append(self.class_ids, np.int16(part)),
+        )
+        if class_id in self.state_ids:
+            of, last = self.state_ids.index(class_id), len(self.state_ids) - 1
+            ids = [*self.state_ids[:last], part, self.state_ids[last]]
+            self._restate([*([k] for k in range(last)), [of], [last]], ids)
+        self.states = None
+
     def _set_posterior(self, posterior: NDArray[np.float32], class_ids: NDArray[np.int16]) -> None:
         total = posterior.sum(axis=1, keepdims=True)
         self.posterior = np.divide(posterior, total, out=np.zeros_like(posterior), where=total > 1e-6)

@@ -163,6 +163,19 @@ class Tracker:
         for tracks in self._places:
             tracks.relabel(mapping)
 
+    def divide(self, class_id: int, part: int) -> None:
+        """Follow a class that was split off another; the next frame tells them apart.
+
+        Parameters
+        ----------
+        class_id : int
+            Class that is divided.
+        part : int
+            The new one.
+        """
+        for tracks in self._places:
+            tracks.divide(class_id, part)
+
     def independent_frames(self, frames: float) -> float:
         """How many frames with noise of their own hold what so many of this stream do; see `Evidence`.
 

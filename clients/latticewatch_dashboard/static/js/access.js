@@ -102,5 +102,5 @@ export const getBlob = async (path) => (await request(path)).blob();
 /** @param {string} path @param {unknown} body @returns {Promise<any>} */
 export const patchJson = async (path, body) => (await request(path, { method: "PATCH", body })).json();
 
-/** @param {string} path @returns {Promise<any>} */
-export const postJson = async (path) => (await request(path, { method: "POST" })).json();
+/** @param {string} path @param {unknown} [body] @returns {Promise<any>} */
+export const postJson = async (path, body) => (await request(path, { method: "POST", body })).json();

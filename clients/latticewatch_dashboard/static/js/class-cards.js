@@ -33,6 +33,8 @@ export class ClassCards {
     this.off = new Set();
     /** The last edit, as what takes it back. @type {{id: number, change: object} | null} */
     this.undo = null;
+    /** A class that was split off, till it comes with the catalogue. @type {number | null} */
+    this.awaited = null;
   }
 
   /**
@@ -63,6 +65,10 @@ export class ClassCards {
       void this.refreshAverage(card, version);
     }
     byId("neighbour-classes").hidden = !next.neighbour;
+    if (this.awaited !== null && present.has(this.awaited)) {
+      this.choose(this.awaited);
+      this.awaited = null;
+    }
     if (this.choice !== null) this.choose(present.has(this.choice) ? this.choice : null);
     byId("no-classes").hidden = classes.length > 0;
   }

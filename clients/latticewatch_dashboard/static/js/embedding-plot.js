@@ -7,6 +7,7 @@ const PADDING = 14;
 const CLICK_PX = 4;
 const PICK_PX = 9;
 const NEUTRAL = "#6d7889";
+const MOST_CORNERS = 500;  // of a line that is sent; a hand draws no more
 
 export class EmbeddingPlot {
   /**
@@ -16,8 +17,12 @@ export class EmbeddingPlot {
    */
   constructor(canvas, handlers) {
     this.canvas = canvas;
-    /** @type {[number, number][]} corners of the line that is drawn [CSS px] */
+    /** @type {[number, number][]} corners of the line that is drawn, in the plane */
     this.loop = [];
+    /** @type {number | null} layout that the points are of, where it is the live one, and that of the line */
+    this.layout = null;
+    /** @type {number | null} */
+    this.drawnIn = null;
     this.place = { x0: 0, y0: 0, scale: 1 };
     /** @type {Float32Array} */
     this.points = new Float32Array();
@@ -100,7 +105,7 @@ export class EmbeddingPlot {
     }
     if (this.loop.length > 1) {
       context.beginPath();
-      this.loop.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
+      this.loop.forEach(([x, y], i) => (i ? context.lineTo(x0 + scale * x, y0 - scale * y) : context.moveTo(x0 + scale * x, y0 - scale * y)));
       context.closePath();
       context.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
       context.lineWidth = 1.5;
@@ -117,23 +122,28 @@ export class EmbeddingPlot {
       const box = canvas.getBoundingClientRect();
       return /** @type {[number, number]} */ ([event.clientX - box.left, event.clientY - box.top]);
     };
+    const corner = ([x, y]) => /** @type {[number, number]} */ ([(x - this.place.x0) / this.place.scale, (this.place.y0 - y) / this.place.scale]);
     let drawing = false;
+    let click = true;
+    let [left, top] = [0, 0];
     canvas.addEventListener("pointerdown", (event) => {
       canvas.setPointerCapture(event.pointerId);
-      drawing = true;
-      this.loop = [place(event)];
+      drawing = click = true;
+      [left, top] = place(event);
+      this.loop = [corner([left, top])];
+      this.drawnIn = this.layout;
     });
     canvas.addEventListener("pointermove", (event) => {
       if (!drawing) return;
-      this.loop.push(place(event));
+      const [x, y] = place(event);
+      click &&= Math.hypot(x - left, y - top) < CLICK_PX;
+      this.loop.push(corner([x, y]));
       this.draw();
     });
     for (const ending of /** @type {const} */ (["pointerup", "pointercancel"])) {
       canvas.addEventListener(ending, () => {
         if (!drawing) return;
         drawing = false;
-        const [[left, top]] = this.loop;
-        const click = this.loop.every(([x, y]) => Math.hypot(x - left, y - top) < CLICK_PX);
         if (click) this.loop = [];
         lassoed(this.within());
         if (click) this.pick(left, top, picked);
@@ -162,13 +172,23 @@ export class EmbeddingPlot {
   within() {
     /** @type {Map<number, number>} */
     const found = new Map();
-    const { x0, y0, scale } = this.place;
     if (this.loop.length < 4) return found;
     for (let i = 0; i < this.length; i++) {
-      if (!inside(this.loop, x0 + scale * this.points[2 * i], y0 - scale * this.points[2 * i + 1])) continue;
+      if (!inside(this.loop, this.points[2 * i], this.points[2 * i + 1])) continue;
       found.set(this.classId[i], (found.get(this.classId[i]) ?? 0) + 1);
     }
     return found;
+  }
+
+  /** The line as the service is told it; null where the points are not those that it lays out. */
+  line() {
+    const step = Math.ceil(this.loop.length / MOST_CORNERS);
+    return this.drawnIn === null ? null : { layout: this.drawnIn, line: this.loop.filter((_, i) => i % step === 0) };
+  }
+
+  /** How many points are of a class. @param {number} id */
+  number(id) {
+    return this.classId.reduce((n, one) => n + Number(one === id), 0);
   }
 
   /** @param {number} id */

@@ -29,6 +29,7 @@ const FACTS = {
   "defect.moved": defect,
   "defect.disappeared": defect,
   "class.discovered": (d) => known(d.class_name, d.role, d.count != null && several(d.count, "site")),
+  "class.split": (d) => known(d.class_name, words.splitFrom(d.split_from)),
   "class.merged": (d) => known(d.class_name, words.tookIn(d.merged?.length ?? 0)),
   "class.renamed": (d) => known(d.previous_name ? `${d.previous_name} → ${d.class_name}` : d.class_name),
   "model.updated": (d) => known(words.version(d.model_version), several(d.n_classes, "class", "classes"), d.reason),

@@ -1,6 +1,6 @@
 /** The page: what the worker shows goes to every panel, and what people choose in one of them reaches the others. */
 
-import { askForKey, currentKey, getJson, postJson } from "./access.js";
+import { ApiError, askForKey, currentKey, getJson, postJson } from "./access.js";
 import { ClassCards } from "./class-cards.js";
 import { closeOutside, ContrastMenu } from "./contrast.js";
 import { confirmed } from "./dialogs.js";
@@ -430,15 +430,46 @@ function lassoed(found) {
     items.push(merge);
   }
   if (cards.mayEdit) {
-    const name = element("button", { text: classWords.change });
-    name.addEventListener("click", () => {
-      const card = cards.cards.get(first);
-      layout.open("classes");
-      if (card) cards.edit(card);
-    });
-    items.push(name);
+    const [[, n]] = classes;
+    const line = embedding.line();
+    if (line && n < embedding.number(first)) {
+      const split = element("button", { text: classWords.split(n, catalogue.get(first)?.name) });
+      split.addEventListener("click", () => void splitOff(first, line));
+      items.push(split);
+    }
+    items.push(nameButton(first));
   }
   box.replaceChildren(...items);
+}
+
+/** @param {number} id */
+function nameButton(id) {
+  const name = element("button", { text: classWords.change });
+  name.addEventListener("click", () => {
+    const card = cards.cards.get(id);
+    layout.open("classes");
+    if (card) cards.edit(card);
+  });
+  return name;
+}
+
+/** Make what was drawn round a class of its own, and offer a name for it and the way back. @param {number} id @param {{layout: number, line: number[][]}} line */
+async function splitOff(id, line) {
+  const box = byId("lasso");
+  try {
+    const made = await postJson(`v1/classes/${id}/split`, line);
+    cards.undo = { id, change: { merge: [made.class_id] } };
+    const undo = element("button", { text: classWords.undo });
+    undo.addEventListener("click", () => {
+      box.hidden = true;
+      void cards.takeBack();
+    });
+    box.replaceChildren(element("span", { role: "status", text: classWords.splitOff(made.name) }), nameButton(made.class_id), undo);
+    cards.awaited = made.class_id;
+  } catch (error) {
+    const text = error instanceof ApiError ? error.message : access.unreachable;
+    box.append(element("p", { class: "class-error", role: "alert", text: `${classWords.failed.split}: ${text}` }));
+  }
 }
 
 /** Controls that this page's key may not use are not there. */

@@ -20,6 +20,7 @@ export class SpacePanel {
   /** Nothing is learnt any more. */
   clear() {
     this.live = false;
+    this.plot.layout = null;
     byId("components").replaceChildren();
   }
 
@@ -29,6 +30,8 @@ export class SpacePanel {
     if (pool && poolClass) {
       this.live = true;
       this.plot.setPoints(pool, poolClass);
+      this.plot.layout = now.layout;
+      this.plot.canvas.dataset.layout = String(now.layout);
     }
     if (!this.live || !points || !classId) return;
     this.plot.setSites(points, classId, tracks);

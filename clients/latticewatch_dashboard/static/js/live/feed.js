@@ -113,6 +113,8 @@ export class LiveFeed {
     if (header.classes) {
       this.modelVersion = header.status.model_version;
       this.layout = null;  // the pool is of the old classes
+      // no frame need come that brings the new one
+      if (this.wantsSpace) this.spacing = setTimeout(() => this.look(), SPACE_MS);
     }
     if (header.plane) this.spaceAt = this.lastMessage;
     if (header.plane && arrays.pool) this.layout = header.plane.layout;
