@@ -117,6 +117,40 @@ def test_contrast_changes_the_picture_and_comes_back(shown, open_tab):
     assert (pixels(page, "picture", corner) == grey).all()
 
 
+def test_the_histogram_is_dragged_at_either_end(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    page.locator("#contrast summary").click()
+    canvas = page.locator("#contrast canvas")
+    box = canvas.bounding_box()
+    assert box is not None
+    for start, end, name in ((0.05, 0.2, "black"), (0.95, 0.7, "white")):
+        page.mouse.move(box["x"] + start * box["width"], box["y"] + 5)
+        page.mouse.down()
+        page.mouse.move(box["x"] + end * box["width"], box["y"] + 5)
+        page.mouse.up()
+        expect(page.locator(f"#contrast-{name}-value")).to_have_text(f"{100 * end:.0f} %")
+
+
+def test_the_link_that_is_copied_shows_the_same_view(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    page.locator("#show-host").click()
+    page.locator("#download summary").click()
+    page.locator("#copy-link").click()
+    expect(page).to_have_url(re.compile("host=true"))
+    again = open_tab(page.url).page
+    expect(again.locator("#show-host")).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_question_mark_explains_the_page(shown, open_tab):
+    page = open_tab(shown.url).page
+    page.locator("#show-help").click()
+    expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#help")).to_be_hidden()
+
+
 def test_each_role_can_be_taken_out_of_the_frame(shown, open_tab):
     page = open_tab(shown.url).page
     wait_for_frame(page, 1)
