@@ -116,6 +116,14 @@ def test_numbers_and_priors_are_those_of_the_sites(model, scenes):
     assert total == pytest.approx(sum(len(j.role) for j in judgements), abs=5)
 
 
+def test_a_kind_has_the_prior_that_its_posteriors_are_made_with(model):
+    # frames are put together by what each of them says beyond it
+    for s, known in enumerate(model.sublattices):
+        for class_id, weight in zip(known.class_ids[1:], known.mixture.weight[1:], strict=True):
+            entry = model.entry(int(class_id))
+            assert entry.sublattice != s or entry.prior == pytest.approx(weight, rel=1e-6)
+
+
 @pytest.mark.parametrize("counts", [25, 100, 1000])
 def test_a_perfect_crystal_has_no_defects(counts):
     sites = wrong = 0

@@ -356,7 +356,9 @@ def _described(
             replace(
                 entry,
                 total=int(counts[k]),
-                prior=float(counts[k]) / sites,
+                # That which its posteriors are made with: what frames say beyond it is counted in each of them, and a
+                # class that no site was given, at a prior of nothing, would be believed in everywhere soon.
+                prior=entry.prior if entry.role == "defect" and entry.prior else float(counts[k]) / sites,
                 separation=separation,
                 average=(patch / max(weight, 1)).astype(np.float32),
                 averaged=counted,
