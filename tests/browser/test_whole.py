@@ -14,7 +14,7 @@ import pytest
 from _canvas import ALL_LOADED, marks_painted, on_screen, ring_radius, wait_for_frame, wait_until
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
-from scipy.spatial import KDTree
+from scipy.spatial import ConvexHull, KDTree
 
 from latticewatch.config import Settings
 from latticewatch.pipeline import warm
@@ -23,7 +23,7 @@ from latticewatch_simulator import FrameTruth, Simulation, SimulatorSettings
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
-SIZE_PX = 512
+SIZE_PX = 400
 PIXEL_SIZE_NM = 0.02
 SPACING_PX = 0.318 / PIXEL_SIZE_NM
 # A third of the way to the next column is nearer to no other.
@@ -112,6 +112,57 @@ def test_the_page_shows_the_defects_of_the_specimen(simulation, api, open_tab):
     marks_are_those_of_the_service(page, tracks, classes)
     averages_are_loaded(page, len(classes))
     events_are_listed_once(page, asked(api, "events", after=0, **MANY)["events"])
+    a_class_is_divided_and_put_together(page, api)
+
+
+def a_class_is_divided_and_put_together(page: Page, api: httpx.Client) -> None:
+    """Of two classes that were merged, draw round the points of one in the embedding, split it off, and undo."""
+    defects = [one for one in asked(api, "classes") if one["role"] == "defect"]
+    into, gone = sorted((one for one in defects if one["sublattice"] == 1), key=lambda one: -one["count"])[:2]
+    plane = asked(api, "embedding")
+    pool, pool_class = np.array(plane["pool"]), np.array(plane["pool_class"])
+    api.patch(f"/v1/classes/{into['class_id']}", json={"merge": [gone["class_id"]]}).raise_for_status()
+    both = into["count"] + gone["count"]
+    expect(page.locator(f'[data-count="{into["class_id"]}"]')).to_have_text(f"{both:,}")
+
+    page.evaluate("document.getElementById('tab-layout').click()")
+    layout = asked(api, "embedding")["layout"]
+    canvas = page.locator("#embedding")
+    expect(canvas).to_have_attribute("data-layout", str(layout), timeout=PATIENCE_MS)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    draw_round(page, box, pool, pool[pool_class == gone["class_id"]])
+    with page.expect_response(f"**/v1/classes/{into['class_id']}/split") as answer:
+        page.locator("#lasso").get_by_role("button", name=re.compile("^split .* off ")).click()
+    assert answer.value.status == 200, answer.value.text()
+    part = answer.value.json()
+    assert part["count"] == pytest.approx(gone["count"], abs=2)
+    expect(page.locator("#lasso")).to_contain_text(f"split off: {part['name']}")
+    expect(page.locator(f'[data-count="{part["class_id"]}"]')).to_have_text(f"{part['count']:,}")
+    expect(page.locator('[data-kind="class.split"]')).to_have_count(1)
+
+    page.locator("#lasso").get_by_role("button", name="undo the last edit").click()
+    expect(page.locator(f'[data-count="{part["class_id"]}"]')).to_have_count(0)
+    expect(page.locator(f'[data-count="{into["class_id"]}"]')).to_have_text(f"{both:,}")
+    assert part["class_id"] not in {one["class_id"] for one in asked(api, "classes")}
+
+
+def draw_round(page: Page, box: Any, pool: NDArray[np.float64], some: NDArray[np.float64]) -> None:
+    """Draw a line round the hull of some points with the mouse, as the embedding lays all of them out."""
+    ordered = np.sort(pool, axis=0)
+    trim = int(0.002 * len(pool))
+    low, high = ordered[trim], ordered[len(pool) - 1 - trim]
+    scale = ((np.array([box["width"], box["height"]]) - 28) / (high - low)).min()
+    middle = np.array([box["x"] + box["width"] / 2, box["y"] + box["height"] / 2])
+    hull = some[ConvexHull(some).vertices]
+    hull = hull + 3 / scale * (hull - hull.mean(0)) / np.linalg.norm(hull - hull.mean(0), axis=1)[:, None]
+    corners = middle + (hull - (low + high) / 2) * scale * np.array([1, -1])
+    page.mouse.move(*corners[-1])
+    page.mouse.down()
+    for x, y in corners:
+        page.mouse.move(x, y)
+    page.mouse.up()
 
 
 def the_space_is_live(page: Page) -> None:
