@@ -13,6 +13,7 @@ from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 PROJECT = Path(__file__).resolve().parents[1]
+WHOLE_PAGE = "test_whole"
 OVER_REAL_SOCKETS = ("integration", "browser", "faults")
 
 # How long an example takes depends on what else the machine does.
@@ -66,7 +67,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests over real sockets, processes and a browser depend on what else a machine does: each has a second try.
 
     That it was needed is told at the end, with an R: such a test wants mending.
+
+    The page with the whole pipeline behind it comes last, with those over sockets: what it needs of compiled kernels is
+    there by then, and is not compiled a second time beside them.
     """
+    items.sort(key=lambda item: item.path.stem == WHOLE_PAGE)
     for item in items:
         if item.path.relative_to(PROJECT / "tests").parts[0] in OVER_REAL_SOCKETS:
             item.add_marker(pytest.mark.flaky(reruns=1))
@@ -87,7 +92,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByPlace(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             path = nodeid.split("::", 1)[0]
-            folder = path.split("/")[1]
+            folder = "integration" if Path(path).stem == WHOLE_PAGE else path.split("/")[1]
             return folder if folder in OVER_REAL_SOCKETS else path
 
     return ByPlace(config, log)
