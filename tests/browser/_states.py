@@ -26,7 +26,7 @@ def refusing(make: Callable[..., Any]) -> Any:
 
 
 def learning(make: Callable[..., Any]) -> Any:
-    rig = make(learning_frames=3)
+    rig = make(learning_frames=3, ingest={"stall_after_s": 600})
     rig.microscope.send()
     return rig
 
