@@ -238,6 +238,25 @@ def test_the_chart_of_a_page_that_is_opened_late_shows_what_was_before(rig, open
     )
 
 
+DOTTED = """(() => {
+  const canvas = document.querySelector("#counts-chart canvas");
+  if (!canvas) return false;
+  const [top, rows] = [Math.round(0.35 * canvas.height), Math.round(0.35 * canvas.height)];
+  const { data } = canvas.getContext("2d").getImageData(0, top, canvas.width, rows);
+  for (let i = 0; i < data.length; i += 4) {
+    const three = data.slice(i, i + 3);
+    if (data[i + 3] > 200 && Math.max(...three) - Math.min(...three) > 80) return true;
+  }
+  return false;
+})()"""
+
+
+def test_a_frame_alone_is_a_dot_in_the_chart(shown, open_tab):
+    page = open_tab(shown.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    wait_until(page, DOTTED)
+
+
 def test_earlier_counts_go_in_front_of_those_that_are_there(modules):
     kept = modules.evaluate("""async () => {
       const { CountHistory } = await import("./js/history.js");

@@ -95,7 +95,7 @@ export class Chart {
     axes.forEach((axis, i) => this.drawAxis(pen, axis, i === 1));
     pen.save();
     pen.beginPath();
-    pen.rect(left, top - 2, width, height + 3);
+    pen.rect(left, top - 4, width + 4, height + 7);
     pen.clip();
     for (const line of lines) this.drawLine(pen, line, axes[line.axis ?? 0]);
     pen.restore();
@@ -162,8 +162,11 @@ export class Chart {
       pen.strokeStyle = colour;
       pen.lineWidth = width;
       pen.lineJoin = "round";
-      pen.lineCap = from === to ? "round" : "butt";  // one value alone is a dot
-      if (from === to) at(from, /** @type {number} */ (values[from]));
+      if (from === to) {  // one value alone is a dot
+        pen.arc(this.x(this.times[from]), y(/** @type {number} */ (values[from])), width, 0, 2 * Math.PI);
+        pen.fillStyle = colour;
+        pen.fill();
+      }
       pen.stroke();
       pen.setLineDash([]);
     }
