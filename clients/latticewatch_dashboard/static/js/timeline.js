@@ -55,7 +55,7 @@ export class Timeline {
     this.pointed = pointed;
     this.box = byId("counts-chart");
     this.chart = new Chart(this.box, { top: 1.3, bottom: 1.9 });
-    this.strip = new Chart(byId("strip"), { top: 0.7, bottom: 0.6 });
+    this.strip = new Chart(byId("strip"), { top: 0.7, bottom: 0.4 });
     /** Draws the same again, in the room and the colours of now. */
     this.again = () => {};
     this.tip = element("div", { class: "chart-tip", hidden: true });
