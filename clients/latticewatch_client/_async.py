@@ -337,7 +337,9 @@ class AsyncClient:
         """Throw the classes away and learn again; needs the control scope."""
         return await self._send(_calls.relearn())
 
-    async def tracks(self, role: Role | Literal["all"] = "defect", limit: int = 1000) -> Tracks:
+    async def tracks(
+        self, role: Role | Literal["all"] = "defect", limit: int = 1000, out_of_view: bool = False
+    ) -> Tracks:
         """Sites of one role in the newest frame, most confident first.
 
         Parameters
@@ -346,12 +348,14 @@ class AsyncClient:
             "all" for every role.
         limit : int
             Most sites.
+        out_of_view : bool
+            Also defects that were seen before and are beside the frame now.
 
         Returns
         -------
         Tracks
         """
-        return await self._send(_calls.tracks(role, limit))
+        return await self._send(_calls.tracks(role, limit, out_of_view))
 
     async def targets(
         self,
@@ -360,6 +364,7 @@ class AsyncClient:
         classes: Sequence[str] = (),
         kinds: Sequence[Kind] = (),
         min_confidence: float = 0.0,
+        out_of_view: bool = False,
     ) -> Targets:
         """What could be looked at next, best first: advice, nothing is leased.
 
@@ -375,12 +380,14 @@ class AsyncClient:
             Only these kinds of change; empty for all.
         min_confidence : float
             Only those that are at least so sure, 0 to 1.
+        out_of_view : bool
+            Also those that were seen before and are beside the newest frame.
 
         Returns
         -------
         Targets
         """
-        return await self._send(_calls.targets(policy, limit, classes, kinds, min_confidence))
+        return await self._send(_calls.targets(policy, limit, classes, kinds, min_confidence, out_of_view))
 
     async def next_target(
         self,
@@ -405,8 +412,8 @@ class AsyncClient:
         key : str, optional
             The same request with the same key gets the same target; made up where none is given.
         **wanted
-            ``classes``, ``kinds``, ``min_confidence``, ``min_edge_nm``, ``x_nm``, ``y_nm``, ``apart_nm``, as in
-            `latticewatch.messages.TargetRequest`.
+            ``classes``, ``kinds``, ``min_confidence``, ``min_edge_nm``, ``out_of_view``, ``x_nm``, ``y_nm``,
+            ``apart_nm``, as in `latticewatch.messages.TargetRequest`.
 
         Returns
         -------

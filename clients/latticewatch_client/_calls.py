@@ -217,18 +217,28 @@ def relearn() -> Call[Status]:
     return Call("POST", "/v1/model:relearn", Status.model_validate_json, repeatable=False)
 
 
-def tracks(role: Role | Literal["all"], limit: int) -> Call[Tracks]:
-    return Call("GET", "/v1/tracks", Tracks.model_validate_json, {"role": role, "limit": limit})
+def tracks(role: Role | Literal["all"], limit: int, out_of_view: bool) -> Call[Tracks]:
+    params: dict[str, Any] = {"role": role, "limit": limit}
+    if out_of_view:
+        params["out_of_view"] = True
+    return Call("GET", "/v1/tracks", Tracks.model_validate_json, params)
 
 
 def targets(
-    policy: Policy, limit: int, classes: Sequence[str], kinds: Sequence[Kind], min_confidence: float
+    policy: Policy,
+    limit: int,
+    classes: Sequence[str],
+    kinds: Sequence[Kind],
+    min_confidence: float,
+    out_of_view: bool,
 ) -> Call[Targets]:
     params: dict[str, Any] = {"policy": policy, "limit": limit, "min_confidence": min_confidence}
     if classes:
         params["classes"] = list(classes)
     if kinds:
         params["kinds"] = list(kinds)
+    if out_of_view:
+        params["out_of_view"] = True
     return Call("GET", "/v1/targets", Targets.model_validate_json, params)
 
 

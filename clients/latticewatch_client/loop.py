@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -121,9 +121,12 @@ class Loop:
         Name of this loop; made up where none is given.
     ttl_s : float
         For how long a target is leased [s].
-    fields : sequence of tuple of float
+    fields : iterable of tuple of float
         Places on the specimen to go to, one after another, when a field has no target left; see `tiles`. What it has
         drifted meanwhile is added [nm].
+    survey : int
+        Go to all fields first, take so many frames of each, and then take targets from all that was seen, in view or
+        not; 0 takes the targets of a field before it goes to the next.
     verify_nm : float, optional
         Farther from the middle than this at the end, and when it was exposed if it was, an act has failed [nm]; None
         does not look.
@@ -153,7 +156,8 @@ class Loop:
         kinds: Sequence[Kind] = (),
         holder: str | None = None,
         ttl_s: float = 120.0,
-        fields: Sequence[tuple[float, float]] = (),
+        fields: Iterable[tuple[float, float]] = (),
+        survey: int = 0,
         verify_nm: float | None = 0.1,
         dry_run: bool = False,
         on_step: Callable[[Step], None] | None = None,
@@ -166,6 +170,7 @@ class Loop:
         self._holder = holder or f"loop-{uuid.uuid4().hex[:12]}"
         self._ttl_s, self._verify_nm, self._dry_run = ttl_s, verify_nm, dry_run
         self._fields = list(enumerate(fields))
+        self._field_frames, self._survey = survey or FIELD_FRAMES, survey > 0
         self._on_step, self._clock = on_step, clock
         self._halt = threading.Event()
         # The target that is leased, until when, and when it was seen last.
@@ -290,10 +295,16 @@ class Loop:
         if self._target is not None and self._clock() >= self._target[1]:
             # Somebody else may have it by now.
             self._target = None
+        if self._target is None and self._survey:
+            while (left := self._next_field()) is not None:
+                step = self._go_to_field(*left)
+                if step is not None:
+                    return step
         if self._target is None:
             target = self._lease()
             if target is None:
-                return self._next_field()
+                left = self._next_field()
+                return None if left is None else self._go_to_field(*left) or self._next()
             if target.id in self._journal.visited:
                 # An earlier run acted on it, and the service was not told.
                 self._client.annotate(target.id, self._holder, "done", "acted on before, says the journal")
@@ -321,6 +332,8 @@ class Loop:
             "kinds": self._kinds,
             "min_confidence": self._gate.min_confidence,
         }
+        if self._survey:
+            wanted["out_of_view"] = True
         if self._dry_run:
             found = self._client.targets(self._policy, 1000, **wanted)
             fresh = [target for target in found.targets if target.id not in self._would]
@@ -338,7 +351,7 @@ class Loop:
         except ControlError as error:
             return Wait("microscope", str(error)), None, seen_at
         status = self._client.status()
-        tracks = self._client.tracks("all", 10_000)
+        tracks = self._client.tracks("all", 10_000, out_of_view=self._survey)
         now = next((one for one in tracks.tracks if one.track == target.track.track), None)
         if now is not None:
             seen_at = self._clock() - (status.last_frame_age_s or 0.0)
@@ -452,7 +465,7 @@ class Loop:
 
     def _where_now(self, target: Target) -> Target:
         """A target with its place as it is, however long ago it was leased."""
-        for track in self._client.tracks("all", 10_000).tracks:
+        for track in self._client.tracks("all", 10_000, out_of_view=self._survey).tracks:
             if track.track == target.track.track:
                 return target.model_copy(update={"track": track})
         place = target.specimen_nm
@@ -482,40 +495,35 @@ class Loop:
 
     # Fields
 
-    def _next_field(self) -> Step | None:
-        """Go to the next field, if there is one; its intent and its end are in the journal as those of any act."""
-        while self._fields:
-            number, (x_nm, y_nm) = self._fields[0]
-            name = f"field/{number}"
-            if name in self._journal.visited:
-                self._fields.pop(0)
-                continue
-            if self._dry_run:
-                self._fields.pop(0)
-                return Step(
-                    None, "waits", "dry run", f"would go to field {number} at ({x_nm:g}, {y_nm:g}) nm"
-                )
-            status, state = self._client.status(), self._microscope.state()
-            if status.phase != "live" or state.stopped:
-                return Step(None, "waits", "not live", f"the service is {status.phase}")
-            drift = self._client.latest_frame().stage_drift_nm
+    def _next_field(self) -> tuple[int, tuple[float, float]] | None:
+        """Number and place of the first field that was not gone to yet, by an earlier run either."""
+        while self._fields and f"field/{self._fields[0][0]}" in self._journal.visited:
             self._fields.pop(0)
-            intent = uuid.uuid4().hex
-            self._journal.write("intent", intent, target=name, session=state.session)
-            hands = Hands(
-                intent, _NO_TARGET, self._client, self._microscope, self._gate, self._journal, self._halt,
-                self._clock,
-            )  # fmt: skip
-            try:
-                hands.go_to(x_nm + (drift.x if drift else 0.0), y_nm + (drift.y if drift else 0.0))
-                hands.look(FIELD_FRAMES)
-            except ControlError as error:
-                self._journal.write("failed", intent, detail=str(error), facts={})
-                return Step(None, "failed", "field", f"({x_nm:g}, {y_nm:g}) nm: {error}")
-            self._journal.write("done", intent, facts={})
-            self.report.fields += 1
-            logger.info("field %d at (%g, %g) nm", number, x_nm, y_nm)
-            return self._next()
+        return self._fields[0] if self._fields else None
+
+    def _go_to_field(self, number: int, place_nm: tuple[float, float]) -> Step | None:
+        """Go to a field, if that may be; its intent and its end are in the journal as those of any act."""
+        x_nm, y_nm = place_nm
+        if self._dry_run:
+            self._fields.pop(0)
+            return Step(None, "waits", "dry run", f"would go to field {number} at ({x_nm:g}, {y_nm:g}) nm")
+        status, state = self._client.status(), self._microscope.state()
+        if status.phase != "live" or state.stopped:
+            return Step(None, "waits", "not live", f"the service is {status.phase}")
+        drift = self._client.latest_frame().stage_drift_nm
+        self._fields.pop(0)
+        intent = uuid.uuid4().hex
+        self._journal.write("intent", intent, target=f"field/{number}", session=state.session)
+        hands = self._hands(intent, _NO_TARGET)
+        try:
+            hands.go_to(x_nm + (drift.x if drift else 0.0), y_nm + (drift.y if drift else 0.0))
+            hands.look(self._field_frames)
+        except ControlError as error:
+            self._journal.write("failed", intent, detail=str(error), facts={})
+            return Step(None, "failed", "field", f"({x_nm:g}, {y_nm:g}) nm: {error}")
+        self._journal.write("done", intent, facts={})
+        self.report.fields += 1
+        logger.info("field %d at (%g, %g) nm", number, x_nm, y_nm)
         return None
 
 

@@ -104,7 +104,7 @@ class Sees:
             self.put(number, x, y)
         self.phase, self.age_s, self.leased, self.annotated, self.down = "live", 0.1, {}, [], 0
         self.latency_ms, self.model_version, self.in_view = {}, 1, lambda number: True
-        self.drift, self.ahead = None, 0
+        self.drift, self.ahead, self.beside = None, 0, False
 
     def put(self, number, x, y, confidence=0.95, name="V_S", version=1):
         self.tracks[number] = {
@@ -137,6 +137,7 @@ class Sees:
                 "model_version": self.model_version,
             })  # fmt: skip
         if path == "/v1/tracks":
+            self.beside = request.url.params.get("out_of_view") == "true"
             tracks = [self.target(number)["track"] for number in self.tracks if self.in_view(number)]
             return httpx.Response(200, json={
                 "stream": "log", "as_of_seq": 0, "series_id": "a", "frame": self.stage.frame + self.ahead,
@@ -607,6 +608,24 @@ def test_fields_lie_on_the_specimen_and_go_along_with_its_drift():
     stage.fail = drifts
     loop.run(timeout=0)
     assert went == [(-20.0, 0.0), (26.0, 2.0)]
+
+
+def test_a_survey_goes_to_all_fields_first_and_then_to_what_it_saw_there():
+    stage = Stage()
+    sees = Sees(stage, {1: (-20.0, 0.0), 2: (20.0, 1.0)})
+    loop, *_ = loop_of({}, stage, sees, survey=3, fields=tiles(2, 1, 40.0))
+    # What is beside the frame is told only when it is asked for.
+    sees.in_view = lambda n: sees.beside or abs(sees.tracks[n]["stage_nm"]["x"] - stage.at[0]) < 5
+    went = []
+    stage.fail = lambda name, id, args: (
+        went.append((name, args)) if name in ("move_stage", "acquire") else None
+    )
+    report = loop.run(timeout=0)
+    assert (report.fields, report.done, dict(report.failed)) == (2, 2, {})
+    assert went[:4] == [
+        ("move_stage", (-20.0, 0.0)), ("acquire", (3,)), ("move_stage", (20.0, 0.0)), ("acquire", (3,)),
+    ]  # fmt: skip
+    assert [args for name, args in went[4:] if name == "move_stage"] == [(-20.0, 0.0), (20.0, 1.0)]
 
 
 def test_tiles_go_there_and_back():

@@ -109,3 +109,49 @@ def test_all_roles_come_in_one_list_each_with_its_own():
     seen = tracks_of(state_of(None), "all", 10, "log")
     assert [(one.track, one.role) for one in seen.tracks] == [(4, "defect"), (5, "host")]
     assert (seen.n, seen.stream) == (2, "log")
+
+
+def test_what_is_out_of_view_comes_only_when_asked_for_and_says_where_to_go():
+    state = beside(state_of(Calibration(pixel_size_nm=0.1, stage_nm=(100.0, 200.0))), [(50.0, 160.0)], [0.6])
+    assert [one.track for one in tracks_of(state, "defect", 10).tracks] == [4]
+    found = tracks_of(state, "defect", 10, out_of_view=True)
+    assert (found.n, [(one.track, one.in_view) for one in found.tracks]) == (2, [(4, True), (100, False)])
+    there = found.tracks[1]
+    assert there.stage_nm is not None
+    assert (there.stage_nm.x, there.stage_nm.y) == pytest.approx((111.0, 200.0))
+    assert there.edge_distance_nm is None
+    assert [one.id for one in candidates(state, TargetRequest(holder="a"), "log")] == ["log/4"]
+    asked = TargetRequest(holder="a", policy="farthest", out_of_view=True)
+    assert {one.id for one in candidates(state, asked, "log")} == {"log/4", "log/100"}
+
+
+def test_a_look_goes_where_it_is_expected_to_take_most_doubt():
+    calibration = Calibration(pixel_size_nm=0.1, stage_nm=(100.0, 200.0))
+    # As many frames of the first were averaged as count; two half sure ones lie in one frame, a third alone.
+    places = [(50.0, 300.0), (50.0, 600.0), (80.0, 620.0), (50.0, 900.0)]
+    state = beside(state_of(calibration), places, [0.4, 0.6, 0.7, 0.6], [1.0, 3.0, 3.0, 3.0])
+    asked = TargetRequest(holder="a", policy="most-uncertain", out_of_view=True)
+    ranked = [one.track.track for one in candidates(state, asked, "log")]
+    assert sorted(ranked[:2]) == [101, 102]
+    assert (ranked[2], ranked[-1]) == (103, 100)
+
+
+def test_where_nobody_knows_what_a_look_brings_the_least_sure_comes_first():
+    state = beside(state_of(None), [(50.0, 300.0), (50.0, 900.0)], [0.8, 0.5])
+    asked = TargetRequest(holder="a", policy="most-uncertain", out_of_view=True)
+    assert [one.track.track for one in candidates(state, asked, "log")] == [101, 100, 4]
+
+
+def beside(state, places, confidence, prospect=None):
+    """The state with defects out of view."""
+    n = len(places)
+    away = SiteTable(
+        position=np.array(places, np.float32),
+        sublattice=np.zeros(n, np.int16),
+        class_id=np.ones(n, np.int16),
+        role=np.full(n, ROLES.index("defect"), np.uint8),
+        confidence=np.array(confidence, np.float32),
+        track=np.arange(100, 100 + n, dtype=np.int32),
+        prospect=None if prospect is None else np.array(prospect, np.float32),
+    )
+    return replace(state, result=replace(state.result, away=away))

@@ -40,6 +40,9 @@ def loop(
         str | None,
         typer.Option(help="Fields to go to when there is no target left: 'COLUMNSxROWS:STEP' [nm]."),
     ] = None,
+    survey: Annotated[
+        int, typer.Option(min=0, help="Take so many frames of all fields first, then targets in view or not.")
+    ] = 0,
     max_age: Annotated[
         float, typer.Option(metavar="S", help="A defect seen longer ago, in seconds, is refused.")
     ] = 30.0,
@@ -117,6 +120,7 @@ def loop(
             classes=class_ or (),
             kinds=kind or (),  # type: ignore[arg-type]
             fields=fields,
+            survey=survey,
             dry_run=dry_run,
             on_step=_say,
         )

@@ -242,7 +242,7 @@ class CursorGone(Written):
 
 
 class TrackState(Written):
-    """A site of the newest frame that is followed over frames."""
+    """A site that is followed over frames, as it is by the newest one."""
 
     track: int = Field(description="-1 for a site that is not followed (yet).")
     class_id: int
@@ -265,6 +265,10 @@ class TrackState(Written):
         description="How far a displaced column was found from its place in this frame, along the axes of `nm`.",
     )
     edge_distance_nm: float | None = None
+    in_view: bool = Field(
+        default=True,
+        description="Whether the newest frame shows it; else it is where drift and moves have brought it since.",
+    )
 
 
 class Tracks(Written):

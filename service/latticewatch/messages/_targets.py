@@ -38,6 +38,9 @@ class TargetRequest(Asked):
     min_edge_nm: FiniteFloat = Field(
         default=0.0, ge=0, le=1e6, description="Only those so far from the frame's edge."
     )
+    out_of_view: bool = Field(
+        default=False, description="Also those that were seen before and are beside the newest frame."
+    )
     x_nm: FiniteFloat | None = Field(
         default=None, description="nearest, farthest: to this place; without it the middle of the frame."
     )
@@ -48,7 +51,7 @@ class TargetRequest(Asked):
 
 
 class Target(Written):
-    """A defect as it is in the newest frame."""
+    """A defect as it is by the newest frame."""
 
     id: str = Field(description="``stream/track``: the same over restarts of the service.")
     track: TrackState

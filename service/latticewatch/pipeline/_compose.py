@@ -63,6 +63,35 @@ def site_table(analysis: Classified, tracked: Tracked, model: Model) -> SiteTabl
         tracked.other_class,
         tracked.other_share,
         _in_regions(analysis),
+        tracked.prospect,
+    )
+
+
+def away_table(tracked: Tracked, model: Model) -> SiteTable | None:
+    """Defects that are known and out of view.
+
+    Parameters
+    ----------
+    tracked : Tracked
+    model : Model
+        In force.
+
+    Returns
+    -------
+    SiteTable or None
+        None where there are none.
+    """
+    away = tracked.away
+    if away is None:
+        return None
+    return SiteTable(
+        away.position.astype(np.float32),
+        _on_lattice(away.sublattice, model),
+        away.class_id,
+        np.full(len(away.track), ROLES.index("defect"), np.uint8),
+        away.confidence,
+        away.track,
+        prospect=away.prospect,
     )
 
 

@@ -17,7 +17,7 @@ from latticewatch.messages import ClassSplit, Note, Role
 from latticewatch.model import CatalogueEntry, Model, kinds_of, renumbered
 from latticewatch.pipeline._analyse import analyse
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
-from latticewatch.pipeline._compose import blank_table, observation_of, site_table
+from latticewatch.pipeline._compose import away_table, blank_table, observation_of, site_table
 from latticewatch.pipeline._events import defect_events, discovered, model_event
 from latticewatch.pipeline._follow import ClassStatistics
 from latticewatch.pipeline._following import Following
@@ -419,7 +419,12 @@ class Learner:
         taught, doubt = self._following.take(self._force, analysis, tracked, self._tracker)
         said = [] if doubt is None else [doubt]
         result = self._result(analysis, sites, tracked.drift_px, events + taught, said)
-        return replace(result, specimen_drift_px=tracked.specimen_drift_px, sigma_px=tracked.sigma_px)
+        return replace(
+            result,
+            specimen_drift_px=tracked.specimen_drift_px,
+            sigma_px=tracked.sigma_px,
+            away=away_table(tracked, model),
+        )
 
     def _result(
         self,

@@ -61,6 +61,9 @@ class SiteTable:
         Their posterior probabilities; 0 for those not worth a mention.
     region : ndarray of shape (n,), int16, or None
         Which of the frame's regions of odd sites it lies in, from 0; -1 for none. None where there is no region.
+    prospect : ndarray of shape (n,), float32, or None
+        By what factor a further look would raise the evidence of each site, 1 where it would bring nothing. None where
+        no frame was classified.
     """
 
     position: NDArray[np.float32]
@@ -73,6 +76,7 @@ class SiteTable:
     other_class: NDArray[np.int16] | None = None
     other_share: NDArray[np.float32] | None = None
     region: NDArray[np.int16] | None = None
+    prospect: NDArray[np.float32] | None = None
 
     def probabilities(self, site: int) -> dict[int, float]:
         """Probability of each class that a site may be of, -1 for *unknown*; what is missing to 1 is of all others.
@@ -150,6 +154,9 @@ class FrameResult:
         found is told as a region; none where there is none.
     epoch : int
         How often tracks have begun anew; none of an epoch before comes back.
+    away : SiteTable or None
+        Defects that were seen before and are out of view, at their places in the frame continued; None where there are
+        none.
     received_at : float or None
         When it was received, in monotonic time of the process that received it [s].
     """
@@ -185,3 +192,4 @@ class FrameResult:
     kinds: Mapping[int, DefectKind] = field(default_factory=dict)
     scalars: Mapping[str, float | str] = field(default_factory=dict)
     regions: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    away: SiteTable | None = None

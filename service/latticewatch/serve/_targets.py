@@ -37,12 +37,18 @@ def targets(
     classes: Annotated[list[str] | None, Query(max_length=64)] = None,
     kinds: Annotated[list[Kind] | None, Query(max_length=8)] = None,
     min_confidence: Annotated[float, Query(ge=0, le=1)] = 0.0,
+    out_of_view: Annotated[bool, Query()] = False,
 ) -> Response:
     """What a program could look at next, best first: advice, nothing is leased."""
     state = hub.engine.state
     named = tuple(name for name in classes or () if name and len(name) <= 128 and name.isprintable())
     asked = TargetRequest(
-        policy=policy, holder="-", classes=named, kinds=tuple(kinds or ()), min_confidence=min_confidence
+        policy=policy,
+        holder="-",
+        classes=named,
+        kinds=tuple(kinds or ()),
+        min_confidence=min_confidence,
+        out_of_view=out_of_view,
     )
     free, leased, visited = hub.targets.sort(
         candidates(state, asked, hub.engine.log.stream) if named or not classes else [], asked.apart_nm

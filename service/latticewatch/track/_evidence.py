@@ -20,6 +20,8 @@ FADE = 0.98
 MIN_SITES = 30
 # Correlations of this size are within the error of their estimate.
 MIN_REPEATABILITY = 0.02
+# Frames that a further look is reckoned to bring.
+LOOK_FRAMES = 10
 # Chance that a site changes between two frames, whatever the setting of false events asks for.
 LEAST_CHANGE, MOST_CHANGE = 1e-12, 1e-2
 
@@ -241,6 +243,26 @@ class Evidence:
         tracks.known[rows, _segments.BASE] = (
             np.maximum(state_prior[row[sure]], FLOOR) + value - frames[:, None] * run
         )
+
+    def prospect(self, run_frames: NDArray[np.int64]) -> NDArray[np.float32]:
+        """By what factor `LOOK_FRAMES` more frames would raise the evidence of sites that have been seen in some.
+
+        Parameters
+        ----------
+        run_frames : ndarray of shape (n,), int64
+            Of the map.
+
+        Returns
+        -------
+        ndarray of shape (n,), float32
+            1 for a site of which as many frames are averaged as count.
+        """
+        seen = np.maximum(run_frames, 1)
+        later = np.maximum(np.minimum(seen + LOOK_FRAMES, self._window(self._repeatability)), seen)
+        factor = _segments.independent_frames(later, self._repeatability) / _segments.independent_frames(
+            seen, self._repeatability
+        )
+        return factor.astype(np.float32)
 
     def settle(self, tracks: TrackMap, row: int, state: int, certainty: float) -> None:
         """Take a change of one track for certain: from here on it is what the last frames said."""

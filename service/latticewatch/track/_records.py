@@ -112,6 +112,31 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Away:
+    """Defects that were seen before in the place that the newest frame is of, and are out of its view.
+
+    Attributes
+    ----------
+    position : ndarray of shape (n, 2), float64
+        Where they are by now, row and column of the frame continued [px].
+    sublattice : ndarray of shape (n,), int16
+    track : ndarray of shape (n,), int32
+    class_id : ndarray of shape (n,), int16
+    confidence : ndarray of shape (n,), float32
+        As when they were seen last.
+    prospect : ndarray of shape (n,), float32
+        As of `Tracked`.
+    """
+
+    position: NDArray[np.float64]
+    sublattice: NDArray[np.int16]
+    track: NDArray[np.int32]
+    class_id: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+    prospect: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Tracked:
     """What is known of each site after a frame, its past included.
 
@@ -140,6 +165,10 @@ class Tracked:
         The same without the moves of the stage, as far as their positions are known.
     sigma_px : float or None
         Standard deviation of a position [px].
+    prospect : ndarray of shape (n,), float32, or None
+        By what factor a further look would raise the evidence of each site, 1 where it would bring nothing.
+    away : Away or None
+        Defects that are known and out of view.
     """
 
     track: NDArray[np.int32]
@@ -153,3 +182,5 @@ class Tracked:
     transitions: tuple[Transition, ...] = ()
     specimen_drift_px: tuple[float, float] = (0.0, 0.0)
     sigma_px: float | None = None
+    prospect: NDArray[np.float32] | None = None
+    away: Away | None = None

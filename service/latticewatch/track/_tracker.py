@@ -14,7 +14,15 @@ from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
 from latticewatch.track._places import Places
 from latticewatch.track._priors import GAIN
-from latticewatch.track._records import MIN_ALTERNATIVE, N_OTHERS, ROLES, Observation, Tracked, Transition
+from latticewatch.track._records import (
+    MIN_ALTERNATIVE,
+    N_OTHERS,
+    ROLES,
+    Away,
+    Observation,
+    Tracked,
+    Transition,
+)
 from latticewatch.track._registration import LINK_RADIUS, Points
 from latticewatch.track._segments import independent_frames
 from latticewatch.track._states import States
@@ -347,6 +355,7 @@ class Tracker:
         _most_probable(index, posterior, known, number, class_ids, roles, told, class_id, role, confidence)
         other_class, other_share = np.full((n, N_OTHERS), -1, np.int16), np.zeros((n, N_OTHERS), np.float32)
         _next_probable(index, posterior, known, class_ids, class_id, confidence, other_class, other_share)
+        seen = np.zeros(n, np.int64) if tracks is None else np.where(index >= 0, tracks.run_frames[index], 0)
         drift = (0.0, 0.0) if current is None else (float(current.drift[0]), float(current.drift[1]))
         alone = drift if current is None else (*current.specimen_drift.tolist(),)
         return Tracked(
@@ -361,6 +370,33 @@ class Tracker:
             transitions=transitions,
             specimen_drift_px=alone,
             sigma_px=self._sigma_px,
+            prospect=self._evidence.prospect(seen),
+            away=None if tracks is None else self._away(tracks, observation.shape, class_ids, roles),
+        )
+
+    def _away(
+        self,
+        tracks: TrackMap,
+        shape: tuple[int, int],
+        class_ids: NDArray[np.int16],
+        roles: NDArray[np.uint8],
+    ) -> Away | None:
+        """Defects of the map in use that lie beside the newest frame; None where there are none."""
+        place = tracks.position + tracks.drift
+        beside = (tracks.last_seen < self._now) & np.any((place < 0) | (place > np.array(shape) - 1), axis=1)
+        rows = np.flatnonzero(beside)
+        best = tracks.posterior[rows].argmax(axis=1)
+        known = (roles[best] == ROLES.index("defect")) & (tracks.posterior[rows, best] > 0)
+        rows, best = rows[known], best[known]
+        if not len(rows):
+            return None
+        return Away(
+            position=place[rows],
+            sublattice=tracks.sublattice[rows],
+            track=tracks.track[rows],
+            class_id=class_ids[best],
+            confidence=tracks.posterior[rows, best],
+            prospect=self._evidence.prospect(tracks.run_frames[rows]),
         )
 
 
