@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from latticewatch.errors import ServiceError
-from latticewatch_client import Client, Dose, Sight
+from latticewatch_client import Client, Dose, Loop, Sight, ZmqMicroscope, tiles
 from latticewatch_simulator import SimulatedFrame, Simulation, SimulatorSettings
 
 FREE = "tcp://127.0.0.1:0"
@@ -66,8 +67,16 @@ class Stand:
         Called with each frame after it was sent.
     """
 
-    def __init__(self, folder: Path, material: str, *, told: str | None = None, **settings: Any) -> None:
-        self.folder, self.told = folder, told or material
+    def __init__(
+        self,
+        folder: Path,
+        material: str,
+        *,
+        told: str | None = None,
+        model: Path | None = None,
+        **settings: Any,
+    ) -> None:
+        self.folder, self.told, self.model = folder, told or material, model
         checked = SimulatorSettings.checked(**(BASE | {"material": material} | settings))
         self.simulation = Simulation(checked, bind=FREE, control=FREE)
         self.control = str(self.simulation.control_endpoint)
@@ -94,11 +103,13 @@ class Stand:
         """Start the service, or start it again on the same data."""
         command = [sys.executable, "-m", "latticewatch", "serve", "--source", self.simulation.endpoint]
         command += ["--http", self.http, "--data-dir", str(self.folder / "data"), "--material", self.told]
+        if self.model is not None:
+            command += ["--model", str(self.model)]
         with (self.folder / "service.txt").open("ab") as said:
             self.service = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said)
 
     def kill(self, how: int = signal.SIGKILL) -> None:
-        """End the service."""
+        """End the service, if it has not ended."""
         assert self.service is not None
         self.service.send_signal(how)
         self.service.wait(30)
@@ -392,48 +403,85 @@ class Looked:
 
     Attributes
     ----------
-    looked : list of tuple
-        Track, confidence before and after, of each.
+    looked : list of int
+        Tracks, in order.
     before : float
-        Mean confidence of all defects in view at the beginning.
+        Mean confidence of all defects known when the sample had been seen in passing.
     after : float
-        Mean of the last that was told of each site that was ever called a defect, whatever it was called at last.
+        Mean of what is said of the same sites at last, whatever they are called then.
     defects : int
         How many those are.
     """
 
-    looked: list[tuple[int, float, float]]
+    looked: list[int]
     before: float
     after: float
     defects: int
 
 
-def least_sure(folder: Path, seed: int, policy: str = "most-uncertain", steps: int = 6) -> Looked:
-    """(d) A longer look at some of the defects."""
-    settings = {"dose_e_per_a2": 4e3, "fps": 5.0, "seed": seed}
-    with Stand(folder, "WS2", **settings) as stand:
-        stand.wait_live(defects=steps)
-        told: dict[int, float] = {}
-        ended = threading.Event()
+LOOKS, FIELDS_A_SIDE = 4, 4
+# (d): small frames of few electrons, so that a frame or two leave doubt. Without drift: the second service goes on from
+# the same moment as the first, though later.
+FAINT: dict[str, Any] = {
+    "dose_e_per_a2": 2e3, "fps": 4.0, "shape": (256, 256), "drift_nm_per_frame": (0.0, 0.0),
+}  # fmt: skip
 
-        def note() -> None:
-            """Everything that is told of defects, frame by frame; what drifts out of view keeps the last of it."""
-            with Client(stand.url) as client:
-                while True:
-                    for one in client.tracks("all", 10_000).tracks:
-                        if one.track in told or (one.role == "defect" and one.track >= 0):
-                            told[one.track] = one.confidence
-                    if ended.wait(0.5):
-                        return
 
+def learnt_before(folder: Path, seed: int = 99) -> Path:
+    """(d) A model of another sample."""
+    path = folder / "model.npz"
+    with Stand(folder, "WS2", seed=seed, **FAINT) as stand:
+        stand.wait_live()
         with Client(stand.url) as client:
-            known = [one.confidence for one in client.tracks("defect", 10_000).tracks if one.track >= 0]
-        notes = threading.Thread(target=note, daemon=True)
-        notes.start()
-        looked = example("least_sure")(stand.url, stand.control, policy, steps)
-        ended.set()
-        notes.join()
-    return Looked(looked, float(np.mean(known)), float(np.mean(list(told.values()))), len(told))
+            path.write_bytes(client.saved_model())
+    return path
+
+
+def least_sure(folder: Path, seed: int, model: Path, policies: tuple[str, ...]) -> list[Looked]:
+    """(d) A longer look at some of the defects of a sample that was seen in passing, by each policy.
+
+    The sample is seen once: what the service knows then is copied, and each policy begins with it.
+    """
+    result, data, kept = [], folder / "data", folder / "seen"
+    with Stand(folder, "WS2", model=model, seed=seed, **FAINT) as stand:
+        stand.wait_live()
+        with Client(stand.url) as client, ZmqMicroscope(stand.control) as microscope:
+            fields = tiles(FIELDS_A_SIDE, FIELDS_A_SIDE, 4.0)
+            seeing = Loop(client, microscope, classes=["none"], fields=fields, survey=1)
+            assert seeing.run(timeout=0).fields == FIELDS_A_SIDE**2
+            known = client.tracks("defect", 10_000, out_of_view=True).tracks
+            told = {one.track: one.confidence for one in known if one.track >= 0}
+            stand.kill(signal.SIGTERM)
+            shutil.copytree(data, kept)
+            for policy in policies:
+                microscope.blank(False)
+                shutil.rmtree(data)
+                shutil.copytree(kept, data)
+                stand.serve()
+                stand.wait_live(defects=0)
+                result.append(_looked(stand, policy, dict(told)))
+                stand.kill(signal.SIGTERM)
+    return result
+
+
+def _looked(stand: Stand, policy: str, told: dict[int, float]) -> Looked:
+    before, ended = float(np.mean(list(told.values()))), threading.Event()
+
+    def note() -> None:
+        """What is said of them, frame by frame: what comes out of view keeps the last of it."""
+        with Client(stand.url) as other:
+            while not ended.is_set():
+                for one in other.tracks("all", 10_000).tracks:
+                    if one.track in told:
+                        told[one.track] = one.confidence
+                ended.wait(0.1)
+
+    notes = threading.Thread(target=note, daemon=True)
+    notes.start()
+    looked = example("least_sure")(stand.url, stand.control, policy, LOOKS, 0)
+    ended.set()
+    notes.join(20)
+    return Looked(looked, before, float(np.mean(list(told.values()))), len(told))
 
 
 def example(name: str) -> Any:
