@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -28,6 +29,9 @@ STOP_TIMEOUT_S = 5
 # How often it is looked whether the engine is alive, and how long each thread may take to end [s].
 WATCH_S = 0.5
 PATIENCE_S = 0.5
+# A thread that has news to send waits at most so long for one that analyses to let go of Python; by default it is 5 ms,
+# in each of the two or three turns that an event takes on its way out [s].
+SWITCH_S = 0.001
 # After a signal the process ends within this time, whatever hangs [s].
 LAST_RESORT_S = 4.5
 
@@ -215,7 +219,7 @@ def run_service(
     """
     stop = stop or threading.Event()
     service = Service(settings, engine, warm=True)
-    with _signals(stop):
+    with _signals(stop), _quick_turns():
         try:
             service.start()
             if on_ready is not None:
@@ -248,6 +252,17 @@ def _listen(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --http HOST:PORT"
         ) from error
     return listening
+
+
+@contextlib.contextmanager
+def _quick_turns() -> Iterator[None]:
+    """Let threads take turns every `SWITCH_S`."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, SWITCH_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 @contextlib.contextmanager
