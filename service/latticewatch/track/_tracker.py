@@ -382,16 +382,17 @@ class Tracker:
         roles: NDArray[np.uint8],
     ) -> Away | None:
         """Defects of the map in use that lie beside the newest frame; None where there are none."""
-        place = tracks.position + tracks.drift
-        beside = (tracks.last_seen < self._now) & np.any((place < 0) | (place > np.array(shape) - 1), axis=1)
-        rows = np.flatnonzero(beside)
+        rows = np.flatnonzero(tracks.last_seen < self._now)
+        place = tracks.position[rows] + tracks.drift
+        beside = np.any((place < 0) | (place > np.array(shape) - 1), axis=1)
+        rows, place = rows[beside], place[beside]
         best = tracks.posterior[rows].argmax(axis=1)
         known = (roles[best] == ROLES.index("defect")) & (tracks.posterior[rows, best] > 0)
-        rows, best = rows[known], best[known]
+        rows, place, best = rows[known], place[known], best[known]
         if not len(rows):
             return None
         return Away(
-            position=place[rows],
+            position=place,
             sublattice=tracks.sublattice[rows],
             track=tracks.track[rows],
             class_id=class_ids[best],
