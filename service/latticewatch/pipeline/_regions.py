@@ -102,9 +102,11 @@ def find_regions(
         row, col = np.rint(patches.position).astype(int).T
         last_row, last_col = np.array(line.mask.shape) - 1
         strange &= ~line.mask[np.clip(row, 0, last_row), np.clip(col, 0, last_col)]
+    column = (patches.sublattice >= 0) & (patches.sublattice < model.n_columns)
     if np.count_nonzero(strange & odd) < SHARE_ODD * FEWEST_SITES:
         return ()
-    column = (patches.sublattice >= 0) & (patches.sublattice < model.n_columns)
+    if np.count_nonzero(_crowded(strange, patches, model)) < FEWEST_SITES / 2:
+        return ()
     label = np.full(len(strange), -1)
     label[strange] = _grouped(patches, model, strange, column, mask)
     number = np.bincount(label[strange])
@@ -230,6 +232,18 @@ def _strange(verdict: Verdict, patches: Patches, model: Model) -> tuple[NDArray[
     column = (patches.sublattice >= 0) & (patches.sublattice < model.n_columns)
     strange = column & ~usual[best]
     return strange, strange & (~of_height[best] | (verdict.component == DISPLACED))
+
+
+def _crowded(strange: NDArray[np.bool_], patches: Patches, model: Model) -> NDArray[np.bool_]:
+    """Those of the strange sites, in their order, around which there may be so many that they are a region."""
+    rows = np.flatnonzero(strange)
+    around = patches.index[rows]
+    of_column = np.zeros(around.shape, bool)
+    for s, known in enumerate(model.sublattices):
+        of_column[patches.sublattice[rows] == s, : known.templates.n_columns] = True
+    # a column that has no site may be gone
+    like = of_column & ((around < 0) | strange[np.maximum(around, 0)])
+    return np.asarray(like.sum(1) >= SHARE_AROUND / 2 * of_column.sum(1))
 
 
 def _beside_nothing(
