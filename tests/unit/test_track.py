@@ -439,6 +439,29 @@ def test_what_averages_say_more_surely_than_frames_is_no_change_afterwards(rng, 
     assert (result.class_id == CLASS_IDS[scene.state[follow.seen]]).all()
 
 
+def test_what_averages_say_holds_when_frames_turn_out_to_repeat(rng):
+    scene = Scene(rng, separation=8.0, n_defects=30)
+    follow = Follower(scene)
+    for _ in range(12):
+        result = follow()
+    # of what cannot be, frames and averages both say no more than that; the frames have said it twelve times
+    certain = np.full((len(follow.seen), len(ROLES)), -1e3)
+    certain[np.arange(len(follow.seen)), scene.state[follow.seen]] = 0.0
+    follow.tracker.inform(result.track, softmax(certain), CLASS_IDS, ROLES, np.log(PRIOR))
+    before = len(follow.events)
+    for repeated in (0.5, 0.0, 0.9, 0.2):
+        follow.tracker._evidence._moments[:] = moments_of(repeated)
+        result = follow()
+        assert (result.class_id == CLASS_IDS[scene.state[follow.seen]]).all()
+    assert follow.events[before:] == []
+
+
+def moments_of(repeated):
+    """Sums over many sites of two frames in a row whose deviations correlate so far."""
+    n = 1e6
+    return np.array([n, 0.0, 0.0, n, n, repeated * n])
+
+
 def test_unknown_and_neighbour_make_no_events_and_do_not_end_a_defect(rng):
     scene = Scene(rng, separation=8.0, n_defects=10)
     follow = Follower(scene)

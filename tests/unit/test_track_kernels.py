@@ -11,7 +11,7 @@ from latticewatch.track._priors import follow_priors
 from latticewatch.track._reading import add_up, weigh
 from latticewatch.track._registration import _box, _meet, _phase
 from latticewatch.track._restless import find_restless
-from latticewatch.track._segments import BASE, step
+from latticewatch.track._segments import BASE, N_ROWS, step
 from latticewatch.track._shares import share_out
 from latticewatch.track._tracker import _median, _most_probable
 
@@ -89,7 +89,7 @@ def test_a_state_is_shared_among_its_classes_as_by_a_loop_over_sites(rng):
 
 def test_the_states_of_a_site_are_those_of_a_slow_change_point_test(rng):
     log_prior, change, n = np.log([[0.9, 0.06, 0.03, 0.01]]), 1e-4, 200
-    known = np.zeros((n, 5, 4), np.float32)
+    known = np.zeros((n, N_ROWS, 4), np.float32)
     known[:, BASE] = np.nan
     run_frames, recent_frames = np.zeros((2, n), np.int64)
     slow = [naive.SiteEvidence(log_prior[0], change) for _ in range(n)]
@@ -188,7 +188,7 @@ class Tracks:
 
     def __init__(self, n=6):
         self.site, self.position = np.arange(n), np.stack([np.zeros(n), 20.0 * np.arange(n)], axis=1)
-        self.sublattice, self.known = np.zeros(n, np.int16), np.zeros((n, 5, 4), np.float32)
+        self.sublattice, self.known = np.zeros(n, np.int16), np.zeros((n, N_ROWS, 4), np.float32)
         self.posterior = np.tile(np.array([0.9999, 0.0, 0.0, 1e-4], np.float32), (n, 1))
         self.counts = np.array([[8], [0], [8], [0]]).repeat(n, axis=1)
         self.announced, self.settled, self.held = np.full(n, -1, np.int32), np.zeros(n, int), np.full(n, 4)

@@ -126,6 +126,16 @@ def frame_of(rng, state, separation, deviation=None, repeated=0.0):
     return value
 
 
+def test_a_map_that_an_earlier_version_kept_lacks_nothing(rng):
+    tracks = TrackMap(IDS, States.of(ROLES), np.zeros(2), 24.0, (9, 9), crystalline=True, provisional=False)
+    tracks.append(rng.uniform(0, 9, (4, 2)), np.zeros(4, np.int16), np.arange(4, dtype=np.int32), 3)
+    tracks.known[:, :5] = rng.normal(size=(4, 5, tracks.known.shape[2]))
+    whole = tracks.known.copy()
+    tracks.known = tracks.known[:, :5]
+    tracks.set_classes(IDS, States.of(ROLES))
+    np.testing.assert_array_equal(tracks.known, whole)
+
+
 def test_without_a_change_the_posterior_is_that_of_all_frames_together(rng):
     state = rng.choice(3, 400, p=[0.8, 0.1, 0.1])
     sites = Sites(400)

@@ -11,7 +11,7 @@ from latticewatch.track import _reading, _segments
 from latticewatch.track._map import TrackMap
 from latticewatch.track._priors import follow_priors
 from latticewatch.track._shares import share_out
-from latticewatch.track._states import FLOOR, States
+from latticewatch.track._states import FLOOR, NEGLIGIBLE, States
 
 # Frames averaged at most: more would hold on to a slow distortion of the scan longer.
 WINDOW_FRAMES = 30
@@ -212,7 +212,7 @@ class Evidence:
         """Take over what the frames of some tracks say together, where nothing speaks for a change.
 
         What the frames said one by one stays known, since it tells how a site stands from its kind; what they say
-        together beyond that is as if it had been known before. Of a state that is new, they have not said anything.
+        together beyond that is added to what each of them says. Of a state that is new, they have not said anything.
 
         Parameters
         ----------
@@ -238,11 +238,15 @@ class Evidence:
         sure = (tracks.recent_frames[rows] == 0) & (tracks.run_frames[rows] > 0) & ~np.isnan(value[:, 0])
         rows, value = rows[sure], value[sure]
         frames = _segments.independent_frames(tracks.run_frames[rows], self._repeatability)
-        run = np.where(new, value / frames[:, None], tracks.known[rows, _segments.RUN])
+        each = value / frames[:, None]
+        run = np.where(new, each, tracks.known[rows, _segments.RUN])
         tracks.known[rows, _segments.RUN] = run
-        tracks.known[rows, _segments.BASE] = (
-            np.maximum(state_prior[row[sure]], FLOOR) + value - frames[:, None] * run
+        # for each frame, so that it counts as much as they do when it turns out that they repeat more, or less; of what
+        # cannot be they only say that, and not by how much
+        tracks.known[rows, _segments.MORE] = np.where(
+            value > NEGLIGIBLE, each - run, np.minimum(each - run, 0.0)
         )
+        tracks.known[rows, _segments.BASE] = np.maximum(state_prior[row[sure]], FLOOR)
 
     def prospect(self, run_frames: NDArray[np.int64]) -> NDArray[np.float32]:
         """By what factor `LOOK_FRAMES` more frames would raise the evidence of sites that have been seen in some.

@@ -10,7 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.track._grid import Grid
-from latticewatch.track._segments import BASE, EXCESS, RECENT
+from latticewatch.track._segments import BASE, EXCESS, LAST, MORE, N_ROWS, RECENT, RUN
 from latticewatch.track._states import States
 
 # A site is not averaged over more than this many frames, so that it follows slow distortion of the scan.
@@ -54,10 +54,11 @@ class TrackMap:
     track : ndarray of shape (n,), int32
     posterior : ndarray of shape (n, n_classes), float32
         All zero where nothing is known.
-    known : ndarray of shape (n, 5, n_states), float32
+    known : ndarray of shape (n, 6, n_states), float32
         For each state: log prior, NaN where it is that of the sublattice (BASE); mean log-likelihood of the frames
         since the site last changed (RUN); sum of log-likelihoods of the last few frames, which speak for a change
-        (RECENT), and by how much they do [nats] (EXCESS); log-likelihood of the frame that had the site last (LAST).
+        (RECENT), and by how much they do [nats] (EXCESS); log-likelihood of the frame that had the site last (LAST);
+        what the average of the frames of the run says beyond them, for each of them (MORE).
     run_frames, recent_frames : ndarray of shape (n,), int64
         How many frames are in RUN, up to a limit, and in RECENT.
     evident : ndarray of shape (n,), bool
@@ -117,7 +118,7 @@ class TrackMap:
         self.sublattice = np.zeros(0, np.int16)
         self.track = np.zeros(0, np.int32)
         self.posterior = np.zeros((0, len(class_ids)), np.float32)
-        self.known = np.zeros((0, 5, states.n), np.float32)
+        self.known = np.zeros((0, N_ROWS, states.n), np.float32)
         self.run_frames = np.zeros(0, np.int64)
         self.recent_frames = np.zeros(0, np.int64)
         self.evident = np.zeros(0, bool)
@@ -212,6 +213,10 @@ class TrackMap:
 
         What was known of the others stays known.
         """
+        if self.known.shape[1] < N_ROWS:
+            # kept by a version that did not know them
+            missing = N_ROWS - self.known.shape[1]
+            self.known = np.pad(self.known, ((0, 0), (0, missing), (0, 0)))
         if np.array_equal(class_ids, self.class_ids) and states.same(self.states):
             return
         column = {int(class_id): k for k, class_id in enumerate(self.class_ids)}
@@ -232,7 +237,15 @@ class TrackMap:
 
     def _restate(self, sources: list[list[int]], state_ids: list[int]) -> None:
         """Make each state of what the likeliest of some former ones was."""
-        self.known = np.stack([self.known[..., which].max(axis=-1) for which in sources], axis=-1)
+        whole = self.known[:, RUN] + self.known[:, MORE]
+        known = np.zeros((*self.known.shape[:2], len(sources)), np.float32)
+        for state, which in enumerate(sources):
+            known[..., state] = self.known[..., which].max(axis=-1)
+            if len(which) > 1:
+                likeliest = np.array(which)[whole[:, which].argmax(axis=1)]
+                for row in (RUN, MORE, LAST):
+                    known[:, row, state] = self.known[np.arange(len(self)), row, likeliest]
+        self.known = known
         self.known[:, [RECENT, EXCESS]] = 0.0
         self.recent_frames[:] = 0
         self.state_ids = state_ids

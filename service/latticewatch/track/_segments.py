@@ -13,8 +13,9 @@ SETTLED = 4.6
 COMMIT = 0.999
 SURE = 7.0
 HIGHEST = 80.0
+N_ROWS = 6
 # Rows of what is known of a track, each with a column for every state; see `TrackMap.known`.
-BASE, RUN, RECENT, EXCESS, LAST = range(5)
+BASE, RUN, RECENT, EXCESS, LAST, MORE = range(N_ROWS)
 
 
 @njit(cache=True, nogil=True, error_model="numpy", forceinline=True)
@@ -230,7 +231,7 @@ def _doubt(
     for j in range(m):
         s = can[r, j]
         mean = (run_frames[t] * known[t, RUN, s] + known[t, RECENT, s]) / together
-        mixed[s] = known[t, BASE, s] + frames * mean
+        mixed[s] = known[t, BASE, s] + frames * (mean + known[t, MORE, s])
     if _normalise(mixed, can, r, m) != own and changed < 0.5:
         # It is something else, and has been all along.
         _absorb(t, window, known, run_frames, recent_frames)
@@ -251,7 +252,7 @@ def begin(t, state, log_prior, r, repeatability, known, run_frames, recent_frame
     frames = independent_frames(max(run_frames[t], 1), repeatability)
     for s in range(known.shape[2]):
         known[t, BASE, s] = max(log_prior[r, s], FLOOR)
-        known[t, EXCESS, s] = 0.0
+        known[t, EXCESS, s] = known[t, MORE, s] = 0.0
         if s != state and log_prior[r, s] > -np.inf:
             second = max(second, known[t, BASE, s] + frames * known[t, RUN, s])
     lead = known[t, BASE, state] + frames * known[t, RUN, state] - second
@@ -279,7 +280,7 @@ def _leader(t, frames, can, r, m, known):
     best, second, own = -np.inf, -np.inf, 0
     for j in range(m):
         s = can[r, j]
-        whole = known[t, BASE, s] + frames * known[t, RUN, s]
+        whole = known[t, BASE, s] + frames * (known[t, RUN, s] + known[t, MORE, s])
         if whole > best:
             second, best, own = best, whole, s
         elif whole > second:
@@ -292,7 +293,7 @@ def _believe(t, frames, can, r, m, known, belief):
     """Probability of each state of a track by its run."""
     for j in range(m):
         s = can[r, j]
-        belief[s] = known[t, BASE, s] + frames * known[t, RUN, s]
+        belief[s] = known[t, BASE, s] + frames * (known[t, RUN, s] + known[t, MORE, s])
     _normalise(belief, can, r, m)
 
 
