@@ -58,7 +58,8 @@ class TrackMap:
         For each state: log prior, NaN where it is that of the sublattice (BASE); mean log-likelihood of the frames
         since the site last changed (RUN); sum of log-likelihoods of the last few frames, which speak for a change
         (RECENT), and by how much they do [nats] (EXCESS); log-likelihood of the frame that had the site last (LAST);
-        what the average of the frames of the run says beyond them, for each of them (MORE).
+        what averages said beyond the frames of the run, over as many frames (MORE): together it stays what it was as
+        frames are added.
     run_frames, recent_frames : ndarray of shape (n,), int64
         How many frames are in RUN, up to a limit, and in RECENT.
     evident : ndarray of shape (n,), bool

@@ -140,10 +140,12 @@ def step(
                     best = s
             if best == own and recent_frames[t] == 0:
                 # Nothing is new: the frame goes straight into the run.
-                run_frames[t] = min(run_frames[t] + 1, window)
-                weight = 1.0 / run_frames[t]
+                before = run_frames[t]
+                run_frames[t] = min(before + 1, window)
+                weight, left = 1.0 / run_frames[t], before / run_frames[t]
                 for s in range(states):
                     known[t, RUN, s] += weight * (value[i, s] - known[t, RUN, s])
+                    known[t, MORE, s] *= left
             else:
                 doubtful = best != own and recent_frames[t] < window
                 if doubtful and known[t, EXCESS, best] == 0.0:
@@ -230,8 +232,8 @@ def _doubt(
     frames = independent_frames(together, repeatability)
     for j in range(m):
         s = can[r, j]
-        mean = (run_frames[t] * known[t, RUN, s] + known[t, RECENT, s]) / together
-        mixed[s] = known[t, BASE, s] + frames * (mean + known[t, MORE, s])
+        whole = run_frames[t] * (known[t, RUN, s] + known[t, MORE, s]) + known[t, RECENT, s]
+        mixed[s] = known[t, BASE, s] + frames * whole / together
     if _normalise(mixed, can, r, m) != own and changed < 0.5:
         # It is something else, and has been all along.
         _absorb(t, window, known, run_frames, recent_frames)
@@ -266,9 +268,10 @@ def _absorb(t, window, known, run_frames, recent_frames):
     if more == 0:
         return
     together = min(run_frames[t] + more, window)
-    weight, each = min(1.0, more / together), 1.0 / more
+    weight, each, left = min(1.0, more / together), 1.0 / more, min(1.0, run_frames[t] / together)
     for s in range(known.shape[2]):
         known[t, RUN, s] += weight * (known[t, RECENT, s] * each - known[t, RUN, s])
+        known[t, MORE, s] *= left
         known[t, RECENT, s] = 0.0
     run_frames[t] = together
     recent_frames[t] = 0
