@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.spatial import KDTree
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Searched, SiteAverages, search
-from latticewatch.discover._again import _by_themselves
+from latticewatch.discover._again import HIDDEN_SIGMA, _by_themselves, _Change
 from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
@@ -73,11 +74,16 @@ def followed(stream: Stream, learner: Learner) -> list[FrameResult]:
 
 
 @pytest.fixture(scope="module")
-def results(stream: Stream) -> list[FrameResult]:
+def learner() -> Learner:
+    return Learner(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def results(stream: Stream, learner: Learner) -> list[FrameResult]:
     # however busy the machine is, what is found is taken up after the same frame
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("latticewatch.pipeline._search.PATIENCE_S", PATIENCE_S)
-        return followed(stream, Learner(SETTINGS))
+        return followed(stream, learner)
 
 
 def scored(result: FrameResult, stream: Stream) -> tuple[float, float]:
@@ -106,6 +112,24 @@ def test_a_class_found_in_averages_has_a_number_and_an_event_of_its_own(results)
     assert first < last
     assert last - first <= set(told)
     assert len(told) == len(set(told))
+
+
+@pytest.mark.usefixtures("results")
+def test_averages_that_lag_behind_move_no_class_that_every_frame_shows(learner):
+    model = learner.model
+    assert model is not None
+    for s in range(model.n_columns):
+        known = model.sublattices[s]
+        away = (known.mixture.mean - known.mixture.mean[0]) / known.mixture.deviation[0]
+        before = replace(
+            known.mixture, mean=known.mixture.mean[0] + 1.2 * (known.mixture.mean - known.mixture.mean[0])
+        )
+        found = SimpleNamespace(mixture=before, filter=known.filter)
+        change = _Change(model, 99)
+        change.take_up(s, SimpleNamespace(found=SimpleNamespace(sublattices={s: found})))  # type: ignore[arg-type]
+        moved = change.model.sublattices[s].mixture.mean != known.mixture.mean
+        np.testing.assert_array_equal(moved[1:], 1.2 * np.abs(away[1:]) <= HIDDEN_SIGMA)
+        assert moved[1:].any() or not (away[1:] < HIDDEN_SIGMA).any()
 
 
 def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, monkeypatch):

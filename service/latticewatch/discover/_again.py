@@ -270,9 +270,10 @@ class _Change:
             place, spread = mixture.mean[0] + new[k] / single, np.hypot(width, own[k] / single)
             plain = abs(place - mean[0]) > HIDDEN_SIGMA * width
             if j > 0 and not plain:
+                # where the stream drifts, averages lag behind: what every frame shows is followed there
                 self.hidden.add(int(ids[j]))
-            if j > 0:
                 mean[j], deviation[j], weight[j] = place, spread, max(found.weight[k], 1e-5)
+            if j > 0:
                 continue
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
             if plain or near.any():
