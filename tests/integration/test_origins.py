@@ -17,6 +17,7 @@ ELSEWHERE = {
     "defect.disappeared",
     "class.discovered",
     "class.merged",
+    "class.split",
     "stream.paused",
     "log.gap",
 }

@@ -59,9 +59,19 @@ class Region:
         row, col = self.outline.T
         return float(abs(row @ np.roll(col, 1) - col @ np.roll(row, 1)) / 2)
 
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Centre of the area within the outline: row, column [px]."""
+        row, col = self.outline.T
+        after, below = np.roll(row, -1), np.roll(col, -1)
+        twice = row * below - after * col
+        return float(((row + after) @ twice) / (3 * twice.sum())), float(
+            ((col + below) @ twice) / (3 * twice.sum())
+        )
+
     def told(self) -> OddRegion:
         """The region in the words of the protocol."""
-        row, col = self.outline.mean(0).tolist()
+        row, col = self.centre
         corners = tuple((round(r, 1), round(c, 1)) for r, c in self.outline.tolist())
         return OddRegion(
             row=round(row, 1),
@@ -203,7 +213,7 @@ def region_note(regions: Sequence[Region], n_sites: int) -> list[Note]:
     """
     if not regions:
         return []
-    places = [region.outline.mean(0) for region in regions[:MOST_NAMED]]
+    places = [region.centre for region in regions[:MOST_NAMED]]
     named = "; ".join(f"row {row:.0f}, column {col:.0f}" for row, col in places)
     more = "" if len(regions) <= MOST_NAMED else f", and {len(regions) - MOST_NAMED} more"
     number = sum(len(region.rows) for region in regions)

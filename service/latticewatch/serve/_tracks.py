@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Response
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from latticewatch.execute import LiveState
 from latticewatch.messages import ROLES, DefectKind, Displacement, Nanometres, Pixel, Role, Tracks, TrackState
-from latticewatch.pipeline import FrameResult, SiteTable
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import TheHub, reply
+
+if TYPE_CHECKING:
+    from latticewatch.pipeline import FrameResult, SiteTable
 
 router = APIRouter(prefix="/v1", tags=["state"], dependencies=[Depends(read_scope)])
 
