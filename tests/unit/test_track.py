@@ -456,6 +456,28 @@ def test_what_averages_say_holds_when_frames_turn_out_to_repeat(rng):
     assert follow.events[before:] == []
 
 
+def test_averages_make_nothing_likelier_that_they_do_not_hold_for_likely(rng):
+    scene = Scene(rng, separation=8.0, n_defects=30)
+    follow = Follower(scene)
+
+    def seen_as(others):
+        seen = scene.rng.permutation(scene.visible())
+        noise = scene.rng.normal(0.0, 2.0, (len(seen), len(ROLES)))
+        value = np.where(np.arange(len(ROLES)) == scene.state[seen][:, None], 0.0, others + noise)
+        return follow(likelihood=value, order=seen)
+
+    for _ in range(35):
+        result = seen_as(-19.0)
+    # surely not, say frames and their average, but the average by a little less
+    average = np.where(np.arange(len(ROLES)) == scene.state[follow.seen][:, None], 0.0, -15.0)
+    follow.tracker.inform(result.track, softmax(average), CLASS_IDS, ROLES, np.log(PRIOR))
+    before = len(follow.events)
+    for _ in range(40):
+        result = seen_as(-14.0)
+    assert (result.class_id == CLASS_IDS[scene.state[follow.seen]]).all()
+    assert follow.events[before:] == []
+
+
 def moments_of(repeated):
     """Sums over many sites of two frames in a row whose deviations correlate so far."""
     n = 1e6

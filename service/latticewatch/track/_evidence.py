@@ -11,7 +11,7 @@ from latticewatch.track import _reading, _segments
 from latticewatch.track._map import TrackMap
 from latticewatch.track._priors import follow_priors
 from latticewatch.track._shares import share_out
-from latticewatch.track._states import FLOOR, NEGLIGIBLE, States
+from latticewatch.track._states import FLOOR, States
 
 # Frames averaged at most: more would hold on to a slow distortion of the scan longer.
 WINDOW_FRAMES = 30
@@ -241,11 +241,11 @@ class Evidence:
         each = value / frames[:, None]
         run = np.where(new, each, tracks.known[rows, _segments.RUN])
         tracks.known[rows, _segments.RUN] = run
-        # for each frame, so that it counts as much as they do when it turns out that they repeat more, or less; of what
-        # cannot be they only say that, and not by how much
-        tracks.known[rows, _segments.MORE] = np.where(
-            value > NEGLIGIBLE, each - run, np.minimum(each - run, 0.0)
-        )
+        # For each frame, so that it counts as much as they do when it turns out that they repeat more, or less. What
+        # neither they nor their average hold for likely is not raised: a little that later frames say otherwise, times
+        # their number, would make it so.
+        more = each - run
+        tracks.known[rows, _segments.MORE] = np.where(value > -_segments.SETTLED, more, np.minimum(more, 0.0))
         tracks.known[rows, _segments.BASE] = np.maximum(state_prior[row[sure]], FLOOR)
 
     def prospect(self, run_frames: NDArray[np.int64]) -> NDArray[np.float32]:
