@@ -73,8 +73,13 @@ def opened(browser: Browser, url: str, width: int, height: int, ratio: float = 1
 
 
 def shoot(page: Page, path: Path, whole: bool = False) -> None:
-    """Write what is on the screen, in few enough colours for the file to stay small."""
-    picture = Image.open(io.BytesIO(page.screenshot(full_page=whole))).convert("RGB")
+    """Write what is on the screen, or the whole page, in few enough colours for the file to stay small."""
+    if whole:
+        # a page that becomes longer only while it is taken has no time to draw its charts anew
+        tall = page.evaluate("document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": page.viewport_size["width"], "height": tall})  # type: ignore[index]
+        page.wait_for_timeout(1500)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     for colours in (None, 255, 192, 128, 96):
         shown = picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE)
         shown.save(path, optimize=True)
