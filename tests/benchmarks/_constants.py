@@ -501,6 +501,14 @@ CONSTANTS = (
     ),
     Constant(
         "discover/_again.py",
+        "CHANCE_P",
+        "probability",
+        "a weak class waits for more frames than it needs",
+        "the few sites that differ most in averages of few frames become a class of false defects",
+        most=0.5,
+    ),
+    Constant(
+        "discover/_again.py",
         "EXPLAINED_P",
         "probability",
         "what is left of the light of larger changes becomes a class of false defects",

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Searched, SiteAverages, search
-from latticewatch.discover._again import HIDDEN_SIGMA, _by_themselves, _Change
+from latticewatch.discover._again import HIDDEN_SIGMA, _by_chance, _by_themselves, _Change
 from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
@@ -370,3 +370,15 @@ def test_what_larger_changes_leave_around_them_is_no_class(rng, share_next_to, a
     patches = SimpleNamespace(sublattice=np.zeros(n, np.int16), position=position, index=beside)
     searched = SimpleNamespace(found=SimpleNamespace(amplitude=amplitude), patches=patches)
     assert _by_themselves(searched, 0, 0.01, 0.002, 2.5 * spacing) is alone  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("n_alike", "chance"), [(7, True), (25, False)])
+def test_as_few_sites_as_noise_brings_are_no_class(n_alike, chance):
+    """Of 350 sites some two or three are 2.5 standard deviations off, and the few that are most so look alike."""
+    amplitude = np.zeros(350)
+    amplitude[:n_alike] = 0.07
+    searched = SimpleNamespace(
+        found=SimpleNamespace(amplitude=amplitude),
+        patches=SimpleNamespace(sublattice=np.zeros(350, np.int16)),
+    )
+    assert _by_chance(searched, 0, 0.07, 0.0, 0.02) is chance  # type: ignore[arg-type]

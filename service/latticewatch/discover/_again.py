@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
-from scipy.special import bdtrc
+from scipy.special import bdtrc, ndtr, pdtrc
 
 from latticewatch.discover._births import PatchOf
 from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
@@ -43,6 +43,8 @@ ONE_SIGMA = 1.0
 RENAME_SHARE = 0.1
 # Classes farther from their host than this are seen in every frame, and followed there [standard deviations].
 HIDDEN_SIGMA = 4.0
+# A rare class that only averages show has more sites than noise brings so far from the host with this probability.
+CHANCE_P = 1e-4
 # Sites of a class that only averages show are explained by larger changes near them, where chance would bring so many
 # near with less than this probability.
 EXPLAINED_P = 0.1
@@ -223,7 +225,7 @@ def _by_themselves(searched: Searched, s: int, height: float, spread: float, rea
     """
     amplitude, patches = searched.found.amplitude, searched.patches
     mine = patches.sublattice == s
-    members = mine & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
+    members = _members(searched, s, height, spread)
     larger = np.abs(amplitude) > abs(height) + spread
     beside = patches.index[members]
     next_to = (larger[np.maximum(beside, 0)] & (beside >= 0)).any(1)
@@ -238,6 +240,21 @@ def _by_themselves(searched: Searched, s: int, height: float, spread: float, rea
     usual = float(near[others].mean())
     chance = bdtrc(int(near[members].sum()) - 1, int(members.sum()), usual)
     return bool(chance >= EXPLAINED_P)
+
+
+def _members(searched: Searched, s: int, height: float, spread: float) -> NDArray[np.bool_]:
+    """Sites of a sublattice that have about a change of height."""
+    amplitude = searched.found.amplitude
+    return np.asarray(
+        (searched.patches.sublattice == s) & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
+    )
+
+
+def _by_chance(searched: Searched, s: int, height: float, own: float, sigma: float) -> bool:
+    """Whether noise alone may bring as many sites as far from the host as those with a change of height are."""
+    members = int(_members(searched, s, height, float(np.hypot(own, sigma))).sum())
+    usual = (searched.patches.sublattice == s).sum() * ndtr(1 - abs(height) / sigma)
+    return bool(pdtrc(members - 1, usual) >= CHANCE_P)
 
 
 class _Change:
@@ -277,6 +294,8 @@ class _Change:
                 continue
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
             if plain or near.any():
+                continue
+            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, new[k], own[k], sigma):
                 continue
             if not _by_themselves(
                 searched, s, new[k], float(np.hypot(own[k], sigma)), float(self.model.patch_px)
