@@ -12,7 +12,6 @@ from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice
 from latticewatch.lattice._phase import PhaseField
 from latticewatch.lattice._sites import Sites, nearest_neighbour_px
-from latticewatch.vectors import kernel
 
 # A hollow nearer to a column than this share of the shortest distance between columns is part of it, and so is the
 # middle of a bond; two places nearer to each other than this are one.
@@ -165,7 +164,7 @@ def lit(image: NDArray[np.float32], sites: Sites, width: float, sigma: float = L
     return np.flatnonzero(seen)
 
 
-@kernel
+@njit(cache=True, nogil=True)
 def _light(image, position, width):  # pragma: no cover - compiled
     """Intensity at each place, weighted by a Gaussian as wide as a column, cut at two widths."""
     rows, cols = image.shape
