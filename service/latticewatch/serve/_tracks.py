@@ -73,11 +73,13 @@ def states_of(
     names = {entry.class_id: entry.name for entry in state.catalogue}
     kinds: dict[int, DefectKind | None] = {entry.class_id: state.kind_of(entry) for entry in state.catalogue}
     tables = _tables(result, out_of_view=out_of_view)
-    all_ = [(table, index) for table in tables for index in _of_role(table, role).tolist()]
-    all_.sort(key=lambda one: -one[0].confidence[one[1]])
+    rows = [_of_role(table, role) for table in tables]
+    of_table = np.repeat(np.arange(len(tables)), [len(some) for some in rows])
+    confidence = np.concatenate([table.confidence[some] for table, some in zip(tables, rows, strict=True)])
+    best = np.argsort(-confidence, kind="stable")[:limit]
     found = []
-    for sites, index in all_[:limit]:
-        in_view = sites is result.sites
+    for number, index in zip(of_table[best].tolist(), np.concatenate(rows)[best].tolist(), strict=True):
+        sites, in_view = tables[number], number == 0
         row, col = (float(value) for value in sites.position[index])
         on_stage = calibration.to_stage(row, col, shape) if calibration is not None else None
         edge_px = min(row, col, shape[0] - 1 - row, shape[1] - 1 - col)
