@@ -369,5 +369,8 @@ def test_drift_and_dose_have_a_course_with_gaps_where_a_frame_does_not_tell_them
     # what the dose of the first frame does shows in the next one
     np.testing.assert_allclose(view.doses_e_per_a2, [0.0, 2.0, 2.0])
     assert view.dose_e_per_a2 == view.doses_e_per_a2.sum()
+    # and it is watched since the frame before
+    np.testing.assert_allclose(view.watched_s, [0.0, 1.0, 1.0])
+    assert view.seconds == view.watched_s.sum()
     history.add(record(3.0, [0, 1], drift_nm=(1.0, 1.0)))
     assert np.isnan(history.view(10).doses_e_per_a2).all()

@@ -102,6 +102,10 @@ class History(Written):
     )
     rates: dict[HappeningName, Rate]
     seconds: float = Field(description="Time watched in all points together [s].")
+    watched_s: list[float] = Field(
+        default_factory=list,
+        description="Time watched in each point [s], to make rates over time of the events.",
+    )
     area_nm2: float | None = Field(default=None, description="Mean area of the field; absent where unknown.")
     dose_e_per_a2: float | None = Field(
         default=None, description="Dose in that time [electrons/Å²]; absent where unknown."

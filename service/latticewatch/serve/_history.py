@@ -82,6 +82,7 @@ def history_of(state: LiveState, view: HistoryView, class_id: int | None) -> His
             for kind, rate in view.rates.items()
         },  # type: ignore[misc]
         seconds=view.seconds,
+        watched_s=np.round(view.watched_s, 4).tolist(),
         area_nm2=view.area_nm2,
         dose_e_per_a2=view.dose_e_per_a2,
         drift_nm=None

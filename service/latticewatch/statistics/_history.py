@@ -124,6 +124,8 @@ class HistoryView:
         x and y since the start of the series, mean of each point; NaN where a frame of it does not tell them.
     doses_e_per_a2 : ndarray of shape (n,), float64
         Dose of each point [electrons/Å²]; NaN where a frame of it does not tell it.
+    watched_s : ndarray of shape (n,), float64
+        Time that was watched in each point [s]; their sum is ``seconds``.
     """
 
     start: NDArray[np.float64]
@@ -140,6 +142,7 @@ class HistoryView:
     scalars: Mapping[str, NDArray[np.float64]]
     drift_nm: NDArray[np.float64]
     doses_e_per_a2: NDArray[np.float64]
+    watched_s: NDArray[np.float64]
 
 
 class History:
@@ -331,4 +334,5 @@ def _view(
         {name: course for name, k in scalars.items() if not np.isnan((course := _scalar(bins, k))[0]).all()},
         bins.mean[:, DRIFT:].T.astype(np.float64),
         np.where((dose is None) | (bins.sums[:, UNDOSED] > 0), np.nan, bins.sums[:, DOSE]).astype(np.float64),
+        bins.sums[:, SECONDS].astype(np.float64),
     )
