@@ -10,8 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from _canvas import CANVAS, on_screen, outline, pixels, ring_radius, wait_for_frame, wait_until
-from _stand_in import SPACING_PX
+from _stand_in import PIXEL_SIZE_NM, SPACING_PX
 from playwright.sync_api import Response, expect
+
+from latticewatch.statistics import poisson_interval
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(60)]
 
@@ -143,6 +145,27 @@ def test_the_link_that_is_copied_shows_the_same_view(shown, open_tab):
     expect(again.locator("#show-host")).to_have_attribute("aria-pressed", "true")
 
 
+def test_the_link_shows_the_same_part_of_the_frame_and_the_same_site(shown, open_tab):
+    page = open_tab(shown.url).page
+    wait_for_frame(page, 1)
+    site = int(np.flatnonzero(shown.specimen.class_id == 5)[0])
+    points, _ = on_screen(page, shown.specimen.position[[site]], len(shown.specimen.scene))
+    page.locator("#markers").click(position={"x": float(points[0, 0]), "y": float(points[0, 1])})
+    page.locator("#site-centre").click()
+    page.locator("#zoom-in").click()
+    page.locator("#download summary").click()
+    page.locator("#copy-link").click()
+    expect(page).to_have_url(re.compile(f"at=.*&track={site}$"))
+    again = open_tab(page.url).page
+    expect(again.locator("#site-track")).to_have_text(f"#{site}")
+    expect(again.locator("#site-class")).to_have_text("Te+S")
+    expect(again.locator("#scale-text")).to_have_text(page.inner_text("#scale-text"))
+    for one in (page, again):
+        one.locator("#markers").hover(position={"x": 50, "y": 60})
+    expect(page.locator("#readout")).to_contain_text("nm")
+    expect(again.locator("#readout")).to_have_text(page.inner_text("#readout"))
+
+
 def test_the_question_mark_explains_the_page(shown, open_tab):
     page = open_tab(shown.url).page
     page.locator("#show-help").click()
@@ -193,6 +216,49 @@ def test_the_chart_shows_what_and_how_long_is_chosen(shown, open_tab):
         expect(button).to_have_attribute("aria-pressed", "true")
     page.locator("#chart-count").click()
     expect(page.locator("#chart-name")).to_have_text("Defects per frame")
+
+
+def test_what_is_beside_the_chart_is_of_the_class_that_is_chosen(shown, open_tab):
+    page = open_tab(shown.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    n = {one["class_id"]: one["n"] for one in shown.get("/v1/counts")["by_class"]}
+    area = (len(shown.specimen.scene) * PIXEL_SIZE_NM) ** 2
+    density = page.locator("#rate-density")
+    expect(density).to_have_text(f"{sum(n[one] for one in (2, 3, 4, 5)) / area:.3f} per nm²")
+    with page.expect_response(re.compile("/v1/history.*class_id=3")):
+        page.locator('[data-class-id="3"] .class-count').click()
+    expect(page.locator("#rates-of")).to_have_text("V_S2")
+    expect(density).to_have_text(f"{n[3] / area:.3f} per nm²")
+    page.keyboard.press("Escape")
+    expect(page.locator("#rates-of")).to_be_hidden()
+
+
+def test_rates_are_a_chart_with_the_intervals_of_the_service(rig, open_tab):
+    page = open_tab(rig.url, 1440, 900).page
+    wait_for_frame(page, 1)
+    rig.microscope.send()
+    wait_for_frame(page, 2)
+    page.locator("#chart-rate").click()
+    expect(page.locator("#chart-name")).to_have_text("Defects per min")
+    expect(page.locator("#defect-total")).to_contain_text("95 %")
+    expect(page.locator("#counts-chart canvas")).to_have_count(1)
+    counts = [0, 1, 2, 7, 49, 50, 400]
+    # two minutes watched in points of a second, of the first of which nothing was seen, with an event each second
+    found = page.evaluate(
+        """async (counts) => {
+      const { interval, ratesOver } = await import("./js/rates.js");
+      const end = Array.from({ length: 120 }, (_, i) => i + 1);
+      const watched = end.map((time) => (time > 60 ? 1 : 0));
+      const rates = ratesOver({ end, watched_s: watched, events: { appeared: watched } }, "appeared", 0, 120);
+      return [counts.map(interval), rates.rate];
+    }""",
+        counts,
+    )
+    assert np.array(found[0]) == pytest.approx(np.array([poisson_interval(n) for n in counts]), rel=1e-3)
+    known = [one for one in found[1] if one is not None]
+    assert found[1][:2] == [None, None]
+    assert known == pytest.approx([60.0] * len(known))
+    assert 2 * len(known) == len(found[1])
 
 
 def test_counts_over_time_are_a_table(shown, open_tab):

@@ -6,6 +6,8 @@ import { FONT } from "./live/marks.js";
 /** @import {ChartAxis, ChartLine, ChartLook} from "./types.d.ts" */
 
 const TIME_STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10_800, 21_600, 43_200, 86_400];
+const SIDE = 5.2;  // room for an axis [lines of text]
+const NO_AXIS = 2.6;  // enough for half a time of day
 
 /** The smallest 1, 2 or 5 times a power of ten that is not below a size. @param {number} least */
 export function roundStep(least) {
@@ -30,7 +32,7 @@ export class Chart {
   /** @param {HTMLElement} box @param {{top: number, bottom: number}} room for marks above and for the times below [lines of text] */
   constructor(box, { top, bottom }) {
     this.box = box;
-    this.room = { top, bottom };
+    this.room = { top, bottom, right: SIDE };
     this.canvas = /** @type {HTMLCanvasElement} */ (element("canvas"));
     this.line = element("i", { class: "cross", hidden: true });
     /** @type {number[]} */
@@ -47,9 +49,14 @@ export class Chart {
   /** Where there is room for lines now: asked once a drawing, not once a point. */
   measured() {
     const { size } = this.look;
-    const side = 5.2 * size;
+    const left = SIDE * size;
     const top = this.room.top * size;
-    return { left: side, top, width: this.box.clientWidth - 2 * side, height: this.box.clientHeight - top - this.room.bottom * size };
+    return { left, top, width: this.box.clientWidth - left - this.room.right * size, height: this.box.clientHeight - top - this.room.bottom * size };
+  }
+
+  /** Whether there is an axis on the right. @param {boolean} wanted */
+  setRight(wanted) {
+    this.room.right = wanted ? SIDE : NO_AXIS;
   }
 
   /** @param {number} time [s] */
@@ -123,11 +130,12 @@ export class Chart {
   drawAxis(pen, { label, low, high, format }, right) {
     const { left, top, width, height } = this.area;
     const { size, grid, muted } = this.look;
-    const step = roundStep(((high - low) * Math.min(2 * size, 0.3 * height)) / height);
+    const few = !right && height < 4.5 * size;  // no room for more than the ends
+    const step = roundStep(((high - low) * (few ? height / 10 : Math.min(2 * size, 0.3 * height))) / height);
     const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
     pen.textAlign = right ? "left" : "right";
     pen.textBaseline = "middle";
-    for (const value of multiples(low, high, step)) {
+    for (const value of few ? [low, high] : multiples(low, high, step)) {
       const y = top + height * (1 - (value - low) / (high - low));
       pen.fillStyle = grid;
       if (!right) pen.fillRect(left, Math.round(y), width, 1);

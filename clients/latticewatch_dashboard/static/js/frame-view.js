@@ -16,9 +16,11 @@ const CLICK_PX = 5;  // further than this, a press was a drag
 export class FrameView {
   /**
    * @param {{moved: () => void, chosen: (track: number, site: number) => void, pointed: (track: number) => void, probed: (row: number, column: number) => void}} handlers
+   * @param {{row: number, column: number, zoom: number} | null} opening the part of the first frame that is shown; null for all of it
    */
-  constructor(handlers) {
+  constructor(handlers, opening) {
     this.handlers = handlers;
+    this.opening = opening;
     this.stage = byId("stage");
     this.markers = byId("markers");
     this.view = new Viewport();
@@ -74,6 +76,13 @@ export class FrameView {
     this.view.setFrame(rows, columns);
     if (summary.place && summary.place.number === this.number && !summary.place.fitted) this.view.take(summary.place);
     this.view.setShift({ row: summary.shift[0], column: summary.shift[1] });
+    if (this.opening && header.shape) {
+      const { row, column, zoom } = this.opening;
+      this.opening = null;
+      this.view.zoom(zoom);
+      this.view.centre(row, column);
+      this.moved();
+    }
     this.sites = new Sites(Object.fromEntries(Object.entries(sites).map(([name, data]) => [name, { shape: [], data }])));
     this.spacing = header.status.lattice_constant_px ?? Math.max(rows, columns) / 40;
     if (summary.overview) this.overview = summary.overview;

@@ -76,7 +76,7 @@ const frameView = new FrameView({
     timeline.point(event ? timeOf(event) : null);
   },
   probed: (row, column) => live.tell("probe", { row, column }),
-});
+}, settings.at);
 const inspector = new Inspector({
   centre: () => {
     chosen.follow = true;
@@ -97,7 +97,12 @@ const embedding = new EmbeddingPlot(byId("embedding"), {
 const space = new SpacePanel(embedding, (wanted) => live.tell("space", { wanted }));
 const cards = new ClassCards({
   emphasised: (classId) => emphasise(classId ?? cards.choice),
-  chosen: (classId) => emphasise(classId),
+  chosen: (classId) => {
+    emphasise(classId);
+    timeline.setClass(catalogue.get(classId ?? -1) ?? null);
+    if (newestCounts) takeCounts(newestCounts);
+    drawChart();
+  },
   hidden: (classIds) => {
     hiddenClasses = classIds;
     live.tell("style", { style: styleOf() });
@@ -140,6 +145,7 @@ const live = new LiveClient(
   { view: viewOf(), style: styleOf(), contrast: levels(contrast.values) },
 );
 tellOptions();
+if (settings.track >= 0) choose(settings.track, -1);
 
 /** When it happened [s]. @param {ServiceEvent} event */
 const timeOf = (event) => Date.parse(event.time) / 1000;
@@ -246,7 +252,7 @@ function takeClasses(classes, version = statusBar.status?.model_version ?? 0) {
   events.sign();
   if (!classes.length) space.clear();
   chartedAt = -Infinity;
-  byId("relearn").hidden = !cards.mayEdit || !classes.length;
+  offerEdits();
 }
 
 /** @param {Float32Array} points @param {Int16Array} classId */
@@ -271,7 +277,9 @@ function takeCounts(counts) {
   const [rows, columns] = last?.newest.shape ?? [0, 0];
   const nm = last?.newest.pixel_size_nm;
   const area = nm ? rows * columns * nm * nm : 0;
-  say("rate-density", learnt && area ? timeWords.densityNow(defects / area) : "–");
+  const { of } = timeline;
+  const here = of ? (counts.by_class.find(({ class_id: id }) => id === of.class_id)?.n ?? 0) : defects;
+  say("rate-density", learnt && area ? timeWords.densityNow(here / area) : "–");
   newestCounts = counts;
   // The last counts before a stream stops are drawn too, when their turn comes.
   const wait = CHART_EVERY_MS - (performance.now() - chartedAt);
@@ -487,9 +495,14 @@ async function askRights() {
 /** @param {boolean} mayEdit */
 function setRights(mayEdit) {
   cards.setMayEdit(mayEdit);
-  say("classes-hint", mayEdit ? classWords.hintToEdit : classWords.hint);
-  byId("relearn").hidden = !mayEdit || !catalogue.size;
   byId("use-key").hidden = mayEdit;
+  offerEdits();
+}
+
+/** What may be changed, where there is something to change. */
+function offerEdits() {
+  byId("relearn").hidden = !cards.mayEdit || !catalogue.size;
+  say("classes-hint", !catalogue.size ? "" : cards.mayEdit ? classWords.hintToEdit : classWords.hint);
 }
 
 function fileName() {
@@ -594,8 +607,9 @@ on("save-sites", "click", () => {
 });
 on("save-counts", "click", saveCounts);
 on("copy-link", "click", () => {
-  window.history.replaceState(null, "", settings.link);
-  void navigator.clipboard?.writeText(settings.link).catch(() => {});
+  const link = settings.link(frameView.view.at, chosen.track);
+  window.history.replaceState(null, "", link);
+  void navigator.clipboard?.writeText(link).catch(() => {});
 });
 on("download", "click", (event) => {
   if (/** @type {Element} */ (event.target).closest("button")) byId("download").open = false;

@@ -12,7 +12,12 @@ const PLAIN = {
 export class Settings {
   constructor() {
     /** @type {Values} */
-    this.values = { ...PLAIN, ...checked(stored()), ...checked(Object.fromEntries(new URLSearchParams(location.hash.slice(1)))) };
+    const linked = new URLSearchParams(location.hash.slice(1));
+    this.values = { ...PLAIN, ...checked(stored()), ...checked(Object.fromEntries(linked)) };
+    const [row, column, zoom] = (linked.get("at") ?? "").split(",").map(Number);
+    /** The part of the frame and the track that the link is of. */
+    this.at = zoom > 1 && Number.isFinite(row + column + zoom) ? { row, column, zoom } : null;
+    this.track = Number(linked.get("track") ?? -1);
   }
 
   /** @param {Partial<Values>} change */
@@ -25,9 +30,16 @@ export class Settings {
     }
   }
 
-  /** Address of this page with all that differs from how it comes. */
-  get link() {
+  /**
+   * Address of this page with all that differs from how it comes.
+   * @param {{row: number, column: number, zoom: number} | null} at the part of the frame that is shown; null for all of it
+   * @param {number} track that is chosen, or -1
+   */
+  link(at, track) {
+    /** @type {[string, unknown][]} */
     const different = Object.entries(this.values).filter(([name, value]) => value !== PLAIN[/** @type {keyof Values} */ (name)]);
+    if (at) different.push(["at", [at.row, at.column, at.zoom].map((one) => one.toFixed(2)).join()]);
+    if (track >= 0) different.push(["track", track]);
     const url = new URL(location.href);
     url.hash = new URLSearchParams(different.map(([name, value]) => [name, String(value)])).toString();
     return String(url);

@@ -4,6 +4,7 @@ import { getJson } from "./access.js";
 import { Chart, lookOf } from "./chart.js";
 import { byId, element, say, setText } from "./dom.js";
 import { clock, fixed, scientific, significant } from "./format.js";
+import { ratesOver } from "./rates.js";
 import { time as words } from "./words.js";
 /** @import {Boundary, ChartLine, ChartLook, Courses, Line} from "./types.d.ts" */
 
@@ -13,6 +14,9 @@ const REFRESH_MS = 5000;
 const POINTS = 400;
 const MOST_MARKS = 400;
 const LEAST_DRIFT_NM = 0.1;  // height of the strip of drift: less would show noise
+/** Kinds of events whose rates are a chart; the second is dashed. Their lines have the keys -1 and -4, the intervals those below. */
+const HAPPENINGS = /** @type {const} */ (["appeared", "disappeared"]);
+const DASHES = [[], [5, 4]];
 /**
  * Lines that do not join what does not belong together: a point without a value at each boundary and gap.
  * @param {Courses} courses @param {number[]} boundaries times [s]
@@ -56,10 +60,11 @@ export class Timeline {
     this.box = byId("counts-chart");
     this.chart = new Chart(this.box, { top: 1.3, bottom: 1.9 });
     this.strip = new Chart(byId("strip"), { top: 0.7, bottom: 0.4 });
-    /** Draws the same again, in the room and the colours of now. */
+    /** Draws the same again, in the room and the colours of now; and what is known now. */
     this.again = () => {};
+    this.drawn = () => {};
     this.tip = element("div", { class: "chart-tip", hidden: true });
-    byId("counts-title").closest("section")?.append(this.tip);
+    this.box.parentElement?.append(this.tip);
     this.range = 60;
     this.kind = "count";
     /** @type {number | null} where the crosshair is: it stays there while the chart moves on */
@@ -73,6 +78,10 @@ export class Timeline {
     this.ticks = [];
     /** @type {any} */
     this.past = null;
+    /** The class whose rates are wanted, or all, and what the service said of it. @type {{class_id: number, name: string} | null} */
+    this.of = null;
+    /** @type {any} */
+    this.pastOf = null;
     this.areaNm2 = null;
     /** Time and drift x, y of the frames since the service was asked last. @type {[number, number, number][]} */
     this.moved = [];
@@ -98,7 +107,16 @@ export class Timeline {
     this.past = null;
   }
 
-  /** @param {string} kind "count", "density", or "=" and the name of a number of the headers */
+  /** Rates of one class, or of all; its line stands out. @param {{class_id: number, name: string} | null} one */
+  setClass(one) {
+    const same = one?.class_id === this.of?.class_id;
+    this.of = one && { class_id: one.class_id, name: one.name };
+    if (same) return;
+    this.pastOf = null;
+    this.fetched = -Infinity;
+  }
+
+  /** @param {string} kind "count", "density", "rate", or "=" and the name of a number of the headers */
   setKind(kind) {
     this.kind = kind;
     for (const one of document.querySelectorAll("[data-chart]")) {
@@ -165,15 +183,18 @@ export class Timeline {
   async refresh(now) {
     if (performance.now() - this.fetched < REFRESH_MS) return;
     this.fetched = performance.now();
-    const { range } = this;
+    const { range, of } = this;
     try {
-      const past = await getJson(`v1/history?points=${POINTS}${range ? `&since=${now - range}` : ""}`);
-      if (range !== this.range) return;
+      const path = `v1/history?points=${POINTS}${range ? `&since=${now - range}` : ""}`;
+      const [past, own] = await Promise.all([getJson(path), of && getJson(`${path}&class_id=${of.class_id}`)]);
+      if (range !== this.range || of?.class_id !== this.of?.class_id) return;
       this.past = past;
+      this.pastOf = own;
       this.areaNm2 = past.area_nm2;
       this.offerScalars();
-      this.writeRates(past);
-      this.again();
+      this.writeRates(own ?? past);
+      if (this.kind === "rate") this.drawn();
+      else this.again();
     } catch {
       this.fetched = performance.now();  // what ails the connection is said elsewhere
     }
@@ -187,6 +208,8 @@ export class Timeline {
       const scale = one.per_minute / one.n;
       return words.rate(one.per_minute, one.n_low * scale, one.n_high * scale);
     };
+    say("rates-of", this.of?.name ?? "");
+    byId("rates-of-row").hidden = !this.of;
     say("rate-appeared", rate(rates.appeared));
     say("rate-disappeared", rate(rates.disappeared));
     const { mean_s: mean, mean_low_s: low, mean_high_s: high, n_ended: ended } = lifetimes;
@@ -212,22 +235,60 @@ export class Timeline {
     return { times, counts: new Map([...history.counts].map(([id, ring]) => [id, slots.map((slot) => ring[slot])])) };
   }
 
+  /** Rates of what happens, over the time that is shown. @returns {Courses} */
+  rateCourses() {
+    const past = this.pastOf ?? (this.of ? null : this.past);
+    const [first, last] = [past?.start?.[0], past?.end?.at(-1)];
+    /** @type {Courses["counts"]} */
+    const counts = new Map();
+    if (!(last > first)) return { times: [], counts };
+    const low = this.range ? last - Math.max(10, Math.min(this.range, last - first)) : first;
+    /** @type {number[]} */
+    let times = [];
+    HAPPENINGS.forEach((kind, k) => {
+      const found = ratesOver(past, kind, low, last);
+      times = found.times;
+      [found.rate, found.most, found.least].forEach((course, i) => counts.set(-1 - 3 * k - i, course));
+    });
+    return { times, counts };
+  }
+
+  /** What the chart shows, the lines that are in it, and what it is called. @param {import("./history.js").CountHistory} history @param {Line[]} classes */
+  content(history, classes) {
+    const { scalar } = this;
+    const own = (/** @type {string[]} */ names) => names.map((name, k) => ({ class_id: -1 - 3 * k, name, colour: "#7cc4ff", role: "" }));
+    if (scalar !== null) {
+      const course = this.past?.scalars?.[scalar];
+      return {
+        lines: own([scalar]), name: scalar, total: course ? words.inNewest(figures(lastOf(course.mean))) : "", label: words.scalarLabel(scalar),
+        none: this.past ? words.noScalar(scalar) : "",
+        courses: { times: course ? this.past.end : [], counts: new Map([[-1, course?.mean], [-2, course?.max], [-3, course?.min]]) },
+      };
+    }
+    if (this.kind === "rate") {
+      const courses = this.rateCourses();
+      const lines = own(words.happenings);
+      return { lines, name: words.rates(this.of?.name), total: words.ratesKey, label: words.ratesLabel, none: words.noRates, courses };
+    }
+    return {
+      lines: classes, name: this.kind === "density" ? words.density : words.counts, total: this.total,
+      label: words.label(history.length, classes.map(({ name }) => name)), none: words.noCounts, courses: this.courses(history),
+    };
+  }
+
   /** @param {import("./history.js").CountHistory} history @param {Line[]} classes */
   draw(history, classes) {
-    const { scalar } = this;
-    const course = scalar === null ? null : this.past?.scalars?.[scalar];
-    const lines = scalar === null ? classes : [{ class_id: -1, name: scalar, colour: "#7cc4ff", role: "" }];
+    this.drawn = () => this.draw(history, classes);
+    const { lines, name, total, label, none, courses } = this.content(history, classes);
     this.lines = lines;
-    const ends = this.boundaries.map(({ time }) => time);
-    const found = scalar === null ? broken(this.courses(history), ends)
-      : broken({ times: course ? this.past.end : [], counts: new Map([[-1, course?.mean], [-2, course?.max], [-3, course?.min]]) }, ends);
+    const banded = lines.some(({ class_id: id }) => id < 0);
+    const found = broken(courses, this.boundaries.map(({ time }) => time));
     const empty = !lines.length || !found.times.length;
     byId("no-counts").hidden = !empty;
-    say("no-counts", scalar === null ? words.noCounts : this.past ? words.noScalar(scalar) : "");
-    say("chart-name", scalar ?? (this.kind === "density" ? words.density : words.counts));
-    say("defect-total", scalar === null ? this.total : course ? words.inNewest(figures(lastOf(course.mean))) : "");
-    this.box.setAttribute("aria-label", scalar === null
-      ? words.label(history.length, lines.map(({ name }) => name)) : words.scalarLabel(scalar));
+    say("no-counts", none);
+    say("chart-name", name);
+    say("defect-total", total);
+    this.box.setAttribute("aria-label", label);
     if (empty || this.box.clientWidth < 120 || this.box.clientHeight < 50) {
       this.again = () => {};
       this.chart.clear();
@@ -240,8 +301,10 @@ export class Timeline {
     const [first, last] = [found.times[0], found.times[found.times.length - 1]];
     const low = this.range ? last - Math.max(10, Math.min(this.range, last - first)) : first;
     const span = { low, high: Math.max(last, low + 1) };
-    this.again = () => this.paint(found.times, lines.map(({ class_id: id, colour }) => ({
-      values: values(id), colour: readable(colour), ...(scalar === null ? {} : { fill: "#7cc4ff40", band: [values(-2), values(-3)] }),
+    const faint = (id) => (banded || this.of === null || this.of.class_id === id ? "" : "50");
+    this.again = () => this.paint(found.times, lines.map(({ class_id: id, colour }, k) => ({
+      values: values(id), colour: readable(colour) + faint(id),
+      ...(banded ? { fill: "#7cc4ff38", band: [values(id - 1), values(id - 2)], dash: DASHES[k] } : {}),
     })), span);
     this.again();
   }
@@ -254,7 +317,8 @@ export class Timeline {
     const [least, most] = [Math.min(...seen), Math.max(...seen)];
     const room = 0.1 * (most - least || Math.abs(most) || 1);
     const [low, high] = scalar !== null ? [least - room, most + room] : [0, most > 0 ? most * 1.12 : 1];
-    const label = scalar ?? (this.kind === "density" && this.areaNm2 ? words.perNm2 : words.perFrame);
+    const label = scalar ?? (this.kind === "rate" ? words.perMinute : this.kind === "density" && this.areaNm2 ? words.perNm2 : words.perFrame);
+    for (const one of [this.chart, this.strip]) one.setRight(Boolean(this.past?.doses_e_per_a2));
     this.chart.draw({ times, lines, axes: [{ label, low, high }], ...span, look, over: (pen) => this.drawMarks(pen) });
     this.paintStrip(span, look);
     this.box.dataset.until = String(times[times.length - 1]);
@@ -326,7 +390,7 @@ export class Timeline {
       pen.fillRect(chart.x(time) - 0.5, top + height - 6, 1, 6);
     }
     if (this.seen !== null && inside(this.seen)) {
-      pen.fillStyle = "#7cc4ff";
+      pen.fillStyle = chart.look.accent;
       pen.fillRect(chart.x(this.seen) - 1, top, 2, height);
     }
   }
@@ -337,8 +401,12 @@ export class Timeline {
     if (time === null) return;
     const { times, lines } = this.chart;
     const i = this.chart.nearest(time);
-    const said = (n) => (this.scalar === null ? fixed(n, this.kind === "density" ? 3 : Number.isInteger(n) ? 0 : 1) : figures(n));
-    const parts = this.lines.map(({ name }, k) => [name, lines[k]?.values[i]]).filter(([, n]) => n != null).map(([name, n]) => `${name} ${said(n)}`);
+    const said = (n, k) => {
+      if (this.scalar !== null) return figures(n);
+      if (this.kind === "rate") return words.rate(n, ...lines[k].band.map((course) => course[i]).reverse());
+      return fixed(n, this.kind === "density" ? 3 : Number.isInteger(n) ? 0 : 1);
+    };
+    const parts = this.lines.map(({ name }, k) => [name, lines[k]?.values[i], k]).filter(([, n]) => n != null).map(([name, n, k]) => `${name} ${said(n, k)}`);
     const k = byId("strip").hidden ? -1 : this.strip.nearest(time);
     const [dose, x, y] = this.strip.lines.map(({ values }) => values[k] ?? null);
     if (k >= 0 && x !== null) parts.push(words.driftAt(x, y));

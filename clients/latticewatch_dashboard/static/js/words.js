@@ -21,8 +21,9 @@ export const place = {
 
 export const frame = {
   caption: (number) => `frame ${number ?? "–"}`,
-  size: (height, width) => `${height.toPrecision(3)} × ${width.toPrecision(3)} nm`,
-  pixels: (rows, columns) => `${rows} × ${columns} px`,
+  // what is written without a break stays on a line
+  size: (height, width) => `${height.toPrecision(3)}\u00a0×\u00a0${width.toPrecision(3)}\u00a0nm`,
+  pixels: (rows, columns) => `${rows}\u00a0×\u00a0${columns}\u00a0px`,
   hostsLeftOut: "hosts not marked at this size",
   region: (kind, share) => `${kind.replace("-", " ")} ${percent(share)}`,
 };
@@ -57,7 +58,7 @@ export const site = {
   strip: "Class and confidence of this site over time",
   stripNote: "confidence, coloured by class",
   now: "now",
-  ago: (seconds) => `−${fixed(seconds, 0)} s`,
+  ago: (seconds) => `−${fixed(seconds, seconds < 10 ? 1 : 0)} s`,
   follow: "centre and follow",
   replay: "▶ replay its birth",
   replayPicture: "The place of this site around its birth",
@@ -120,6 +121,12 @@ export const time = {
   scalarLabel: (name) => `${name} over time`,
   perFrame: "per frame",
   perNm2: "per nm²",
+  perMinute: "per min",
+  happenings: ["appear", "disappear"],
+  rates: (name) => `Defects per min${name ? `, ${name}` : ""}`,
+  ratesKey: "appear —, disappear ┄, bands 95 %",
+  ratesLabel: "Defects that appear and that disappear, per minute, over time",
+  noRates: "Rates appear when frames have been classified for a while.",
   drift: "drift nm",
   dose: "e/Å²",
   noneSeen: "none seen",
@@ -182,7 +189,7 @@ export const health = {
   latency: (p50, p99) => `Frame received to events readable: median ${significant(p50)} ms, 99 of 100 within ${significant(p99)} ms`,
   frames: (received, analysed) => `${several(received, "frame")} received, ${integer(analysed)} analysed`,
   dropped: (dropped, rejected) => `Dropped: ${dropped}. Unreadable: ${rejected}.`,
-  model: (version) => `model version ${version}`,
+  model: (version) => (version ? `model version ${version}` : "no model yet"),
   noSeries: "none open",
   version: (version) => `Latticewatch ${version}`,
   noFrame: "no frame yet",

@@ -105,6 +105,13 @@ export class Viewport {
     this.shiftColumn = shift?.column ?? 0;
   }
 
+  /** The middle of what is shown, and how much larger than the whole; null where that is the whole frame. */
+  get at() {
+    if (this.fitted) return null;
+    const [row, column] = this.toFrame(this.width / 2, this.height / 2);
+    return { row, column, zoom: this.scale / this.fitScale };
+  }
+
   /** What another viewport of the same size needs to show the same. */
   get place() {
     const { width, height, scale, left, top, fitted } = this;
