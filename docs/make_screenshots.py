@@ -42,6 +42,7 @@ SCREENS = (
     ("phone", 390, 844, "/#theme=dark"),
     ("phone-light", 390, 844, "/#theme=light"),
     ("wall", 1920, 1080, "/?wall#theme=dark"),
+    ("wall-light", 1920, 1080, "/?wall#theme=light"),
 )
 LARGEST_FILE = 1_000_000
 SIMULATED: dict[str, Any] = {

@@ -54,7 +54,9 @@ export class Inspector {
     const fact = (name, wide = false) =>
       [element("dt", { text: facts[name][0], title: facts[name][1] }), element("dd", { id: `site-${name}`, text: "–", class: wide ? "wide" : "" })];
     this.box.replaceChildren(
-      element("div", { class: "site-head", id: "site-head" }),
+      element("div", { class: "site-top" },
+        element("div", { class: "site-head", id: "site-head" }),
+        element("div", { class: "site-buttons" }, button("site-centre", words.follow, this.handlers.centre), button("site-replay", words.replay, this.handlers.replay))),
       element("div", { class: "triptych" },
         figure(canvas("site-patch", pictures.patch[1]), pictures.patch[0]),
         figure(image("site-average", pictures.average[1]), pictures.average[0]),
@@ -65,7 +67,6 @@ export class Inspector {
         ...fact("track"), ...fact("since"), ...fact("place", true), ...fact("shift", true), ...fact("separation", true), ...fact("like", true)),
       canvas("site-strip", words.strip),
       element("div", { class: "strip-note" }, element("span", { id: "strip-from" }), element("span", { text: words.stripNote }), element("span", { id: "strip-to" })),
-      element("div", { class: "site-buttons" }, button("site-centre", words.follow, this.handlers.centre), button("site-replay", words.replay, this.handlers.replay)),
       element("div", { class: "replay", id: "replay", hidden: true }, canvas("replay-canvas", words.replayPicture), element("p", { id: "replay-text" })),
     );
     byId("site-strip").classList.add("strip");
@@ -90,7 +91,8 @@ export class Inspector {
       say("site-place", nm ? places.nm(column * nm, row * nm) : places.px(row, column));
     }
     say("site-separation", look?.separation == null ? "–" : `${fixed(look.separation, 1)} σ`);
-    say("site-like", look?.template ? words.like(look.template, look.score) : "–");
+    say("site-like", look?.template ? words.like(look.template, look.score) : "");
+    byId("site-like").hidden = byId("site-like").previousElementSibling.hidden = !look?.template;
     const { 0: first, length: n } = course?.time ?? [];
     say("site-since", course && n ? `${fixed(course.time[n - 1] - first, 1)} s` : "–");
     if (summary.patch) paint(byId("site-patch"), summary.patch);
@@ -185,7 +187,7 @@ export class Inspector {
       context.globalAlpha = 0.85;
       context.fillRect(x, height - 3 - h, Math.max(1.2, step - 0.6), h);
     }
-    say("strip-from", words.ago(span));
+    say("strip-from", course.time.length > 1 ? words.ago(span) : "");
     say("strip-to", words.now);
   }
 

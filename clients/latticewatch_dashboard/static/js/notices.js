@@ -1,6 +1,6 @@
 /** What stands in the way of a live picture, said where the picture would be. */
 
-import { byId, say } from "./dom.js";
+import { byId, element, say } from "./dom.js";
 import { state as words } from "./words.js";
 /** @import {Connection, Situation, Status} from "./types.d.ts" */
 
@@ -43,7 +43,8 @@ function showNotes(status) {
   list.dataset.said = lines.join("\n");
   list.replaceChildren(...lines.map((line) => {
     const item = document.createElement("li");
-    item.textContent = line;
+    // an option is not broken after its hyphens
+    item.append(...line.split(/(--[\w-]+)/).map((part, i) => (i % 2 ? element("code", { text: part }) : part)));
     return item;
   }));
 }

@@ -31,8 +31,12 @@ export class SiteTooltip {
     say("tip-nm", nm ? places.nm(column * nm, row * nm) : places.noSize);
     say("tip-px", places.px(row, column));
     this.box.hidden = false;
-    const left = x + gap + this.box.offsetWidth < width ? x + gap : Math.max(4, x - gap - this.box.offsetWidth);
-    const top = Math.min(Math.max(4, y - this.box.offsetHeight / 2), height - this.box.offsetHeight - 4);
+    const { offsetWidth: wide, offsetHeight: tall } = this.box;
+    const side = x + gap + wide < width ? x + gap : x - gap - wide;
+    // where there is no room beside the site, above or below it: never on it
+    const beside = side >= 4;
+    const left = beside ? side : Math.min(Math.max(4, x - wide / 2), width - wide - 4);
+    const top = beside ? Math.min(Math.max(4, y - tall / 2), height - tall - 4) : y + gap + tall < height ? y + gap : Math.max(4, y - gap - tall);
     this.box.style.transform = `translate(${Math.round(left)}px, ${Math.round(top)}px)`;
   }
 }
