@@ -224,6 +224,46 @@ def test_the_frame_fills_its_box_and_nothing_is_wrong_for_those_who_cannot_see_i
     assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
 
 
+# What is opened, one after another: how, and what is then on the page.
+OPENED = (
+    ("document.getElementById('tab-classes').click()", "#classes .class-card"),
+    ("document.querySelector('#neighbour-classes summary').click()", "#classes-neighbour .class-card"),
+    ("document.querySelector('[data-class-id=\"2\"] .class-count').click()", ".class-actions select"),
+    ("document.getElementById('tab-events').click()", "#events .event"),
+    ("document.getElementById('tab-layout').click()", "#embedding"),
+    ("document.getElementById('tab-inspector').click()", "#site-class"),
+    ("document.getElementById('site-replay').click()", "#replay"),
+    ("document.querySelector('#contrast summary').click()", "#contrast-auto"),
+    ("document.querySelector('#download summary').click()", "#save-png"),
+    ("document.getElementById('relearn').click()", "#ask-text"),
+    ("document.getElementById('show-help').click()", "#help-body"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_nothing_that_can_be_opened_is_wrong_for_those_who_cannot_see_it(rig, open_tab, width, height, theme):
+    page = open_tab(f"{rig.url}/#theme={theme}", width, height).page
+    wait_for_frame(page, 1)
+    pin(page, rig, 5)
+    expect(page.locator("#site-class")).to_have_text("Te+S")
+    found = []
+    for act, seen in OPENED:
+        page.evaluate(act)
+        expect(page.locator(seen).first).to_be_visible()
+        found += [(seen, one) for one in faults(page)]
+        page.evaluate("document.querySelector('dialog[open]')?.close()")
+        page.evaluate("document.querySelectorAll('.menu[open]').forEach((one) => { one.open = false; })")
+    assert found == []
+
+
+def faults(page: Page) -> list[tuple[str, str]]:
+    """What axe complains of, and where."""
+    violations = Axe().run(page).response["violations"]
+    return [(one["id"], one["nodes"][0]["html"][:120]) for one in violations]
+
+
 def test_the_view_and_its_numbers_can_be_taken_home(shown, open_tab):
     page = open_tab(shown.url, 1440, 900).page
     wait_for_frame(page, 1)
