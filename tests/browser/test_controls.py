@@ -141,6 +141,7 @@ def test_the_link_that_is_copied_shows_the_same_view(shown, open_tab):
     page.locator("#download summary").click()
     page.locator("#copy-link").click()
     expect(page).to_have_url(re.compile("host=true"))
+    expect(page.locator("#copy-link")).to_have_text(re.compile("Copied|It is in the address line"))
     again = open_tab(page.url).page
     expect(again.locator("#show-host")).to_have_attribute("aria-pressed", "true")
 

@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from _canvas import ALL_LOADED, marks_painted, on_screen, ring_radius, wait_for_frame, wait_until
+from axe_playwright_python.sync_playwright import Axe
 from numpy.typing import NDArray
 from playwright.sync_api import Page, expect
 from scipy.spatial import ConvexHull, Delaunay, KDTree
@@ -140,6 +141,7 @@ def a_class_is_divided_and_put_together(page: Page, api: httpx.Client) -> None:
     box = canvas.bounding_box()
     assert box is not None
     draw_round(page, box, pool, pool[pool_class == gone["class_id"]])
+    lasso_is_for_everybody(page)
     with page.expect_response(f"**/v1/classes/{into['class_id']}/split") as answer:
         page.locator("#lasso").get_by_role("button", name=re.compile("^split .* off ")).click()
     assert answer.value.status == 200, answer.value.text()
@@ -148,11 +150,24 @@ def a_class_is_divided_and_put_together(page: Page, api: httpx.Client) -> None:
     expect(page.locator("#lasso")).to_contain_text(f"split off: {part['name']}")
     expect(page.locator(f'[data-count="{part["class_id"]}"]')).to_have_text(f"{part['count']:,}")
     expect(page.locator('[data-kind="class.split"]')).to_have_count(1)
+    lasso_is_for_everybody(page)
 
     page.locator("#lasso").get_by_role("button", name="undo the last edit").click()
     expect(page.locator(f'[data-count="{part["class_id"]}"]')).to_have_count(0)
     expect(page.locator(f'[data-count="{into["class_id"]}"]')).to_have_text(f"{both:,}")
     assert part["class_id"] not in {one["class_id"] for one in asked(api, "classes")}
+
+
+def lasso_is_for_everybody(page: Page) -> None:
+    """At every size axe finds nothing wrong with the buttons."""
+    size = page.viewport_size
+    assert size is not None
+    for width, height in ((1440, 900), (1024, 768), (2560, 1440), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        expect(page.locator("#lasso button").first).to_be_visible()
+        violations = Axe().run(page, context="#lasso").response["violations"]
+        assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
+    page.set_viewport_size(size)
 
 
 def draw_round(page: Page, box: Any, pool: NDArray[np.float64], some: NDArray[np.float64]) -> None:

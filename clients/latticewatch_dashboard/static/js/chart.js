@@ -71,10 +71,11 @@ export class Chart {
     return this.canvas.isConnected && x >= left && x <= left + width ? this.low + ((x - left) / width) * (this.high - this.low) : null;
   }
 
-  /** Index of the point nearest to a time, or -1. @param {number} time */
+  /** Index of the point nearest to a time that has a value, or -1. @param {number} time */
   nearest(time) {
     let best = -1;
     this.times.forEach((one, i) => {
+      if (this.lines.every(({ values }) => values[i] === null)) return;  // a break
       if (best < 0 || Math.abs(one - time) < Math.abs(this.times[best] - time)) best = i;
     });
     return best;
@@ -170,7 +171,13 @@ export class Chart {
       pen.strokeStyle = colour;
       pen.lineWidth = width;
       pen.lineJoin = "round";
-      if (from === to) {  // one value alone is a dot
+      if (from === to) {  // one value alone is a dot, its band a bar
+        if (band) {
+          at(from, band[0][from] ?? 0);
+          at(from, band[1][from] ?? 0);
+        }
+        pen.stroke();
+        pen.beginPath();
         pen.arc(this.x(this.times[from]), y(/** @type {number} */ (values[from])), width, 0, 2 * Math.PI);
         pen.fillStyle = colour;
         pen.fill();

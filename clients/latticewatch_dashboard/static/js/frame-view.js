@@ -215,7 +215,7 @@ export class FrameView {
     }
     this.tooltip.show({
       sites: this.sites, site, look: this.looks.get(this.sites.classId[site]), nm: this.header?.pixel_size_nm ?? null,
-      x, y, gap: 1.25 * markRadius(this.spacing, this.view.scale) + 10, width: this.view.width, height: this.view.height,
+      x, y, gap: 1.25 * markRadius(this.spacing, this.view.scale) + 10, width: this.view.width - byId("zoom-in").offsetWidth - 14, height: this.view.height,
     });
   }
 

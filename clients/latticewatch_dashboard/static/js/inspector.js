@@ -57,6 +57,7 @@ export class Inspector {
       element("div", { class: "site-top" },
         element("div", { class: "site-head", id: "site-head" }),
         element("div", { class: "site-buttons" }, button("site-centre", words.follow, this.handlers.centre), button("site-replay", words.replay, this.handlers.replay))),
+      element("div", { class: "replay", id: "replay", hidden: true }, canvas("replay-canvas", words.replayPicture), element("p", { id: "replay-text" })),
       element("div", { class: "triptych" },
         figure(canvas("site-patch", pictures.patch[1]), pictures.patch[0]),
         figure(image("site-average", pictures.average[1]), pictures.average[0]),
@@ -67,7 +68,6 @@ export class Inspector {
         ...fact("track"), ...fact("since"), ...fact("place", true), ...fact("shift", true), ...fact("separation", true), ...fact("like", true)),
       canvas("site-strip", words.strip),
       element("div", { class: "strip-note" }, element("span", { id: "strip-from" }), element("span", { text: words.stripNote }), element("span", { id: "strip-to" })),
-      element("div", { class: "replay", id: "replay", hidden: true }, canvas("replay-canvas", words.replayPicture), element("p", { id: "replay-text" })),
     );
     byId("site-strip").classList.add("strip");
   }

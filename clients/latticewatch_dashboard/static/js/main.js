@@ -25,6 +25,7 @@ import { access, classes as classWords, downloads, embedding as embeddingWords, 
 
 const CHART_EVERY_MS = 400;  // faster than this, a line over a minute only flickers
 const TICK_MS = 250;
+const SAID_MS = 3000;  // what was done stands so long
 const BEFORE_S = 60;  // shown of the time before the page was opened
 
 /** @type {Map<number, ClassSummary>} */
@@ -475,10 +476,12 @@ async function splitOff(id, line) {
     box.replaceChildren(element("span", { role: "status", text: classWords.splitOff(made.name) }), nameButton(made.class_id), undo);
     cards.awaited = made.class_id;
   } catch (error) {
-    const text = error instanceof ApiError ? error.message : access.unreachable;
-    box.append(element("p", { class: "class-error", role: "alert", text: `${classWords.failed.split}: ${text}` }));
+    box.append(element("p", { class: "class-error", role: "alert", text: `${classWords.failed.split}: ${reasonOf(error)}` }));
   }
 }
+
+/** Why something was not done, in words. @param {unknown} error */
+const reasonOf = (error) => (error instanceof ApiError ? error.message : access.unreachable);
 
 /** Controls that this page's key may not use are not there. */
 async function askRights() {
@@ -599,7 +602,7 @@ on("theme", "click", () => {
 });
 on("save-png", "click", () => {
   const lines = (newestCounts?.by_class ?? []).filter(({ role }) => role === "defect")
-    .map(({ class_id: id, name, n }) => ({ colour: catalogue.get(id)?.colour ?? "#ffffff", text: downloads.legend(name, n) }));
+    .map(({ class_id: id, name, n }) => ({ colour: catalogue.get(id)?.colour ?? "#ffffff", shape: catalogue.get(id)?.shape ?? "circle", text: downloads.legend(name, n) }));
   live.tell("picture", { legend: { bar: frameView.bar, title: `${last?.header.series_id ?? ""} · ${byId("frame-caption").textContent}`, lines } });
 });
 on("save-sites", "click", () => {
@@ -609,15 +612,21 @@ on("save-counts", "click", saveCounts);
 on("copy-link", "click", () => {
   const link = settings.link(frameView.view.at, chosen.track);
   window.history.replaceState(null, "", link);
-  void navigator.clipboard?.writeText(link).catch(() => {});
+  // without a secure connection a page may not copy
+  const copied = navigator.clipboard?.writeText(link) ?? Promise.reject(new Error());
+  copied.then(() => downloads.copied, () => downloads.inAddress).then((text) => {
+    say("copy-link", text);
+    setTimeout(() => say("copy-link", downloads.copy), SAID_MS);
+  });
 });
 on("download", "click", (event) => {
-  if (/** @type {Element} */ (event.target).closest("button")) byId("download").open = false;
+  const button = /** @type {Element} */ (event.target).closest("button");
+  if (button && button.id !== "copy-link") byId("download").open = false;
 });
 closeOutside(byId("download"));
 on("relearn", "click", async () => {
   const sure = await confirmed(classWords.relearnTitle, classWords.relearnAsk);
-  if (sure) await postJson("v1/model:relearn").then(takeStatus).catch(() => {});
+  if (sure) await postJson("v1/model:relearn").then(takeStatus).catch((error) => say("classes-hint", `${classWords.failed.relearn}: ${reasonOf(error)}`));
 });
 on("use-key", "click", async () => {
   if (await askForKey(access.changing)) await askRights();

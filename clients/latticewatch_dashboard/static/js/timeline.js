@@ -318,7 +318,7 @@ export class Timeline {
     const room = 0.1 * (most - least || Math.abs(most) || 1);
     const [low, high] = scalar !== null ? [least - room, most + room] : [0, most > 0 ? most * 1.12 : 1];
     const label = scalar ?? (this.kind === "rate" ? words.perMinute : this.kind === "density" && this.areaNm2 ? words.perNm2 : words.perFrame);
-    for (const one of [this.chart, this.strip]) one.setRight(Boolean(this.past?.doses_e_per_a2));
+    for (const one of [this.chart, this.strip]) one.setRight(Boolean(this.past?.doses_e_per_a2) && !narrow());
     this.chart.draw({ times, lines, axes: [{ label, low, high }], ...span, look, over: (pen) => this.drawMarks(pen) });
     this.paintStrip(span, look);
     this.box.dataset.until = String(times[times.length - 1]);
@@ -353,7 +353,7 @@ export class Timeline {
       ],
       axes: [
         { label: drift ? words.drift : "", low: least - room, high: most + room, ...(drift ? {} : { format: () => "" }) },
-        { label: doses ? words.dose : "", low: 0, high: sum || 1, format: (value) => (!doses ? "" : value ? scientific(value, 0) : "0") },
+        { label: doses && !narrow() ? words.dose : "", low: 0, high: sum || 1, format: (value) => (!doses || narrow() ? "" : value ? scientific(value, 0) : "0") },
       ],
     });
   }
@@ -418,6 +418,9 @@ export class Timeline {
     this.tip.style.top = `${this.box.offsetTop + this.chart.area.top}px`;
   }
 }
+
+/** On a wall there is no room for the axis of the dose; its number stands beside. */
+const narrow = () => document.documentElement.dataset.wall !== undefined;
 
 /** A number of a header, as exact as it was told. @param {number | null} value */
 const figures = (value) => (value === null ? "–" : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6 ? value.toLocaleString("en-GB", { maximumSignificantDigits: 6 }) : String(value)).replace("-", "−");

@@ -59,7 +59,7 @@ export const site = {
   stripNote: "confidence, coloured by class",
   now: "now",
   ago: (seconds) => `−${fixed(seconds, seconds < 10 ? 1 : 0)} s`,
-  follow: "centre and follow",
+  follow: "follow",
   replay: "▶ replay its birth",
   replayPicture: "The place of this site around its birth",
   replayGone: "The frames around its birth are no longer kept here.",
@@ -87,7 +87,7 @@ export const classes = {
   mergeSeveral: (n) => `merge ${n} classes`,
   split: (n, name) => `split ${integer(n)} off ${name}`,
   splitOff: (name) => `split off: ${name}`,
-  failed: { split: "Not split", role: "Role not changed", merge: "Not merged", undo: "Not taken back", name: "Not renamed" },
+  failed: { split: "Not split", role: "Role not changed", merge: "Not merged", undo: "Not taken back", name: "Not renamed", relearn: "Not relearnt" },
   reference: "reference",
   separation: (sigmas) => `d′ ${fixed(sigmas, 1)} σ`,
   like: (name, share) => `like ${name} ${percent(share)}`,
@@ -133,7 +133,7 @@ export const time = {
   rate: (rate, low, high) => `${significant(rate)} (${significant(low)}–${significant(high)}) per min`,
   notYet: "not known yet",
   notKnown: "not known",
-  lifetime: (mean, low, high, unit, ended) => `${mean} (${low}–${high}) ${unit}, ${integer(ended)} ended`,
+  lifetime: (mean, low, high, unit, ended) => `${mean} (${low}–${high}) ${unit}, ${integer(ended)}\u00a0ended`,
   densityNow: (density) => `${significant(density)} per nm²`,
   doseNow: (dose) => `${dose} electrons/Å²`,
   driftAt: (x, y) => `drift x ${fixed(x, 2)}, y ${fixed(y, 2)} nm`,
@@ -204,6 +204,9 @@ export const health = {
 
 export const downloads = {
   counted: (name, role) => `${name} (${role}) per frame`,
+  copy: "Copy a link to this view",
+  copied: "Copied",
+  inAddress: "It is in the address line",
   legend: (name, n) => `${name}: ${integer(n)} in the frame`,
 };
 

@@ -171,7 +171,13 @@ export function drawNames(context, view, sites, style) {
   context.lineWidth = 3.5;
   context.strokeStyle = "rgba(4, 7, 12, 0.85)";
   context.fillStyle = "#f2f5f9";
+  const high = style.rem;
+  /** Of those that are written. @type {[number, number, number][]} */
+  const written = [];
   for (const [name, x, y] of labels) {
+    const right = x + context.measureText(name).width;
+    if (written.some(([left, end, at]) => Math.abs(at - y) < high && left < right && x < end)) continue;  // none over another
+    written.push([x, right, y]);
     context.strokeText(name, x, y);
     context.fillText(name, x, y);
   }

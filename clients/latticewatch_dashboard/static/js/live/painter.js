@@ -1,6 +1,6 @@
 /** One frame on the canvas: the picture, the marks, and what is drawn with a pen on top of them. */
 
-import { drawNames, drawSelection, drawTrail, FONT, Marks, markRadius } from "./marks.js";
+import { drawNames, drawSelection, drawTrail, FONT, Marks, markRadius, outline } from "./marks.js";
 import { drawRegions } from "./regions.js";
 import { colourTable, Raster } from "./raster.js";
 import { Viewport } from "./viewport.js";
@@ -165,7 +165,8 @@ export class Painter {
   async export({ bar, title, lines }) {
     const { ratio } = this;
     const row = 20;
-    const footer = Math.ceil((row * (2 + Math.ceil(lines.length / 3)) + 10) * ratio);
+    const columns = Math.max(1, Math.floor(this.canvas.width / ratio / 250));
+    const footer = Math.ceil((row * (2 + Math.ceil(lines.length / columns)) + 10) * ratio);
     const out = new OffscreenCanvas(this.canvas.width, this.canvas.height + footer);
     const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (out.getContext("2d"));
     pen.fillStyle = "#0c1118";
@@ -182,15 +183,19 @@ export class Painter {
     pen.fillText(bar.text, 22 + bar.length / 2, height - 20);
     pen.textAlign = "left";
     pen.fillText(title, 12, height + row);
-    lines.forEach(({ colour, text }, i) => {
-      const x = 12 + (i % 3) * ((width - 24) / 3);
-      const y = height + row * (2 + Math.floor(i / 3));
-      pen.fillStyle = colour;
+    lines.forEach(({ colour, shape, text }, i) => {
+      const x = 12 + (i % columns) * ((width - 24) / columns);
+      const y = height + row * (2 + Math.floor(i / columns));
+      const points = outline(shape);
       pen.beginPath();
-      pen.arc(x + 5, y - 4, 4.5, 0, 2 * Math.PI);
-      pen.fill();
+      if (points) points.forEach(([dx, dy]) => pen.lineTo(x + 6 + 4.5 * dx, y - 4 + 4.5 * dy));
+      else pen.arc(x + 6, y - 4, 4.5, 0, 2 * Math.PI);
+      pen.closePath();
+      pen.strokeStyle = colour;
+      pen.lineWidth = 1.8;
+      pen.stroke();
       pen.fillStyle = "#e4eaf2";
-      pen.fillText(text, x + 16, y, (width - 24) / 3 - 24);
+      pen.fillText(text, x + 18, y, (width - 24) / columns - 26);
     });
     return out.convertToBlob({ type: "image/png" });
   }
