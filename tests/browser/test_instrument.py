@@ -497,3 +497,85 @@ def test_a_site_is_shown_as_bright_as_the_average_of_its_class_whatever_the_cont
       const grey = data.filter((_, i) => i % 4 === 0);
       return Math.max(...grey) === 255 && grey.reduce((sum, one) => sum + one) / grey.length > 40; })()""",
     )
+
+
+NOTE_INK = """
+  window.written = [];
+  window.ticks = new Set();
+  const { fillText, fillRect } = CanvasRenderingContext2D.prototype;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    window.written.push(text);
+    fillText.call(this, text, ...rest);
+  };
+  CanvasRenderingContext2D.prototype.fillRect = function (x, y, width, height) {
+    if (width === 1 && height === 6) window.ticks.add(this.fillStyle);
+    fillRect.call(this, x, y, width, height);
+  };
+"""
+
+
+def test_series_and_models_are_bars_in_the_chart_and_events_are_ticks(rig, open_tab):
+    page = open_tab(rig.url, 1440, 900, before=NOTE_INK).page
+    wait_for_frame(page, 1)
+    page.locator("#relearn").click()
+    with page.expect_response("**/v1/model:relearn"):
+        page.get_by_role("button", name="Do it").click()
+    # apart in time, as bars that are side by side have one name
+    wait_until(
+        page, "Date.now() / 1000 - Number(document.getElementById('counts-chart').dataset.until) > 1.5"
+    )
+    for number in (2, 3):
+        rig.microscope.send()
+        wait_for_frame(page, number)
+    wait_until(page, "['series', 'per frame'].every((text) => window.written.includes(text))")
+    wait_until(page, "window.written.some((text) => text.startsWith('model '))")
+    colours = {one["colour"] for one in rig.get("/v1/classes") if one["role"] == "defect"}
+    wait_until(page, f"{sorted(colours)}.every((colour) => window.ticks.has(colour))")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (2560, 1440)])
+def test_what_is_looked_for_first_is_above_the_fold(shown, open_tab, width, height):
+    page = open_tab(shown.url, width, height).page
+    wait_for_frame(page, 1)
+    pin(page, shown, 5)
+    expect(page.locator("#site-class")).to_have_text("Te+S")
+    for inner, outer in (
+        ("#site-replay", "#panel-inspector"),
+        (".triptych", "#panel-inspector"),
+        ("#events .event >> nth=1", "#panel-events"),
+        ("#classes .class-card >> nth=0", "#panel-classes"),
+    ):
+        one, other = (page.locator(name).bounding_box() for name in (inner, outer))
+        assert one is not None
+        assert other is not None
+        assert one["y"] + one["height"] <= other["y"] + other["height"], inner
+    cut = "(facts) => facts.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+    assert page.locator(".class-meta").evaluate_all(cut) == []
+
+
+def test_a_tooltip_does_not_lie_on_its_site(shown, open_tab):
+    page = open_tab(shown.url, 390, 844).page
+    wait_for_frame(page, 1)
+    points, _ = on_screen(page, shown.specimen.position, len(shown.specimen.scene))
+    stage = page.locator("#markers").bounding_box()
+    assert stage is not None
+    # one in each part of the frame
+    for wanted in ((0.15, 0.15), (0.5, 0.1), (0.5, 0.5), (0.2, 0.8), (0.6, 0.9)):
+        x, y = points[np.linalg.norm(points - np.array(wanted) * stage["width"], axis=1).argmin()].tolist()
+        page.mouse.move(stage["x"] + x, stage["y"] + y)
+        expect(page.locator("#tooltip")).to_be_visible()
+        tip = page.locator("#tooltip").bounding_box()
+        assert tip is not None
+        beside = not (0 < stage["x"] + x - tip["x"] < tip["width"])
+        assert beside or not (0 < stage["y"] + y - tip["y"] < tip["height"]), wanted
+
+
+def test_on_a_wall_no_text_lies_over_another(make_rig, open_tab):
+    rig = make_rig(learning_frames=3)
+    rig.microscope.send()
+    page = open_tab(rig.url + "/?wall", 1920, 1080).page
+    wait_for_frame(page, 1)
+    one, other = (page.locator(name).bounding_box() for name in ("#no-counts", "#rates"))
+    assert one is not None
+    assert other is not None
+    assert one["x"] + one["width"] <= other["x"]

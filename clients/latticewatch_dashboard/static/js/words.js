@@ -244,6 +244,7 @@ export const KEYS = [
   ["arrows", "move"],
   ["space", "pause, or back to live"],
   [", .", "one frame back, one on"],
+  ["End", "back to the newest frame"],
   ["l", "lock the view to the sample"],
   ["t", "trails"],
   ["Escape", "let the site go"],
