@@ -49,12 +49,15 @@ class Explanations:
         A column of height 1 at the place and around it.
     terms : ndarray of shape (n_terms, rank), float64
         The same as factors of `shift_terms`, less that in the middle.
-    fixed, free : ndarray of shape (k, n_shifts, rank), float64
-        What each neighbour adds when it is displaced, and what each height more of it adds there.
+    around : ndarray of shape (rank, k · (1 + n_terms)), float64
+        What each height more of a neighbour adds, and what its displacement does, as factors of `shift_terms`.
+    shift_terms : ndarray of shape (n_terms, n_shifts), float64
+        These factors of each displacement.
+    height : ndarray of shape (k,), float64
+        Of what is at each neighbour; 0 at a place between the columns, where it is not less than nothing.
     squares : ndarray of shape (3, k, n_shifts), float64
-        Scalar products of `free` with itself, of `fixed` with `free`, and of `fixed` with itself.
-    positive : ndarray of shape (k,), bool
-        Neighbours that are places between the columns, whose height is not less than nothing.
+        Scalar products of what each height more of a displaced neighbour adds with itself, with what its displacement
+        adds, and of the latter with itself.
     heights : ndarray of shape (rank, m), float64
         Orthonormal: all that changes of height of the columns around add.
     shifts : ndarray of shape (n_shifts, 2), float64
@@ -64,10 +67,10 @@ class Explanations:
 
     source: NDArray[np.float64]
     terms: NDArray[np.float64]
-    fixed: NDArray[np.float64]
-    free: NDArray[np.float64]
+    around: NDArray[np.float64]
+    shift_terms: NDArray[np.float64]
+    height: NDArray[np.float64]
     squares: NDArray[np.float64]
-    positive: NDArray[np.bool_]
     heights: NDArray[np.float64]
     shifts: NDArray[np.float64]
     farthest_px: float
@@ -129,10 +132,10 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     return Explanations(
         seen[0] + terms @ alone,
         alone,
-        fixed,
-        free,
+        np.ascontiguousarray(np.concatenate([seen[1:, None], moved[1:]], 1).reshape(-1, whitening.shape[1]).T),
+        np.ascontiguousarray(terms.T),
+        own,
         np.stack([(free * free).sum(2), (fixed * free).sum(2), (fixed * fixed).sum(2)]),
-        np.asarray(own == 0.0),
         np.linalg.qr(seen[1 + near].T)[0] if len(near) else np.zeros((whitening.shape[1], 0)),
         shifts,
         farthest,
@@ -215,22 +218,49 @@ def _rival(
 
     Neighbours are asked one after another, the nearest columns first, until one explains enough.
     """
-    norm, lean, lost = known.squares
+    n_around, n_terms = len(known.height), len(known.shift_terms)
+    heard = (patches @ known.around).reshape(-1, n_around, 1 + n_terms)
+    moved = heard[:, :, 1:].reshape(-1, n_terms) @ known.shift_terms
     most = most.copy()
-    for k in range(len(known.free)):
-        some = np.flatnonzero(most < enough)
-        if not len(some):
-            break
-        mine = patches[some]
-        along = mine @ known.free[k].T - lean[k]
-        if known.positive[k]:
-            along = np.maximum(along, 0.0)
-        explained = 2 * mine @ known.fixed[k].T - lost[k] + along**2 / norm[k]
-        explained = explained.max(1) / variance[some]
-        # of two places between which an atom stands, either may have it
-        rival = (1 - AS_GOOD) * explained if known.positive[k] else explained + RARER
-        most[some] = np.maximum(most[some], rival)
+    _ask_around(
+        np.ascontiguousarray(heard[:, :, 0]),
+        moved.reshape(len(patches), n_around, -1),
+        known.height,
+        *known.squares,
+        variance,
+        most,
+        enough,
+    )
     return most
+
+
+@njit(cache=True, nogil=True)
+def _ask_around(
+    heard, moved, height, norm, lean, lost, variance, most, enough
+):  # pragma: no cover - compiled
+    """Fill in what the neighbours explain; see `_rival`.
+
+    heard (m, k): scalar products with what each height more adds; moved (m, k, n_shifts): with what each displacement
+    does; height (k,); norm, lean, lost (k, n_shifts): see `Explanations.squares`; variance, enough (m,);
+    most (m,): changed in place.
+    """
+    for m in range(len(heard)):
+        for k in range(len(height)):
+            if most[m] >= enough[m]:
+                break
+            stands = height[k] != 0.0
+            each = 1 / height[k] if stands else 1.0
+            best = -np.inf
+            for s in range(moved.shape[2]):
+                along = heard[m, k] + each * moved[m, k, s] - lean[k, s]
+                if stands:
+                    explained = along**2 / norm[k, s] + 2 * moved[m, k, s] - lost[k, s]
+                else:
+                    explained = max(along, 0.0) ** 2 / norm[k, s]
+                best = max(best, explained)
+            best /= variance[m]
+            # of two places between which an atom stands, either may have it
+            most[m] = max(most[m], best + RARER if stands else (1 - AS_GOOD) * best)
 
 
 def _at(away: NDArray[np.float64], known: Explanations) -> NDArray[np.float64]:
