@@ -20,7 +20,7 @@ from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
 from latticewatch.pipeline import ROLES, FrameResult, Learner, analyse
-from latticewatch.pipeline._search import Search
+from latticewatch.pipeline._search import LEAST_S, Search
 from latticewatch_simulator import Microscope, SimulatorSettings
 
 PIXEL_NM = 0.02
@@ -179,6 +179,28 @@ def test_a_patient_search_is_taken_up_after_the_same_frame_however_long_it_takes
         learner.fold(analyse(frame, learner.model, SETTINGS))
     assert noted
     assert all(now == due and done for now, due, done in noted)
+
+
+def test_in_a_fast_stream_no_frame_waits_for_a_search(stream, monkeypatch):
+    interval_s = 1.0 / 16
+    monkeypatch.setattr("latticewatch.pipeline._search.PATIENCE_S", 100 * PATIENCE_S)
+    go = threading.Event()
+
+    def slow(model: Model, patches: Patches, frames: float) -> None:
+        go.wait()
+
+    learner = Learner(SETTINGS)
+    learner._following.new_search = lambda: Search(slow)
+    waited = 0
+    for number, frame in enumerate(stream.frames()):
+        if waited * interval_s >= LEAST_S:
+            go.set()
+        learner.fold(analyse(replace(frame, t_acquired=number * interval_s), learner.model, SETTINGS))
+        if go.is_set():
+            break
+        waited += learner._following.search._thread is not None
+    assert go.is_set()
+    assert waited == LEAST_S / interval_s
 
 
 def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):

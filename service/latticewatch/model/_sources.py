@@ -132,7 +132,9 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     return Explanations(
         seen[0] + terms @ alone,
         alone,
-        np.ascontiguousarray(np.concatenate([seen[1:, None], moved[1:]], 1).reshape(-1, whitening.shape[1]).T),
+        np.ascontiguousarray(
+            np.concatenate([seen[1:, None], moved[1:]], 1).reshape(-1, whitening.shape[1]).T
+        ),
         np.ascontiguousarray(terms.T),
         own,
         np.stack([(free * free).sum(2), (fixed * free).sum(2), (fixed * fixed).sum(2)]),

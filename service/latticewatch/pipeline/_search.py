@@ -19,10 +19,12 @@ from latticewatch.track import ROLES, Tracked
 MORE_FRAMES = 1.33
 # Fewer frames tell little more than those that were learnt from.
 FIRST_FRAMES = 6
-# What a search finds is taken up after so many frames, or this share of those that it had, whichever is more: always
-# after the same frame, however fast the machine.
+# What a search finds is taken up after so many frames, or this share of those that it had, whichever is more, and not
+# before frames were acquired that much later: always after the same frame, however fast the machine, and in a fast
+# stream no frame has to wait for it [s].
 LEAST_FRAMES = 4
 SHARE_FRAMES = 0.25
+LEAST_S = 1.0
 # A search that takes longer is waited for no longer, and taken up when it is done [s].
 PATIENCE_S = 2.0
 # How long the end of the process waits for one that runs: a thread that is in compiled code when Python goes away takes
@@ -60,6 +62,8 @@ class Search:
         self._model: Model | None = None
         self._due = 0
         self._now = 0
+        self._begun_s: float | None = None
+        self._is_due = False
         self._searched = 0.0
 
     def learnt_from(self, frames: int) -> None:
@@ -105,7 +109,7 @@ class Search:
             tracked.track, patches.moments, state, confidence, usable, patches.index, patches.sublattice
         )
         found = None
-        if self._thread is not None and self._now >= self._due:
+        if self._thread is not None and self._waited_enough(analysis.frame.t_acquired):
             found = self._finished(model)
             if found is not None:
                 self._gathered.scattered(found.frames, _scatter(found, model))
@@ -159,6 +163,7 @@ class Search:
         patches = self._averages_of(rows, model, analysis, track)
         self._searched, self._model, self._result = usual, model, None
         self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
+        self._begun_s, self._is_due = analysis.frame.t_acquired, False
         self._start(model, patches, usual)
 
     def _start(self, model: Model, patches: Patches, frames: float) -> None:
@@ -175,10 +180,21 @@ class Search:
         except Exception:  # noqa: BLE001 - the stream goes on with the classes that there are
             _log.exception("the search for classes in averages failed")
 
+    def _waited_enough(self, now_s: float | None) -> bool:
+        """Whether the frame is the one after which the search is taken up, or a later one."""
+        if self._now < self._due:
+            return False
+        if now_s is None or self._begun_s is None:
+            return True
+        # clocks that stand still or go back say nothing
+        return not 0.0 < now_s - self._begun_s < LEAST_S
+
     def _finished(self, model: Model) -> Searched | None:
         assert self._thread is not None
         assert self._model is not None
-        self._thread.join(self._patience_s if self._now == self._due else 0.0)
+        # it is waited for once
+        self._thread.join(0.0 if self._is_due else self._patience_s)
+        self._is_due = True
         if self._thread.is_alive():
             return None
         self._thread = None
