@@ -223,12 +223,15 @@ def _rival(
     n_around, n_terms = len(known.height), len(known.shift_terms)
     heard = (patches @ known.around).reshape(-1, n_around, 1 + n_terms)
     moved = heard[:, :, 1:].reshape(-1, n_terms) @ known.shift_terms
+    norm, lean, lost = known.squares
     most = most.copy()
     _ask_around(
         np.ascontiguousarray(heard[:, :, 0]),
         moved.reshape(len(patches), n_around, -1),
         known.height,
-        *known.squares,
+        norm,
+        lean,
+        lost,
         variance,
         most,
         enough,
