@@ -124,6 +124,15 @@ def test_frames_keep_to_their_deadlines(tmp_path: Path) -> None:
         assert time.monotonic() - start >= 10 / 50
 
 
+def test_frames_say_when_they_were_due_the_same_in_every_replay(tmp_path: Path) -> None:
+    with Replayer(
+        [save(tmp_path, "a.npy", stack(8))], bind="tcp://127.0.0.1:0", fps=40, lossless=True
+    ) as replayer:
+        items, _, _ = receive(replayer)
+    times = [item.t_acquired for item in items if isinstance(item, Frame)]
+    np.testing.assert_allclose(np.diff(np.array(times, float)), 1 / 40, atol=1e-5)
+
+
 @pytest.mark.parametrize("lossless", [False, True])
 def test_a_replay_can_be_stopped_while_it_waits(tmp_path: Path, lossless: bool) -> None:
     series = save(tmp_path, "a.npy", stack(1))

@@ -20,7 +20,7 @@ from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
 from latticewatch.pipeline import ROLES, FrameResult, Learner, analyse
-from latticewatch.pipeline._search import LEAST_S, Search
+from latticewatch.pipeline._search import Search
 from latticewatch_simulator import Microscope, SimulatorSettings
 
 PIXEL_NM = 0.02
@@ -182,7 +182,7 @@ def test_a_patient_search_is_taken_up_after_the_same_frame_however_long_it_takes
 
 
 def test_in_a_fast_stream_no_frame_waits_for_a_search(stream, monkeypatch):
-    interval_s = 1.0 / 16
+    interval_s, later = 1.0 / 8, 8
     monkeypatch.setattr("latticewatch.pipeline._search.PATIENCE_S", 100 * PATIENCE_S)
     go = threading.Event()
 
@@ -191,16 +191,31 @@ def test_in_a_fast_stream_no_frame_waits_for_a_search(stream, monkeypatch):
 
     learner = Learner(SETTINGS)
     learner._following.new_search = lambda: Search(slow)
-    waited = 0
+    threads = []
     for number, frame in enumerate(stream.frames()):
-        if waited * interval_s >= LEAST_S:
+        if sum(thread is not None for thread in threads) == later:
             go.set()
         learner.fold(analyse(replace(frame, t_acquired=number * interval_s), learner.model, SETTINGS))
+        threads.append(learner._following.search._thread)
         if go.is_set():
             break
-        waited += learner._following.search._thread is not None
     assert go.is_set()
-    assert waited == LEAST_S / interval_s
+    assert threads[-1] is not threads[-2]
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "frames"), [(2.0, 4), (1 / 3, 4), (1 / 8, 8), (1 / 50, 16), (0.0, 4), (-1.0, 4), (None, 4)]
+)
+def test_a_search_is_due_after_a_second_of_acquisition_and_some_frames_but_never_many(interval_s, frames):
+    search = Search()
+    start = 1.8e9 + 0.1
+    search._begun, search._begun_s, search._due = 7, start, 7 + 4
+
+    def due(after: int) -> bool:
+        search._now = 7 + after
+        return search._waited_enough(None if interval_s is None else start + after * interval_s)
+
+    assert next(n for n in range(100) if due(n)) == frames
 
 
 def test_a_search_that_fails_leaves_the_classes_as_they_are(stream):

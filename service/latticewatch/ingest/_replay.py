@@ -166,13 +166,15 @@ class Replayer:
         """
         sent = 0
         due = time.monotonic()
+        # when a frame was due, and not when this machine got to it: so every replay gives the same times
+        clock = time.time() - due
         try:
             for k, turn, shot in self._all():
                 series = self._series_of(shot, turn)
                 image = shot.image
                 if self._stopped.wait(max(0.0, due - time.monotonic())):
                     break
-                if not self._send(self._message(shot, image, series), series):
+                if not self._send(self._message(shot, image, series, due + clock), series):
                     break
                 series.frames += 1
                 sent += 1
@@ -238,9 +240,11 @@ class Replayer:
         )
         return f"{stem}-{now}-{self._n_series}"
 
-    def _message(self, shot: Shot, image: NDArray[Any], series: _OpenSeries) -> list[bytes | memoryview]:
+    def _message(
+        self, shot: Shot, image: NDArray[Any], series: _OpenSeries, due: float
+    ) -> list[bytes | memoryview]:
         number = series.frames if shot.header is None else int(shot.header["frame"])
-        fields = {"timeStamp": time.time()} if shot.header is None else {}
+        fields = {"timeStamp": due} if shot.header is None else {}
         return encode_frame(
             image,
             frame=number,

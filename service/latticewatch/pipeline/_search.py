@@ -20,11 +20,13 @@ MORE_FRAMES = 1.33
 # Fewer frames tell little more than those that were learnt from.
 FIRST_FRAMES = 6
 # What a search finds is taken up after so many frames, or this share of those that it had, whichever is more, and not
-# before frames were acquired that much later: always after the same frame, however fast the machine, and in a fast
-# stream no frame has to wait for it [s].
+# before frames were acquired that much later [s], or so many came: always after the same frame, however fast the
+# machine, and in a fast stream no frame has to wait for it. Clocks agree within a tick [s].
 LEAST_FRAMES = 4
 SHARE_FRAMES = 0.25
 LEAST_S = 1.0
+ENOUGH_FRAMES = 16
+TICK_S = 1e-3
 # A search that takes longer is waited for no longer, and taken up when it is done [s].
 PATIENCE_S = 2.0
 # How long the end of the process waits for one that runs: a thread that is in compiled code when Python goes away takes
@@ -62,6 +64,7 @@ class Search:
         self._model: Model | None = None
         self._due = 0
         self._now = 0
+        self._begun = 0
         self._begun_s: float | None = None
         self._is_due = False
         self._searched = 0.0
@@ -163,7 +166,7 @@ class Search:
         patches = self._averages_of(rows, model, analysis, track)
         self._searched, self._model, self._result = usual, model, None
         self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
-        self._begun_s, self._is_due = analysis.frame.t_acquired, False
+        self._begun, self._begun_s, self._is_due = self._now, analysis.frame.t_acquired, False
         self._start(model, patches, usual)
 
     def _start(self, model: Model, patches: Patches, frames: float) -> None:
@@ -184,10 +187,10 @@ class Search:
         """Whether the frame is the one after which the search is taken up, or a later one."""
         if self._now < self._due:
             return False
-        if now_s is None or self._begun_s is None:
+        if now_s is None or self._begun_s is None or self._now >= self._begun + ENOUGH_FRAMES:
             return True
         # clocks that stand still or go back say nothing
-        return not 0.0 < now_s - self._begun_s < LEAST_S
+        return not 0.0 < now_s - self._begun_s < LEAST_S - TICK_S
 
     def _finished(self, model: Model) -> Searched | None:
         assert self._thread is not None
