@@ -67,6 +67,23 @@ def test_events_of_a_full_disk_are_written_later_in_order_and_once(tmp_path):
         assert (publisher.trouble, publisher.state.as_of_seq) == (None, 22)
 
 
+def test_events_of_frames_in_a_hurry_are_written_together_with_the_newest_state(tmp_path, monkeypatch):
+    monkeypatch.setattr("latticewatch.execute._publisher.HOLD_S", 1e6)
+    with open_log(tmp_path) as log:
+        publisher, kept = Publisher(log), []
+        publisher.keep_with(lambda: {"tracks": b"%d" % len(kept)}, kept.append)
+        assert publisher.publish(publisher.newest, big_drafts(1))
+        shown = publisher.state
+        for k in range(1, 4):
+            assert not publisher.publish(publisher.newest, big_drafts(1, k), hurried=True)
+        assert (publisher.state, log.last_seq, publisher.waiting) == (shown, 1, 3)
+        assert publisher.publish(publisher.newest, big_drafts(1, 4))
+        assert [event.data["frame"] for event in log.read().events] == list(range(5))
+        assert (publisher.state.as_of_seq, publisher.waiting) == (5, 0)
+        assert kept == [{"tracks": b"0"}, {"tracks": b"1"}]
+        assert log.kept("tracks") == b"1"
+
+
 def test_what_does_not_fit_the_bound_is_told_as_a_gap(tmp_path):
     with open_log(tmp_path) as log:
         publisher = Publisher(log, max_waiting=5)

@@ -245,7 +245,9 @@ class Folder:
                 drafts = drafts_of(draft for result in results for draft in result.events)
                 drafts += drafts_of(self._learner().take_events())
                 newest = self._publisher.newest
-                self._publish(newest.with_result(results[-1]) if results else newest, drafts)
+                self._publish(
+                    newest.with_result(results[-1]) if results else newest, drafts, hurried=self._behind
+                )
                 for result in results:
                     self._remember(result)
         except TooSlowError as error:
@@ -339,9 +341,15 @@ class Folder:
                 self._logger.warning(kind, **data.model_dump(exclude_none=True))
         self._publish(self._publisher.newest, drafts)
 
-    def _publish(self, state: Any, drafts: Sequence[Draft]) -> None:
+    @property
+    def _behind(self) -> bool:
+        """Whether as many frames wait as can: every write of the log has all tracks in it, and is for some together."""
+        return self._work.full()
+
+    def _publish(self, state: Any, drafts: Sequence[Draft], *, hurried: bool = False) -> None:
         series = self.series
-        self._publisher.publish(replace(state, series_id=series.series_id, stalled=series.stalled), drafts)
+        state = replace(state, series_id=series.series_id, stalled=series.stalled)
+        self._publisher.publish(state, drafts, hurried=hurried)
 
 
 def _cut_short(one: str | list[Any]) -> StreamEventData:

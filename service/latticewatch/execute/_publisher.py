@@ -24,6 +24,8 @@ Draft = tuple[EventType, BaseModel]
 MAX_WAITING = 10_000
 # A log that could not be written is tried again after this long [s].
 RETRY_S = 0.25
+# While frames wait, the log is written no oftener than this [s].
+HOLD_S = 0.05
 
 
 class Publisher:
@@ -74,6 +76,7 @@ class Publisher:
         self._lost = 0
         self._since = 0.0
         self._try_at = 0.0
+        self._written_at = 0.0
         self._listeners: tuple[Callable[[], None], ...] = ()
         self._logger = structlog.get_logger("latticewatch.execute")
 
@@ -122,8 +125,16 @@ class Publisher:
         except (LatticewatchError, OSError) as error:
             self._fail(error)
 
-    def publish(self, state: LiveState, drafts: Sequence[Draft]) -> bool:
+    def publish(self, state: LiveState, drafts: Sequence[Draft], *, hurried: bool = False) -> bool:
         """Take in a state and the events that led to it; shown at once, or when the log can be written again.
+
+        Parameters
+        ----------
+        state : LiveState
+        drafts : sequence of (type, data)
+        hurried : bool, optional
+            More is to come at once, and the log was written a moment ago: it is written, and the state shown, with what
+            comes next, at most `HOLD_S` after the last time.
 
         Returns
         -------
@@ -138,6 +149,8 @@ class Publisher:
             self._waiting.popleft()
             self._lost += 1
             self.lost += 1
+        if hurried and self.trouble is None and time.monotonic() < self._written_at + HOLD_S:
+            return False
         return self.flush()
 
     def flush(self, *, at_once: bool = False) -> bool:
@@ -191,6 +204,7 @@ class Publisher:
             self._logger.warning("event log written again", written=len(drafts), lost=self._lost)
         self._waiting.clear()
         self._lost, self.trouble = 0, None
+        self._written_at = time.monotonic()
 
     def _fail(self, error: Exception) -> None:
         now = time.monotonic()
