@@ -33,13 +33,13 @@ class Sites:
     def __len__(self) -> int:
         return len(self.position)
 
-    def take(self, which: NDArray[np.bool_] | NDArray[np.intp]) -> Sites:
+    def take(self, which: NDArray[np.bool_] | NDArray[np.intp] | slice) -> Sites:
         """Some of the sites.
 
         Parameters
         ----------
         which : ndarray of shape (n,), bool, or of shape (m,), intp
-            A mask, or rows.
+            A mask, or rows; or a slice, of which nothing is copied.
 
         Returns
         -------

@@ -52,12 +52,12 @@ class Verdict:
     component: NDArray[np.int16]
     shift: NDArray[np.float64]
 
-    def take(self, which: NDArray[np.intp]) -> Verdict:
+    def take(self, which: NDArray[np.intp] | slice) -> Verdict:
         """What is said of some of them.
 
         Parameters
         ----------
-        which : ndarray of shape (m,), intp
+        which : ndarray of shape (m,), intp, or slice
 
         Returns
         -------

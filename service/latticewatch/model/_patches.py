@@ -40,19 +40,22 @@ class Patches:
     index: NDArray[np.int32]
     shape: tuple[int, int]
 
-    def take(self, which: NDArray[np.intp]) -> Patches:
+    def take(self, which: NDArray[np.intp] | slice) -> Patches:
         """Some of them; the others are no neighbours any more.
 
         Parameters
         ----------
-        which : ndarray of shape (m,), intp
+        which : ndarray of shape (m,), intp, or slice
+            Of a slice nothing is copied but neighbours.
 
         Returns
         -------
         Patches
         """
-        number = np.full(len(self.moments), -1, np.int32)
-        number[which] = np.arange(len(which), dtype=np.int32)
+        n = len(self.moments)
+        number = np.full(n, -1, np.int32)
+        m = len(range(*which.indices(n))) if isinstance(which, slice) else len(which)
+        number[which] = np.arange(m, dtype=np.int32)
         index = self.index[which]
         return Patches(
             self.moments[which],

@@ -288,7 +288,9 @@ def without_empty(
     void = sites.sublattice >= model.n_columns
     if not void.any():
         return survey, patches, verdict
-    kept = np.flatnonzero(~void | (verdict.component != 0))
+    some = np.flatnonzero(~void | (verdict.component != 0))
+    # most frames have nothing there, and the columns come first: then nothing is copied
+    kept = slice(0, len(some)) if len(some) and some[-1] == len(some) - 1 else some
     position = sites.position.copy()
     position[void] += verdict.shift[void]
     moved = Sites(position, sites.sublattice, sites.cell).take(kept)
