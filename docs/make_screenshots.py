@@ -82,7 +82,7 @@ def shoot(page: Page, path: Path, whole: bool = False) -> None:
         page.wait_for_timeout(1500)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     for colours in (None, 255, 192, 128, 96):
-        shown = picture if colours is None else picture.quantize(colours, dither=Image.Dither.NONE)
+        shown = picture if colours is None else picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         shown.save(path, optimize=True)
         if path.stat().st_size < LARGEST_FILE:
             return
@@ -167,7 +167,7 @@ def live_pictures(browser: Browser, url: str, out: Path) -> None:
         page.wait_for_timeout(1500)
         shoot(page, out / "dashboard-light.png")
     for name, width, height, behind, ratio in (
-        ("dashboard-wall", 1920, 1080, "/?wall#theme=dark", 1.0),
+        ("dashboard-wall", 1600, 900, "/?wall#theme=dark", 1.0),
         ("dashboard-phone", 390, 844, "/#theme=dark", 1.5),
     ):
         with opened(browser, url + behind, width, height, ratio) as page:
