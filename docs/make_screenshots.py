@@ -82,7 +82,9 @@ def shoot(page: Page, path: Path, whole: bool = False) -> None:
         page.wait_for_timeout(1500)
     picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
     for colours in (None, 255, 192, 128, 96):
-        shown = picture if colours is None else picture.quantize(colours, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        shown = picture
+        if colours is not None:
+            shown = picture.quantize(colours, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         shown.save(path, optimize=True)
         if path.stat().st_size < LARGEST_FILE:
             return
