@@ -331,7 +331,15 @@ def survey_frame(
     """
     clock = clock or _Clock()
     others = [other.cell for other in lattice.others]
-    flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
+    flat = flatten(
+        image,
+        where,
+        lattice.cell,
+        noise=measure_noise,
+        others=others,
+        means=where.means,
+        steady=lattice.unsteady,
+    )
     clock.lap("background")
     margin = zernike.patch_size / 2
     if lattice.angles:
