@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from _crystal import add_columns, honeycomb, nearest, oblique, render, shows_a_lattice, square
+from _crystal import add_columns, honeycomb, nearest, oblique, perovskite, render, shows_a_lattice, square
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice import find_lattice, find_peaks, fit_columns, follow_lattice, predict_sites
 
@@ -290,3 +290,22 @@ def test_nothing_is_followed_where_there_is_no_lattice(rng, kind):
     }[kind]
     with pytest.raises(NoLatticeError):
         follow_lattice(image.astype(np.float32), known)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_columns_a_few_hundredths_as_high_as_the_highest_are_columns(seed):
+    # PbTiO3: two alike, neither of which explains what both leave over
+    rng = np.random.default_rng(seed)
+    heights = (1.0, 0.18, 0.027, 0.027)
+    crystal = perovskite(20.0, heights).turned(7 + 11 * seed)
+    scene = render(crystal, rng, shape=(320, 320), counts=3000, width=0.23, background=0.02)
+    lattice = find_lattice(scene.image)
+    assert len(lattice.cell.columns) == 4
+    assert lattice.profile.height / lattice.profile.height[0] == pytest.approx(heights, abs=0.006)
+
+
+def test_what_a_wrong_profile_leaves_over_is_no_column(rng):
+    # columns longer than wide, as near each other as in a frame with much drift
+    scene = render(honeycomb(8.5, (1.0, 0.85)).turned(20), rng, shape=(256, 256), counts=None, width=0.24)
+    blurred = ndimage.gaussian_filter1d(scene.clean, 0.9, axis=0)
+    assert len(find_lattice(rng.poisson(400 * blurred).astype(np.float32)).cell.columns) == 2

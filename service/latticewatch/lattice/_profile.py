@@ -20,9 +20,14 @@ MAX_BROAD_SHARE = 0.5
 # A column that no maximum shows must stand out of the fit of the others by this share of the range of the cell, be this
 # share of the highest column, and leave at most this share of the misfit: where a profile is only a little wrong, the
 # places between the columns stand out too.
-MIN_LEFT_OVER = 0.02
-MIN_HEIGHT = 0.03
+MIN_LEFT_OVER = 0.015
+MIN_HEIGHT = 0.02
 MAX_MISFIT_LEFT = 0.4
+# Or of the largest difference from the fit this share at most: a wrong profile leaves as much beside the columns, too.
+MAX_PEAK_LEFT = 0.35
+# So many columns are tried together, none of them higher than this share of the highest: others show alone.
+MAX_AT_ONCE = 3
+FAINT = 0.1
 MAX_COLUMNS = 16
 # Two columns nearer than this many widths of their profile are one column, of a shape that the profile does not have
 # (astigmatism, jitter of the scan): two Gaussians nearer than that have one maximum only.
@@ -105,23 +110,44 @@ def fit_columns(cell: UnitCell, field: PhaseField) -> tuple[UnitCell, ColumnProf
     fit = _CellFit(cell, field)
     columns, profile = fit.refine(cell.columns)
     while len(columns) < MAX_COLUMNS:
-        place = fit.left_over(columns, profile)
-        if place is None:
+        more = _with_more(fit, columns, profile)
+        if more is None:
             break
-        more, refined = fit.refine(np.concatenate([columns, place[None]]))
-        height = refined.height / refined.height.max()
-        apart = nearest_neighbour_px(field.vectors, more) > MIN_WIDTHS_APART * refined.narrow
-        if (
-            fit.misfit(refined) > MAX_MISFIT_LEFT * fit.misfit(profile)
-            or height.min() < MIN_HEIGHT
-            or not apart
-            or fit.is_longer(columns, profile, refined)
-        ):
-            break
-        columns, profile = more, refined
+        columns, profile = more
     order = np.argsort(-profile.height)
     found = replace(cell, columns=columns[order] % 1.0, height=profile.height[order])
     return found, replace(profile, height=profile.height[order], misfit=fit.misfit(profile) / fit.range)
+
+
+def _with_more(
+    fit: _CellFit, columns: NDArray[np.float64], profile: ColumnProfile
+) -> tuple[NDArray[np.float64], ColumnProfile] | None:
+    """Columns and profile with one column more, or with as few as explain together what is left over; None without.
+
+    Of several alike each alone leaves what the others are: the oxygen of a perovskite beside its cations.
+    """
+    known, before = len(columns), fit.misfit(profile)
+    first = fit.extremes(columns, profile)
+    more, refined = columns, profile
+    while len(more) < min(known + MAX_AT_ONCE, MAX_COLUMNS):
+        place = fit.left_over(more, refined)
+        if place is None:
+            return None
+        more, refined = fit.refine(np.concatenate([more, place[None]]))
+        if nearest_neighbour_px(fit.vectors, more) <= MIN_WIDTHS_APART * refined.narrow:
+            return None
+        height = refined.height / refined.height.max()
+        explained = fit.misfit(refined) < MAX_MISFIT_LEFT * before
+        faint = height[known:].max() < FAINT
+        if faint:
+            # where all else fits already, most of the misfit is noise
+            explained |= fit.extremes(more, refined) < MAX_PEAK_LEFT * first
+        if explained and height.min() >= MIN_HEIGHT and not fit.is_longer(columns, profile, refined):
+            return more, refined
+        if not faint:
+            # columns of a wrong shape can be made of several
+            return None
+    return None
 
 
 def fit_ellipse(cell: UnitCell, profile: ColumnProfile, field: PhaseField) -> tuple[float, float, float]:
@@ -154,7 +180,7 @@ class _CellFit:
     """
 
     def __init__(self, cell: UnitCell, field: PhaseField) -> None:
-        self._vectors, self._field_basis = field.vectors, field.basis
+        self.vectors, self._field_basis = field.vectors, field.basis
         self._shape = n1, n2 = cell.mean.shape
         first, second = (np.arange(-m, m + 1) for m in (min((n - 1) // 2, MAX_ORDER) for n in (n1, n2)))
         h, k = (x.ravel() for x in np.meshgrid(first, second, indexing="ij"))
@@ -164,7 +190,7 @@ class _CellFit:
         self._area = abs(float(np.linalg.det(field.vectors)))
         self._noise = float((cell.error**2).mean()) / cell.mean.size
         self.range = float(np.ptp(cell.mean)) or 1.0
-        spacing = nearest_neighbour_px(self._vectors, cell.columns)
+        spacing = nearest_neighbour_px(self.vectors, cell.columns)
         self._low = np.array([np.log(NARROW[0] * spacing), np.log(BROAD[0]), 0.0])
         self._high = np.array([np.log(NARROW[1] * spacing), np.log(BROAD[1]), MAX_BROAD_SHARE])
         self._start = np.array([np.log(0.2 * spacing), np.log(2.0), 0.1])
@@ -183,7 +209,7 @@ class _CellFit:
     def refine(self, columns: NDArray[np.float64]) -> tuple[NDArray[np.float64], ColumnProfile]:
         """Columns moved, by the width of one at most, to where they and their profile fit best."""
         first = np.clip(self.search(columns), self._low + 1e-6, self._high - 1e-6)
-        step = np.exp(first[0]) / np.hypot(*self._vectors.T).mean()
+        step = np.exp(first[0]) / np.hypot(*self.vectors.T).mean()
         low = np.concatenate([self._low, columns.ravel() - step])
         high = np.concatenate([self._high, columns.ravel() + step])
         fit = least_squares(
@@ -247,18 +273,27 @@ class _CellFit:
 
     def left_over(self, columns: NDArray[np.float64], profile: ColumnProfile) -> NDArray[np.float64] | None:
         """Where the cell stands out of its fit the most, in cell coordinates; None where it does not."""
+        left, noise = self._left(columns, profile)
+        top = np.unravel_index(np.argmax(left), self._shape)
+        if left[top] < max(MIN_PROMINENCE_SIGMA * noise, MIN_LEFT_OVER * self.range):
+            return None
+        return np.array(top) / self._shape
+
+    def extremes(self, columns: NDArray[np.float64], profile: ColumnProfile) -> float:
+        """By how much the cell differs from its fit at most, up or down."""
+        return float(np.abs(self._left(columns, profile)[0]).max())
+
+    def _left(
+        self, columns: NDArray[np.float64], profile: ColumnProfile
+    ) -> tuple[NDArray[np.float64], float]:
+        """The cell less its fit, smoothed, and the noise of that."""
         waves = self._waves(columns, profile.narrow, profile.broad, profile.share)
         residual = self._target - np.append(profile.height, profile.base) @ waves
         sigma = max(SMOOTHING * min(self._shape), 0.7)
         filtered = np.exp(-2 * np.pi**2 * sigma**2 * ((self._order / self._shape) ** 2).sum(1))
         grid = np.zeros(self._shape, complex)
         grid[self._order[:, 0], self._order[:, 1]] = residual * filtered
-        left = np.fft.ifft2(grid).real * grid.size
-        noise = np.sqrt(self._noise * (filtered**2).sum())
-        top = np.unravel_index(np.argmax(left), self._shape)
-        if left[top] < max(MIN_PROMINENCE_SIGMA * noise, MIN_LEFT_OVER * self.range):
-            return None
-        return np.array(top) / self._shape
+        return np.fft.ifft2(grid).real * grid.size, float(np.sqrt(self._noise * (filtered**2).sum()))
 
     def _waves(
         self, columns: NDArray[np.float64], narrow: float, broad: float, share: float
