@@ -194,7 +194,6 @@ def scenes() -> dict[str, Scene]:
     found: dict[str, Scene] = {
         name: (arrange, lambda *_: None) for name, (arrange, *_) in _states.STATES.items()
     }
-    found["two sources"] = (_states.two_sources, lambda *_: None)
     found["401"] = (_states.with_keys, lambda *_: None)
     found["403"] = (_states.with_keys, forbidden)
     found["read key"] = (_states.with_keys, use_read_key)

@@ -56,7 +56,12 @@ class VirtualDetector(Section):
 class IngestSettings(Section):
     """Where frames come from and what happens when they come too fast."""
 
-    sources: tuple[str, ...] = Field(default=("tcp://127.0.0.1:5555",), min_length=1, max_length=16)
+    sources: tuple[str, ...] = Field(
+        default=("tcp://127.0.0.1:5555",),
+        min_length=1,
+        max_length=16,
+        description="Addresses; with the name of the microscope before them where there are several, NAME=ADDRESS.",
+    )
     socket: Literal["sub", "pull", "req"] = Field(
         default="sub", description="``req`` asks a karabo bridge for each train."
     )
@@ -102,7 +107,8 @@ class IngestSettings(Section):
     )
     one_microscope: bool = Field(
         default=False,
-        description="Several sources carry frames of one microscope, and are analysed as one stream.",
+        description="Several sources carry frames of one microscope, and are analysed as one stream; otherwise each is "
+        "a microscope of its own, see `latticewatch.microscopes`.",
     )
     curve_key: Path | None = Field(
         default=None,

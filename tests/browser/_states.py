@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from _stand_in import Microscope, ws2
-
 
 def no_stream(make: Callable[..., Any]) -> Any:
     return make()
@@ -77,16 +74,6 @@ def regions(make: Callable[..., Any]) -> Any:
     """A specimen with dirt on it."""
     rig = make(regions=True, ingest={"stall_after_s": 600})
     rig.microscope.send()
-    return rig
-
-
-def two_sources(make: Callable[..., Any]) -> Any:
-    """Another microscope sends, too."""
-    other = Microscope(ws2(128, np.random.default_rng(2)))
-    other.series_id = "another microscope"
-    rig = make(others=(other.endpoint,), ingest={"stall_after_s": 600})
-    rig.microscope.send()
-    other.send()
     return rig
 
 

@@ -115,7 +115,7 @@ class Rig:
         self.url = self.start("127.0.0.1:0")
 
     def start(self, http: str) -> str:
-        sources = (self.microscope.endpoint, *self._settings.get("others", ()))
+        sources = (self.microscope.endpoint,)
         source = {"sources": sources, "socket": "pull", "mode": "lossless"}
         settings = Settings.model_validate(
             {
@@ -165,17 +165,16 @@ def shown(tmp_path_factory: pytest.TempPathFactory, specimen: Specimen) -> Itera
 
 @pytest.fixture
 def make_rig(tmp_path: Path, specimen: Specimen) -> Iterator[Callable[..., Rig]]:
-    """Start a service; keyword arguments of the learner, ``serve`` and ``ingest`` settings, and other sources."""
+    """Start a service; keyword arguments of the learner, ``serve`` and ``ingest`` settings."""
     rigs: list[Rig] = []
 
     def make_rig(
         serve: dict[str, Any] | None = None,
         ingest: dict[str, Any] | None = None,
-        others: tuple[str, ...] = (),
         **learner: Any,
     ) -> Rig:
         folder = tmp_path / str(len(rigs))
-        rig = Rig(folder, specimen, learner, serve=serve or {}, ingest=ingest or {}, others=others)
+        rig = Rig(folder, specimen, learner, serve=serve or {}, ingest=ingest or {})
         rigs.append(rig)
         return rig
 

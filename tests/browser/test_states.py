@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 
 import pytest
-from _canvas import wait_for_frame
-from _stand_in import Microscope
 from _states import STATES, with_keys
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -30,26 +28,6 @@ def test_a_state_is_told_in_a_word_and_over_the_picture(make_rig, open_tab, stat
     expect(page.locator("#banner")).to_be_visible(visible=old)
     violations = Axe().run(page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"][:120]) for one in violations] == []
-
-
-def test_frames_of_a_second_source_are_counted_and_said_not_to_be_analysed(make_rig, specimen, open_tab):
-    other = Microscope(specimen)
-    other.series_id = "another microscope"
-    rig = make_rig(others=(other.endpoint,), ingest={"stall_after_s": 600})
-    page = open_tab(rig.url).page
-    expect(page.locator("#empty-source")).to_contain_text(f"{rig.microscope.endpoint}, {other.endpoint}")
-    rig.microscope.send()
-    wait_for_frame(page, 1)
-    expect(page.locator("#notes-box")).to_be_hidden()
-    other.send()
-    expect(page.locator("#notes li")).to_contain_text(f"Frames of {other.endpoint} are not analysed")
-    expect(page.locator("#stat-dropped")).to_have_text("1")
-    expect(page.locator("#stat-dropped")).to_have_attribute("title", re.compile("other source 1"))
-    rig.microscope.send()
-    wait_for_frame(page, 2)
-    expect(page.locator("#health-series")).to_have_text(rig.microscope.series_id)
-    expect(page.locator("#phase")).to_have_text("live")
-    other.close()
 
 
 def use_key(page: Page, key: str) -> None:

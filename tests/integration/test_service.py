@@ -307,7 +307,7 @@ def test_stopping_lets_waiting_clients_go_at_once(tmp_path):
 
         waiting = threading.Thread(target=wait)
         waiting.start()
-        live.until(lambda: live.service._news._listening)
+        live.until(lambda: live.service._news[0]._listening)
         before = time.monotonic()
         live.service.stop()
         assert time.monotonic() - before < 10
@@ -328,7 +328,7 @@ def test_frames_that_wait_when_the_service_stops_are_counted(tmp_path):
         assert entered.wait(PATIENCE_S)
         live.until(lambda: live.engine.receiver.counts().received == 4)
         release.set()
-        counts = live.service.stop()
+        counts = live.service.stop()[""]
     assert counts.in_flight == 0
     assert counts.received == 4 == sum(counts.dropped.values())
 
@@ -454,7 +454,7 @@ def test_a_service_runs_in_a_thread_until_it_is_told_to_stop(tmp_path):
     assert httpx.get(f"{urls[0]}/healthz", timeout=PATIENCE_S).json()["status"] == "ok"
     stop.set()
     thread.join(PATIENCE_S)
-    assert counts[0].in_flight == 0
+    assert counts[0][""].in_flight == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{urls[0]}/healthz", timeout=5)
 

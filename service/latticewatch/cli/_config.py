@@ -65,10 +65,12 @@ def show(
 def check(file: ConfigOption = None) -> None:
     """Say whether the service could start with this: names, values, folders, files and keys."""
     from latticewatch.config import Settings
+    from latticewatch.microscopes import microscopes_of
     from latticewatch.origins import check_environment, names_of
     from latticewatch.serve import Access
 
     settings, origins = _loaded(file)
+    microscopes_of(settings)
     Access(settings.serve)
     _check_folder("record.data_dir", settings.record.data_dir)
     if settings.record.recording is not None:

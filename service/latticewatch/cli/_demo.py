@@ -80,7 +80,7 @@ def demo(
         with _ctrl_c() as stop:
             service.start()
             _watch(console, head, service, simulator, stop)
-        counts = service.stop()
+        counts = service.stop()[""]
         problem = _compare(console, service, simulator)
     console.print(accounting(counts), markup=False, soft_wrap=True)
     if problem is not None:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def serve(
     source: Annotated[
-        list[str] | None, typer.Option(help="Where frames come from, tcp://HOST:PORT; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="Where frames come from, tcp://HOST:PORT; may be repeated, once for each microscope, as NAME=ADDRESS."
+        ),
     ] = None,
     pull: Annotated[
         bool | None, typer.Option("--pull/--sub", help="PULL socket (loses nothing) or SUB socket.")
@@ -121,8 +124,8 @@ def serve(
         },
     )
     log_to_stderr(as_json=settings.serve.log_format == "json")
-    counts = run_service(settings, on_ready=announce)
-    typer.echo(accounting(counts))
+    for name, counts in run_service(settings, on_ready=announce).items():
+        typer.echo(f"{name}: {accounting(counts)}" if name else accounting(counts))
 
 
 def _either(chosen: bool | None, yes: str, no: str) -> str | None:
@@ -163,24 +166,26 @@ def log_to_stderr(level: str = "INFO", *, as_json: bool = False) -> None:
 
 def announce(service: Service) -> None:
     """Say what the service does and where."""
-    settings = service.engine.settings
-    socket = settings.ingest.socket.upper()
-    how = f"{socket}, {'bound' if settings.ingest.bind else 'connected'}, {settings.ingest.mode}"
-    if settings.ingest.curve_key is not None:
-        how += ", encrypted"
-    lines: dict[str, Any] = {
-        "frames from": f"{', '.join(service.engine.sources)}  ({how})",
-        "dashboard": service.url,
-        "event log": settings.record.data_dir / "events.sqlite",
-    }
-    record = settings.record
-    if record.recording is not None:
-        what = "frames and results" if record.recording_frames else "results"
-        lines["recording"] = (
-            f"{record.recording}  ({what}; beyond {record.recording_max_gib:g} GiB the oldest go)"
-        )
-    for name, value in lines.items():
-        typer.echo(f"{name:<12} {value}")
+    for name, engine in service.engines.items():
+        settings = engine.settings
+        socket = settings.ingest.socket.upper()
+        how = f"{socket}, {'bound' if settings.ingest.bind else 'connected'}, {settings.ingest.mode}"
+        if settings.ingest.curve_key is not None:
+            how += ", encrypted"
+        lines: dict[str, Any] = {"microscope": name} if name else {}
+        lines |= {
+            "frames from": f"{', '.join(engine.sources)}  ({how})",
+            "dashboard": service.urls[name],
+            "event log": settings.record.data_dir / "events.sqlite",
+        }
+        record = settings.record
+        if record.recording is not None:
+            what = "frames and results" if record.recording_frames else "results"
+            lines["recording"] = (
+                f"{record.recording}  ({what}; beyond {record.recording_max_gib:g} GiB the oldest go)"
+            )
+        for label, value in lines.items():
+            typer.echo(f"{label:<12} {value}")
     if not service.loopback:
         typer.echo(
             "note         keys travel unencrypted: put a TLS proxy in front where others share the network"

@@ -41,8 +41,7 @@ log = structlog.get_logger(__name__)
 class Receiver:
     """Receives frames from one or several sources in a thread of its own.
 
-    Those of the first source are analysed; those of others are counted, as ``other source``, unless the settings say
-    that all of them are of one microscope.
+    All of them are of one microscope; see `latticewatch.microscopes` for several.
 
     *latest*: the queue holds ``queue_frames`` frames and drops the oldest, counted as ``queue full``; see `hold`.
     *lossless*: a full queue stops reception, and ZeroMQ holds the sender back (with PUSH and PULL; a PUB
@@ -83,8 +82,6 @@ class Receiver:
         )
         self._formats = [Formats(settings) for _ in settings.sources]
         self._refusals = Refusals(settings.sources)
-        # Of other microscopes, by address: that their frames are not analysed.
-        self._others: dict[str, Note] = {}
         self._silence: dict[int, Note] = {}
         self._prober: threading.Thread | None = None
         # When the last message of each source came, and the usual time between two [s].
@@ -219,7 +216,7 @@ class Receiver:
 
     def notes(self) -> tuple[Note, ...]:
         """What comes and does not fit, source by source, and what to do about it."""
-        return (*self._refusals.notes(), *self._silence.values(), *self._others.values())
+        return (*self._refusals.notes(), *self._silence.values())
 
     @property
     def formats(self) -> tuple[str | None, ...]:
@@ -427,9 +424,6 @@ class Receiver:
                     count, "frame discarded", source, item.reason, f"{item.series_id} frame {item.number}"
                 )
                 return
-        if source > 0 and not self.settings.one_microscope:
-            self._set_aside(item)
-            return
         match item:
             case Gap():
                 log.debug("frames lost", series=item.series_id, first=item.first, last=item.last)
@@ -456,25 +450,6 @@ class Receiver:
                 self._frames_waiting += 1
             self._queue.append(item)
             self._changed.notify_all()
-
-    def _set_aside(self, item: Item) -> None:
-        """What comes from another microscope: its frames are counted, and told in a note; the rest is not told."""
-        if not isinstance(item, Frame):
-            return
-        self._ledger.drop_waiting("other source", item.address)
-        if item.address in self._others:
-            return
-        text = (
-            f"Frames of {item.address} are not analysed: a service watches one microscope, here that of "
-            f"{self.endpoints[0]}, which is named first."
-        )
-        self._others[item.address] = Note(
-            code="several-sources",
-            text=text[:600],
-            remedy="Start a service for each microscope, with its own --http, --data-dir and --instrument; "
-            "set ingest.one_microscope if all sources are of one.",
-        )
-        log.warning("frames are not analysed", source=item.address, analysed=self.endpoints[0])
 
     def _apart(self, address: str) -> str | None:
         """The source under which something is counted apart; None where there is one alone."""

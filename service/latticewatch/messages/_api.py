@@ -318,3 +318,11 @@ class Health(Written):
 
     status: Annotated[Literal["ok", "degraded"], known]
     detail: str | None = None
+
+
+class Microscope(Written):
+    """One of several microscopes that a service watches; reply of ``GET /v1/microscopes``."""
+
+    name: str
+    path: str = Field(description="Below it is the whole interface for this microscope, its page included.")
+    status: Status

@@ -15,7 +15,7 @@ from starlette.middleware.gzip import GZipMiddleware
 
 import latticewatch_dashboard
 from latticewatch import __version__
-from latticewatch.config import Settings
+from latticewatch.config import ServeSettings, Settings
 from latticewatch.errors import UnknownClassError
 from latticewatch.execute import Engine, EngineBusyError
 from latticewatch.serve import (
@@ -91,15 +91,28 @@ def create_app(engine: Engine, settings: Settings) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _explain)
     app.add_exception_handler(UnknownClassError, _answer(404))
     app.add_exception_handler(EngineBusyError, _answer(503))
-    if settings.serve.allowed_origins:
+    guard(app, settings.serve)
+    return app
+
+
+def guard(app: FastAPI, settings: ServeSettings) -> None:
+    """Put the gate before an application, and let pages of the origins that are allowed read its answers.
+
+    Parameters
+    ----------
+    app : FastAPI
+        Before it has answered anything.
+    settings : ServeSettings
+        Who may do what.
+    """
+    if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.serve.allowed_origins,
+            allow_origins=settings.allowed_origins,
             allow_methods=("GET", "POST", "PATCH", "PUT"),
             allow_headers=("Authorization", "Content-Type", "Last-Event-ID"),
         )
-    app.add_middleware(Guard, settings=settings.serve)
-    return app
+    app.add_middleware(Guard, settings=settings)
 
 
 @contextlib.asynccontextmanager

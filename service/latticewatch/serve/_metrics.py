@@ -23,6 +23,8 @@ from latticewatch.execute import LATENCY_BOUNDS_S, Engine, Operation
 from latticewatch.serve._access import read_scope
 from latticewatch.serve._hub import Hub, TheHub
 
+TEXT_FORMAT = "text/plain; version=0.0.4"
+
 router = APIRouter(tags=["probes"], dependencies=[Depends(read_scope)])
 
 
@@ -146,15 +148,41 @@ def _by(
     return metric
 
 
-def registry_of(hub: Hub) -> CollectorRegistry:
-    """A registry of this service alone, with memory, processor time and handles of the process."""
+class MicroscopesCollector(Collector):
+    """What is counted of several microscopes, each told by the label ``microscope``.
+
+    Parameters
+    ----------
+    hubs : mapping of str to Hub
+        By the name of the microscope.
+    """
+
+    def __init__(self, hubs: Mapping[str, Hub]) -> None:
+        self._hubs = hubs
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, as they are now; each once, with the samples of all microscopes."""
+        merged: dict[str, Metric] = {}
+        for name, hub in self._hubs.items():
+            for metric in HubCollector(hub).collect():
+                samples = merged.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type)
+                ).samples
+                samples += [
+                    one._replace(labels={"microscope": name} | dict(one.labels)) for one in metric.samples
+                ]
+        yield from merged.values()
+
+
+def exposition_of(collector: Collector) -> bytes:
+    """What is counted, with memory, processor time and handles of the process, in the text format of Prometheus."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HubCollector(hub))
+    registry.register(collector)
     ProcessCollector(registry=registry)
-    return registry
+    return generate_latest(registry)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def metrics(hub: TheHub) -> Response:
     """Metrics in the text format of Prometheus."""
-    return Response(generate_latest(registry_of(hub)), media_type="text/plain; version=0.0.4")
+    return Response(exposition_of(HubCollector(hub)), media_type=TEXT_FORMAT)

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from latticewatch.execute import Engine
 from latticewatch.messages import Health
@@ -18,12 +18,13 @@ MAX_CONNECTIONS = 64
 REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
 
 
-def health_of(engine: Engine) -> tuple[int, Health]:
+def health_of(engines: Mapping[str, Engine]) -> tuple[int, Health]:
     """Alive: the threads that take and fold frames run.
 
     Parameters
     ----------
-    engine : Engine
+    engines : mapping of str to Engine
+        All that have to be, by microscope; the name of one alone is empty.
 
     Returns
     -------
@@ -31,15 +32,16 @@ def health_of(engine: Engine) -> tuple[int, Health]:
         Of HTTP: 200 or 503.
     health : Health
     """
-    return _told(_not_alive(engine))
+    return _told(engines, _not_alive)
 
 
-def readiness_of(engine: Engine) -> tuple[int, Health]:
+def readiness_of(engines: Mapping[str, Engine]) -> tuple[int, Health]:
     """Ready: alive, learnt, frames are fresh and can be analysed, and events can be stored.
 
     Parameters
     ----------
-    engine : Engine
+    engines : mapping of str to Engine
+        All that have to be, by microscope; the name of one alone is empty.
 
     Returns
     -------
@@ -47,11 +49,20 @@ def readiness_of(engine: Engine) -> tuple[int, Health]:
         Of HTTP: 200 or 503.
     health : Health
     """
-    return _told(_not_alive(engine) or _not_ready(engine))
+    return _told(engines, lambda engine: _not_alive(engine) or _not_ready(engine))
 
 
-def _told(problem: str | None) -> tuple[int, Health]:
-    return (200, Health(status="ok")) if problem is None else (503, Health(status="degraded", detail=problem))
+def _told(engines: Mapping[str, Engine], problem_of: Callable[[Engine], str | None]) -> tuple[int, Health]:
+    problems = [
+        f"{name}: {problem}" if name else problem
+        for name, engine in engines.items()
+        if (problem := problem_of(engine)) is not None
+    ]
+    return (
+        (503, Health(status="degraded", detail="; ".join(problems)))
+        if problems
+        else (200, Health(status="ok"))
+    )
 
 
 def _not_alive(engine: Engine) -> str | None:
@@ -69,7 +80,8 @@ def _not_ready(engine: Engine) -> str | None:
     return None if status.phase == "live" else f"the stream is {status.phase}"
 
 
-PROBES: dict[str, Callable[[Engine], tuple[int, Health]]] = {"/healthz": health_of, "/readyz": readiness_of}
+Probe = Callable[[Mapping[str, Engine]], tuple[int, Health]]
+PROBES: dict[str, Probe] = {"/healthz": health_of, "/readyz": readiness_of}
 
 
 class ProbePort:
@@ -77,13 +89,14 @@ class ProbePort:
 
     Parameters
     ----------
-    engine : Engine
+    engines : mapping of str to Engine
+        By microscope.
     listening : socket.socket
         Bound, and closed by `stop`.
     """
 
-    def __init__(self, engine: Engine, listening: socket.socket) -> None:
-        self._engine, self._listening = engine, listening
+    def __init__(self, engines: Mapping[str, Engine], listening: socket.socket) -> None:
+        self._engines, self._listening = engines, listening
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
         self._open = 0
@@ -138,7 +151,7 @@ class ProbePort:
         if probe is None:
             status, text = 404, '{"detail":"only GET /healthz and GET /readyz are here"}'
         else:
-            status, health = probe(self._engine)
+            status, health = probe(self._engines)
             text = health.model_dump_json()
         body = text.encode()
         head = f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: application/json\r\n"

@@ -1,4 +1,4 @@
-"""Engine and web server of one configuration, started and stopped as one."""
+"""The engine of each microscope and the web server before them, started and stopped as one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 
 import uvicorn
@@ -17,9 +17,11 @@ from latticewatch.config import Settings
 from latticewatch.errors import ConfigurationError, LatticewatchError
 from latticewatch.execute import Engine
 from latticewatch.messages import FrameCounts
+from latticewatch.microscopes import microscopes_of
 from latticewatch.serve._access import Access, is_loopback, split_address
 from latticewatch.serve._app import create_app
 from latticewatch.serve._connections import protocol_of
+from latticewatch.serve._front import Front
 from latticewatch.serve._probes import ProbePort
 from latticewatch.serve._socket import MAX_MESSAGE
 from latticewatch.serve._tls import tls_files
@@ -55,8 +57,9 @@ class Service:
     ----------
     settings : Settings
         The configuration; port 0 takes any free port.
-    engine : Engine, optional
-        Takes the place of one made from the settings. It is started and stopped here all the same.
+    engine : Engine or mapping of str to Engine, optional
+        Takes the place of what is made from the settings: of one microscope, or of several by their names, see
+        `latticewatch.microscopes`. It is started and stopped here all the same.
     warm : bool
         Answer at once, and import and compile the analysis meanwhile; see `latticewatch.execute.Engine`.
 
@@ -71,9 +74,12 @@ class Service:
     ...     print(service.url)
     """
 
-    def __init__(self, settings: Settings, engine: Engine | None = None, *, warm: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine | Mapping[str, Engine] | None = None, *, warm: bool = False
+    ) -> None:
         # The cheap refusals come before a log is opened.
         Access(settings.serve)
+        watched = microscopes_of(settings)
         tls = tls_files(settings.serve)
         self._scheme = "https" if tls else "http"
         self._socket = _listen(*split_address(settings.serve.http))
@@ -83,12 +89,19 @@ class Service:
             opened.callback(self._socket.close)
             probes = settings.serve.probes
             listening = None if probes is None else opened.enter_context(_listen(*split_address(probes)))
-            self.engine = engine or Engine(settings, warm=warm)
-            app = create_app(self.engine, settings)
+            if isinstance(engine, Engine):
+                engine = {"": engine}
+            made: dict[str, Engine] = {}
+            for name, own in () if engine is not None else watched.items():
+                made[name] = Engine(own, warm=warm)
+                opened.callback(made[name].close)
+            self.engines: Mapping[str, Engine] = engine or made
+            apps = {name: create_app(one, settings) for name, one in self.engines.items()}
+            app = apps[""] if "" in apps else Front(apps, settings.serve)
             if listening is not None:
-                self._probes = ProbePort(self.engine, listening)
+                self._probes = ProbePort(self.engines, listening)
             opened.pop_all()
-        self._news = app.state.hub.news
+        self._news = [one.state.hub.news for one in apps.values()]
         config = uvicorn.Config(
             app,
             ws="websockets-sansio",
@@ -117,6 +130,26 @@ class Service:
         return f"{self._scheme}://[{host}]:{port}" if ":" in host else f"{self._scheme}://{host}:{port}"
 
     @property
+    def urls(self) -> dict[str, str]:
+        """The address of each microscope; the name of one alone is empty."""
+        return {name: f"{self.url}/{name}" if name else self.url for name in self.engines}
+
+    @property
+    def engine(self) -> Engine:
+        """That of the first microscope."""
+        return next(iter(self.engines.values()))
+
+    @property
+    def alive(self) -> bool:
+        """Whether every engine takes and folds frames."""
+        return all(engine.alive for engine in self.engines.values())
+
+    @property
+    def fault(self) -> str | None:
+        """What only a restart of the process mends, of the first engine that has such a thing."""
+        return next((one.fault for one in self.engines.values() if one.fault is not None), None)
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine reaches the service."""
         return is_loopback(self._address[0])
@@ -127,14 +160,15 @@ class Service:
         return None if self._probes is None else self._probes.address
 
     def start(self) -> None:
-        """Start the engine, then answer requests.
+        """Start the engines, then answer requests.
 
         Raises
         ------
         ConfigurationError
             The web server did not come up.
         """
-        self.engine.start()
+        for engine in self.engines.values():
+            engine.start()
         if self._probes is not None:
             self._probes.start()
         self._thread.start()
@@ -149,8 +183,8 @@ class Service:
         finally:
             self._server.ready.set()
 
-    def stop(self, drain: bool = False, patience_s: float | None = None) -> FrameCounts:
-        """Let waiting requests go, stop answering, then stop the engine.
+    def stop(self, drain: bool = False, patience_s: float | None = None) -> dict[str, FrameCounts]:
+        """Let waiting requests go, stop answering, then stop the engines.
 
         Parameters
         ----------
@@ -161,22 +195,25 @@ class Service:
 
         Returns
         -------
-        FrameCounts
-            The accounting at the end: nothing is in flight.
+        dict of str to FrameCounts
+            The accounting of each microscope at the end: nothing is in flight. The name of one alone is empty.
         """
         if not self._stopped:
             self._stopped = True
             # Frames first: their events still reach those who wait for them.
-            self.engine.stop(drain, patience_s)
-            self._news.close()
+            for engine in self.engines.values():
+                engine.stop(drain, patience_s)
+            for news in self._news:
+                news.close()
             self._server.should_exit = True
             if self._thread.ident is not None:
                 self._thread.join(None if patience_s is None else STOP_TIMEOUT_S)
             self._socket.close()
             if self._probes is not None:
                 self._probes.stop()
-            self.engine.close()
-        return self.engine.receiver.counts()
+            for engine in self.engines.values():
+                engine.close()
+        return {name: engine.receiver.counts() for name, engine in self.engines.items()}
 
     def __enter__(self) -> Service:
         self.start()
@@ -192,8 +229,8 @@ def run_service(
     settings: Settings,
     on_ready: Callable[[Service], None] | None = None,
     stop: threading.Event | None = None,
-    engine: Engine | None = None,
-) -> FrameCounts:
+    engine: Engine | Mapping[str, Engine] | None = None,
+) -> dict[str, FrameCounts]:
     """Run a service until it is told to stop; it answers at once, and takes frames when it is warm.
 
     Parameters
@@ -204,13 +241,13 @@ def run_service(
         Called with the `Service` once it answers.
     stop : threading.Event, optional
         Ends the service when set; SIGINT and SIGTERM do so too if this is the main thread.
-    engine : Engine, optional
-        Takes the place of one made from the settings.
+    engine : Engine or mapping of str to Engine, optional
+        Takes the place of what is made from the settings, see `Service`.
 
     Returns
     -------
-    FrameCounts
-        The accounting at the end.
+    dict of str to FrameCounts
+        The accounting of each microscope at the end; the name of one alone is empty.
 
     Raises
     ------
@@ -224,7 +261,7 @@ def run_service(
             service.start()
             if on_ready is not None:
                 on_ready(service)
-            while not stop.wait(WATCH_S) and service.engine.alive:
+            while not stop.wait(WATCH_S) and service.alive:
                 pass
             died = not stop.is_set()
         finally:
@@ -232,7 +269,7 @@ def run_service(
     if died:
         raise LatticewatchError(
             "the service has ended itself: "
-            + (service.engine.fault or "a thread of the engine has ended; see the log")
+            + (service.fault or "a thread of the engine has ended; see the log")
         )
     return counts
 

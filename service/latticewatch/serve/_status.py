@@ -44,12 +44,12 @@ async def relearn(hub: TheHub) -> Response:
 @probes.get("/healthz", response_model=Health, responses={503: {"model": Health}})
 async def healthz(hub: TheHub) -> Response:
     """Alive: the threads that take and fold frames run."""
-    status_code, health = health_of(hub.engine)
+    status_code, health = health_of({"": hub.engine})
     return reply(health, status_code)
 
 
 @probes.get("/readyz", response_model=Health, responses={503: {"model": Health}})
 async def readyz(hub: TheHub) -> Response:
     """Ready: alive, learnt, frames are fresh and can be analysed, and events can be stored."""
-    status_code, health = readiness_of(hub.engine)
+    status_code, health = readiness_of({"": hub.engine})
     return reply(health, status_code)
