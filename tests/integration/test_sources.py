@@ -153,6 +153,15 @@ def test_what_is_wrong_in_digital_micrograph_is_said_in_a_dialog() -> None:
     assert "start the scan first" in said[0]
 
 
+def test_the_plugin_does_not_hold_up_the_windows_of_digital_micrograph() -> None:
+    said: list[str] = []
+    module = dm(DmImage())
+    module.OkDialog = said.append
+    module.IsScriptOnMainThread = lambda: True
+    assert gms_plugin.run(module, "tcp://127.0.0.1:0", frames=1) == 0
+    assert "background thread" in said[0]
+
+
 def nion(images: list, units="nm", scale=0.02, **source) -> SimpleNamespace:
     calibration = SimpleNamespace(units=units, scale=scale)
     frames = iter(

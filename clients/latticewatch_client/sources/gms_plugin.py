@@ -39,6 +39,12 @@ def run(dm: Any, address: str = ADDRESS, *, frames: int | None = None) -> int:
     int
         How many were sent. What is wrong is said in a dialog.
     """
+    # Older releases cannot say.
+    if getattr(dm, "IsScriptOnMainThread", bool)():
+        dm.OkDialog(
+            "latticewatch: choose to execute this script on a background thread; GMS would hang meanwhile"
+        )
+        return 0
     try:
         source = DigitalMicrograph(dm)
         with Publisher(address, push=PUSH, detector=DETECTOR) as publisher:

@@ -445,7 +445,8 @@ class Receiver:
                 if self._holding:
                     fitting = self.settings.backlog_mib * 2**20 // item.image.nbytes
                     self._room = max(self.settings.queue_frames, fitting)
-                while self._frames_waiting >= self._room:
+                # A message may bring several, that which was held and its own; where nothing may be lost they all wait.
+                while self._frames_waiting >= self._room and self.settings.mode == "latest":
                     self._drop_oldest()
                 self._frames_waiting += 1
             self._queue.append(item)
