@@ -245,6 +245,13 @@ class RecordSettings(Section):
     )
 
 
+class MicroscopeSettings(Section):
+    """What is other for one of several microscopes; what is not named here is as for all."""
+
+    ingest: dict[str, Any] = Field(default={}, description="As in ``[ingest]``, but for the sources.")
+    analysis: dict[str, Any] = Field(default={}, description="As in ``[analysis]``.")
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -256,6 +263,9 @@ class Settings(BaseSettings):
     analysis: AnalysisSettings = AnalysisSettings()
     serve: ServeSettings = ServeSettings()
     record: RecordSettings = RecordSettings()
+    microscopes: dict[str, MicroscopeSettings] = Field(
+        default={}, description="By the names that ``ingest.sources`` gives; see `latticewatch.microscopes`."
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
 
-from latticewatch.config import Settings
+from pydantic import ValidationError
+
+from latticewatch.config import Section, Settings
 from latticewatch.errors import ConfigurationError
 
 # NAME=ADDRESS: a name holds neither colon nor slash, so no address is taken for one.
@@ -13,13 +15,18 @@ NAMED = re.compile(r"([^:/=]*)=(.*)", re.DOTALL)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Paths that a service of several microscopes answers itself.
 TAKEN = ("v1", "healthz", "readyz", "metrics")
+# Settings that say which microscopes there are, and cannot be of one of them.
+OF_ALL = ("sources", "one_microscope")
+
+S = TypeVar("S", bound=Section)
 
 
 def microscopes_of(settings: Settings) -> dict[str, Settings]:
     """The configuration of each microscope that a service watches, by its name.
 
     A source is a microscope, unless ``ingest.one_microscope`` says that all are of one, or two have the same name. Each
-    keeps what it learns, its events and its recording in a folder of its own, and has its name in its events.
+    keeps what it learns, its events and its recording in a folder of its own, and has its name in its events. What
+    ``microscopes.NAME`` says of one wins over what ``ingest`` and ``analysis`` say of all.
 
     Parameters
     ----------
@@ -35,8 +42,20 @@ def microscopes_of(settings: Settings) -> dict[str, Settings]:
     Raises
     ------
     ConfigurationError
-        A name that cannot be one, or names although all sources are of one microscope.
+        A name that cannot be one, names although all sources are of one microscope, or settings of one that cannot
+        work or that is none of these.
     """
+    watched = _watched(settings)
+    unknown = sorted(settings.microscopes.keys() - watched.keys())
+    if unknown:
+        there = ", ".join(filter(None, watched)) or "none with a name"
+        raise ConfigurationError(
+            f"microscopes.{unknown[0]}: no such microscope; ingest.sources gives {there}, as NAME=ADDRESS"
+        )
+    return watched
+
+
+def _watched(settings: Settings) -> dict[str, Settings]:
     given = [_split(source) for source in settings.ingest.sources]
     named = {name for name, _ in given if name is not None}
     if named and settings.ingest.one_microscope:
@@ -80,14 +99,37 @@ def _free(name: str, others: set[str]) -> str:
 
 
 def _of_one(settings: Settings, name: str, addresses: list[str]) -> Settings:
-    ingest, serve, record = settings.ingest, settings.serve, settings.record
+    serve, record = settings.serve, settings.record
+    ingest, analysis = settings.ingest, settings.analysis
+    if (own := settings.microscopes.get(name)) is not None:
+        ingest = _with(ingest, own.ingest, f"microscopes.{name}.ingest")
+        analysis = _with(analysis, own.analysis, f"microscopes.{name}.analysis")
     folders: dict[str, Any] = {"data_dir": record.data_dir / name}
     if record.recording is not None:
         folders["recording"] = record.recording / name
     return settings.model_copy(
         update={
             "ingest": ingest.model_copy(update={"sources": tuple(addresses), "one_microscope": True}),
+            "analysis": analysis,
+            "microscopes": {},
             "serve": serve.model_copy(update={"instrument": name}),
             "record": record.model_copy(update=folders),
         }
     )
+
+
+def _with(section: S, own: dict[str, Any], where: str) -> S:
+    """A section with other values of some of its settings."""
+    for name in OF_ALL:
+        if name in own:
+            raise ConfigurationError(
+                f"setting {where}.{name}: it is of all microscopes; set it under [ingest]"
+            )
+    try:
+        return type(section).model_validate(section.model_dump() | own)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationError(
+            f"setting {where}.{name}: {first['msg']} (got {first['input']!r})"
+        ) from error

@@ -78,3 +78,50 @@ def test_all_sources_may_be_of_one_microscope():
 def test_a_name_that_cannot_be_part_of_an_address_is_refused(name: str):
     with pytest.raises(ConfigurationError, match="cannot be the name of a microscope"):
         addresses(f"{name}=tcp://a:1")
+
+
+def told(tmp_path: Path, text: str) -> dict[str, Settings]:
+    config = tmp_path / "latticewatch.toml"
+    config.write_text(
+        'ingest.sources = ["titan=tcp://a:1", "nion=tcp://b:1"]\ningest.queue_frames = 7\n' + text
+    )
+    return microscopes_of(load_settings(config))
+
+
+def test_what_is_said_of_one_microscope_wins_over_what_is_said_of_all(tmp_path: Path):
+    watched = told(
+        tmp_path,
+        """
+        analysis = { material = "WS2", threads = 3 }
+        [microscopes.nion]
+        ingest = { detector = "MAADF", pixel_size_nm = 0.012 }
+        analysis = { material = "MoSe2" }
+        """,
+    )
+    assert [one.analysis.material for one in watched.values()] == ["WS2", "MoSe2"]
+    assert [one.ingest.detector for one in watched.values()] == [None, "MAADF"]
+    assert [one.ingest.sources for one in watched.values()] == [("tcp://a:1",), ("tcp://b:1",)]
+    for one in watched.values():
+        assert (one.analysis.threads, one.ingest.queue_frames) == (3, 7)
+        assert microscopes_of(one) == {"": one}
+
+
+def test_the_environment_can_say_it_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LATTICEWATCH_MICROSCOPES__NION__ANALYSIS__MATERIAL", "MoSe2")
+    given = load_settings(None, ingest={"sources": ("titan=tcp://a:1", "nion=tcp://b:1")})
+    assert [one.analysis.material for one in microscopes_of(given).values()] == [None, "MoSe2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[microscopes.jeol.analysis]\nmaterial = "WS2"', "jeol: no such microscope.*titan, nion"),
+        ("[microscopes.nion.analysis]\nmateral = 1", r"microscopes\.nion\.analysis\.materal"),
+        ("[microscopes.nion.ingest]\nqueue_frames = 0", r"microscopes\.nion\.ingest\.queue_frames.*got 0"),
+        ('[microscopes.nion.ingest]\nsources = ["tcp://c:1"]', "of all microscopes"),
+        ("[microscopes.nion.serve]\nmax_connections = 1", r"microscopes\.nion\.serve"),
+    ],
+)
+def test_settings_of_one_microscope_that_cannot_work_stop_the_start(tmp_path: Path, text: str, said: str):
+    with pytest.raises(ConfigurationError, match=said):
+        told(tmp_path, text)

@@ -38,6 +38,12 @@ def show(
         for name, origin in origins.items()
         if not changed or origin != "default"
     ]
+    rows += [
+        (f"microscopes.{microscope}.{section}.{name}", value, "given")
+        for microscope, own in settings.microscopes.items()
+        for section, values in own.model_dump(mode="json").items()
+        for name, value in values.items()
+    ]
     if as_json:
         typer.echo(json.dumps({name: {"value": value, "from": origin} for name, value, origin in rows}))
         return
