@@ -222,10 +222,10 @@ export const SIGNS = /** @type {[string, string][]} */ ([
 ]);
 export const WORDS = [
   ["A, B …", "sublattices, the brightest first"],
-  ["B −42 %", "columns of B that are 42 % less bright than their host"],
+  ["B −42 %", "columns of B that are 42\u00a0% less bright than their host"],
   ["d′", "distance of a class from its host, in standard deviations σ of the noise of one site"],
   ["confidence", "probability of the class, given this site; drawn as opacity"],
-  ["displaced 35 ± 4 pm", "length of the displacement and its standard error; the angle is from x, along columns"],
+  ["displaced 35\u00a0±\u00a04\u00a0pm", "length of the displacement and its standard error; the angle is from x, along columns"],
   ["like V_S 93 %", "share of the difference from the host that the simulated class explains"],
   ["neighbour", "a host column that looks different because of a defect beside it; has its hue"],
   ["not analysed", "hatched: dirt, or no specimen; no site is looked for there"],
