@@ -579,3 +579,14 @@ def test_on_a_wall_no_text_lies_over_another(make_rig, open_tab):
     assert one is not None
     assert other is not None
     assert one["x"] + one["width"] <= other["x"]
+
+
+def test_on_a_wall_that_lost_its_service_there_is_nothing_to_press_either(rig, open_tab):
+    page = open_tab(rig.url + "/?wall", 1920, 1080, tolerate=LOST).page
+    wait_for_frame(page, 1)
+    rig.stop()
+    expect(page.locator("#banner")).to_be_visible()
+    assert (
+        page.locator("button:visible, select:visible").count() == page.locator(".class-name:visible").count()
+    )
+    expect(page.locator("#retry")).to_be_hidden()
