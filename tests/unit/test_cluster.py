@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,11 @@ from latticewatch.cli import main
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import ConfigurationError
 from latticewatch.execute import Executor, Runner, executor_of
+from latticewatch.execute._dask import analyse_there
 from latticewatch.ingest import Frame
-from latticewatch.pipeline import Learner, analyse
+from latticewatch.pipeline import Classified, Learner, analyse
+from latticewatch.pipeline._analyse import flat_image
+from latticewatch.pipeline._follow import patches_of
 from latticewatch_simulator import Microscope, SimulatorSettings
 
 distributed = pytest.importorskip("distributed")
@@ -72,6 +77,25 @@ def worker_here() -> Iterator[str]:
 
 def test_frames_that_went_through_a_socket_give_what_threads_give(images, worker_here):
     assert said_by(images[:6], worker_here) == said_by(images[:6], "threads")
+
+
+def test_a_worker_keeps_its_images_and_what_is_asked_of_them_is_the_same(images):
+    settings = AnalysisSettings(learning_frames=LEARNING)
+    learner = Learner(settings, patient=True)
+    frames = [Frame(image, "s", n, n, pixel_size_nm=0.02) for n, image in enumerate(images[:4])]
+    for frame in frames[:3]:
+        learner.fold(analyse(frame, learner.model, settings))
+    frame, model = frames[3], learner.model
+    here = analyse(frame, model, settings)
+    there, _ = analyse_there(replace(frame, image=frame.image[:0, :0]), frame.image, model, settings)
+    assert isinstance(here, Classified)
+    assert isinstance(there, Classified)
+    kept = 2 * here.image.nbytes + here.survey.moments.nbytes
+    assert len(pickle.dumps(there)) < len(pickle.dumps(here)) - kept
+    there = replace(there, frame=frame, model=here.model)
+    assert np.array_equal(flat_image(there), here.survey.flat.image)
+    rows = np.flatnonzero(here.sites.sublattice == 0).tolist()
+    assert np.array_equal(patches_of(there)(rows, 15), patches_of(here)(rows, 15))
 
 
 def test_an_address_at_which_nobody_answers_ends_the_start_with_one_line(monkeypatch):

@@ -104,13 +104,7 @@ def analyse(
 def _analyse(
     frame: Frame, model: Model | None, settings: AnalysisSettings, hint: NDArray[np.float64] | None
 ) -> Analysis:
-    clock = _Clock()
-    image, picture = counts_and_picture(frame.image)
-    clock.lap("picture")
-    gaps = ~np.isfinite(frame.image) if frame.image.dtype.kind == "f" else None
-    specimen = mend(image, gaps)
-    clock.lap("mending")
-    work = _Work(frame, picture, specimen.image, specimen.mask, list(specimen.notes), [], clock)
+    work = _Work.begun(frame)
     try:
         if model is None:
             return _surveyed(work, settings, hint)
@@ -118,8 +112,29 @@ def _analyse(
     except NoLatticeError as error:
         work.notes.append(no_lattice(str(error)))
         sites = find_peaks(work.image)
-        clock.lap("peaks")
+        work.clock.lap("peaks")
         return Surveyed(**work.seen(None), model=model, lattice=None, sites=sites)
+
+
+def flat_image(analysis: Classified) -> NDArray[np.float32]:
+    """A frame without its background, host columns near 1.
+
+    Parameters
+    ----------
+    analysis : Classified
+        Made here, or by a worker elsewhere, which keeps most of the bytes: few frames are asked for their image,
+        and it is made again for those.
+
+    Returns
+    -------
+    ndarray of shape (height, width), float32
+        The same bits either way.
+    """
+    image = analysis.survey.flat.image
+    if image.size:
+        return image
+    with working():
+        return _classified(_Work.begun(analysis.frame), analysis.model).survey.flat.image
 
 
 @dataclass(slots=True)
@@ -133,6 +148,17 @@ class _Work:
     notes: list[Note]
     lines: list[Line]
     clock: _Clock
+
+    @classmethod
+    def begun(cls, frame: Frame) -> _Work:
+        """Counts and picture of a frame, and what of it is specimen."""
+        clock = _Clock()
+        image, picture = counts_and_picture(frame.image)
+        clock.lap("picture")
+        gaps = ~np.isfinite(frame.image) if frame.image.dtype.kind == "f" else None
+        specimen = mend(image, gaps)
+        clock.lap("mending")
+        return cls(frame, picture, specimen.image, specimen.mask, list(specimen.notes), [], clock)
 
     def invert(self) -> None:
         """Show dark columns as bright ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numba import njit
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from latticewatch.discover import OddPool, born
 from latticewatch.identify import Confirmation, named_by_element
 from latticewatch.model import Mixture, Model, average_patch, columns_of
+from latticewatch.pipeline._analyse import flat_image
 from latticewatch.pipeline._analysis import Classified
 
 # Frames after which an old one counts half.
@@ -186,12 +187,13 @@ def patches_of(
     analysis: Classified, among: NDArray[np.intp] | None = None
 ) -> Callable[[Sequence[int], int], NDArray[np.float32]]:
     """Gives the average patch of some sites of a frame, or of some among these rows of it."""
-    survey, position = analysis.survey, analysis.sites.position
+    position = analysis.sites.position
+    image = cache(lambda: flat_image(analysis))
     if among is not None:
         position = position[among]
 
     def patch(rows: Sequence[int], size: int) -> NDArray[np.float32]:
-        return average_patch(survey.flat.image, position[list(rows)], size, np.random.default_rng(0))
+        return average_patch(image(), position[list(rows)], size, np.random.default_rng(0))
 
     return patch
 
