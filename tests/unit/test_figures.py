@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from latticewatch.errors import NotLearntError
 from latticewatch.messages import ROLES, DefectEventData, Note, Pixel, colour_of, signs_of
+from latticewatch.offline import _counts as counting
 from latticewatch.offline._figures import (
     classes_figure,
     counts_figure,
@@ -462,3 +463,23 @@ def test_matplotlib_is_imported_when_a_figure_is_drawn_and_pyplot_never():
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_counts_of_a_stack_are_those_of_each_frame_until_points_are_used_up(monkeypatch):
+    monkeypatch.setattr(counting, "POINTS", 8)
+    rng = np.random.default_rng(0)
+    frames = [rng.integers(-1, 3, 20) if n % 5 else None for n in range(37)]
+    counts, short = counting.Counts(), counting.Counts()
+    for n, class_id in enumerate(frames):
+        counts.add(10 + n, class_id)
+        if n < 8:
+            short.add(10 + n, class_id)
+    known = [None if ids is None else int((ids == 2).sum()) for ids in frames]
+    assert np.array_equal(short.course(2), np.array(known[:8], float), equal_nan=True)
+    assert np.array_equal(short.edges, np.arange(9.5, 18))
+    assert (len(counts), counts.numbers) == (37, (10, 46))
+    together = [[n for n in known[k : k + 8] if n is not None] for k in range(0, 37, 8)]
+    assert np.allclose(counts.course(2), [np.mean(part) for part in together])
+    assert np.array_equal(counts.edges, [9.5, 17.5, 25.5, 33.5, 41.5, 46.5])
+    assert counts.mean(2) == pytest.approx(np.mean([n for n in known if n is not None]))
+    assert counts.course(7).sum() == 0

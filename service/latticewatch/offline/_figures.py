@@ -62,7 +62,7 @@ def save_figures(out_dir: Path, results: Stack | Sequence[FrameResult], image: N
         written.append(_save(embedding_figure(last), out_dir / "embedding.png"))
     if len(stack) > 1 and stack.catalogue:
         written.append(_save(counts_figure(stack), out_dir / "counts.png"))
-        if stack.classified:
+        if stack.counts.classified:
             written.append(_save(statistics_figure(stack), out_dir / "statistics.png"))
     return written
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from latticewatch.errors import NotLearntError
 from latticewatch.messages import Role
@@ -138,38 +137,41 @@ def counts_figure(results: Stack | Sequence[FrameResult]) -> Figure:
         )
     looks = class_looks(catalogue.values())
     rows = [
-        (entry.name, looks[entry.class_id], stack.counts(entry.class_id))
+        (entry.name, looks[entry.class_id], entry.class_id)
         for entry in catalogue.values()
         if entry.role == "defect"
     ]
-    rows.sort(key=lambda row: -np.nansum(row[2]))
-    rows.append(("fits no class", UNKNOWN, stack.counts(-1)))
+    counts = stack.counts
+    rows.sort(key=lambda row: -np.nan_to_num(counts.mean(row[2])))
+    rows.append(("fits no class", UNKNOWN, -1))
 
     page = Page()
-    details = [f"frames {stack.numbers[0]} to {stack.numbers[-1]}", "each row with its own scale"]
-    if any(np.isnan(n).any() for _, _, n in rows):
+    first, final = counts.numbers
+    details = [f"frames {first} to {final}", "each row with its own scale"]
+    if np.isnan(counts.course(-1)).any():
         details.append("gaps: nothing was classified")
     if last is not None and last.series_id:
         details.insert(0, last.series_id)
     top = page.title(f"Defects over {plural(len(stack), 'frame')}", " · ".join(details))
     height = min(max(ROWS_HEIGHT / len(rows), MIN_ROW), MAX_ROW)
     right = WIDTH - MARGIN - LEGEND_WIDTH
-    for index, (name, _, n) in enumerate(rows):
+    for index, (name, _, class_id) in enumerate(rows):
         at = top + index * (height + ROW_GAP)
         lines = page.wrapped(name, LEGEND_WIDTH, TEXT, "bold")
-        mean = "not classified" if np.isnan(n).all() else f"mean {np.nanmean(n):,.1f} sites per frame"
+        mean = f"mean {counts.mean(class_id):,.1f} sites per frame" if counts.classified else "not classified"
         page.write(right, page.write(right, at, lines, TEXT, "bold"), [mean], SMALL, colour=QUIET)
     bottom = top + len(rows) * (height + ROW_GAP) - ROW_GAP
     page.set_height(bottom + TICKS + MARGIN)
 
-    edges = _edges(np.array(stack.numbers, float))
+    edges = counts.edges
     left = MARGIN + TICKS
-    for index, (_, look, n) in enumerate(rows):
+    for index, (_, look, class_id) in enumerate(rows):
+        n = counts.course(class_id)
         axes = page.axes(left, top + index * (height + ROW_GAP), right - LEGEND_GAP - left, height)
         quiet(axes)
         axes.stairs(n, edges, fill=True, color=look.colour)
         axes.stairs(n, edges, color=DARK, linewidth=0.7, baseline=None)
-        highest = max(int(np.nanmax(n, initial=0)), 1)
+        highest = max(int(np.ceil(np.nanmax(n, initial=0))), 1)
         axes.set_xlim(edges[0], edges[-1])
         axes.set_ylim(0, 1.08 * highest)
         axes.set_yticks([0, highest])
@@ -188,9 +190,3 @@ def counts_figure(results: Stack | Sequence[FrameResult]) -> Figure:
         va="center",
     )
     return page.figure
-
-
-def _edges(frames: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where the step of each frame begins and ends: half way to the frames before and after it."""
-    middle = (frames[1:] + frames[:-1]) / 2
-    return np.concatenate([[frames[0] - 0.5], middle, [frames[-1] + 0.5]])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterable, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from latticewatch.execute import record_of
 from latticewatch.messages import DefectKind, Note
+from latticewatch.offline._counts import Counts
 from latticewatch.pipeline import CatalogueEntry, FrameResult
 from latticewatch.statistics import History, HistoryView
 
@@ -19,7 +16,7 @@ MAX_POINTS = 1000
 class Stack:
     """What is kept of the frames of a file: counts by class, statistics and notes; of the last frame, everything.
 
-    A frame takes a few bytes for each class here, whatever its size.
+    Memory grows neither with the size of the frames nor with their number.
 
     Attributes
     ----------
@@ -28,8 +25,8 @@ class Stack:
         Every class that a site of any frame may have, as it was last, in the order of their discovery.
     kinds : dict of int to str
         What each class of defects differs in from its host.
-    numbers : array of int
-        Of the frames.
+    counts : Counts
+        Sites of each class over the frames.
     with_lattice : int
         Frames in which a lattice was found.
     """
@@ -38,18 +35,15 @@ class Stack:
         self.last: FrameResult | None = None
         self.catalogue: dict[int, CatalogueEntry] = {}
         self.kinds: dict[int, DefectKind] = {}
-        self.numbers = array("q")
+        self.counts = Counts()
         self.with_lattice = 0
-        # Whether each frame was classified; and by class its sites in each, up to the last frame that has any.
-        self._classified = bytearray()
-        self._counts: dict[int, array[int]] = {}
         self._history = History()
         self._notes: dict[str, tuple[Note, int, int]] = {}
         for result in results:
             self.add(result)
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.counts)
 
     def add(self, result: FrameResult) -> None:
         """Take in the next frame."""
@@ -59,33 +53,14 @@ class Stack:
         elif result.lattice_found:
             # the unit of time is the frame, which every file has
             self._history.add(record_of(result, time=float(len(self))))
-        ids, n = np.unique(result.sites.class_id, return_counts=True)
-        for class_id, number in zip(ids.tolist(), n.tolist(), strict=True) if classified else ():
-            counts = self._counts.setdefault(class_id, array("i"))
-            counts.extend([0] * (len(self) - len(counts)))
-            counts.append(number)
-        self._classified.append(classified)
         self.catalogue |= {entry.class_id: entry for entry in result.classes}
         self.kinds |= result.kinds
         self.with_lattice += result.lattice_found
         for note in result.notes:
             _, first, frames = self._notes.get(note.code, (note, result.number, 0))
             self._notes[note.code] = (note, first, frames + 1)
-        self.numbers.append(result.number)
+        self.counts.add(result.number, result.sites.class_id if classified else None)
         self.last = result
-
-    def counts(self, class_id: int) -> NDArray[np.float64]:
-        """Sites of a class in each frame (-1: of none), NaN where nothing was classified."""
-        found = self._counts.get(class_id, ())
-        counts = np.zeros(len(self))
-        counts[: len(found)] = found
-        counts[np.frombuffer(self._classified, np.uint8) == 0] = np.nan
-        return counts
-
-    @property
-    def classified(self) -> bool:
-        """Whether any frame was."""
-        return any(self._classified)
 
     def history(self) -> HistoryView:
         """Counts, events and lifetimes; the unit of time is the frame."""
