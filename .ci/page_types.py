@@ -1,4 +1,4 @@
-"""Type check of the page's JavaScript: ``python .ci/page_types.py [DIR]`` puts the compiler into DIR, and runs it there.
+"""Type check of the page's JavaScript: ``python .ci/page_types.py [DIR]``, with a compiler that is put into DIR.
 
 Node and npm are those that pyright finds or brings. Types are comments of the JavaScript and ``types.d.ts``;
 ``clients/latticewatch_dashboard/jsconfig.json`` says how strictly they are checked.
