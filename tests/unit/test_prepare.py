@@ -16,6 +16,7 @@ pytest.importorskip("numba")
 from numba import njit
 
 from latticewatch import pipeline
+from latticewatch.cli import _compile as compiling
 from latticewatch.config import AnalysisSettings
 from latticewatch.execute._prepare import StoppedError, prepare
 from latticewatch.pipeline import _warm as warming
@@ -40,6 +41,7 @@ print(json.dumps({"served": served, "said": said, "ready": ready, "in the end": 
 AGAIN = """
 import base64, json, sys
 from latticewatch import pipeline
+from latticewatch.cli import _compile as compiling
 from latticewatch.config import AnalysisSettings
 from latticewatch.execute._prepare import prepare
 from latticewatch.pipeline._warm import _fitting, _frames
@@ -63,7 +65,7 @@ def second_start():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compiles(settings):
+def compiles(settings=None):
     njit(lambda x: x + 1)(1)
 
 
@@ -158,3 +160,15 @@ def test_kernels_that_frames_ask_for_are_compiled_while_the_rest_gives_up(monkey
     with pytest.raises(StoppedError):
         rest()
     assert results == [2]
+
+
+def test_kernels_are_compiled_beforehand_and_only_those_that_are_not_yet(monkeypatch, capsys):
+    monkeypatch.setattr(pipeline, "warm", compiles)
+    monkeypatch.setattr(compiling, "_simulated", lambda: compiles(None))
+    for simulated, told in ((True, "2 kernels compiled in"), (False, "1 kernel compiled in")):
+        monkeypatch.setattr(compiling, "find_spec", lambda name, there=simulated: there or None)
+        compiling.compile_kernels()
+        assert capsys.readouterr().out.startswith(told)
+    monkeypatch.setattr(pipeline, "warm", lambda: None)
+    compiling.compile_kernels()
+    assert capsys.readouterr().out.startswith("all kernels are compiled already")

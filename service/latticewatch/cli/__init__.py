@@ -27,6 +27,7 @@ COMMANDS = {
     "config": ("_config", "config"),
     "keys": ("_keys", "keys"),
     "doctor": ("_doctor", "doctor"),
+    "compile": ("_compile", "compile_kernels"),
     "bench": ("_bench", "bench"),
 }
 # What each extra brings, to name the one that is missing.

@@ -6,6 +6,7 @@ from latticewatch.execute._executors import Executor, Threads, executor_of
 from latticewatch.execute._history import record_of
 from latticewatch.execute._meter import LATENCY_BOUNDS_S, Meter
 from latticewatch.execute._operation import Operation
+from latticewatch.execute._prepare import compile_all
 from latticewatch.execute._report import Vitals, counts_of, status_of
 from latticewatch.execute._runner import Runner
 from latticewatch.execute._state import LiveState
@@ -21,6 +22,7 @@ __all__ = [
     "Runner",
     "Threads",
     "Vitals",
+    "compile_all",
     "counts_of",
     "executor_of",
     "record_of",

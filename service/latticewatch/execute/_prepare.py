@@ -111,6 +111,36 @@ def prepare(
     return pipeline.Learner(settings), pipeline.analyse, rest
 
 
+def compile_all(more: Callable[[], object] = lambda: None) -> tuple[int, float]:
+    """Compile every kernel that frames go through and that is not in the cache.
+
+    Parameters
+    ----------
+    more : callable, optional
+        Runs further kernels.
+
+    Returns
+    -------
+    n : int
+        Kernels that were compiled.
+    seconds : float
+        What it took [s].
+    """
+    from latticewatch import pipeline
+
+    n = 0
+
+    def count() -> None:
+        nonlocal n
+        n += 1
+
+    start = time.perf_counter()
+    with _before_each_compilation(count):
+        more()
+        pipeline.warm()
+    return n, time.perf_counter() - start
+
+
 def _all_cached(last_kernel: Callable[[], object]) -> bool:
     """Whether the kernel that is compiled last was compiled before; it is not compiled here."""
 
