@@ -154,6 +154,13 @@ def test_scheduler_and_workers_are_reached_by_the_service_alone(project: Path, c
     assert load_settings(analysis={"executor": address}).analysis.executor == address
 
 
+def test_the_image_has_the_package_that_scheduler_and_workers_run(
+    instructions: list[tuple[str, str]],
+) -> None:
+    (installed,) = [re.findall(r"\.\[(.+?)\]", rest) for word, rest in instructions if "pip install" in rest]
+    assert set(installed[0].split(",")) == {"all", "dask"}
+
+
 @pytest.mark.parametrize("name", ["scheduler", "worker"])
 def test_commands_of_the_cluster_have_the_options_that_they_are_given(project: Path, name: str) -> None:
     cli = pytest.importorskip(f"distributed.cli.dask_{name}", reason="the dask extra is not installed")
