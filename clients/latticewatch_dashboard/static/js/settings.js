@@ -11,8 +11,8 @@ const PLAIN = {
 
 export class Settings {
   constructor() {
-    /** @type {Values} */
     const linked = new URLSearchParams(location.hash.slice(1));
+    /** @type {Values} */
     this.values = { ...PLAIN, ...checked(stored()), ...checked(Object.fromEntries(linked)) };
     const [row, column, zoom] = (linked.get("at") ?? "").split(",").map(Number);
     /** The part of the frame and the track that the link is of. */

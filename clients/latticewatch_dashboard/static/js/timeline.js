@@ -403,7 +403,7 @@ export class Timeline {
     const i = this.chart.nearest(time);
     const said = (n, k) => {
       if (this.scalar !== null) return figures(n);
-      if (this.kind === "rate") return words.rate(n, ...lines[k].band.map((course) => course[i]).reverse());
+      if (this.kind === "rate") return words.rate(n, ...(lines[k].band ?? []).map((course) => course[i]).reverse());
       return fixed(n, this.kind === "density" ? 3 : Number.isInteger(n) ? 0 : 1);
     };
     const parts = this.lines.map(({ name }, k) => [name, lines[k]?.values[i], k]).filter(([, n]) => n != null).map(([name, n, k]) => `${name} ${said(n, k)}`);

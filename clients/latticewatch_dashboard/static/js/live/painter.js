@@ -160,7 +160,7 @@ export class Painter {
 
   /**
    * What is on the screen as a PNG, with its scale bar and a line of text for each thing in it.
-   * @param {{bar: {length: number, text: string}, title: string, lines: {colour: string, text: string}[]}} legend lengths in CSS px
+   * @param {{bar: {length: number, text: string}, title: string, lines: {colour: string, shape: string, text: string}[]}} legend lengths in CSS px
    */
   async export({ bar, title, lines }) {
     const { ratio } = this;
