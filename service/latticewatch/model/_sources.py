@@ -33,6 +33,8 @@ NEARLY = 1.5
 NEXT_SHARE = 0.3
 # Share of its light that may be wrong in the patches around: the scan jitters while it passes. The profile adds to it.
 LIGHT_ERROR = 0.03
+# What is nearer to a column than this share of a bond is not between the columns: it is a change of that column.
+LEAST_ROOM = 0.3
 N_STEPS = 4
 STEP_SHARE = 0.05
 # Two atoms between the columns are no nearer than this many times the farthest that one is looked for from its place.
@@ -63,6 +65,10 @@ class Explanations:
     shifts : ndarray of shape (n_shifts, 2), float64
         Where that is [px].
     farthest_px : float
+    columns : ndarray of shape (n, 2), float64
+        Where the columns around are [px].
+    room_px : float
+        Nearer to one of them than this an atom is part of it.
     """
 
     source: NDArray[np.float64]
@@ -74,6 +80,8 @@ class Explanations:
     heights: NDArray[np.float64]
     shifts: NDArray[np.float64]
     farthest_px: float
+    columns: NDArray[np.float64]
+    room_px: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +134,8 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     fixed = np.asarray(terms @ moved[1:])
     free = seen[1:, None] + fixed / unit[:, None, None]
     fixed[own == 0.0] = 0.0
-    distance = np.hypot(*templates.offset[: templates.n_columns].T)
+    columns = templates.offset[: templates.n_columns]
+    distance = np.hypot(*columns.T)
     near = np.flatnonzero(distance <= distance.min(initial=np.inf) * (1 + NEXT_SHARE))
     alone = moved[0] / templates.height
     return Explanations(
@@ -141,7 +150,15 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
         np.linalg.qr(seen[1 + near].T)[0] if len(near) else np.zeros((whitening.shape[1], 0)),
         shifts,
         farthest,
+        columns,
+        LEAST_ROOM * _bond(columns),
     )
+
+
+def _bond(columns: NDArray[np.float64]) -> float:
+    """Shortest distance between two of some columns [px]; 0 where there is one only."""
+    apart = np.hypot(*(columns[:, None] - columns).transpose(2, 0, 1))
+    return float(apart[np.triu_indices(len(columns), 1)].min(initial=np.inf)) if len(columns) > 1 else 0.0
 
 
 @lru_cache(maxsize=32)
@@ -197,6 +214,8 @@ def fitted(
         shape = _at(away[some], known)
         heard = np.einsum("mr,mr->m", mine, shape)
         height[some] = heard / np.einsum("mr,mr->m", shape, shape)
+        apart = np.hypot(*(near[:, None] - known.columns).transpose(2, 0, 1))
+        height[some] *= apart.min(1, initial=np.inf) >= known.room_px
         gain[some] = np.maximum(height[some], 0.0) * heard / variance[some]
     return Fitted(height, away, gain, rival)
 
