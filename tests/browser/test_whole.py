@@ -266,7 +266,9 @@ def marks_are_those_of_the_service(
     painted = marks_painted(page, points, ring_radius(SPACING_PX, scale), colours, shapes)
     # rings of defects side by side cross
     assert np.mean(painted > 0.8) >= 0.9
-    assert painted.min() > 0.3
+    # and what is doubtful is drawn faint
+    sure = np.array([one["confidence"] for one in tracks]) > 0.9
+    assert painted[sure].min() > 0.3
 
 
 def averages_are_loaded(page: Page, n: int) -> None:
