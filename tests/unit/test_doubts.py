@@ -12,7 +12,7 @@ from scipy import ndimage
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
 from latticewatch.lattice import _profile, find_lattice
-from latticewatch.pipeline import analyse
+from latticewatch.pipeline import ROLES, Learner, analyse
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import specimens
@@ -50,6 +50,26 @@ def test_a_second_layer_is_told_with_its_angle(rng, material, twist):
     assert abs(beside[1] - 1) < 0.02
     analysis = analyse(Frame(image=image, series_id="s", number=0), None, AnalysisSettings())
     assert "second-lattice" in [note.code for note in analysis.notes]
+
+
+@pytest.mark.parametrize(("material", "seed"), [("WS2", 2), ("MoSe2", 0)])
+def test_nothing_is_called_a_defect_where_two_layers_turned_by_five_degrees_lie_over_one_another(
+    material, seed
+):
+    rng = np.random.default_rng(seed)
+    layers = [
+        crystal(material, 0.02, SIDE, rng, degrees).image() for degrees in (11.0 * seed, 11.0 * seed + 5.0)
+    ]
+    image = seen(layers[0] + layers[1], rng)
+    settings = AnalysisSettings(learning_frames=1)
+    analysis = analyse(Frame(image=image, series_id="s", number=0), None, settings)
+    assert abs(analysis.lattice.beside[0] - 5.0) < 1.5
+    assert analysis.lattice.overlaid
+    result = Learner(settings).fold(analysis)[-1]
+    codes = [note.code for note in result.notes]
+    assert "second-lattice" in codes
+    assert not {"step", "thickness-varies", "too-few-sites"} & set(codes)
+    assert "defect" not in np.array(ROLES)[result.sites.role]
 
 
 def test_columns_that_are_longer_than_wide_are_told_and_not_split(rng):

@@ -25,6 +25,11 @@ FRACTION_BINS = 1.0
 MAX_CHANCE = 0.2
 # Columns that are longer than wide are told where that takes off so much of the misfit.
 MAX_MISFIT_LEFT = 0.7
+# Twin peaks of an order: from this share of the strongest on, the weaker at least this share of the other, one of them
+# within so many bins of the order and the other beyond so many; turned alike to this share of the angle.
+MIN_TWIN_SHARE, MIN_TWIN_POWER = 0.1, 0.4
+TWIN_BINS = (1.5, 2.4)
+MAX_UNLIKE = 0.5
 # Lattices whose constants differ by less than this share have an angle between them.
 LIKE_SIZE = 0.1
 # A cell of which this share of its range is left over by round columns; 0.01 to 0.03 is usual.
@@ -74,6 +79,9 @@ def lattice_beside(peaks: BraggPeaks, field: PhaseField) -> Beside | None:
     field : PhaseField
         Of the lattice that is known, and of its other grains.
     """
+    turned = _twins(peaks, field.basis)
+    if turned is not None:
+        return Beside(turned, 1.0)
     left = _unexplained(peaks, field)
     if len(left.frequency) < MIN_PEAKS:
         return None
@@ -83,6 +91,36 @@ def lattice_beside(peaks: BraggPeaks, field: PhaseField) -> Beside | None:
     known, other = (np.linalg.inv(one).T for one in (field.basis, basis))
     size = [math.sqrt(abs(float(np.linalg.det(one)))) for one in (known, other)]
     return Beside(_turned_deg(field.basis, basis), size[1] / size[0])
+
+
+def _twins(peaks: BraggPeaks, basis: NDArray[np.float64]) -> float | None:
+    """By how much the same lattice once more is turned [degrees], where orders have two peaks each; None without.
+
+    Layers turned by a few degrees show it in their outer orders, where the inner ones are one peak still.
+    """
+    strong = peaks.significance > max(MIN_TWIN_SHARE * peaks.significance.max(initial=0.0), MIN_SIGNIFICANCE)
+    frequency, power = peaks.frequency[strong], peaks.significance[strong]
+    order = np.rint(frequency @ np.linalg.inv(basis)).astype(int)
+    away = frequency - order @ basis
+    bins = np.hypot(*away.T) / peaks.resolution
+    turns = []
+    for one in np.unique(order[order.any(1)], axis=0):
+        mine = np.flatnonzero((order == one).all(1))
+        if len(mine) != 2:
+            continue
+        near, far = mine[np.argsort(bins[mine])]
+        if bins[near] > TWIN_BINS[0] or bins[far] < TWIN_BINS[1] or power[far] < MIN_TWIN_POWER * power[near]:
+            continue
+        q, d = frequency[near], frequency[far] - frequency[near]
+        turns.append(np.array([q[0] * d[1] - q[1] * d[0], q @ d]) / (q @ q))
+    if len(turns) < MIN_PEAKS:
+        return None
+    angle, stretch = np.transpose(turns)
+    least = abs(float(angle.mean()))
+    # a strain moves peaks along their direction, too, and some more than others
+    if max(float(np.ptp(angle)), float(np.abs(stretch).max())) > MAX_UNLIKE * least:
+        return None
+    return float(np.degrees(least))
 
 
 def _unexplained(peaks: BraggPeaks, field: PhaseField) -> BraggPeaks:
@@ -127,7 +165,12 @@ def _turned_deg(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 
 def doubts(
-    beside: tuple[float, ...], ellipse: tuple[float, ...], misfit: float, constant_px: float
+    beside: tuple[float, ...],
+    ellipse: tuple[float, ...],
+    misfit: float,
+    constant_px: float,
+    *,
+    overlaid: bool = False,
 ) -> tuple[Note, ...]:
     """What is to be said of a lattice that is not all there is, or whose columns are not round.
 
@@ -141,17 +184,29 @@ def doubts(
         `ColumnProfile.misfit`.
     constant_px : float
         Lattice constant [px].
+    overlaid : bool, optional
+        Whether the other lattice lies over the one that is followed, not beside it.
     """
     notes = []
     if beside:
         turned, ratio = beside
         # of layers whose waves are mixed up neither is known
         how = f", turned by {turned:.0f}°," if abs(ratio - 1) < LIKE_SIZE else ""
+        if overlaid:
+            what = (
+                f"A second lattice{how} lies over the one of {constant_px:.1f} px: layers on top of one another "
+                "(moiré). It is not followed. What its columns change cannot be told from defects, and no column is "
+                "called one."
+            )
+        else:
+            what = (
+                f"A second lattice{how} lies over the one of {constant_px:.1f} px, or beside it: layers on top of "
+                "one another (moiré), or a grain. It is not followed, and its columns disturb those that are."
+            )
         notes.append(
             Note(
                 code="second-lattice",
-                text=f"A second lattice{how} lies over the one of {constant_px:.1f} px, or beside it: layers on top of "
-                "one another (moiré), or a grain. It is not followed, and its columns disturb those that are.",
+                text=what,
                 remedy="Take what is found with care; go to a single layer, or filter one lattice out before.",
             )
         )

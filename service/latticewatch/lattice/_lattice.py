@@ -54,6 +54,8 @@ MIN_STRENGTH_BESIDE = 0.25
 MAX_GRAINS = 8
 # Beyond this significance of the strongest Bragg peak nothing hides the lattice.
 CLEAR_SIGNIFICANCE = 60.0
+# Another lattice as strong as those that are told has more room than is left where so much of the frame is covered.
+COVERS_ALL = 0.75
 APART = "the Bragg peaks do not belong together; no lattice found"
 # Of so many of its waves one at least is left where a lattice is seen by its stronger waves only.
 MAX_INDEX = 4
@@ -114,7 +116,14 @@ class Lattice:
     @property
     def doubts(self) -> tuple[Note, ...]:
         """What there is to say of it."""
-        return doubts(self.beside, self.ellipse, self.profile.misfit, self.constant_px)
+        return doubts(
+            self.beside, self.ellipse, self.profile.misfit, self.constant_px, overlaid=self.overlaid
+        )
+
+    @property
+    def overlaid(self) -> bool:
+        """Whether another lattice lies over it: this one, with its grains, leaves no room for one beside it."""
+        return bool(self.beside) and sum(grain.field.covered for grain in self.grains) > COVERS_ALL
 
     @property
     def grains(self) -> tuple[Lattice, ...]:

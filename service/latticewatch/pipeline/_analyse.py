@@ -167,7 +167,8 @@ class _Work:
 
     def level(self, lattice: Lattice, where: PhaseField) -> bool:
         """Show a lattice whose height varies as if it did not; whether it does."""
-        thickness = _thickness(self.image, lattice, where, self.mask)
+        # beats of two lattices are no thickness
+        thickness = None if lattice.overlaid else _thickness(self.image, lattice, where, self.mask)
         if thickness is None:
             return False
         self.image = thickness.levelled(self.image)
@@ -178,6 +179,10 @@ class _Work:
     def look_beside(self, lattice: Lattice, where: PhaseField) -> None:
         """Find the lines beside which columns look changed."""
         self.notes += [*lattice.notes, *lattice.doubts]
+        if lattice.overlaid:
+            # columns that lie over others look changed everywhere
+            self.lines.append(Line(np.ones(self.image.shape, bool), everywhere=True))
+            return
         self.lines += [*_domains(lattice, where, self.image.shape), *_cores(where, self.image.shape)]
 
     def mask_more(self, region: NDArray[np.bool_] | None) -> None:

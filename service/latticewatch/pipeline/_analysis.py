@@ -49,7 +49,7 @@ class _Seen:
     @property
     def unsound(self) -> NDArray[np.bool_] | None:
         """What nothing is learnt from: no specimen, and lines in it; None where there is neither."""
-        regions = [self.mask, *(line.mask for line in self.lines)]
+        regions = [self.mask, *(line.mask for line in self.lines if not line.everywhere)]
         known = [region for region in regions if region is not None]
         return np.logical_or.reduce(known) if known else None
 

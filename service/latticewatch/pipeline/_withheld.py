@@ -28,6 +28,8 @@ class Line:
         Whether it also explains changes such as most columns beside it have.
     notes : tuple of Note
         What there is to say of it.
+    everywhere : bool
+        There is nothing beside it to learn from.
     """
 
     mask: NDArray[np.bool_]
@@ -35,6 +37,7 @@ class Line:
     highest: float = np.inf
     own_spread: bool = False
     notes: tuple[Note, ...] = ()
+    everywhere: bool = False
 
 
 def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[Line]) -> Verdict:
