@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from latticewatch.errors import LatticewatchError, UnknownClassError
 from latticewatch.execute._parts import FrameLearner
-from latticewatch.execute._publisher import Publisher, drafts_of
+from latticewatch.execute._publisher import Publisher
 from latticewatch.messages import ClassPatch, ClassSplit
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Edits:
         return getattr(self._learner().model, "version", self._publisher.newest.model_version)
 
     def _publish(self, state: Any) -> None:
-        drafts = drafts_of(self._learner().take_events())
+        drafts = self._learner().take_events()
         if not self._publisher.publish(state, drafts):
             raise EngineBusyError(
                 f"not stored yet: {self._publisher.trouble}; it waits, and is stored when the log can be written"

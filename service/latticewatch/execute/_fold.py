@@ -18,7 +18,7 @@ from latticewatch.execute._history import record_of
 from latticewatch.execute._intake import Holding
 from latticewatch.execute._meter import Meter
 from latticewatch.execute._parts import FrameLearner, FrameSource
-from latticewatch.execute._publisher import Draft, Publisher, drafts_of
+from latticewatch.execute._publisher import Draft, Publisher
 from latticewatch.execute._runner import Runner, Submitted
 from latticewatch.execute._series import OpenSeries
 from latticewatch.execute._workers import FrameBudget, TooSlowError
@@ -161,7 +161,7 @@ class Folder:
         own = bool(saved.stream) and saved.stream == self._publisher.log.stream
         model = learner.start_from(saved.model, own=own)
         self._start = digest.encode()
-        self._publisher.publish(self._publisher.newest.with_model(model), drafts_of(learner.take_events()))
+        self._publisher.publish(self._publisher.newest.with_model(model), learner.take_events())
         self._logger.info("started from a model", version=model.version, classes=len(model.classes))
 
     def give_up(self) -> None:
@@ -242,8 +242,8 @@ class Folder:
                 self.since = time.monotonic()
                 self._note_dose(frame)
                 results = self._folded(analysis)
-                drafts = drafts_of(draft for result in results for draft in result.events)
-                drafts += drafts_of(self._learner().take_events())
+                drafts: list[Draft] = [draft for result in results for draft in result.events]
+                drafts += self._learner().take_events()
                 newest = self._publisher.newest
                 self._publish(
                     newest.with_result(results[-1]) if results else newest, drafts, hurried=self._behind

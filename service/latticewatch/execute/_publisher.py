@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import BaseModel
@@ -15,9 +14,6 @@ from latticewatch.errors import LatticewatchError
 from latticewatch.execute._parts import Log
 from latticewatch.execute._state import LiveState
 from latticewatch.messages import DefectEventData, Event, EventData, EventType, LogGapData
-
-if TYPE_CHECKING:
-    from latticewatch.pipeline import EventDraft
 
 Draft = tuple[EventType, BaseModel]
 # Events that wait for a log that cannot be written; beyond that the oldest are dropped, and the log tells the gap.
@@ -214,11 +210,6 @@ class Publisher:
             self._logger.error("event log cannot be written; events wait", error=str(error))
         self.trouble = str(error)
         self._try_at = now + RETRY_S
-
-
-def drafts_of(events: Iterable[EventDraft]) -> list[Draft]:
-    """What the learner tells, in the form in which the log takes it."""
-    return [(event.type, event.data) for event in events]
 
 
 def _emitted(data: BaseModel, now: float) -> BaseModel:

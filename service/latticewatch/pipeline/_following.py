@@ -126,7 +126,7 @@ class Following:
         members = {k: np.flatnonzero(ids == k) for k in (entry.class_id, class_id)}
         rows, entry = members[entry.class_id], self._looked_at(force, self._newest, members)
         tracker.divide(class_id, entry.class_id)
-        return entry, rows, replace(event, data=event.data.model_copy(update={"class_name": entry.name}))
+        return entry, rows, event._replace(data=event.data.model_copy(update={"class_name": entry.name}))
 
     def _looked_at(
         self, force: InForce, analysis: Classified, members: dict[int, NDArray[np.intp]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,8 @@ from latticewatch.pipeline._space import LiveSpace
 __all__ = ["ROLES", "EventDraft", "FrameResult", "SiteTable"]
 
 
-@dataclass(frozen=True, slots=True)
-class EventDraft:
-    """An event before the log gives it its sequence number."""
+class EventDraft(NamedTuple):
+    """An event before the log gives it its sequence number, as the log takes it."""
 
     type: EventType
     data: DefectEventData | ClassEventData | ModelEventData | StreamEventData
