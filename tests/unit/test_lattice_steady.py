@@ -115,11 +115,3 @@ def test_a_change_of_three_per_cent_is_found_in_spite_of_displaced_lines(rng):
     assert len(said)
     assert near(true, said) > 0.9
     assert near(said, every) > 0.9
-
-
-def test_an_empty_frame_has_no_lines_to_move():
-    nothing = np.zeros((64, 48), np.float32)
-    steady, lines = steadied(nothing, nothing, NEAREST)
-    assert not steady.any()
-    assert lines.share <= 0
-    assert np.isfinite(lines.change).all()

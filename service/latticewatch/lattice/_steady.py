@@ -81,8 +81,6 @@ def steadied(
     change = np.zeros((len(image), 4))
     used = np.ones(image.shape, np.float32)
     at_place, before = image, 0.0
-    here = height = left = np.zeros_like(image)
-    inverse = noise = np.zeros((len(image), 4, 4))
     for step in range(STEPS):
         here = mean(at_place)
         height = (mean(at_place * perfect) - here * level + held) / (square + held)
@@ -94,8 +92,8 @@ def steadied(
             # before, what lines that are far beside their places leave over is theirs
             around = mean(left * left)
             used = (around < MAX_LEFT * np.median(around)).astype(np.float32)
-        own = np.trace(normal, axis1=1, axis2=2)[:, None, None]
-        inverse = np.linalg.inv(normal + 1e-9 * (own + own.mean() + 1e-9) * np.eye(4))
+        size_of = np.trace(normal, axis1=1, axis2=2)[:, None, None]
+        inverse = np.linalg.inv(normal + (1e-9 * size_of + np.finfo(float).tiny) * np.eye(4))
         change += np.clip((inverse @ right[..., None])[..., 0], -1.0, 1.0)
         change[np.abs(change[:, :2]).max(1) > limit] = 0.0
         at_place = _at_place(image, perfect, level, here, height, change)
