@@ -222,21 +222,6 @@ CONSTANTS = (
         most=0.95,
     ),
     Constant(
-        "lattice/_steady.py",
-        "MIN_SHARE",
-        "share of the squares left over",
-        "lines are measured in every frame, which takes time and brings nothing",
-        "weak changes of height are hidden by displaced lines",
-        most=0.9,
-    ),
-    Constant(
-        "lattice/_steady.py",
-        "MAX_LEFT",
-        "times the usual square",
-        "few places are left that tell where lines are",
-        "atoms that stand out displace the lines they are in",
-    ),
-    Constant(
         "lattice/_thickness.py",
         "MIN_VARIATION",
         "ratio of heights",

@@ -14,9 +14,7 @@ from latticewatch.lattice._cell import UnitCell, unfold_cell
 from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
 from latticewatch.lattice._rows import add_rows, pool
-from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._smooth import convolved, gaussian_window, weighted_plane
-from latticewatch.lattice._steady import Lines, steadied
 from latticewatch.vectors import kernel
 
 # Standard deviation of the window in which the background counts as constant, in lattice constants.
@@ -85,15 +83,12 @@ class Flattened:
     noise : PixelNoise
     dirt : ndarray of shape (height, width), bool, or None
         Where the background is brighter than columns are: contamination, or something thick. None where nowhere.
-    lines : Lines or None
-        Of the scan: what was wrong with them, and is taken out of `image`; None where it was not looked for.
     """
 
     image: NDArray[np.float32]
     scale: float
     noise: PixelNoise
     dirt: NDArray[np.bool_] | None = None
-    lines: Lines | None = None
 
 
 def flatten(
@@ -104,7 +99,6 @@ def flatten(
     noise: bool = True,
     others: Sequence[UnitCell] = (),
     means: NDArray[np.float32] | None = None,
-    steady: bool = False,
 ) -> Flattened:
     """Take the slow background off a frame, scale it, and measure its pixel noise.
 
@@ -124,8 +118,6 @@ def flatten(
         Of the other grains, whose fields are in `PhaseField.others`.
     means : ndarray, optional
         `PhaseField.means`, where the field is that of this very frame; else they are taken again.
-    steady : bool, optional
-        Whether to take lines of the scan to their places.
 
     Returns
     -------
@@ -151,17 +143,13 @@ def flatten(
     scale = max(gain * peak, np.finfo(np.float32).tiny)
     offset, dirt = _clean(sums, level, gain, window, float(scale))
     flat = _subtract(image, offset, group * block, np.float32(1 / scale))
-    measured, lines = PixelNoise(0.0, 0.0), None
-    if noise or steady:
+    measured = PixelNoise(0.0, 0.0)
+    if noise:
         shape = (image.shape[0], image.shape[1])
-        whole = _perfect(field, cells, shape, 1) * np.float32(gain / scale)
-        if steady:
-            flat, lines = steadied(flat, whole, nearest_neighbour_px(field.vectors, cell.columns))
-        if noise:
-            measured = _pixel_noise(flat, whole)
+        measured = _pixel_noise(flat, _perfect(field, cells, shape, 1) * np.float32(gain / scale))
     if dirt is not None:
         dirt = _in_pixels(dirt, group * block, flat.shape)  # type: ignore[arg-type]
-    return Flattened(flat, float(scale), measured, dirt, lines)
+    return Flattened(flat, float(scale), measured, dirt)
 
 
 def _clean(

@@ -11,7 +11,6 @@ from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._attempts import Attempts
-from latticewatch.lattice._background import flatten
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import block_side, thinned
 from latticewatch.lattice._domains import are_shifted, domain_fields, find_domains
@@ -23,7 +22,6 @@ from latticewatch.lattice._polarity import has_dark_columns, inverted
 from latticewatch.lattice._profile import MIN_AXIS_RATIO, ColumnProfile, fit_columns, fit_ellipse
 from latticewatch.lattice._sites import nearest_neighbour_px
 from latticewatch.lattice._spectrum import MIN_PERIODS_IN_VIEW, bragg_peaks, reciprocal_basis
-from latticewatch.lattice._steady import MIN_SHARE
 from latticewatch.lattice._supercell import larger_cell
 from latticewatch.messages import Note
 
@@ -92,8 +90,6 @@ class Lattice:
         A `Beside`, where there is another lattice that cannot be followed; else empty.
     ellipse : tuple of float
         An `Ellipse`, where the columns are not round; else empty.
-    unsteady : bool
-        Lines of the scan are displaced by so much that columns look changed.
     """
 
     field: PhaseField
@@ -106,7 +102,6 @@ class Lattice:
     dark: bool = False
     beside: tuple[float, ...] = ()
     ellipse: tuple[float, ...] = ()
-    unsteady: bool = False
 
     @property
     def constant_px(self) -> float:
@@ -186,27 +181,12 @@ def find_lattice(image: NDArray[np.float32], hint: NDArray[np.float64] | None = 
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
     found = _found(image, hint)
     dark = has_dark_columns(found.cell, found.profile, found.field)
-    bright = image
     if dark:
-        bright = inverted(image)
-        found = _found(bright, hint)
+        found = _found(inverted(image), hint)
     beside = lattice_beside(bragg_peaks(image), found.field) or ()
     ellipse = Ellipse(*fit_ellipse(found.cell, found.profile, found.field))
     is_round = ellipse.ratio < MIN_AXIS_RATIO or ellipse.misfit > MAX_MISFIT_LEFT * found.profile.misfit
-    return replace(
-        found,
-        dark=dark,
-        beside=tuple(beside),
-        ellipse=() if is_round else tuple(ellipse),
-        unsteady=_is_unsteady(bright, found),
-    )
-
-
-def _is_unsteady(image: NDArray[np.float32], found: Lattice) -> bool:
-    """Whether lines of the scan are displaced by so much that it is to be taken out."""
-    others = [other.cell for other in found.others]
-    lines = flatten(image, found.field, found.cell, noise=False, others=others, steady=True).lines
-    return lines is not None and lines.share > MIN_SHARE
+    return replace(found, dark=dark, beside=tuple(beside), ellipse=() if is_round else tuple(ellipse))
 
 
 def _found(image: NDArray[np.float32], hint: NDArray[np.float64] | None) -> Lattice:

@@ -362,15 +362,7 @@ def survey_frame(
     """
     clock = clock or _Clock()
     others = [other.cell for other in lattice.others]
-    flat = flatten(
-        image,
-        where,
-        lattice.cell,
-        noise=measure_noise,
-        others=others,
-        means=where.means,
-        steady=lattice.unsteady,
-    )
+    flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
     clock.lap("background")
     margin = zernike.patch_size / 2
     if lattice.angles:
