@@ -27,13 +27,26 @@ STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}
 td{padding:.3rem 1.5rem .3rem 0}
 """
-STYLE_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-CONTENT_POLICY = (
-    f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
-)
-# How often a page that lists the microscopes is fetched anew [s].
+# How often the list of the microscopes is fetched anew, unless somebody is about to choose one [s].
 REFRESH_S = 5
+SCRIPT = f"""
+setInterval(async () => {{
+  const list = document.querySelector("table");
+  const answer = await fetch("").catch(() => null);
+  if (!answer?.ok || list.contains(document.activeElement)) return;
+  list.replaceWith(new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("table"));
+}}, {1000 * REFRESH_S});
+"""
+
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+CONTENT_POLICY = (
+    f"default-src 'none'; style-src {_hash_of(STYLE)}; script-src {_hash_of(SCRIPT)}; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +170,10 @@ async def page(request: Request) -> HTMLResponse:
             state = "<br>".join(escape(one) for one in said if one)
         rows.append(f'<tr><td><a href="{escape(name)}/">{escape(name)}</a><td>{state}')
     text = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="{REFRESH_S}">'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width"><title>Latticewatch</title><style>{STYLE}</style>'
-        f"<h1>Microscopes</h1><table>{''.join(rows)}</table></html>"
+        f"<main><h1>Microscopes</h1><table>{''.join(rows)}</table></main>"
+        f"<script>{SCRIPT}</script></html>"
     )
     return HTMLResponse(text, headers={"Content-Security-Policy": CONTENT_POLICY})
 
