@@ -156,7 +156,7 @@ def test_probes_are_answered_while_the_web_server_is_held_up(tmp_path):
             held.set()
             go.wait(PATIENCE_S)
 
-        live.service._news._loop.call_soon_threadsafe(hold)
+        live.service._news[0]._loop.call_soon_threadsafe(hold)
         assert held.wait(PATIENCE_S)
         try:
             assert live.service.probes is not None
