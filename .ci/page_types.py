@@ -24,7 +24,9 @@ def main(folder: Path) -> int:
         options = ("--prefix", str(folder), "--silent", "--no-audit", "--no-fund", "--ignore-scripts")
         installed = node.run("npm", "install", *options, package)
         if installed.returncode:
-            sys.stdout.write(f"not checked: npm could not give {package}; look at its settings, or at the network\n")
+            sys.stdout.write(
+                f"not checked: npm could not give {package}; look at its settings, or at the network\n"
+            )
             return 0
     return node.run("node", str(compiler / "bin/tsc"), "--project", str(PROJECT)).returncode
 
