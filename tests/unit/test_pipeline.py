@@ -936,6 +936,35 @@ def test_one_odd_site_that_stays_is_a_class_and_one_that_flashes_is_none(seen):
     assert found == [1000]
 
 
+@pytest.mark.parametrize("between", [False, True])
+def test_what_comes_and_goes_between_the_columns_is_no_atom(between):
+    pool, n_columns = OddPool(), 2
+    # a column that is out of view for a while may still be odd; an atom between the columns that is not there is none
+    s = np.array([n_columns if between else 0, 1], np.int16)
+    for there in (True, False, True):
+        rows = slice(0, 2) if there else slice(1, 2)
+        pool.update(
+            np.array([7, 8], np.int32)[rows],
+            s[rows],
+            np.array([50.0, 0.0])[rows],
+            np.zeros((2, 2))[rows],
+            np.array([-1, 0], np.int16)[rows],
+            np.array([1.0, 0.0])[rows],
+            n_columns,
+        )
+    assert len(pool.candidates(int(s[0]), displaced=False)) == (not between)
+    pool.update(
+        np.array([7, 8], np.int32),
+        s,
+        np.array([50.0, 0.0]),
+        np.zeros((2, 2)),
+        np.array([-1, 0], np.int16),
+        np.array([1.0, 0.0]),
+        n_columns,
+    )
+    assert len(pool.candidates(int(s[0]), displaced=False)) == 1
+
+
 def test_a_frame_in_which_much_is_odd_teaches_nothing(seen):
     n_hosts = int((seen.sites.sublattice == 0).sum())
     crowd = with_odd_sites(seen, [60.0] * (n_hosts // 2))

@@ -98,7 +98,9 @@ class ClassStatistics:
         for known, place in zip(used.sublattices, columns_of(used), strict=True):
             if known.shifts.loose_id >= 0:
                 unknown += verdict.posterior[:, place.shifts[-1]]
-        sound = self._pool.update(track, sublattice, verdict.score, verdict.shift, verdict.component, unknown)
+        sound = self._pool.update(
+            track, sublattice, verdict.score, verdict.shift, verdict.component, unknown, used.n_columns
+        )
         if not sound or len(used.classes) != len(model.classes):
             return model, []
         grown, found = born(
