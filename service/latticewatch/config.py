@@ -312,8 +312,7 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"{config}: not TOML: {error}") from error
-    known = names_of(Settings)
-    check_environment(known)
+    check_environment(names_of(Settings))
     given = {
         section: {name: value for name, value in values.items() if value is not None}
         for section, values in overrides.items()
@@ -323,8 +322,24 @@ def load_settings(config: Path | None = None, **overrides: dict[str, Any]) -> Se
     except SettingsError as error:
         raise ConfigurationError(f"{error}; sections and lists in the environment are JSON") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise ConfigurationError(f"setting {where}: {meant(where, known)}") from error
-        raise ConfigurationError(f"setting {where}: {first['msg']} (got {first['input']!r})") from error
+        raise unfit(error) from error
+
+
+def unfit(error: ValidationError, within: str = "") -> ConfigurationError:
+    """What to say of settings that cannot work: the first of them, in one line.
+
+    Parameters
+    ----------
+    error : ValidationError
+    within : str, optional
+        Where the settings that were looked at are, ``section.`` or more.
+
+    Returns
+    -------
+    ConfigurationError
+    """
+    first = error.errors()[0]
+    where = within + ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return ConfigurationError(f"setting {where}: {meant(where, names_of(Settings))}")
+    return ConfigurationError(f"setting {where}: {first['msg']} (got {first['input']!r})")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from latticewatch.config import Section, Settings
+from latticewatch.config import Section, Settings, unfit
 from latticewatch.errors import ConfigurationError
 
 # NAME=ADDRESS: a name holds neither colon nor slash, so no address is taken for one.
@@ -128,8 +128,4 @@ def _with(section: S, own: dict[str, Any], where: str) -> S:
     try:
         return type(section).model_validate(section.model_dump() | own)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigurationError(
-            f"setting {where}.{name}: {first['msg']} (got {first['input']!r})"
-        ) from error
+        raise unfit(error, f"{where}.") from error

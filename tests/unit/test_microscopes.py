@@ -116,7 +116,10 @@ def test_the_environment_can_say_it_too(monkeypatch: pytest.MonkeyPatch):
     ("text", "said"),
     [
         ('[microscopes.jeol.analysis]\nmaterial = "WS2"', "jeol: no such microscope.*titan, nion"),
-        ("[microscopes.nion.analysis]\nmateral = 1", r"microscopes\.nion\.analysis\.materal"),
+        (
+            "[microscopes.nion.analysis]\nmateral = 1",
+            r"microscopes\.nion\.analysis\.materal: .*analysis\.material is meant",
+        ),
         ("[microscopes.nion.ingest]\nqueue_frames = 0", r"microscopes\.nion\.ingest\.queue_frames.*got 0"),
         ('[microscopes.nion.ingest]\nsources = ["tcp://c:1"]', "of all microscopes"),
         ("[microscopes.nion.serve]\nmax_connections = 1", r"microscopes\.nion\.serve"),
