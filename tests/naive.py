@@ -571,6 +571,36 @@ def light_around(index, rows, n_columns, shift, extra, away, moments, moved, far
     return out
 
 
+def rival_around(patch, seen, moved, heights, terms, variance, as_good, rarer):
+    """Most that one neighbour of a place explains of a patch, displaced and of another height, and what it costs to
+    say so; seen, moved, heights are those of the neighbours, whitened, and terms the products of each displacement.
+    """
+    most = -np.inf
+    for q, height in enumerate(heights):
+        for term in terms:
+            away = term @ moved[q]
+            start = away if height > 0 else 0 * away
+            direction = seen[q] + away / (height if height > 0 else 1.0)
+            more = (patch - start) @ direction / (direction @ direction)
+            if height == 0:
+                more = max(more, 0.0)
+            explained = (patch @ patch - np.sum((patch - start - more * direction) ** 2)) / variance
+            most = max(most, explained + rarer if height > 0 else (1 - as_good) * explained)
+    return most
+
+
+def light_at(image, places, width):
+    """Mean intensity around each place, weighted by a Gaussian that is cut at two widths along rows and columns."""
+    out = []
+    for place in places:
+        weights = []
+        for axis in range(2):
+            away = np.arange(image.shape[axis]) - place[axis]
+            weights.append(np.where(np.abs(away) <= 2 * width, np.exp(-0.5 * (away / width) ** 2), 0.0))
+        out.append(weights[0] @ image @ weights[1] / (weights[0].sum() * weights[1].sum()))
+    return np.array(out)
+
+
 def settled_shifts(readings, filters, gates, limits):
     """Displacements: the strongest first, what it does to others taken off them; those that strain explains last.
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from tests._crystal import honeycomb, render, surveyed
 
+import naive
 from latticewatch.estimators import NoiseWhitening
 from latticewatch.model import explanations, fitted, settle_sources, sublattice_templates
-from latticewatch.model._sources import Fitted
+from latticewatch.model._sources import AS_GOOD, RARER, Fitted, _rival
 from latticewatch.model._templates import shift_terms
 
 # What a change amounts to [sigma].
@@ -94,6 +95,19 @@ def test_noise_is_no_atom(between, rng):
     for known, whitening in between[0]:
         found = fitted(rng.normal(size=(200, whitening.shape[1])), explanations(known, whitening))
         assert found.better.mean() < 0.05
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_what_the_neighbours_explain_is_the_best_fit_of_any(between, rng, place):
+    known, whitening = between[0][place]
+    mine = explanations(known, whitening)
+    patches = 20 * rng.normal(size=(6, whitening.shape[1]))
+    variance = rng.uniform(1, 3, 6)
+    found = _rival(patches, mine, variance, np.full(6, -np.inf), np.full(6, np.inf))
+    terms = shift_terms(mine.shifts, known.farthest_px)
+    for patch, one, most in zip(patches, variance, found, strict=True):
+        around = known.moments[1:] @ whitening, known.moved[1:] @ whitening, known.heights[1:]
+        assert most == pytest.approx(naive.rival_around(patch, *around, terms, one, AS_GOOD, RARER), rel=1e-9)
 
 
 def fits(gain):

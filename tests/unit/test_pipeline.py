@@ -984,5 +984,6 @@ def test_no_more_is_remembered_of_a_long_stream_than_of_a_short_one(seen):
             np.zeros((20 * n, 2)),
             np.where(crowd, -1, 0).astype(np.int16),
             crowd.astype(float),
+            1,
         )
     assert len(pool._tracks) <= MAX_TRACKS

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from tests._crystal import graphene, honeycomb, oblique, perovskite
 
+import naive
 from latticewatch.lattice import columns_around, void_places
+from latticewatch.lattice._voids import _light
 
 
 class Cell:
@@ -58,3 +60,13 @@ def test_no_atom_is_far_from_every_column_and_every_place(crystal, rng):
     anywhere = rng.uniform(size=(500, 2))
     away = np.hypot(*((known[:, None, None] + shifts[:, None] - anywhere) @ crystal.vectors).T)
     assert away.min((1, 2)).max() < 0.6 * crystal.spacing
+
+
+@pytest.mark.parametrize("width", [1.2, 3.0, 4.9, 9.3])
+def test_light_is_the_weighted_mean_around_a_place_up_to_the_last_pixel(rng, width):
+    image = rng.normal(size=(61, 47)).astype(np.float32)
+    corners = [(0.0, 0.0), (60.0, 46.0), (0.3, 46.0), (59.6, 0.2), (60.0, 20.5)]
+    at = np.concatenate([corners, rng.uniform(0, 1, (40, 2)) * (60, 46)])
+    np.testing.assert_allclose(
+        _light(image, at, width), naive.light_at(image.astype(float), at, width), atol=2e-6
+    )

@@ -66,7 +66,7 @@ class OddPool:
         shift: NDArray[np.float64],
         component: NDArray[np.int16],
         unknown: NDArray[np.floating],
-        n_columns: int | None = None,
+        n_columns: int,
     ) -> bool:
         """Take in a frame.
 
@@ -83,7 +83,7 @@ class OddPool:
             See `Verdict`.
         unknown : ndarray of shape (n,)
             Probability that no class explains the site, or only that of displacements of their own.
-        n_columns : int, optional
+        n_columns : int
             Sublattices from this one on are places between the columns. One that is not there has nothing in it, as a
             column may be that is no longer odd.
 
@@ -103,11 +103,7 @@ class OddPool:
             number: one
             for number, one in self._tracks.items()
             if number in now_odd
-            or (
-                number not in seen
-                and (n_columns is None or one.sublattice < n_columns)
-                and self._now - one.seen <= FORGET_FRAMES
-            )
+            or (number not in seen and one.sublattice < n_columns and self._now - one.seen <= FORGET_FRAMES)
         }
         for i in odd.tolist():
             number, displaced = int(track[i]), bool(component[i] == DISPLACED)

@@ -52,11 +52,9 @@ class Patches:
         -------
         Patches
         """
-        n = len(self.moments)
-        number = np.full(n, -1, np.int32)
-        m = len(range(*which.indices(n))) if isinstance(which, slice) else len(which)
-        number[which] = np.arange(m, dtype=np.int32)
         index = self.index[which]
+        number = np.full(len(self.moments), -1, np.int32)
+        number[which] = np.arange(len(index), dtype=np.int32)
         return Patches(
             self.moments[which],
             self.position[which],

@@ -242,15 +242,12 @@ def _rival(
     n_around, n_terms = len(known.height), len(known.shift_terms)
     heard = (patches @ known.around).reshape(-1, n_around, 1 + n_terms)
     moved = heard[:, :, 1:].reshape(-1, n_terms) @ known.shift_terms
-    norm, lean, lost = known.squares
     most = most.copy()
     _ask_around(
         np.ascontiguousarray(heard[:, :, 0]),
         moved.reshape(len(patches), n_around, -1),
         known.height,
-        norm,
-        lean,
-        lost,
+        known.squares,
         variance,
         most,
         enough,
@@ -259,15 +256,13 @@ def _rival(
 
 
 @njit(cache=True, nogil=True)
-def _ask_around(
-    heard, moved, height, norm, lean, lost, variance, most, enough
-):  # pragma: no cover - compiled
+def _ask_around(heard, moved, height, squares, variance, most, enough):  # pragma: no cover - compiled
     """Fill in what the neighbours explain; see `_rival`.
 
     heard (m, k): scalar products with what each height more adds; moved (m, k, n_shifts): with what each displacement
-    does; height (k,); norm, lean, lost (k, n_shifts): see `Explanations.squares`; variance, enough (m,);
-    most (m,): changed in place.
+    does; height (k,), squares (3, k, n_shifts): see `Explanations`; variance, enough (m,); most (m,): changed in place.
     """
+    norm, lean, lost = squares[0], squares[1], squares[2]
     for m in range(len(heard)):
         for k in range(len(height)):
             if most[m] >= enough[m]:
