@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from html import unescape
 from pathlib import Path
 
 import httpx
@@ -175,3 +176,14 @@ def test_each_goes_on_with_its_own_tracks_after_a_restart(tmp_path):
         assert len(set(streams.values())) == 2
     with lab(tmp_path) as again:
         assert {name: again.get(f"/{name}/v1/status")["stream"] for name in again.senders} == streams
+
+
+def test_the_list_says_each_thing_once(tmp_path):
+    with lab(tmp_path) as both:
+        both.senders["titan"].message([b"no frame"])
+        titan = both.service.engines["titan"]
+        until(titan, lambda: titan.receiver.counts().rejected)
+        row = both.http.get("/").text.partition(">titan</a>")[2].partition("<tr>")[0]
+        lines = row.removeprefix("<td>").split("<br>")
+        assert both.get("/titan/v1/status")["detail"] in [unescape(line) for line in lines]
+        assert len(lines) == len(set(lines))

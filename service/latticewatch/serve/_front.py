@@ -25,7 +25,7 @@ from latticewatch.serve._probes import health_of, readiness_of
 STYLE = """
 :root{color-scheme:light dark}
 body{font:16px/1.5 system-ui,sans-serif;max-width:50rem;margin:2rem auto;padding:0 1rem}
-td{padding:.3rem 1.5rem .3rem 0}
+td{padding:.3rem 1.5rem .3rem 0;vertical-align:top}
 """
 # How often the list of the microscopes is fetched anew, unless somebody is about to choose one [s].
 REFRESH_S = 5
@@ -159,7 +159,7 @@ async def page(request: Request) -> HTMLResponse:
         state = ""
         if hubs.access.open:
             status = hub.engine.status()
-            frames = f"{status.frames.received} frames"
+            frames = f"{status.frames.received} frames received"
             said = [
                 status.phase,
                 status.detail,
@@ -167,7 +167,8 @@ async def page(request: Request) -> HTMLResponse:
                 status.degraded,
                 *(note.text for note in status.notes),
             ]
-            state = "<br>".join(escape(one) for one in said if one)
+            # why nothing comes is the detail, and a note as well
+            state = "<br>".join(escape(one) for one in dict.fromkeys(said) if one)
         rows.append(f'<tr><td><a href="{escape(name)}/">{escape(name)}</a><td>{state}')
     text = (
         f'<!doctype html><html lang="en"><meta charset="utf-8">'
