@@ -4,18 +4,22 @@
 the model of docs/reference/performance.md, in processor time, which other work on the machine changes little: what a
 frame costs in a worker, what folding it costs here, what it costs to send it and to take its analysis, with their
 sizes, and what an empty task costs. Then it analyses frames with so many worker processes on this machine, one thread
-each, and prints the rate beside the one that the model says for it. Nothing is asserted; the goal is that two workers
-give 1.8 times the rate of one on frames of 2048 px, where there are cores for two workers and for this process.
+each, and prints the rate beside the one that the model says for it, and the processor time that a frame cost here, the
+scheduler's included, and in the workers. Nothing is asserted; the goal is that two workers give 1.8 times the rate of
+one on frames of 2048 px, where there are cores for two workers and for this process. Where there are not, ``--share
+0.4`` holds each worker to two fifths of a core.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +34,23 @@ from latticewatch_simulator import Microscope, SimulatorSettings
 
 LEARNING = 2
 DISTINCT = 6
+# How often a worker that is held is stopped [s], and what stops it: so that each has its part of the time.
+PERIOD_S = 0.02
+HOLD = """
+import os, signal, sys, time
+share, period, pids = float(sys.argv[1]), float(sys.argv[2]), [int(pid) for pid in sys.argv[3:]]
+running = {pid: None for pid in pids}
+while True:
+    now = time.monotonic() / period
+    for k, pid in enumerate(pids):
+        runs = (now + k / len(pids)) % 1 < share
+        if runs is not running[pid]:
+            os.kill(pid, signal.SIGCONT if runs else signal.SIGSTOP)
+            running[pid] = runs
+    time.sleep(period / 40)
+"""
+# Frames for each worker before the clock starts: kernels are compiled and every queue is full by then.
+WARM = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +105,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--no-run", action="store_true", help="Only the terms.")
+    parser.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="Hold each worker to so much of a core, as if it had a slower one: then a few cores suffice for all.",
+    )
     asked = parser.parse_args()
     out, cores = sys.stdout.write, os.cpu_count() or 1
     images = scenes(asked.size)
@@ -103,12 +130,15 @@ def main() -> None:
     sys.stdout.flush()
     if asked.no_run:
         return
-    out("workers  measured/fps  x first  model on these cores\n")
+    out("workers  measured/fps  x first  model on these cores  here/ms  a worker/ms  cores in use\n")
     first = None
     for n in asked.workers:
-        rate = run(images, asked.frames, n)
-        first = first or rate
-        out(f"{n:7d}  {rate:12.2f}  {rate / first:7.2f}  {terms.rate(n, cores):20.2f}\n")
+        ran = run(images, asked.frames, n, asked.share)
+        first = first or ran.rate
+        out(
+            f"{n:7d}  {ran.rate:12.2f}  {ran.rate / first:7.2f}  {terms.rate(n, cores):20.2f}"
+            f"  {1e3 * ran.here_s:7.1f}  {1e3 * ran.there_s:11.1f}  {ran.rate * (ran.here_s + ran.there_s):12.2f}\n"
+        )
         sys.stdout.flush()
 
 
@@ -152,37 +182,88 @@ def measured(images: list[np.ndarray]) -> Terms:
         Client(cluster, set_as_default=False) as client,
     ):
         client.submit(len, b"").result()
-        _, task = timed(lambda: [client.submit(len, b"", pure=False).result() for _ in range(100)])
+        _, task = timed(
+            lambda: [client.submit(len, b"", pure=False).result() for _ in range(100)], time.process_time
+        )
     carry = float(np.median(pack)) + task / 100
     return Terms(float(np.median(there)), float(np.median(pack)), float(np.median(fold)), carry, *sizes)
 
 
-def timed(what: Callable[[], Any]) -> tuple[Any, float]:
-    """What a call gives, and the processor time of this process that it took [s]."""
-    before = time.process_time()
+def timed(what: Callable[[], Any], clock: Callable[[], float] = time.thread_time) -> tuple[Any, float]:
+    """What a call gives, and the processor time of this thread that it took [s].
+
+    Classes are looked for in a thread beside it, which is no part of an analysis.
+    """
+    before = clock()
     given = what()
-    return given, time.process_time() - before
+    return given, clock() - before
 
 
-def run(images: list[np.ndarray], frames: int, workers: int) -> float:
-    """Frames a second with worker processes on this machine, learning and the first frames left out."""
-    from distributed import LocalCluster
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run gave, once it was steady.
+
+    Attributes
+    ----------
+    rate : float
+        Frames a second.
+    here_s, there_s : float
+        Processor time of a frame in this process, the scheduler's with it, and in the workers together [s].
+    """
+
+    rate: float
+    here_s: float
+    there_s: float
+
+
+def run(images: list[np.ndarray], frames: int, workers: int, share: float = 1.0) -> Ran:
+    """Analyse so many frames with worker processes on this machine, learning and the first frames left out."""
+    from distributed import Client, LocalCluster
 
     with LocalCluster(
         n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
     ) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         settings = AnalysisSettings(learning_frames=LEARNING, executor=address)
-        learner, warm = Learner(settings), LEARNING + 4 * workers
-        began, n = 0.0, 0
-        with closing(executor_of(settings, analyse)) as executor:  # type: ignore[type-var]
+        learner, warm = Learner(settings), LEARNING + WARM * workers
+        began, before, n = 0.0, (0.0, 0.0), 0
+        with Client(cluster, set_as_default=False) as client:
+            pids = list(client.run(os.getpid).values())
+        with held_to(share, pids), closing(executor_of(settings, analyse)) as executor:  # type: ignore[type-var]
             for k, _ in enumerate(
                 Runner(executor, lambda: learner).results(stream(images, warm + frames), LEARNING)
             ):
                 if k == warm - 1:
-                    began = time.monotonic()
+                    began, before = time.monotonic(), processor_times()
                 n = k + 1 - warm
-            return n / (time.monotonic() - began)
+            seconds = time.monotonic() - began
+            here, there = (now - then for now, then in zip(processor_times(), before, strict=True))
+            return Ran(n / seconds, here / n, there / n)
+
+
+@contextmanager
+def held_to(share: float, pids: list[int]) -> Iterator[None]:
+    """Stop processes for a part of every few milliseconds, one after another, so that they do not all run at once."""
+    if share >= 1:
+        yield
+        return
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(share), str(PERIOD_S), *map(str, pids)])
+    try:
+        yield
+    finally:
+        holder.terminate()
+        holder.wait()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def processor_times() -> tuple[float, float]:
+    """Of this process, and of all those that it has started [s]."""
+    import psutil
+
+    me = psutil.Process()
+    own, *theirs = (sum(one.cpu_times()[:2]) for one in (me, *me.children(recursive=True)))
+    return own, sum(theirs)
 
 
 if __name__ == "__main__":

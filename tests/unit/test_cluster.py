@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pickle
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -96,6 +98,53 @@ def test_a_worker_keeps_its_images_and_what_is_asked_of_them_is_the_same(images)
     assert np.array_equal(flat_image(there), here.survey.flat.image)
     rows = np.flatnonzero(here.sites.sublattice == 0).tolist()
     assert np.array_equal(patches_of(there)(rows, 15), patches_of(here)(rows, 15))
+
+
+@pytest.fixture
+def used_here(worker_here, images) -> Iterator[tuple]:
+    """An executor, a model, and so many frames for it."""
+    settings = AnalysisSettings(learning_frames=LEARNING, executor=worker_here)
+    learner = Learner(settings, patient=True)
+    frames = [Frame(image, "s", n, n, pixel_size_nm=0.02) for n, image in enumerate(images[:6])]
+    for frame in frames[:LEARNING]:
+        learner.fold(analyse(frame, learner.model, settings))
+    with closing(executor_of(settings, analyse)) as executor:  # type: ignore[type-var]
+        yield executor, learner.model, frames
+
+
+def test_a_frame_is_handed_over_without_waiting_and_the_model_once(used_here, monkeypatch):
+    executor, model, frames = used_here
+    scatter, sent, taken = executor._client.scatter, [], threading.Event()
+
+    async def busy(what, **options):
+        sent.append(what)
+        while not taken.is_set():
+            await asyncio.sleep(0.01)
+        return await scatter(what, **options)
+
+    monkeypatch.setattr(executor._client, "scatter", busy)
+    jobs = [executor.submit(frame, model) for frame in frames]
+    taken.set()
+    analyses = [job.result(60.0) for job in jobs]
+    assert [one.frame.number for one in analyses] == [frame.number for frame in frames]
+    assert sum(what is model for what in sent) == 1
+
+
+def test_a_frame_that_is_not_wanted_any_more_takes_none_of_the_others_along(used_here):
+    executor, model, frames = used_here
+    jobs = [executor.submit(frame, model) for frame in frames]
+    jobs[0].cancel()
+    jobs[3].cancel()
+    for job in (jobs[1], jobs[2], jobs[4], jobs[5]):
+        assert isinstance(job.result(60.0), Classified)
+
+
+def test_an_error_of_the_analysis_is_that_of_the_frame(used_here):
+    executor, model, frames = used_here
+    job = executor.submit(replace(frames[0], image=np.zeros(3, np.float32)), model)
+    with pytest.raises(Exception, match=r"."):
+        job.result(60.0)
+    assert isinstance(executor.submit(frames[1], model).result(60.0), Classified)
 
 
 def test_an_address_at_which_nobody_answers_ends_the_start_with_one_line(monkeypatch):

@@ -33,7 +33,7 @@ from latticewatch.pipeline import (
     write_model,
 )
 from latticewatch.pipeline._follow import FELT_SIGMA, FRAMES_TOGETHER, ClassStatistics, add_up
-from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._picture import counts_and_picture, picture_of
 from latticewatch.pipeline._sight import LOST_FRAMES, OTHER_FRAMES
 from latticewatch_simulator import FrameTruth, Microscope, SimulatedFrame, SimulatorSettings
 
@@ -190,6 +190,7 @@ def test_the_picture_is_stretched_between_percentiles(rng, dtype):
     low, high = (np.percentile(known, p, method="nearest") for p in (0.5, 99.8))
     expected = np.clip((known - low) * np.float32(255 / (high - low)), 0, 255).astype(np.uint8)
     counts, picture = counts_and_picture(image)
+    np.testing.assert_array_equal(picture_of(image), picture)
     np.testing.assert_array_equal(counts, image)
     assert counts.dtype == np.float32
     np.testing.assert_array_equal(picture, expected)

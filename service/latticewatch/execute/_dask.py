@@ -1,12 +1,17 @@
-"""Frames analysed by the workers of a Dask cluster: sent to them, the model once per version; lost ones run again."""
+"""Frames analysed by the workers of a Dask cluster: sent ahead, the model once per version; lost ones run again.
+
+Everything that goes to a worker or comes from one does so on the client's event loop: whoever submits a frame does not
+wait until a busy worker has taken it, and an analysis that is ready is fetched while the one before it is folded.
+"""
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, wait
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +25,30 @@ from latticewatch.execute._workers import TooSlowError
 from latticewatch.ingest import Frame
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future as Promise
+
     from distributed import Future
 
-# How long to wait for the scheduler when the run begins, and for a worker to take a frame [s].
-CONNECT_S, SCATTER_S = 10.0, 2.0
-# And for an analysis that is ready to arrive; one whose worker has gone meanwhile is made again [s].
-GATHER_S = 30.0
-# Frames that each thread of a worker has at once: the one that it analyses, and the next, which is on its way.
-AHEAD = 2
+# How long to wait for the scheduler when the run begins, and for the cluster to let go when it ends [s].
+CONNECT_S, CLOSE_S = 10.0, 2.0
+# How long a worker may take to accept a frame, and an analysis that is ready to arrive; what takes longer is sent
+# again. A worker that compiles kernels answers nobody meanwhile [s].
+HAND_OVER_S = 30.0
+# Frames that each thread of a worker has at once: the one that it analyses, the next, which is there already, and one
+# on its way, either way.
+AHEAD = 3
 # How often a frame is sent: one that was lost with so many workers is what kills them.
 MOST_SENDINGS = 3
 # Versions of the model that frames under way may still need.
 VERSIONS_KEPT = 4
 # How often it is looked whether a frame is still wanted, and how long to wait for a cluster without workers [s].
 LOOK_S = 0.1
+# For how long it is believed which workers there are [s].
+WORKERS_KNOWN_S = 1.0
+# Freed memory that a worker keeps for the next frame, in arrays of up to so many bytes: glibc takes no more for those.
+KEPT_BYTES, KEPT_ARRAY_BYTES = 2**28, 2**25
+# Numbers of these settings in glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 _log = structlog.get_logger("latticewatch.execute")
 
@@ -53,17 +68,16 @@ class DaskJob:
         self.frame, self.model = frame, model
         self.seconds = 0.0
         self.abandoned = False
-        self.sendings = 0
-        self.future: Future | None = None
-        self.done = threading.Event()
+        self.carried: Promise[tuple[Any, float]] | None = None
 
     def cancel(self) -> bool:
         """Do not wait for it; what runs already ends unheard."""
-        self._drop()
+        if self.carried is not None:
+            self.carried.cancel()
         return True
 
     def result(self, limit_s: float | None, waiting: Callable[[], bool] = lambda: True) -> Any:
-        """The analysis, with the frame and the model of this process in it.
+        """The analysis, with the frame, the picture and the model of this process in it.
 
         Parameters
         ----------
@@ -77,53 +91,24 @@ class DaskJob:
         TooSlowError
             It took longer, or is no longer wanted, or the cluster has no worker.
         """
+        from latticewatch.pipeline import picture_of
+
+        assert self.carried is not None
         start = time.monotonic()
-        while True:
-            if self.future is None:
-                self._executor.send_lost()
-            if self.future is not None and self.done.wait(LOOK_S):
-                try:
-                    return self._taken()
-                except Exception as error:
-                    if not _of_the_cluster(error) or self.sendings >= MOST_SENDINGS:
-                        raise
-                    _log.warning(
-                        "a frame was lost on the cluster", frame=self.frame.number, error=repr(error)
-                    )
-                    self.future = None
-                    continue
+        while not _done(self.carried, LOOK_S):
             if not waiting() or (limit_s is not None and time.monotonic() - start > limit_s):
                 self.abandoned = True
-                self._drop()
+                self.cancel()
                 raise TooSlowError(
                     f"analysis took longer than {time.monotonic() - start:.1f} s on the cluster, and was abandoned"
                 )
-            if self.future is None:
-                time.sleep(LOOK_S)
-
-    def _taken(self) -> Any:
-        assert self.future is not None
-        future: Any = self.future
-        analysis, self.seconds = future.result(timeout=GATHER_S)
-        self._executor.forget(self)
+        analysis, self.seconds = self.carried.result()
         # The learner compares lattices by identity, and the pixels never came back.
         image = analysis.image
         if self.model is not None:
             image = np.broadcast_to(np.float32(np.nan), self.frame.image.shape)
-        return replace(analysis, frame=self.frame, model=self.model, image=image)
-
-    def lost(self) -> bool:
-        """Whether it went with its worker, or was never sent."""
-        future = self.future
-        if future is None or future.status in ("cancelled", "lost"):
-            return True
-        return future.status == "error" and _of_the_cluster(future.exception())  # type: ignore[arg-type]
-
-    def _drop(self) -> None:
-        future, self.future = self.future, None
-        self._executor.forget(self)
-        if future is not None:
-            future.cancel(msg="no longer wanted")
+        picture = picture_of(self.frame.image)
+        return replace(analysis, frame=self.frame, model=self.model, image=image, picture=picture)
 
 
 class DaskCluster:
@@ -149,9 +134,11 @@ class DaskCluster:
                 f"executor {address}: needs the package distributed; install latticewatch[service,dask]"
             ) from error
         self._settings = settings
-        self._lock = threading.RLock()
-        self._jobs: OrderedDict[int, DaskJob] = OrderedDict()
-        self._models: OrderedDict[int, tuple[Any, Future]] = OrderedDict()
+        # Only the client's event loop touches what follows.
+        self._under_way: Counter[str] = Counter()
+        self._workers: tuple[float, dict[str, int]] = 0.0, {}
+        self._models: OrderedDict[int, tuple[Any, dict[str, asyncio.Task[Future]]]] = OrderedDict()
+        self._jobs: set[asyncio.Task[Any]] = set()
         try:
             self._client: Any = Client(
                 address.replace("dask://", "tcp://"),
@@ -182,71 +169,133 @@ class DaskCluster:
         return 0
 
     def submit(self, frame: Frame, model: Any) -> DaskJob:
-        """Send a frame; where that fails now, it is tried again when its turn comes."""
+        """Have a frame sent, and its analysis fetched as soon as it is ready; waits for neither."""
         job = DaskJob(self, frame, model)
-        with self._lock:
-            self._jobs[id(job)] = job
-            self._send(job)
+        job.carried = self._on_loop(self._carry(frame, model))
         return job
 
     def replace(self, job: DaskJob) -> None:
         """Nothing: a cancelled task keeps at most a thread of a worker busy."""
 
-    def forget(self, job: DaskJob) -> None:
-        """It is done, or no longer wanted."""
-        with self._lock:
-            self._jobs.pop(id(job), None)
-
-    def send_lost(self) -> None:
-        """Send again what is under way and was lost, the oldest first."""
-        with self._lock:
-            for job in list(self._jobs.values()):
-                if job.lost() and job.sendings < MOST_SENDINGS:
-                    self._send(job)
-
     def close(self) -> None:
         """Leave the cluster; its workers go on."""
-        with self._lock:
-            for job in list(self._jobs.values()):
-                job.cancel()
-            self._models.clear()
-        self._client.close(timeout=SCATTER_S)
+        with suppress(TimeoutError):
+            self._on_loop(self._drop_all()).result(CLOSE_S)
+        self._client.close(timeout=CLOSE_S)
 
-    def _send(self, job: DaskJob) -> None:
+    def _on_loop(self, what: Any) -> Promise[Any]:
+        return asyncio.run_coroutine_threadsafe(what, self._client.loop.asyncio_loop)
+
+    async def _drop_all(self) -> None:
+        for task in self._jobs:
+            task.cancel()
+        self._models.clear()
+
+    async def _carry(self, frame: Frame, model: Any) -> tuple[Any, float]:
+        """Analysis and seconds of a frame, which is sent until it is analysed, or three times."""
+        mine = asyncio.current_task()
+        assert mine is not None
+        self._jobs.add(mine)
+        sendings = 0
         try:
-            image = self._client.scatter(job.frame.image, direct=True, hash=False, timeout=SCATTER_S)
-            model = self._scattered(job.model)
-            # without its pixels, which are on their way to the worker already
-            about = replace(job.frame, image=job.frame.image[:0, :0])
-            future = self._client.submit(
-                analyse_there, about, image, model, self._settings, pure=False, priority=-job.frame.ordinal
-            )
-        except (OSError, TimeoutError, CancelledError, ValueError, RuntimeError) as error:
-            _log.warning(
-                "the cluster takes no frame; tried again",
-                frame=job.frame.number,
-                error=str(error) or repr(error),
-            )
-            return
-        if job.sendings:
-            _log.warning("a frame was lost with its worker; sent again", frame=job.frame.number)
-        job.sendings += 1
-        job.done = done = threading.Event()
-        job.future = future
-        future.add_done_callback(lambda _: done.set())
+            while True:
+                worker = await self._least_busy(frame)
+                self._under_way[worker] += 1
+                try:
+                    future = await self._sent(frame, model, worker)
+                    if future is not None:
+                        sendings += 1
+                        return await self._fetched(future)
+                except Exception as error:
+                    if not _of_the_cluster(error) or sendings >= MOST_SENDINGS:
+                        raise
+                    _log.warning(
+                        "a frame was lost on the cluster; sent again", frame=frame.number, error=repr(error)
+                    )
+                finally:
+                    self._under_way[worker] -= 1
+                    self._under_way += Counter()
+                self._workers = 0.0, {}
+                await asyncio.sleep(LOOK_S)
+        finally:
+            self._jobs.discard(mine)
 
-    def _scattered(self, model: Any) -> Future | None:
-        """The model on every worker, where it is sent once."""
+    async def _least_busy(self, frame: Frame) -> str:
+        """The worker with the fewest of our frames to a thread; waits until there is one."""
+        told = False
+        while True:
+            known, workers = self._workers
+            if not workers or time.monotonic() - known > WORKERS_KNOWN_S:
+                try:
+                    async with asyncio.timeout(HAND_OVER_S):
+                        workers = await self._client.scheduler.ncores_running(workers=None)
+                except (OSError, TimeoutError) as error:
+                    workers, told = {}, told or _take_no_frame(frame, error)
+                self._workers = time.monotonic(), workers
+            if workers:
+                return min(workers, key=lambda one: (self._under_way[one] / max(workers[one], 1), one))
+            told = told or _take_no_frame(frame, "it has no worker")
+            await asyncio.sleep(LOOK_S)
+
+    async def _sent(self, frame: Frame, model: Any, worker: str) -> Future | None:
+        """A task for a frame that has arrived at a worker; None where the worker did not take it."""
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                image, there = await asyncio.gather(
+                    self._at(worker, frame.image), self._model_at(worker, model)
+                )
+        except (OSError, TimeoutError, CancelledError, ValueError, RuntimeError) as error:
+            _take_no_frame(frame, error)
+            return None
+        # without its pixels, which are there already
+        about = replace(frame, image=frame.image[:0, :0])
+        return self._client.submit(
+            analyse_there,
+            about,
+            image,
+            there,
+            self._settings,
+            pure=False,
+            priority=-frame.ordinal,
+            workers=[worker],
+            allow_other_workers=True,
+        )
+
+    def _at(self, worker: str, what: Any) -> Any:
+        """Awaitable: something that was brought to a worker."""
+        return self._client.scatter(what, workers=[worker], direct=True, hash=False, asynchronous=True)
+
+    async def _model_at(self, worker: str, model: Any) -> Future | None:
+        """The model at a worker, where each version is brought once."""
         if model is None:
             return None
-        known = self._models.get(id(model))
-        if known is not None and known[1].status not in ("cancelled", "lost", "error"):
-            return known[1]
-        future = self._client.scatter(model, broadcast=True, direct=True, hash=False, timeout=SCATTER_S)
-        self._models[id(model)] = (model, future)
+        _, there = self._models.setdefault(id(model), (model, {}))
         while len(self._models) > VERSIONS_KEPT:
             self._models.popitem(last=False)
-        return future
+        sent = there.get(worker)
+        if sent is None or (sent.done() and not _arrived(sent)):
+            sent = there[worker] = asyncio.ensure_future(self._at(worker, model))
+        # a frame that is cancelled meanwhile does not keep it from the others
+        return await asyncio.shield(sent)
+
+    async def _fetched(self, future: Future) -> tuple[Any, float]:
+        """What a task gave, fetched as soon as it is done."""
+        done = asyncio.ensure_future(_finished(future))
+        try:
+            # lost with its worker, it would be waited for without end
+            while not (await asyncio.wait({done}, timeout=LOOK_S))[0]:
+                if future.status in ("cancelled", "lost"):
+                    raise CancelledError(f"{future.key} went with its worker")
+            await done
+            # the client fetches for several frames at once: one that is cancelled does not keep it from the others
+            fetched = asyncio.ensure_future(self._client.gather(future, direct=True, asynchronous=True))
+            async with asyncio.timeout(HAND_OVER_S):
+                return await asyncio.shield(fetched)
+        except asyncio.CancelledError:
+            await self._client.cancel([future], asynchronous=True, reason="no longer wanted")
+            raise
+        finally:
+            done.cancel()
 
     def _threads(self, address: str) -> int:
         """Threads of all workers, which have to have our version."""
@@ -289,16 +338,16 @@ def analyse_there(about: Frame, image: Any, model: Any, settings: AnalysisSettin
     Returns
     -------
     analysis : Analysis
-        Without frame and model; of a frame that was classified without its images and moments, which are three quarters
-        of all bytes. The learner needs their shape alone; an image without background, which is wanted
-        when classes are born, it makes again.
+        Without frame, picture and model; of a frame that was classified without its images, its moments and the means
+        of its blocks, which are most of all bytes. The learner needs their shape alone; an image without background,
+        which is wanted when classes are born, it makes again.
     seconds : float
         What it took.
     """
     from latticewatch.parallel import cores, working
     from latticewatch.pipeline import Classified, analyse
 
-    _limit_blas()
+    _settle()
     start = time.perf_counter()
     # The other cores belong to other workers.
     with working(max(cores() - 1, 0)):
@@ -308,20 +357,61 @@ def analyse_there(about: Frame, image: Any, model: Any, settings: AnalysisSettin
     if isinstance(analysis, Classified):
         survey, nothing = analysis.survey, analysis.survey.flat.image[:0, :0]
         survey = replace(survey, flat=replace(survey.flat, image=nothing), moments=survey.moments[:0])
-        analysis = replace(analysis, survey=survey)
-    return replace(analysis, frame=about, model=None), time.perf_counter() - start
+        field = replace(analysis.phase_field, means=None)
+        analysis = replace(analysis, survey=survey, phase_field=field)
+    analysis = replace(analysis, frame=about, model=None, picture=analysis.picture[:0, :0])
+    return analysis, time.perf_counter() - start
 
 
-def _limit_blas() -> None:
-    """As in the service: the number of threads must not decide how sums are rounded."""
+def _settle() -> None:
+    """What a worker needs once; one that other people's tasks use, too, keeps its settings otherwise."""
     global _limits
     if _limits is None:
         from threadpoolctl import threadpool_limits
 
+        # As in the service: the number of threads must not decide how sums are rounded.
         _limits = threadpool_limits(limits=1, user_api="blas")
+        _keep_freed_memory()
 
 
 _limits: Any = None
+
+
+def _keep_freed_memory() -> None:
+    """Take memory that a frame gave back for the next one, as glibc does where it is not told otherwise.
+
+    Workers of Dask tell it to return everything at once, so that each image of each frame is made of fresh pages, which
+    takes half as long again as the analysis.
+    """
+    import ctypes
+
+    with suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, KEPT_ARRAY_BYTES)
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+async def _finished(future: Future) -> None:
+    """Wait for a task without fetching what it gave; raises what it raised."""
+    error = await future.exception()  # type: ignore[misc]
+    if error is not None:
+        raise error
+
+
+def _arrived(sent: asyncio.Task[Future]) -> bool:
+    """Whether what was brought to a worker is still there."""
+    lost = sent.cancelled() or sent.exception() is not None
+    return not lost and sent.result().status not in ("cancelled", "lost", "error")
+
+
+def _take_no_frame(frame: Frame, why: object) -> bool:
+    _log.warning("the cluster takes no frame; tried again", frame=frame.number, error=str(why) or repr(why))
+    return True
+
+
+def _done(promise: Promise[Any], timeout: float) -> bool:
+    """Whether it is, at most so many seconds from now."""
+    return bool(wait([promise], timeout).done)
 
 
 def _of_the_cluster(error: BaseException | None) -> bool:

@@ -279,9 +279,9 @@ class Folder:
             return
         if (result.series_id, result.shape) != (item.series_id, item.image.shape):
             return
-        from latticewatch.pipeline import counts_and_picture
+        from latticewatch.pipeline import picture_of
 
-        picture = counts_and_picture(item.image)[1]
+        picture = picture_of(item.image)
         self._publisher.show_beside(partials=state.partials + 1, result=replace(result, picture=picture))
 
     def _folded(self, analysis: Any) -> list[FrameResult]:

@@ -10,7 +10,7 @@ from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._model_file import MAX_FILE_BYTES, SavedModel, read_model, write_model
 from latticewatch.pipeline._notes import NoteBook, said_in_all
-from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._picture import counts_and_picture, picture_of
 from latticewatch.pipeline._plane import PlaneView
 from latticewatch.pipeline._plausible import lattice_notes, lattices_like
 from latticewatch.pipeline._results import ROLES, EventDraft, FrameResult, SiteTable
@@ -40,6 +40,7 @@ __all__ = [
     "last_kernel",
     "lattice_notes",
     "lattices_like",
+    "picture_of",
     "read_model",
     "said_in_all",
     "warm",

@@ -44,6 +44,28 @@ def counts_and_picture(image: NDArray[np.generic]) -> tuple[NDArray[np.float32],
     return counts, picture
 
 
+def picture_of(image: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """An image for display alone, as `counts_and_picture` gives it.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width)
+        Of any real dtype; it is not changed.
+
+    Returns
+    -------
+    ndarray of shape (height, width), uint8
+    """
+    if image.dtype not in DIRECT or image.dtype == np.float32:
+        return counts_and_picture(image)[1]
+    low, factor = _stretch(image)
+    picture = np.empty(image.shape, np.uint8)
+    pixels = np.ascontiguousarray(image).reshape(-1)
+    pixels.flags.writeable = False
+    _show(pixels, low, factor, picture.reshape(-1))
+    return picture
+
+
 def _filled(image: NDArray[Any]) -> NDArray[Any]:
     gaps = ~np.isfinite(image)
     if not gaps.any():
@@ -60,13 +82,24 @@ def _stretch(image: NDArray[np.generic]) -> tuple[np.float32, np.float32]:
     return low, factor
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _grey(count, low, factor):  # pragma: no cover - compiled
+    value = (count - low) * factor
+    # written so that LLVM makes vectors of it
+    value = value if value > np.float32(0.0) else np.float32(0.0)
+    value = value if value < np.float32(255.0) else np.float32(255.0)
+    return np.uint8(np.int32(value))
+
+
 @njit(cache=True, nogil=True)
 def _convert(pixels, low, factor, counts, picture):  # pragma: no cover - compiled
     for i in range(len(pixels)):
         count = np.float32(pixels[i])
         counts[i] = count
-        value = (count - low) * factor
-        # written so that LLVM makes vectors of it
-        value = value if value > np.float32(0.0) else np.float32(0.0)
-        value = value if value < np.float32(255.0) else np.float32(255.0)
-        picture[i] = np.uint8(np.int32(value))
+        picture[i] = _grey(count, low, factor)
+
+
+@njit(cache=True, nogil=True)
+def _show(pixels, low, factor, picture):  # pragma: no cover - compiled
+    for i in range(len(pixels)):
+        picture[i] = _grey(np.float32(pixels[i]), low, factor)
