@@ -7,6 +7,7 @@ import io
 import json
 import math
 import pickle
+import zlib
 from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from latticewatch.errors import FileError
-from latticewatch.pipeline._pack import Packer
+from latticewatch.pipeline._pack import FAST, HEAD, Packer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,6 +99,7 @@ def same(one, other) -> bool:
 @given(VALUES)
 def test_a_value_comes_back_as_it_was(value):
     assert same(PACKER.unpack(PACKER.pack(value)), value)
+    assert same(PACKER.unpack(PACKER.pack_fast(value)), value)
 
 
 def test_an_object_that_occurs_twice_is_one_object_again():
@@ -151,11 +153,27 @@ def test_a_field_that_came_later_takes_its_default_and_one_that_went_is_passed_o
 
 @given(st.binary(max_size=200))
 def test_damaged_bytes_are_refused_in_one_line(data):
-    whole = PACKER.pack({"a": np.arange(50)})
-    for damaged in (data, whole[: len(data)], whole[:40] + data + whole[40 + len(data) :]):
-        if damaged != whole:
-            with contextlib.suppress(FileError):
-                PACKER.unpack(damaged)
+    for pack in (PACKER.pack, PACKER.pack_fast):
+        whole = pack({"a": np.arange(50)})
+        for damaged in (data, whole[: len(data)], whole[:40] + data + whole[40 + len(data) :]):
+            if damaged != whole:
+                with contextlib.suppress(FileError):
+                    PACKER.unpack(damaged)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_one_wrong_byte_of_what_was_packed_fast_is_seen(at, flip):
+    whole = bytearray(PACKER.pack_fast({"a": np.arange(50), "b": "text"}))
+    whole[at % len(whole)] ^= flip
+    with pytest.raises(FileError):
+        PACKER.unpack(bytes(whole))
+
+
+def test_arrays_larger_than_the_bytes_take_no_memory():
+    text = json.dumps({"format": 1, "arrays": {"a0": ["<f8", [2**40]]}, "tree": {"array": "a0", "id": 0}}).encode()
+    whole = HEAD.pack(FAST, zlib.crc32(text), len(text)) + text
+    with pytest.raises(FileError, match="damaged"):
+        PACKER.unpack(whole)
 
 
 def test_pickles_are_not_read():

@@ -125,7 +125,7 @@ class Learner:
             "class": self._force.next_class,
             "version": self._force.version,
         }
-        out = {"tracks": state_packer.pack(tracks), "numbers": json.dumps(numbers).encode()}
+        out = {"tracks": state_packer.pack_fast(tracks), "numbers": json.dumps(numbers).encode()}
         if with_model:
             model = {
                 "model": self.model,
@@ -133,7 +133,7 @@ class Learner:
                 "version": self._force.version,
                 "next_class": self._force.next_class,
             }
-            out["model"] = state_packer.pack(model)
+            out["model"] = state_packer.pack_fast(model)
         return out
 
     def restore(self, kept: Mapping[str, bytes]) -> None:
