@@ -207,7 +207,9 @@ class SiteAverages:
             self._hosts = HostLevel()
         if len(self._track) > 2 * len(track):
             self._keep(self._seen >= self._now - FORGET_FRAMES)
-        new = np.setdiff1d(track[track >= 0], self._track)
+        rows = np.searchsorted(self._track, track)
+        known = np.append(self._track, -1)[rows] == track
+        new = np.unique(track[~known & (track >= 0)])
         if len(new):
             n = len(new)
             self._track = np.concatenate([self._track, new.astype(np.int32)])
@@ -215,8 +217,11 @@ class SiteAverages:
             self._frames = np.concatenate([self._frames, np.zeros(n, np.int64)])
             self._state = np.concatenate([self._state, np.full(n, NOTHING, np.int16)])
             self._seen = np.concatenate([self._seen, np.full(n, self._now)])
-            self._keep(np.argsort(self._track, kind="stable"))
-        self._rows = self._known(track)
+            if len(self._track) > n and self._track[-n - 1] > new[0]:
+                # numbers grow, so that new ones nearly always come last
+                self._keep(np.argsort(self._track, kind="stable"))
+            rows = np.searchsorted(self._track, track)
+        self._rows = np.where(track >= 0, rows, -1)
         self._newest = track.copy()
         return self._rows
 

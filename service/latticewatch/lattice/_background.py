@@ -15,6 +15,7 @@ from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
 from latticewatch.lattice._rows import add_rows, pool
 from latticewatch.lattice._smooth import convolved, gaussian_window, weighted_plane
+from latticewatch.robust import NORMAL, median, median_and_spread
 from latticewatch.vectors import kernel
 
 # Standard deviation of the window in which the background counts as constant, in lattice constants.
@@ -188,8 +189,8 @@ def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float)
         Height of a column.
     """
     left = np.abs(level - offset)
-    noise = DIRT_SIGMA * 1.4826 * float(np.median(left))
-    above = level - np.median(level)
+    noise = DIRT_SIGMA * NORMAL * median(left)
+    above = level - median(level)
     bright = above > max(DIRT_HEIGHT_EDGED * scale, noise)
     some = _side_by_side(bright)
     if not some.any():
@@ -276,7 +277,7 @@ def _spread(
     step = max(1, int(np.sqrt(image.size / 4_000)))
     rows, cols = np.arange(0, image.shape[0], step) // block, np.arange(0, image.shape[1], step) // block
     residual = image[::step, ::step] - gain * perfect[::step, ::step] - offset[rows][:, cols]
-    return 1.4826 * float(np.median(np.abs(residual - np.median(residual)))) or float(np.inf)
+    return median_and_spread(residual)[1] or float(np.inf)
 
 
 def _pixel_noise(flat: NDArray[np.float32], perfect: NDArray[np.float32]) -> PixelNoise:

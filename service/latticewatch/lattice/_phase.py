@@ -21,6 +21,7 @@ from scipy import ndimage
 from latticewatch.lattice._bilinear import bilinear, bilinear_pair, bilinear_phase
 from latticewatch.lattice._demodulator import SMOOTHING_CELLS, Demodulator, demodulator, thinned
 from latticewatch.lattice._smooth import plane_coefficients
+from latticewatch.robust import median
 
 # Below this share of the usual amplitude there is no lattice of this grain.
 MIN_AMPLITUDE = 0.4
@@ -268,7 +269,7 @@ def mean_slope(field: PhaseField) -> NDArray[np.float64]:
         np.diff(field.phase, axis=1)[covered[:, 1:] & covered[:, :-1]],
     ]
     if all(map(len, steps)):
-        usual = [np.median(step, axis=0) for step in steps]
+        usual = [np.array([median(step[:, d]) for d in range(2)]) for step in steps]
         beyond = [step - most for step, most in zip(steps, usual, strict=True)]
         if any((np.abs(step) > np.pi).any() for step in beyond):
             # around a dislocation the phase is cut, and no plane goes through both sides of the cut

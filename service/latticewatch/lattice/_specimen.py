@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.messages import Note
+from latticewatch.robust import median_and_spread
 from latticewatch.vectors import LANES, add, counting_kernel, kernel, load, store, zeros
 
 # A pixel stands out of its neighbours by more than chance gives once in so many frames; the tail is taken for
@@ -333,7 +334,7 @@ def _mend_lines(image: NDArray[np.float32], seen: _Look, mask: NDArray[np.bool_]
     for axis, means in enumerate(_line_means(image, seen, mask)):
         turned = image if axis == 0 else image.T
         apart = means[1:-1] - (means[:-2] + means[2:]) / 2
-        spread = 1.4826 * float(np.median(np.abs(apart - np.median(apart))))
+        spread = median_and_spread(apart)[1]
         far = np.flatnonzero(np.abs(apart) > LINE_SIGMA * max(spread, 1e-9 * float(np.abs(means).max()))) + 1
         far = [k for k in far if abs(apart[k - 1]) >= 0.9 * np.abs(apart[max(k - 2, 0) : k + 1]).max()]
         if spread <= 0 or not far or len(far) > max(2, MAX_FAULTS * len(means)):

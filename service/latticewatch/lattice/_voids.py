@@ -12,6 +12,7 @@ from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice
 from latticewatch.lattice._phase import PhaseField
 from latticewatch.lattice._sites import Sites, nearest_neighbour_px
+from latticewatch.robust import median_and_spread
 from latticewatch.vectors import LANES, kernel, load, multiply_add, store, zeros
 
 # A hollow nearer to a column than this share of the shortest distance between columns is part of it, and so is the
@@ -154,15 +155,27 @@ def lit(image: NDArray[np.float32], sites: Sites, width: float, sigma: float = L
         Rows of `sites`.
     """
     light = _light(image, sites.position, float(width))
-    seen = np.ones(len(sites), bool)
-    for s in np.unique(sites.sublattice).tolist():
-        # the middle of a bond has more light of its columns than a hollow
-        mine = np.flatnonzero(sites.sublattice == s)
-        if len(mine) >= MIN_PLACES:
-            level = float(np.median(light[mine]))
-            spread = 1.4826 * float(np.median(np.abs(light[mine] - level)))
-            seen[mine] = light[mine] > level + sigma * spread
-    return np.flatnonzero(seen)
+    return np.flatnonzero(_stand_out(light, sites.sublattice, float(sigma)))
+
+
+@njit(cache=True, nogil=True)
+def _stand_out(light, sublattice, sigma):  # pragma: no cover - compiled
+    """Which places are brighter than is usual for their kind: the middle of a bond has more light than a hollow."""
+    n = len(light)
+    seen = np.ones(n, np.bool_)
+    mine, which = np.empty(n), np.empty(n, np.intp)
+    for s in np.unique(sublattice):
+        m = 0
+        for i in range(n):
+            if sublattice[i] == s:
+                mine[m], which[m] = light[i], i
+                m += 1
+        if m < MIN_PLACES:
+            continue
+        level, spread = median_and_spread(mine[:m])
+        for k in range(m):
+            seen[which[k]] = mine[k] > level + sigma * spread
+    return seen
 
 
 @kernel

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from latticewatch.lattice import bilinear_pair, convolved, gaussian_window
 from latticewatch.model._resampling import excess_blur
+from latticewatch.robust import median_and_spread
 
 # Sites of one sublattice that share a local level, about; twice as many share a spread, which is known less well.
 SITES_TOGETHER = 120
@@ -145,11 +146,7 @@ def _level_and_spread(values, known):  # pragma: no cover - compiled
         if known[i]:
             some[n] = values[i]
             n += 1
-    some = some[:n]
-    level = np.median(some)
-    for i in range(n):
-        some[i] = abs(some[i] - level)
-    return level, 1.4826 * np.median(some)
+    return median_and_spread(some[:n])
 
 
 @njit(cache=True, nogil=True)

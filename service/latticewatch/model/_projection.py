@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from latticewatch.model._neighbours import UNSEEN_SIGMA
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._templates import SublatticeTemplates
-from latticewatch.vectors import kernel
+from latticewatch.vectors import LANES, add, kernel, load, multiply, store, subtract, zeros
 
 # Changes that the patch hardly shows are held back by this share of the one it shows best.
 RIDGE = 1e-6
@@ -89,31 +89,33 @@ def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: Sublatt
     )
 
 
-@njit(cache=True, nogil=True)
-def _less_offset(rows, offset, n):  # pragma: no cover - compiled
-    """Take an offset off all rows, and give the squared length of what is beyond their first n numbers."""
-    squared = np.empty(len(rows))
-    first, rest = offset[:n], offset[n:]
-    for i in range(len(rows)):
-        _shifted(rows[i, :n], first)
-        squared[i] = _shifted(rows[i, n:], rest)
-    return squared
-
-
 @kernel
-def _shifted(row, offset):  # pragma: no cover - compiled
-    for k in range(len(row)):
-        row[k] -= offset[k]
-    # four sums side by side, as one would wait for itself
-    a = b = c = d = np.float32(0.0)
-    for k in range(0, len(row) - 3, 4):
-        a += row[k] * row[k]
-        b += row[k + 1] * row[k + 1]
-        c += row[k + 2] * row[k + 2]
-        d += row[k + 3] * row[k + 3]
-    for k in range(len(row) - len(row) % 4, len(row)):
-        a += row[k] * row[k]
-    return (a + b) + (c + d)
+def _less_offset(rows, offset, n):  # pragma: no cover - compiled
+    """Take an offset off all rows, and give the squared length of what is beyond their first n numbers.
+
+    rows (m, k); offset (1, k).
+    """
+    k = rows.shape[1]
+    whole = n + (k - n) // LANES * LANES
+    squared, lanes = np.empty(len(rows)), np.empty((1, LANES), np.float32)
+    for i in range(len(rows)):
+        for c in range(n):
+            rows[i, c] -= offset[0, c]
+        # many sums side by side, as one would wait for itself
+        sums = zeros()
+        for c in range(n, whole, LANES):
+            rest = subtract(load(zeros(), rows, i, c), load(zeros(), offset, 0, c))
+            store(rows, i, c, rest)
+            sums = add(sums, multiply(rest, rest))
+        store(lanes, 0, 0, sums)
+        total = np.float32(0.0)
+        for c in range(LANES):
+            total += lanes[0, c]
+        for c in range(whole, k):
+            rows[i, c] -= offset[0, c]
+            total += rows[i, c] * rows[i, c]
+        squared[i] = total
+    return squared
 
 
 class _Projector(NamedTuple):
@@ -123,7 +125,7 @@ class _Projector(NamedTuple):
     ----------
     axes : ndarray of shape (n_moments, k + 4 + n_axes), float32
         Filter, whitened templates, filters of the displacement and what these leave unexplained, side by side.
-    offset : ndarray of shape (k + 4 + n_axes,), float32
+    offset : ndarray of shape (1, k + 4 + n_axes), float32
         What the host gives.
     response : ndarray of shape (k + 1,), float64
     gram : ndarray of shape (k + 1, k + 1), float64
@@ -146,7 +148,7 @@ def _projector(known: SublatticeModel) -> _Projector:
     offset = np.concatenate([known.filter.mean @ height, odd.mean @ odd.projection])
     return _Projector(
         np.concatenate([height, odd.projection], 1).astype(np.float32),
-        offset.astype(np.float32),
+        offset.astype(np.float32)[None],
         templates @ known.filter.weights,
         signal @ signal.T,
         doubts(known.templates, known.whitening),

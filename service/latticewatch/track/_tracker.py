@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
+from latticewatch.robust import median
 from latticewatch.track._evidence import Evidence, false_alarm_change
 from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
@@ -299,9 +300,9 @@ class Tracker:
         if len(linked) >= MIN_REFINING:
             some = linked[:: len(linked) // REFINING_SITES + 1]
             residual = points.position[some] - tracks.drift - tracks.position[index[some]]
-            shift = np.array([_median(residual[:, axis]) for axis in range(2)])
+            shift = np.array([median(residual[:, axis]) for axis in range(2)])
             tracks.drift = tracks.drift + shift
-            sigma = max(1.4826 * _median(np.abs(residual - shift).ravel()), MIN_SIGMA_PX)
+            sigma = max(1.4826 * median(np.abs(residual - shift).ravel()), MIN_SIGMA_PX)
             self._sigma_px += GAIN * (sigma - self._sigma_px)
         new = np.flatnonzero(near < 0) if not complete else linked[:0]
         if len(new):
@@ -399,14 +400,6 @@ class Tracker:
             confidence=tracks.posterior[rows, best],
             prospect=self._evidence.prospect(tracks.run_frames[rows]),
         )
-
-
-def _median(values: NDArray[np.float64]) -> float:
-    """The median, without what numpy does for arrays of any kind."""
-    middle = len(values) // 2
-    if len(values) % 2:
-        return float(np.partition(values, middle)[middle])
-    return float(np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1].mean())
 
 
 @njit(cache=True, nogil=True)
