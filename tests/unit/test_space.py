@@ -142,13 +142,25 @@ def test_hosts_that_differ_from_those_learnt_from_show_as_components_and_say_sin
     assert all(len(one.since) == (one.variances > one.edge).sum() for one in shaken.sublattices)
 
 
+def test_a_site_is_among_hosts_where_all_its_neighbours_are(rng):
+    is_host = rng.random(200) < 0.9
+    index = rng.integers(-1, 200, (200, 6)).astype(np.int32)
+    expected = [is_host[i] and all(j < 0 or is_host[j] for j in index[i]) for i in range(200)]
+    assert 20 < sum(expected) < 180
+    assert _space._among_hosts(is_host, index).tolist() == expected
+
+
 def test_a_centroid_that_moves_says_how_far_and_one_that_stays_does_not():
     rng = np.random.default_rng(3)
     still, moved = (_space._Centroid(0, np.zeros(20)) for _ in range(2))
+
+    def add(centroid, rows):
+        centroid.add(len(rows), rows.sum(0), float(np.square(rows).sum()), 0.99)
+
     for k in range(400):
-        rows = rng.normal(size=(5, 20)).astype(np.float32)
-        still.add(rows, 0.99)
-        moved.add(rows + np.float32(0.02 * k) * np.eye(20, dtype=np.float32)[0], 0.99)
+        rows = rng.normal(size=(5, 20))
+        add(still, rows)
+        add(moved, rows + 0.02 * k * np.eye(20)[0])
     assert still.drift() < 0.2
     # the mean lies behind by the time in which it fades
     assert moved.drift() == pytest.approx(0.02 * (400 - 100 - 20), rel=0.15)

@@ -9,9 +9,11 @@ import itertools
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.discover import Halves
@@ -104,10 +106,11 @@ class _Centroid:
     settled: NDArray[np.float64] | None = None
     settled_weight: float = 0.0
 
-    def add(self, rows: NDArray[np.float32], fade: float) -> None:
-        old, self.weight = fade * self.weight, fade * self.weight + len(rows)
-        self.mean = self.mean + (rows.sum(0, dtype=np.float64) - len(rows) * self.mean) / self.weight
-        self.square = (old * self.square + float(np.vdot(rows, rows))) / self.weight
+    def add(self, n: int, total: NDArray[np.float64], square: float, fade: float) -> None:
+        """Take in so many rows: their sum, and that of their squared lengths."""
+        old, self.weight = fade * self.weight, fade * self.weight + n
+        self.mean = self.mean + (total - n * self.mean) / self.weight
+        self.square = (old * self.square + square) / self.weight
         if self.settled_weight < SETTLED_MEMBERS:
             self.settled, self.settled_weight = self.mean, self.weight
 
@@ -135,7 +138,8 @@ class _Sublattice:
 
     def space(self, moments: NDArray[np.float32]) -> NDArray[np.float32]:
         """Patches in units of the host's scatter."""
-        return ((moments - self.known.filter.mean) @ self.known.whitening).astype(np.float32)
+        mean, whitening = _in_single(self.known)
+        return np.asarray((moments - mean) @ whitening)
 
 
 class LiveSpace:
@@ -192,11 +196,9 @@ class LiveSpace:
         frame : int
             Its number.
         """
-        roles = {entry.class_id: entry.role for entry in model.classes}
-        hosts = [k for k, role in roles.items() if role == "host"]
-        is_host = np.isin(class_id, hosts)
-        # -1, where there is no neighbour, finds the last
-        plain = is_host & np.append(is_host, True)[np.maximum(patches.index, -1)].all(1)
+        known = _hosts_of(model)
+        is_host = known[np.minimum(class_id, len(known) - 1)]
+        plain = _among_hosts(is_host, patches.index)
         fade = 0.5 ** (1 / HALF_LIFE_FRAMES)
         with self._lock:
             self._frame, self._newest, self._alias = frame, (patches, class_id), model.alias
@@ -354,12 +356,13 @@ class LiveSpace:
         one.statistics = fresh if one.statistics is None else one.statistics.faded(fade) + fresh
         if one.host is None:
             one.host = _Centroid(frame, np.zeros(batch.shape[1]))
-        one.host.add(batch, fade)
+        one.host.add(len(batch), batch.sum(0, dtype=np.float64), float(np.vdot(batch, batch)), fade)
         # not all sublattices in the same frame
         if (self._frames + s) % COUNTED_FRAMES == 0:
             one.since = _since(one, frame)
-        for k in np.unique(class_id[rows]).tolist():
-            self._keep(k, s, batch[class_id[rows] == k], POOLED_HOSTS)
+        own = class_id[rows]
+        for k in dict.fromkeys(own.tolist()):
+            self._keep(k, s, batch[own == k], POOLED_HOSTS)
 
     def _take_members(
         self,
@@ -381,15 +384,16 @@ class LiveSpace:
         ]
         # one product for all classes: each by itself would cost more in calls than in arithmetic
         places = one.space(patches.moments[np.concatenate(chosen)])
-        first = 0
-        for members in chosen:
-            k, batch = int(class_id[members[0]]), places[first : first + len(members)]
-            first += len(members)
+        firsts = np.cumsum([0, *map(len, chosen[:-1])])
+        totals = np.add.reduceat(places, firsts, axis=0, dtype=np.float64)
+        squares = np.add.reduceat(np.einsum("ij,ij->i", places, places), firsts).tolist()
+        for first, members, total, square in zip(firsts.tolist(), chosen, totals, squares, strict=True):
+            k, n = int(class_id[members[0]]), len(members)
             if k >= 0:
                 if k not in self._centroids:
-                    self._centroids[k] = _Centroid(frame, np.zeros(batch.shape[1]))
-                self._centroids[k].add(batch, fade)
-            self._keep(k, s, batch, POOLED_MEMBERS)
+                    self._centroids[k] = _Centroid(frame, np.zeros(places.shape[1]))
+                self._centroids[k].add(n, total, square, fade)
+            self._keep(k, s, places[first : first + n], POOLED_MEMBERS)
 
     def _keep(self, class_id: int, s: int, batch: NDArray[np.float32], most: int) -> None:
         pool = self._pool.setdefault(class_id, deque(maxlen=most))
@@ -397,6 +401,38 @@ class LiveSpace:
         for row in batch[:number]:
             pool.append(PooledSite(self._pooled, class_id, s, row))
             self._pooled += 1
+
+
+@lru_cache(maxsize=32)
+def _in_single(known: SublatticeModel) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and whitening of the host."""
+    return known.filter.mean.astype(np.float32), known.whitening.astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _hosts_of(model: Model) -> NDArray[np.bool_]:
+    """Whether each class is host, by its number; the last is *unknown*, -1."""
+    known = np.zeros(max((entry.class_id for entry in model.classes), default=-1) + 2, bool)
+    known[[entry.class_id for entry in model.classes if entry.role == "host"]] = True
+    return known
+
+
+@njit(cache=True, nogil=True)
+def _among_hosts(is_host, index):  # pragma: no cover - compiled
+    """Hosts whose neighbours are all hosts, where there are any.
+
+    is_host (n,); index (n, k): neighbours of every site, negative where there is none. Returns (n,) bool.
+    """
+    out = is_host.copy()
+    for i in range(len(out)):
+        if not out[i]:
+            continue
+        for q in range(index.shape[1]):
+            j = index[i, q]
+            if j >= 0 and not is_host[j]:
+                out[i] = False
+                break
+    return out
 
 
 def _in_turn(rows: NDArray[np.intp], most: int, turn: int) -> NDArray[np.intp]:
