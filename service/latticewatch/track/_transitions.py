@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.track._evidence import Evidence
@@ -179,8 +181,7 @@ class _Update:
                 change * prior * np.exp(tracks.known[self.row[near], EXCESS, state]),
                 _odds(posterior[near, target]),
             )
-            ways = np.array([self._landing_sites(i, k, evidence) for k in np.unique(np.append(state, own))])
-            hop = gone[i] * come / (ways.max() * change * prior)
+            hop = gone[i] * come / (self._landing_sites(i, {*state.tolist(), own}, evidence) * change * prior)
             best = int(hop.argmax())
             if hop[best] / (1 + gone[i] + come[best]) > _odds(self.rule.appear_above):
                 evidence.settle(tracks, int(self.row[i]), NO_DEFECT, HOP_CERTAINTY)
@@ -312,15 +313,16 @@ class _Update:
         distance = np.hypot(*(position[self.row[others]] - position[self.row[i]]).T)
         return others[(distance < HOP_REACH * self.tracks.spacing) & ~self.used[others]]
 
-    def _landing_sites(self, i: int, state: int, evidence: Evidence) -> int:
-        """Number of sites that a defect may hop to from one row: those in reach on which it can be."""
+    def _landing_sites(self, i: int, states: Iterable[int], evidence: Evidence) -> int:
+        """Number of sites that a defect may hop to from one row: those in reach on which it can be.
+
+        Of several states that it may be in there, the one that can be on most of them.
+        """
         tracks = self.tracks
-        away = np.abs(tracks.position - tracks.position[self.row[i]])
-        reach = HOP_REACH * tracks.spacing
-        near = np.flatnonzero((away < reach).all(axis=1) & (np.hypot(*away.T) < reach))
-        possible = evidence.priors(tracks.sublattice[near], state) > 0
+        sublattice = tracks.sublattice[_within(tracks.position, self.row[i], HOP_REACH * tracks.spacing)]
         # the site itself is one of them
-        return max(int(possible.sum()) - 1, 1)
+        ways = [int((evidence.priors(sublattice, state) > 0).sum()) - 1 for state in states]
+        return max(*ways, 1)
 
     def _wait(self, i: int) -> bool:
         """Whether a change is held back once more."""
@@ -342,6 +344,19 @@ class _Update:
         """Note where the evidence agrees with what is announced."""
         own = np.where(self.tracks.class_ids == self.announced[:, None], self.posterior, 0.0).sum(axis=1)
         self.tracks.settled[self.row[announced & (own > 0.5) & (self.site >= 0)]] = self.scene.now
+
+
+@njit(cache=True, nogil=True)
+def _within(position, row, reach):  # pragma: no cover - compiled
+    """Rows of the places nearer to that of one row than a reach, itself among them; position (n, 2)."""
+    out = np.empty(len(position), np.intp)
+    n = 0
+    for k in range(len(position)):
+        down, across = abs(position[k, 0] - position[row, 0]), abs(position[k, 1] - position[row, 1])
+        if down < reach and across < reach and np.hypot(down, across) < reach:
+            out[n] = k
+            n += 1
+    return out[:n]
 
 
 def _odds(probability):
