@@ -92,7 +92,7 @@ def run(*calls: Callable[[], Any]) -> list[Any]:
     Parameters
     ----------
     *calls : callable
-        They must not call `run` themselves.
+        One that calls `run` itself gets the help of cores that have none of these calls.
 
     Returns
     -------

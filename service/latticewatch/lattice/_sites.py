@@ -30,6 +30,11 @@ class Sites:
     sublattice: NDArray[np.int16]
     cell: NDArray[np.int32]
 
+    @classmethod
+    def none(cls) -> Sites:
+        """No site at all."""
+        return cls(np.zeros((0, 2)), np.zeros(0, np.int16), np.zeros((0, 2), np.int32))
+
     def __len__(self) -> int:
         return len(self.position)
 

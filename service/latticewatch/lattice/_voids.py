@@ -130,7 +130,7 @@ def void_sites(main: PhaseField, lattice: Lattice, shape: tuple[int, int], margi
     """
     places = tuple(void_places(grain) for grain in lattice.grains)
     if not any(len(own) for own in places):
-        return Sites(np.zeros((0, 2)), np.zeros(0, np.int16), np.zeros((0, 2), np.int32))
+        return Sites.none()
     found = grain_sites(main, places, shape, margin)
     first = sum(len(columns) for columns in lattice.columns)
     return Sites(found.position, (found.sublattice + np.int16(first)).astype(np.int16), found.cell)

@@ -14,8 +14,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.model._displacement import DisplacementFilter
+from latticewatch.model._matched import MatchedFilter
 from latticewatch.model._neighbours import UNSEEN_SIGMA
-from latticewatch.model._sublattice import SublatticeModel
+from latticewatch.model._oddities import Oddities
+from latticewatch.model._sublattice import ItSelf, SublatticeModel
 from latticewatch.model._templates import SublatticeTemplates
 from latticewatch.vectors import LANES, add, kernel, load, multiply, store, subtract, zeros
 
@@ -139,19 +142,31 @@ class _Projector(NamedTuple):
     doubt: NDArray[np.float64]
 
 
-@lru_cache(maxsize=32)
 def _projector(known: SublatticeModel) -> _Projector:
-    templates, signal = known.templates.columns, known.templates.columns @ known.whitening
-    odd = known.oddities
-    height = np.column_stack([known.filter.weights, known.whitening @ signal.T, known.displacement.weights])
+    # classes that follow the stream change none of these
+    return _projector_once(
+        known.templates, known.filter, ItSelf(known.whitening), known.displacement, known.oddities
+    )
+
+
+@lru_cache(maxsize=32)
+def _projector_once(
+    templates: SublatticeTemplates,
+    matched: MatchedFilter,
+    whitening: ItSelf,
+    displacement: DisplacementFilter,
+    odd: Oddities,
+) -> _Projector:
+    columns, signal = templates.columns, templates.columns @ whitening.value
+    height = np.column_stack([matched.weights, whitening.value @ signal.T, displacement.weights])
     # what is odd may have been learnt from other frames than the filter
-    offset = np.concatenate([known.filter.mean @ height, odd.mean @ odd.projection])
+    offset = np.concatenate([matched.mean @ height, odd.mean @ odd.projection])
     return _Projector(
         np.concatenate([height, odd.projection], 1).astype(np.float32),
         offset.astype(np.float32)[None],
-        templates @ known.filter.weights,
+        columns @ matched.weights,
         signal @ signal.T,
-        doubts(known.templates, known.whitening),
+        doubts(templates, whitening.value),
     )
 
 

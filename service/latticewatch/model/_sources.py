@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from latticewatch.model._sublattice import SublatticeModel
+from latticewatch.model._sublattice import ItSelf, SublatticeModel
 from latticewatch.model._templates import SublatticeTemplates, shift_terms, terms_of, trial_shifts
 
 # What a number more in an explanation must gain [sigma²]: the Bayesian criterion for the numbers of a patch, some 60.
@@ -161,7 +161,6 @@ def _bond(columns: NDArray[np.float64]) -> float:
     return float(apart[np.triu_indices(len(columns), 1)].min(initial=np.inf)) if len(columns) > 1 else 0.0
 
 
-@lru_cache(maxsize=32)
 def explanations_of(known: SublatticeModel) -> Explanations:
     """The same for a sublattice of a learnt model.
 
@@ -174,7 +173,13 @@ def explanations_of(known: SublatticeModel) -> Explanations:
     -------
     Explanations
     """
-    return explanations(known.templates, known.whitening)
+    return _explanations_once(known.templates, ItSelf(known.whitening))
+
+
+@lru_cache(maxsize=32)
+def _explanations_once(templates: SublatticeTemplates, whitening: ItSelf) -> Explanations:
+    # classes that follow the stream change neither
+    return explanations(templates, whitening.value)
 
 
 def fitted(

@@ -17,6 +17,27 @@ from latticewatch.model._shifts import ShiftKinds
 from latticewatch.model._templates import SublatticeTemplates
 
 
+class ItSelf:
+    """An array as the key of a cache: the same where it is the very same array.
+
+    Parameters
+    ----------
+    value : ndarray
+        Never changed.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: NDArray[np.float64]) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ItSelf) and other.value is self.value
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SublatticeModel:
     """One sublattice of a learnt model.

@@ -15,6 +15,7 @@ from latticewatch.features import ZernikeDisk
 from latticewatch.ingest import Frame
 from latticewatch.lattice import (
     DARK_COLUMNS,
+    Flattened,
     Lattice,
     PhaseField,
     Sites,
@@ -41,7 +42,7 @@ from latticewatch.lattice import (
 )
 from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
-from latticewatch.parallel import working
+from latticewatch.parallel import run, working
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
@@ -64,12 +65,17 @@ class _Clock:
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._last = time.perf_counter()
+        self._of, self._last = "", time.perf_counter()
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
         self.laps[stage] = 1e3 * (now - self._last)
-        self._last = now
+        self._of, self._last = stage, now
+
+    def part(self, stage: str, ms: float) -> None:
+        """So much of the last lap was another stage."""
+        self.laps[self._of] = max(self.laps[self._of] - ms, 0.0)
+        self.laps[stage] = ms
 
 
 def analyse(
@@ -365,26 +371,61 @@ def survey_frame(
     flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
     clock.lap("background")
     margin = zernike.patch_size / 2
-    if lattice.angles:
-        columns = settled(flat.image, where, lattice)
-        sites = columns.take(_inside(columns.position, image.shape, margin))
-    else:
-        columns = sites = grain_sites(where, lattice.columns, image.shape, margin)  # type: ignore[arg-type]
-    if voids != "none":
-        between = void_sites(where, lattice, image.shape, margin)  # type: ignore[arg-type]
-        if voids == "lit":
-            between = between.take(lit(flat.image, between, lattice.profile.narrow))
-        if len(between):
-            sites = sites.joined(between)
-    for region in (mask, flat.dirt):
-        sites = _on_specimen(sites, region, zernike.patch_size)
-    clock.lap("sites")
-    moments = zernike.at(flat.image, sites.position)
+    # two calls, of which an idle core takes one: most of a frame's work that does not wait for something else
+    (columns, sites, moments, ms), between = run(
+        lambda: _columns_seen(flat, lattice, where, zernike, mask),
+        lambda: _voids_seen(flat, lattice, where, zernike, voids, mask),
+    )
+    start = time.perf_counter()
+    if len(between):
+        sites = sites.joined(between)
+        moments = np.concatenate([moments, zernike.at(flat.image, between.position)])
     if lattice.angles and len(sites):
         for rows, alone in continued(flat.image, where, lattice, columns, sites, margin):
             moments[rows] = zernike.at(alone, sites.position[rows])
-    clock.lap("moments")
+    clock.lap("sites")
+    clock.part("moments", ms + 1e3 * (time.perf_counter() - start))
     return Survey(flat, sites, moments)
+
+
+def _columns_seen(
+    flat: Flattened,
+    lattice: Lattice,
+    where: PhaseField,
+    zernike: ZernikeDisk,
+    mask: NDArray[np.bool_] | None,
+) -> tuple[Sites, Sites, NDArray[np.float32], float]:
+    """Columns of a frame, those of them that lie on the specimen, and their moments, which took so many ms."""
+    image, margin = flat.image, zernike.patch_size / 2
+    if lattice.angles:
+        columns = settled(image, where, lattice)
+        sites = columns.take(_inside(columns.position, image.shape, margin))
+    else:
+        columns = sites = grain_sites(where, lattice.columns, image.shape, margin)  # type: ignore[arg-type]
+    for region in (mask, flat.dirt):
+        sites = _on_specimen(sites, region, zernike.patch_size)
+    start = time.perf_counter()
+    moments = zernike.at(image, sites.position)
+    return columns, sites, moments, 1e3 * (time.perf_counter() - start)
+
+
+def _voids_seen(
+    flat: Flattened,
+    lattice: Lattice,
+    where: PhaseField,
+    zernike: ZernikeDisk,
+    voids: Literal["none", "lit", "all"],
+    mask: NDArray[np.bool_] | None,
+) -> Sites:
+    """Places between the columns that are wanted, those that lie on the specimen."""
+    if voids == "none":
+        return Sites.none()
+    between = void_sites(where, lattice, flat.image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
+    if voids == "lit":
+        between = between.take(lit(flat.image, between, lattice.profile.narrow))
+    for region in (mask, flat.dirt):
+        between = _on_specimen(between, region, zernike.patch_size)
+    return between
 
 
 def _inside(position: NDArray[np.float64], shape: tuple[int, ...], margin: float) -> NDArray[np.bool_]:
