@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from latticewatch.model._shares import add_columns, share_neighbours
 from latticewatch.model._shifts import Effects, Readings, settle_shifts
 from latticewatch.model._sources import APART, light_error, settle_sources
 from latticewatch.model._sublattice import SublatticeModel
+from latticewatch.parallel import run
 
 # What stands for the component of a site that fits none.
 NONE = -1
@@ -174,7 +175,7 @@ class Model:
         -------
         Verdict
         """
-        members = [Members(patches, s, known) for s, known in enumerate(self.sublattices)]
+        members = run(*(partial(Members, patches, s, known) for s, known in enumerate(self.sublattices)))
         n = len(patches.moments)
         away = self._off_lattice(patches, members)
         amplitude, score = np.zeros(n), np.zeros(n)
@@ -205,7 +206,7 @@ class Model:
             return effects.away
         apart = APART * self.sublattices[-1].templates.farthest_px
         for _ in range(OFF_LATTICE_ROUNDS):
-            found = [one.sources() for one in voids]
+            found = run(*(one.sources for one in voids))
             extra, away = settle_sources(patches.position, patches.frame, found, apart)
             if not extra.any() and not effects.extra.any():
                 # nothing stands there, and nothing is to be taken off: another round would say the same
