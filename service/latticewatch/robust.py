@@ -17,6 +17,10 @@ def median(values):  # pragma: no cover - compiled
     ----------
     values : ndarray of any shape, float32 or float64
         Without NaN.
+
+    Returns
+    -------
+    float
     """
     if values.size == 0:
         return np.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sqlite3
@@ -294,6 +295,22 @@ def test_a_failed_append_writes_nothing_and_uses_no_number(tmp_path: Path) -> No
         log._writer.execute("PRAGMA max_page_count=1000000")
         assert log.append(drafts(1))[0].seq == 3
         assert [event.seq for event in log.read().events] == [1, 2, 3]
+
+
+def test_a_new_log_has_large_pages_and_an_old_one_keeps_its_own(tmp_path: Path) -> None:
+    def page(folder: Path) -> int:
+        with contextlib.closing(sqlite3.connect(folder / "events.sqlite")) as database:
+            return database.execute("PRAGMA page_size").fetchone()[0]
+
+    with open_log(tmp_path) as log:
+        log.append(drafts(3), {"tracks": bytes(200_000)})
+    assert page(tmp_path) == 32_768
+    with contextlib.closing(sqlite3.connect(tmp_path / "events.sqlite")) as database:
+        database.executescript("PRAGMA journal_mode=DELETE; PRAGMA page_size=4096; VACUUM")
+    with open_log(tmp_path) as log:
+        log.append(drafts(2), {"tracks": bytes(200_000)})
+        assert [event.seq for event in log.read().events] == [1, 2, 3, 4, 5]
+    assert page(tmp_path) == 4096
 
 
 def test_many_threads_append_and_read_without_loss(tmp_path: Path) -> None:

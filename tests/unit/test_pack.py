@@ -170,7 +170,9 @@ def test_one_wrong_byte_of_what_was_packed_fast_is_seen(at, flip):
 
 
 def test_arrays_larger_than_the_bytes_take_no_memory():
-    text = json.dumps({"format": 1, "arrays": {"a0": ["<f8", [2**40]]}, "tree": {"array": "a0", "id": 0}}).encode()
+    text = json.dumps(
+        {"format": 1, "arrays": {"a0": ["<f8", [2**40]]}, "tree": {"array": "a0", "id": 0}}
+    ).encode()
     whole = HEAD.pack(FAST, zlib.crc32(text), len(text)) + text
     with pytest.raises(FileError, match="damaged"):
         PACKER.unpack(whole)

@@ -13,7 +13,7 @@ from latticewatch.track._registration import _box, _meet, _phase
 from latticewatch.track._restless import find_restless
 from latticewatch.track._segments import BASE, N_ROWS, step
 from latticewatch.track._shares import share_out
-from latticewatch.track._tracker import _median, _most_probable
+from latticewatch.track._tracker import _most_probable
 
 # Two sublattices, the first row for peaks; host, defect, neighbour, defect, defect, unknown.
 STATE = np.array([0, 1, 0, 2, 3, 4])
@@ -175,12 +175,6 @@ def test_defects_that_meet_are_those_of_a_loop(rng):
     inside = ((point + drift > low) & (point + drift < high)).all(axis=1)
     assert found == (in_frame, matched, (inside & evident).sum())
     np.testing.assert_array_equal(_box(position), (position.min(axis=0), position.max(axis=0)))
-
-
-@pytest.mark.parametrize("n", [5, 6, 501])
-def test_the_median_is_that_of_numpy(rng, n):
-    values = rng.normal(size=n)
-    assert _median(values) == np.median(values)
 
 
 class Tracks:

@@ -131,7 +131,16 @@ class Packer:
             return _Reader(self._classes, self._left_out, arrays).read(whole["tree"])
         except FileError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError, EOFError, struct.error) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            IndexError,
+            OSError,
+            EOFError,
+            struct.error,
+        ) as error:
             raise FileError(f"damaged: {error or type(error).__name__}") from error
         except (zipfile.BadZipFile, zlib.error, RecursionError, NotImplementedError) as error:
             raise FileError(f"not a model: {error or type(error).__name__}") from error
