@@ -244,6 +244,29 @@ CONSTANTS = (
         "columns on the rim of a step are defects",
     ),
     Constant(
+        "lattice/_thickness.py",
+        "OWN_SHARE",
+        "share of the ramp",
+        "columns at the very step are taken for the other side's",
+        "a vacancy on the rim passes for a column of the thin side",
+        most=1.0,
+    ),
+    Constant(
+        "lattice/_thickness.py",
+        "MIXED_SHARE",
+        "share of the variation",
+        "the noise of single cells hides a step",
+        "an alloy passes for a step",
+    ),
+    Constant(
+        "pipeline/_withheld.py",
+        "AS_ELSEWHERE",
+        "probability",
+        "columns of a ragged step are defects",
+        "vacancies beside a straight step are not told",
+        most=1.0,
+    ),
+    Constant(
         "pipeline/_analyse.py",
         "PATCH_NEIGHBOUR_DISTANCES",
         "nearest-neighbour distances",
@@ -418,6 +441,13 @@ CONSTANTS = (
         "sigma²",
         "a changed column passes for an atom beside it",
         "a weak atom between columns passes for a change of both",
+    ),
+    Constant(
+        "model/_sources.py",
+        "CLEARLY",
+        "sigma²",
+        "noise beside a bright column passes for an atom",
+        "a weak atom between columns is not told",
     ),
     Constant(
         "model/_sources.py",

@@ -14,6 +14,7 @@ from latticewatch.ingest import Frame
 from latticewatch.lattice import find_lattice, may_vary, measure_thickness
 from latticewatch.lattice._supercell import larger_cell
 from latticewatch.pipeline import ROLES, Learner, analyse
+from latticewatch.pipeline._withheld import as_elsewhere
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import specimens
@@ -73,6 +74,50 @@ def test_a_step_in_thickness_hides_no_site_and_is_no_row_of_defects(seed):
     assert len(false) <= 1
     assert found >= 0.75
     assert {"thickness-varies", "step"} <= notes
+
+
+@pytest.mark.parametrize(("material", "seed"), [("MoSe2", 1), ("MoSe2", 2), ("WS2", 2)])
+def test_vacancies_beside_a_straight_step_are_found(material, seed):
+    # as many are in its rim as elsewhere, and its columns are compared with those of their own side
+    frame, truth = specimens.made("step", material, seed)
+    score = specimens.scored(specimens.classified(frame, truth.pixel_nm), truth)
+
+    assert score.hits == score.defects
+    assert score.false == 0
+
+
+@pytest.mark.parametrize(("seed", "ragged_px", "most"), [(1, 4.0, 0), (5, 4.0, 0), (5, 8.0, 2)])
+def test_a_ragged_step_is_no_row_of_defects(seed, ragged_px, most):
+    rng = np.random.default_rng(seed)
+
+    def ragged(site):
+        away = rng.normal(0, ragged_px, len(site))
+        return np.where(site @ [0.3, 1.0] + away > 0.6 * SIZE, 2.0, 1.0)
+
+    _, false, _, notes = scores(*some_frame("MoSe2", ragged, seed))
+
+    assert len(false) <= most
+    assert "step" in notes
+
+
+def test_more_changed_columns_than_elsewhere_are_the_steps_and_as_many_are_not():
+    inside = np.arange(900) < 100
+    elsewhere = np.arange(900) >= 892
+
+    assert as_elsewhere(inside, elsewhere | (np.arange(900) < 3))
+    assert not as_elsewhere(inside, elsewhere | (np.arange(900) < 10))
+    assert not as_elsewhere(inside, np.arange(900) < 3)
+
+
+def test_the_columns_of_an_alloy_are_no_step():
+    # where more of the heavy element lies together the lattice is stronger, but single columns differ as much
+    frame, truth = specimens.made("alloy", "WS2", 4)
+    result = specimens.classified(frame, truth.pixel_nm)
+    score = specimens.scored(result, truth)
+
+    assert not result.notes
+    assert score.hits == score.defects
+    assert score.false == 0
 
 
 def test_a_wedge_has_sites_and_defects_where_it_is_thin():

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from latticewatch.lattice._background import block_means
 from latticewatch.lattice._cell import UnitCell, unfold_cell
 from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import PhaseField
+from latticewatch.lattice._sites import predict_sites
 from latticewatch.messages import Note
 
 # The demodulated amplitude is looked at first, which costs nothing: below this share of the usual one, at more than
@@ -29,11 +31,19 @@ MIN_VARIATION = 1.4
 # Below this share of the usual height, and so many standard errors, no lattice is seen.
 MIN_HEIGHT = 0.1
 MIN_SIGMA = 4.0
+# Single cells that differ by more than this share of the variation are mixed; and a standard deviation, in medians of
+# the distance from the median.
+MIXED_SHARE = 0.3
+MEDIAN_SIGMA = 1.4826
 # Diameter of the median, in lattice constants: steps stay sharp, and what is smaller than half of it is no thickness.
 MEDIAN_CELLS = 4.0
 # A step: the height changes by this ratio within so many lattice constants. Columns of both sides light up there.
 STEP_RATIO = 1.2
 RIM_CELLS = 1.25
+# Columns in this share of the ramp that windows of one lattice constant make of a step are on the side that they look
+# like themselves, in windows of so many.
+OWN_SHARE = 0.75
+OWN_CELLS = 0.35
 # Of the lattice that is seen, the part without a lattice that is too small to be one [cells].
 LEAST_CELLS = 9
 
@@ -187,6 +197,7 @@ def measure_thickness(
         height, floor, error = _beside(mask, (height, floor, error), block, constant)
     step = max(1, round(constant / block / 4))
     size = round(MEDIAN_CELLS * constant / block / step) | 1
+    single, noise = height, error
     round_window = np.hypot(*np.indices((size, size)) - size // 2) <= size / 2
     height, floor, error = (
         _enlarged(
@@ -200,12 +211,37 @@ def measure_thickness(
     seen = _large((height > MIN_HEIGHT * usual) & (height > MIN_SIGMA * error), (constant / block) ** 2)
     if not seen.any():
         return None
+    if _is_mixed(single[seen], height[seen], noise[seen]):
+        return None
     usual = float(np.median(height[seen]))
     nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
     at = tuple(np.asarray(nearest))
     height, floor = height[at] / usual, floor[at]
-    found = Thickness(height, floor, seen, block, _rim(height, constant / block), constant)
+    rim = _rim(height, constant / block)
+    if rim.any():
+        columns = predict_sites(field, cell.columns, (image.shape[0], image.shape[1]), 0.0).position
+        size = max(round(OWN_CELLS * constant / block), 3)
+        own = ndimage.uniform_filter(means - floor, size) / ndimage.uniform_filter(perfect, size)
+        at = (columns + 0.5) / block - 0.5
+        height, floor = _sharpened(height, floor, own / usual, rim, at, constant / block)
+    found = Thickness(height, floor, seen, block, rim, constant)
     return found if found.ratio > MIN_VARIATION else None
+
+
+def _is_mixed(single: NDArray[np.float64], height: NDArray[np.float64], noise: NDArray[np.float64]) -> bool:
+    """Whether single cells differ from those around them by more than places do: then columns do, as in an alloy.
+
+    Parameters
+    ----------
+    single, noise : ndarray of shape (n,), float64
+        Height in windows of one lattice constant, and its error.
+    height : ndarray of shape (n,), float64
+        Median of those around, above 0.
+    """
+    apart = MEDIAN_SIGMA * float(np.median(np.abs(single / height - 1)))
+    own = np.sqrt(max(apart**2 - float(np.median(noise / height)) ** 2, 0.0))
+    low, high = np.quantile(np.log(height), [0.05, 0.95])
+    return own > MIXED_SHARE * (high - low)
 
 
 def _slopes(
@@ -263,3 +299,56 @@ def _rim(height: NDArray[np.float64], cell_blocks: float) -> NDArray[np.bool_]:
     logarithm = np.log(np.maximum(height, 1e-6))
     change = ndimage.maximum_filter(logarithm, size) - ndimage.minimum_filter(logarithm, size)
     return _large(change > np.log(STEP_RATIO), cell_blocks**2)
+
+
+def _sharpened(
+    height: NDArray[np.float64],
+    floor: NDArray[np.float64],
+    own: NDArray[np.float64],
+    rim: NDArray[np.bool_],
+    columns: NDArray[np.float64],
+    cell_blocks: float,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Height and floor in which every column of the rim of a step has those of its own side, and none those in between.
+
+    Windows of one lattice constant make a ramp of a step, and columns on it would look changed on both sides of it.
+
+    Parameters
+    ----------
+    height, floor : ndarray of shape (rows, cols), float64
+    own : ndarray of shape (rows, cols), float64
+        Height in windows that hold one column.
+    rim : ndarray of shape (rows, cols), bool
+    columns : ndarray of shape (n, 2), float64
+        Where the columns are, in blocks.
+    cell_blocks : float
+        Lattice constant, in blocks.
+    """
+    plain = ~rim
+    if not plain.any() or not len(columns):
+        return height, floor
+    # the middle of the step beside every block, and on which side of it a block is
+    size = 2 * max(round(RIM_CELLS * cell_blocks), 3) + 1
+    low, high = ndimage.minimum_filter(height, size), ndimage.maximum_filter(height, size)
+    of_rim = ndimage.distance_transform_edt(plain, return_distances=False, return_indices=True)
+    at = tuple(np.asarray(of_rim))
+    middle = np.sqrt(low * high)[at]
+    thick = height > middle
+    # a block of the rim is on the side of the column that is nearest, so that no column is cut in two
+    blocks = np.argwhere(rim)
+    owner = columns[KDTree(columns).query(blocks)[1]]
+    row, col = np.clip(np.rint(owner).astype(int), 0, np.array(height.shape) - 1).T
+    # where the line passes so near that it does not tell, the column does
+    near = np.abs(np.log(height / middle)) < OWN_SHARE * np.log(high / low)[at] / 2
+    side = np.where(near, own > middle, thick)[row, col]
+    sharp = height.copy(), floor.copy()
+    for one in (False, True):
+        source = plain & (thick == one)
+        mine = tuple(blocks[side == one].T)
+        if not source.any() or not len(mine[0]):
+            continue
+        nearest = ndimage.distance_transform_edt(~source, return_distances=False, return_indices=True)
+        at = tuple(np.asarray(nearest)[:, mine[0], mine[1]])
+        for new, old in zip(sharp, (height, floor), strict=True):
+            new[mine] = old[at]
+    return sharp

@@ -299,7 +299,7 @@ def _steps(thickness: Thickness, shape: tuple[int, ...]) -> list[Line]:
         return []
     # what is as high as the step, and noise
     reach = STEP_REACH * thickness.step_ratio
-    return [Line(mask, 1 / reach - 1, reach - 1)]
+    return [Line(mask, 1 / reach - 1, reach - 1, counted=True)]
 
 
 def _thickness(

@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import poisson
 
 from latticewatch.messages import Note
 from latticewatch.model import DISPLACED, Model, Patches, Verdict
 
 # What differs by so many robust standard deviations of the columns beside a line is not as they are.
 SPREAD_SIGMA = 6.0
+# Where as few columns look changed as elsewhere, or as many as this chance still brings, they are.
+AS_ELSEWHERE = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +33,8 @@ class Line:
         What there is to say of it.
     everywhere : bool
         There is nothing beside it to learn from.
+    counted : bool
+        Whether it explains nothing where no more columns look changed than elsewhere.
     """
 
     mask: NDArray[np.bool_]
@@ -38,13 +43,15 @@ class Line:
     own_spread: bool = False
     notes: tuple[Note, ...] = ()
     everywhere: bool = False
+    counted: bool = False
 
 
 def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[Line]) -> Verdict:
     """A verdict in which what a line explains is unknown: neither a defect nor a class of its own.
 
     Hosts stay hosts, and a height that changed by more than the line can explain stays a defect. That a column is
-    displaced it always explains.
+    displaced it always explains. A line that makes columns look changed makes many of them so: where there are no more
+    than elsewhere, they are what they look like.
 
     Parameters
     ----------
@@ -55,6 +62,8 @@ def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[
     lines : list of Line
     """
     doubtful = np.zeros(len(verdict.score), bool)
+    role = np.array([entry.role for entry in model.classes] + ["unknown"])
+    defect = role[verdict.posterior.argmax(1)] == "defect"
     change = None
     for line in lines:
         row, col = np.rint(patches.position).astype(int).T
@@ -66,14 +75,29 @@ def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[
             change = verdict.score * unit[patches.sublattice]
         usual = SPREAD_SIGMA * float(np.median(np.abs(change[inside]))) / 0.6745 if line.own_spread else 0.0
         explained = (change > min(line.lowest, -usual)) & (change < max(line.highest, usual))
-        doubtful |= inside & (explained | (verdict.component == DISPLACED))
+        moved = verdict.component == DISPLACED
+        if line.counted and as_elsewhere(inside, defect & explained & ~moved):
+            explained[:] = False
+        doubtful |= inside & (explained | moved)
     if not doubtful.any():
         return verdict
-    role = np.array([entry.role for entry in model.classes] + ["unknown"])
-    doubtful &= role[verdict.posterior.argmax(1)] == "defect"
+    doubtful &= defect
     posterior, component, shift = verdict.posterior.copy(), verdict.component.copy(), verdict.shift.copy()
     posterior[doubtful] = 0.0
     posterior[doubtful, -1] = 1.0
     component[doubtful] = -1
     shift[doubtful] = 0.0
     return replace(verdict, posterior=posterior, component=component, shift=shift)
+
+
+def as_elsewhere(inside: NDArray[np.bool_], changed: NDArray[np.bool_]) -> bool:
+    """Whether no more columns beside a line look changed than elsewhere.
+
+    Parameters
+    ----------
+    inside, changed : ndarray of shape (n,), bool
+        Columns beside the line, and those that look changed.
+    """
+    usual = (float((changed & ~inside).sum()) + 1) / max(float((~inside).sum()), 1.0)
+    here = float((changed & inside).sum())
+    return bool(poisson.sf(here - 1, usual * inside.sum()) > AS_ELSEWHERE)
