@@ -6,7 +6,8 @@
 One frame each, learnt from and classified. For each specimen and material, over all seeds together:
   R, P    recall and precision of sites, vacancies included
   F1      of defects, and what the ideal observer is expected to reach: it knows every place, and of each kind of defect
-          what it changes, how frequent it is, and the noise
+          what it changes, how frequent it is, and the noise. Of the lines of the scan it knows by how much they are
+          displaced and how much their current varies, but not which of them are
   false   columns called a defect that are none, per 1000 sites
   hosts   classes of role host, the most in one frame
   notes   what the program said
@@ -288,11 +289,34 @@ def separation(made: Made, column: int) -> float:
         scene.oversampling * (scene.margin_px + start + np.arange(2 * reach + 1)) for start in corner
     )
     electrons = (settings.dose_e_per_a2 or 0.0) * (10 * made.pixel_nm) ** 2
-    host_seen = electrons * np.maximum(scene.image[np.ix_(rows, cols)] - change, 0)
+    host = electrons * np.maximum(scene.image[np.ix_(rows, cols)] - change, 0)
     read = settings.read_noise / settings.counts_per_electron
-    return float(
-        np.sqrt(((change * electrons) ** 2 / (host_seen * (1 + settings.gain_spread**2) + read**2)).sum())
-    )
+    down, along = np.gradient(host)
+    jitter = settings.line_jitter_px
+    lines = np.stack([0.5 * settings.flicker * host, 0.5 * jitter * down, jitter * along])
+    return separation_of(change * electrons, host * (1 + settings.gain_spread**2) + read**2, lines)
+
+
+def separation_of(
+    change: NDArray[np.float64], variance: NDArray[np.float64], lines: NDArray[np.float64]
+) -> float:
+    """d' of a change in noise that is each pixel's own, and in noise that the pixels of a line have in common.
+
+    Parameters
+    ----------
+    change : ndarray of shape (rows, cols), float64
+    variance : ndarray of shape (rows, cols), float64
+        Of each pixel by itself.
+    lines : ndarray of shape (m, rows, cols), float64
+        What one standard deviation of each of m faults of a line does to its pixels; the faults of different lines are
+        independent.
+    """
+    # Woodbury's identity, line by line: the covariance is diagonal but for m directions of a line
+    clear = (change**2 / variance).sum(1)
+    seen = np.einsum("mij,ij->im", lines, change / variance)
+    shared = np.eye(len(lines)) + np.einsum("mij,nij->imn", lines, lines / variance)
+    lost = np.einsum("im,im->i", seen, np.linalg.solve(shared, seen[..., None])[..., 0])
+    return float(np.sqrt(np.maximum(clear - lost, 0.0).sum()))
 
 
 def _spot(made: Made, centre: NDArray[np.float64], reach: int) -> NDArray[np.float64]:

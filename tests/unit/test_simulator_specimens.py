@@ -11,7 +11,7 @@ import pytest
 from latticewatch.lattice import are_shifted, find_lattice, follow_lattice
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from specimens import classified, made, scored
+from specimens import classified, made, scored, separation_of
 
 
 def analysed(name, material, seed, **options):
@@ -77,3 +77,34 @@ def test_few_cells_have_the_cell_that_explains_them_and_are_too_few_to_learn(mat
     assert score.recall > 0.9
     assert score.false == 0
     assert any("Too few sites" in note.text for note in result.notes)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_columns_that_a_quarter_turn_maps_onto_each_other_share_what_is_rare(seed):
+    # one or two vacant oxygen columns on each of the two sublattices, which jitter makes look a little unlike
+    score, _ = analysed("perovskite", "PbTiO3", seed)
+    assert score.hits == score.defects
+    assert score.false <= 1
+
+
+@pytest.mark.parametrize("seed", [1, 4])
+def test_noise_beside_a_bright_column_is_no_atom_between_the_columns(seed):
+    frame, truth = made("perovskite", "SrRuO3", seed)
+    result = classified(frame, truth.pixel_nm)
+    assert (result.sites.sublattice >= 0).all()
+
+
+def test_the_ideal_observer_knows_how_much_lines_vary_but_not_which():
+    rng = np.random.default_rng(0)
+    change, variance = rng.normal(size=(4, 5)), rng.uniform(1, 2, (4, 5))
+    lines = rng.normal(size=(3, 4, 5))
+
+    # the same with the whole covariance
+    covariance = np.diag(variance.ravel())
+    for fault in lines:
+        for row in range(4):
+            one = np.zeros((4, 5))
+            one[row] = fault[row]
+            covariance += np.outer(one, one)
+    expected = np.sqrt(change.ravel() @ np.linalg.solve(covariance, change.ravel()))
+    assert separation_of(change, variance, lines) == pytest.approx(expected)

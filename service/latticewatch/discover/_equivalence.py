@@ -14,8 +14,8 @@ from latticewatch.features import mirror_moments, rotate_moments
 from latticewatch.model import SublatticeTemplates
 
 # Two hosts are the same when an operation of the lattice brings their patches closer than this [sigma of one patch]:
-# then no single patch can tell them apart. Of two grains of one crystal, which the scan lines cut in other directions,
-# it is enough that they are closer than this share of the contrast of a patch.
+# then no single patch can tell them apart; or closer than this share of the contrast of a patch: scan lines cut them in
+# other directions, and their places are known to so much only.
 SAME_SIGMA = 1.0
 SAME_SHARE = 0.1
 # Rotations that occur in plane lattices; axes of mirrors lie at half of such angles.
@@ -57,10 +57,8 @@ def equivalent_sublattices(
                 axes = (direction + own + ROTATIONS_DEG) / 2
                 images += [rotate_moments(mean[None], n, m, turns), mirror_moments(mean[None], n, m, axes)]
             distance = np.linalg.norm((np.concatenate(images) - means[other]) @ whitenings[other], axis=1)
-            limit = SAME_SIGMA
-            if templates[other].grain != templates[s].grain:
-                contrast = np.linalg.norm(np.where(n == 0, 0.0, means[other]) @ whitenings[other])
-                limit = max(limit, SAME_SHARE * float(contrast))
+            contrast = np.linalg.norm(np.where(n == 0, 0.0, means[other]) @ whitenings[other])
+            limit = max(SAME_SIGMA, SAME_SHARE * float(contrast))
             if distance.min() < limit:
                 closest[other] = float(distance.min()) / limit
         group.append(min(closest, key=lambda other: closest[other]) if closest else s)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from latticewatch.discover._displaced import displacement_gate, shift_kinds
 from latticewatch.discover._equivalence import equivalent_sublattices
 from latticewatch.discover._filter import matched_filter
-from latticewatch.discover._grow import above_host, grow_mixture
+from latticewatch.discover._grow import LONE_CHANCE, above_host, bonferroni, grow_mixture
 from latticewatch.discover._odd import find_oddities
 from latticewatch.model import (
     MIN_SEPARATION,
@@ -415,19 +415,25 @@ def _between(
     still: moments without what is known from the round before.
     """
     found, seen = [], []
+    gain = np.zeros(len(patches.moments))
     for s, (rows, result, known) in enumerate(zip(members, results, templates, strict=True)):
         if known.void:
             lit = np.flatnonzero(result.score > LIT_SIGMA)
             whitened = (still.all[rows[lit]] - result.matched.mean) @ result.whitening
             unsure = np.hypot(1.0, _echo(patches, still, rows[lit], known, result.whitening))
             found.append((rows[lit], fitted(whitened, explanations(known, result.whitening), unsure)))
+            gain[rows[lit]] = found[-1][1].gain
             seen.append(s)
+    certain = bonferroni(sum(len(members[s]) for s in seen), LONE_CHANCE)
     apart = APART * templates[-1].farthest_px
     extra, away = settle_sources(patches.position, patches.frame, found, apart)
     settled = list(results)
     for s in seen:
         result, height = results[s], extra[members[s]]
         measured = height / result.matched.height_of_sigma
+        # beside a bright column noise is more than in the middle: what may be chance is no surer than it explains
+        sure = np.sqrt(gain[members[s]])
+        measured = np.where(sure < certain, np.minimum(measured, sure), measured)
         score = np.where(height > 0.0, measured, np.minimum(result.score, LIT_SIGMA))
         settled[s] = replace(result, score=score)
     return extra, away, settled

@@ -24,6 +24,8 @@ from latticewatch.model._templates import SublatticeTemplates, shift_terms, term
 PENALTY = 4.0
 # An atom between the columns is so much rarer than a changed column, as twice a logarithm [sigma²].
 RARER = 9.0
+# An atom is told where, with that, it is nine times as probable as the best of what else may be [sigma²].
+CLEARLY = 4.4
 # Another place explains the same light as well within this share.
 AS_GOOD = 0.02
 # An atom is fitted closely where the best of the places tried around it explains what it must, times this: the closer
@@ -106,8 +108,8 @@ class Fitted:
 
     @property
     def better(self) -> NDArray[np.bool_]:
-        """Where an atom there is the better explanation, shape (m,)."""
-        return np.asarray((self.height > 0.0) & (self.gain > self.rival))
+        """Where an atom there is clearly the better explanation, shape (m,)."""
+        return np.asarray((self.height > 0.0) & (self.gain > self.rival + CLEARLY))
 
 
 def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64]) -> Explanations:
