@@ -139,7 +139,7 @@ class _Sublattice:
     def space(self, moments: NDArray[np.float32]) -> NDArray[np.float32]:
         """Patches in units of the host's scatter."""
         mean, whitening = _in_single(self.known)
-        return np.asarray((moments - mean) @ whitening)
+        return np.asarray((moments - mean) @ whitening, np.float32)
 
 
 class LiveSpace:
