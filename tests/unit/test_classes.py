@@ -71,6 +71,25 @@ def test_where_classes_differ_in_height_alone_the_posteriors_are_those_of_the_mi
         np.testing.assert_allclose(rest, expected[:, [0, 3]].sum(1), atol=1e-12)
 
 
+@pytest.mark.parametrize("apart", [2.5, 3.5, 5.0, 80.0])
+@pytest.mark.parametrize("weight", [0.001, 0.05, 0.45])
+def test_what_is_surely_host_is_told_at_once_and_all_else_as_before(classes, apart, weight):
+    mixture = Mixture(
+        np.array([0.3, 0.3 - apart, 0.3 + 2 * apart]),
+        np.array([1.0, 1.1, 1.6]),
+        np.array([0.99 - 2 * weight, weight, weight]),
+        0.01,
+        400.0,
+    )
+    near = site_classes.__wrapped__(SimpleNamespace(**{**vars(classes.known), "mixture": mixture}))
+    height = np.linspace(-20, 200, 44_001)
+    expected, found = near.of_height(height), near.likely_of_height(height)
+    quick = (found[:, 0] == 1.0) & (expected[:, 0] < 1.0)
+    assert quick.any() == (expected[:, 0] > 0.6).any()
+    assert (expected[quick, 0] > 0.5).all()
+    np.testing.assert_array_equal(found[~quick], expected[~quick])
+
+
 def test_what_is_less_certain_is_compared_with_wider_classes(classes):
     height, unsure = np.array([4.0, 78.0, 120.0, 176.0]), np.array([1.5, 2.2, 9.0, 1.0])
     for value, by, row in zip(height, unsure, classes.of_height(height, unsure), strict=True):

@@ -24,6 +24,10 @@ from latticewatch.model._sublattice import SublatticeModel
 # Axes of the displacement, behind that of the height and before those of what is left over.
 SHIFT = slice(1, 3)
 LEFT_OVER = 3
+# Steps in which the range of heights is looked for where the host is more probable than all else [standard deviations],
+# and how probable it is there at least: more than the least that counts, as classes may be narrow.
+HOST_STEPS = np.arange(0.0, 8.0, 0.05)
+HOST_SURELY = 0.6
 
 
 class Place(NamedTuple):
@@ -73,6 +77,8 @@ class SiteClasses:
         Column of each place in `displaced`, in whose order those in place come first.
     height_into : ndarray of shape (n_heights,), int64
         Column of each place in `heights`; there *of none* follows the components.
+    host_range : tuple of float
+        Between these heights the host is more probable than all else together.
     """
 
     known: SublatticeModel
@@ -81,12 +87,34 @@ class SiteClasses:
     displaced: ClassTable
     into: NDArray[np.int64]
     height_into: NDArray[np.int64]
+    host_range: tuple[float, float]
 
     @property
     def n_columns(self) -> int:
         """Columns of the posteriors of sites."""
         known = self.known
         return len(known.mixture.mean) + known.oddities.n_classes + len(known.shifts) + 2
+
+    def likely_of_height(self, height: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same as `of_height`, where one only asks of what a site is: what is surely host is host with certainty.
+
+        Parameters
+        ----------
+        height : ndarray of shape (n,), float64
+            Change of the height of the column [sigma].
+
+        Returns
+        -------
+        ndarray of shape (n, n_components + 1), float64
+            Rows sum to one.
+        """
+        low, high = self.host_range
+        out = np.zeros((len(height), len(self.known.mixture.mean) + 1))
+        out[:, 0] = 1.0
+        some = np.flatnonzero(~((height > low) & (height < high)))
+        if len(some):
+            out[some] = self.of_height(height[some])
+        return out
 
     def of_height(
         self, height: NDArray[np.float64], unsure: NDArray[np.float64] | None = None
@@ -217,14 +245,30 @@ def site_classes(known: SublatticeModel) -> SiteClasses:
     still += [host] if known.templates.void else _odd_places(host, odd, n_heights, none)
     moved = _displaced_places(known, n_heights + n_odd)
     n_axes = LEFT_OVER + (0 if known.templates.void else odd.axes.shape[1] + 1)
+    of_heights, into = _table(heights, 1), np.array([place.column for place in heights], np.int64)
     return SiteClasses(
         known,
-        _table(heights, 1),
+        of_heights,
         _table(still, n_axes),
         _table(still + moved, n_axes),
         np.array([place.column for place in still + moved], np.int64),
-        np.array([place.column for place in heights], np.int64),
+        into,
+        _host_range(of_heights, into, float(mixture.mean[0]), float(mixture.deviation[0])),
     )
+
+
+def _host_range(
+    heights: ClassTable, into: NDArray[np.int64], middle: float, sigma: float
+) -> tuple[float, float]:
+    """Heights around the host's between which it is more probable than all else; none where it is not even there."""
+    away = sigma * HOST_STEPS
+    ends = []
+    for side in (-1.0, 1.0):
+        at = middle + side * away
+        host = heights.posteriors(at[:, None], into=into, width=int(into.max()) + 1)[:, 0] > HOST_SURELY
+        # the first step at which it is not ends the range before it
+        ends.append(float(at[int(np.argmin(np.append(host, False))) - 1]) if host[0] else middle)
+    return ends[0], ends[1]
 
 
 def _height_places(mixture: Mixture, none: int) -> list[Place]:

@@ -50,7 +50,8 @@ class Members:
     score : ndarray of shape (m,), float64
         Change of the height of the central column [sigma].
     posterior : ndarray of shape (m, n_classes + 1), float64
-        Probability of each component of the mixture, host first, and of none of them, by the height alone.
+        Probability of each component of the mixture, host first, and of none of them, by the height alone; of what is
+        surely host, 1.
     amplitude : ndarray of shape (m,), float64
         Change of height to be expected from that, 0 for a host.
     corrected : bool
@@ -107,7 +108,7 @@ class Members:
         else:
             crowded = known.mixture.weight[0] < CROWDED_HOST
             self.score = self._standardised(alone, self._telling(unsure), crowded=crowded)
-        self.posterior = self._classes.of_height(self._height())
+        self.posterior = self._classes.likely_of_height(self._height())
         self._widen(unsure)
         self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)
         self._host = self.posterior[:, 0] > 0.5
@@ -208,7 +209,7 @@ class Members:
         whitened = (self._moments[lit] - known.filter.mean) @ known.whitening
         found = fitted(whitened, explanations_of(known), np.hypot(1.0, self._echo[lit]))
         score = known.mixture.mean[0] + found.height / known.filter.height_of_sigma
-        there = self._classes.of_height(score)[:, 0] < 0.5
+        there = self._classes.likely_of_height(score)[:, 0] < 0.5
         return self.rows[lit], replace(found, height=np.where(there, found.height, 0.0))
 
     def settle(self, extra: NDArray[np.float64]) -> None:
@@ -224,7 +225,7 @@ class Members:
         measured = host + height / known.filter.height_of_sigma
         self.score = np.where(height > 0.0, measured, np.minimum(self.score, host))
         self._wider = np.ones(len(self.rows))
-        self.posterior = self._classes.of_height(self._height())
+        self.posterior = self._classes.likely_of_height(self._height())
         self.amplitude = height
 
     def correct(

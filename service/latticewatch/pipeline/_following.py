@@ -12,6 +12,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Renewed, taken_up
 from latticewatch.messages import ClassSplit, Note
 from latticewatch.model import CatalogueEntry, Model
+from latticewatch.parallel import run
 from latticewatch.pipeline._analysis import Classified
 from latticewatch.pipeline._compose import roles_and_priors
 from latticewatch.pipeline._events import class_event, discovered, model_event
@@ -101,14 +102,23 @@ class Following:
             Why the frame taught nothing.
         """
         self._newest = analysis
-        if self.space is not None:
-            self.space.take(force.learnt, analysis.patches, tracked.class_id, analysis.frame.number)
-        events: list[EventDraft] = []
-        doubt = self._judge.doubt(Condition.of(analysis))
-        if doubt is None:
-            events += self._follow(force, analysis, tracked)
-        events += self._look_again(force, analysis, tracked, tracker, teaches=doubt is None)
-        return events, doubt
+        model, space = force.learnt, self.space
+
+        def watch() -> None:
+            # decides nothing, so that an idle core may do it meanwhile
+            if space is not None:
+                space.take(model, analysis.patches, tracked.class_id, analysis.frame.number)
+
+        def learn() -> tuple[list[EventDraft], Note | None]:
+            events: list[EventDraft] = []
+            doubt = self._judge.doubt(Condition.of(analysis))
+            if doubt is None:
+                events += self._follow(force, analysis, tracked)
+            events += self._look_again(force, analysis, tracked, tracker, teaches=doubt is None)
+            return events, doubt
+
+        learnt, _ = run(learn, watch)
+        return learnt
 
     def split(
         self, force: InForce, tracker: Tracker, class_id: int, wanted: ClassSplit
