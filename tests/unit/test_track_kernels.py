@@ -276,3 +276,13 @@ def test_a_hop_to_another_sublattice_is_looked_for_where_the_defect_can_be_there
     assert tracks() == ([3, 4], False)
     tracks.posterior[3, 1] = 1e-9
     assert tracks() == ([3, 4], True)
+
+
+def test_a_share_that_was_rounded_up_is_no_confidence_above_one():
+    known = np.array([[1 + 2**-23, 0.0]], np.float32)
+    track, class_id = np.zeros(1, np.int32), np.zeros(1, np.int16)
+    role, confidence = np.zeros(1, np.uint8), np.zeros(1, np.float32)
+    ids, roles = np.array([4, -1], np.int16), np.zeros(2, np.uint8)
+    number = np.zeros(1, np.int32)
+    _most_probable(np.zeros(1, np.int64), known, known, number, ids, roles, track, class_id, role, confidence)
+    assert (class_id[0], confidence[0]) == (4, 1.0)

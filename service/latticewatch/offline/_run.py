@@ -15,7 +15,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.errors import FileError
 from latticewatch.execute import Runner, executor_of
 from latticewatch.ingest import FileSeries, Frame
-from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse
+from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse, cannot_learn
 
 NO_PICTURE = np.zeros((0, 0), np.uint8)
 # Frames whose results wait for the end of a learning phase; of a file that shows no lattice, the oldest go first.
@@ -116,7 +116,7 @@ def run_file(
         nonlocal next_number
         while len(pending) > keep:
             number = min(pending)
-            on_result(pending.pop(number))
+            on_result(_explained(pending.pop(number), learner))
             next_number = number + 1
 
     def take(folded: list[FrameResult], number: int) -> None:
@@ -156,6 +156,16 @@ def run_file(
         if progress is not None:
             progress(done)
     return image
+
+
+def _explained(result: FrameResult, learner: Learner) -> FrameResult:
+    """A result that is final; one without classes says why, which was no matter while more frames could come."""
+    if result.classes or result.notes:
+        return result
+    why = "the frame does not show the lattice that others have taught"
+    if learner.model is None:
+        why = "there were not enough that show one lattice"
+    return replace(result, notes=(learner.trouble or cannot_learn(why),))
 
 
 def _frame(series: FileSeries, image: NDArray[np.generic], number: int) -> Frame:

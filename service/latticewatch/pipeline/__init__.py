@@ -9,7 +9,7 @@ from latticewatch.pipeline._analyse import analyse
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._learner import Learner
 from latticewatch.pipeline._model_file import MAX_FILE_BYTES, SavedModel, read_model, write_model
-from latticewatch.pipeline._notes import NoteBook, said_in_all
+from latticewatch.pipeline._notes import NoteBook, cannot_learn, said_in_all
 from latticewatch.pipeline._picture import counts_and_picture, picture_of
 from latticewatch.pipeline._plane import PlaneView
 from latticewatch.pipeline._plausible import lattice_notes, lattices_like
@@ -36,6 +36,7 @@ __all__ = [
     "SublatticeView",
     "Surveyed",
     "analyse",
+    "cannot_learn",
     "counts_and_picture",
     "last_kernel",
     "lattice_notes",

@@ -180,6 +180,7 @@ class Gathering:
             reference = well_seen
             surveys, used = self._surveyed(gathered, reference, zernike)
         if not surveys:
+            self.trouble = cannot_learn("none of them shows the lattice of the clearest")
             return None
         self.trouble = _too_few_sites(reference, surveys)
         if self.trouble is not None:

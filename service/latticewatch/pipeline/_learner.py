@@ -59,6 +59,11 @@ class Learner:
         """The model in force, immutable; hand it to `analyse`. None during the learning phase."""
         return self._force.model
 
+    @property
+    def trouble(self) -> Note | None:
+        """Why nothing was learnt from the frames gathered last; None where that was not tried, or went well."""
+        return self._gathering.trouble
+
     def fold(self, analysis: Analysis) -> list[FrameResult]:
         """Take in one frame.
 
@@ -320,7 +325,12 @@ class Learner:
         assert isinstance(analysis, Surveyed)
         analysis = self._gathering.take(analysis)
         learnt = self._finish_learning() if self._gathering.enough else []
-        return learnt or [self._result(analysis, blank_table(analysis.sites))]
+        if not learnt:
+            return [self._result(analysis, blank_table(analysis.sites))]
+        if learnt[-1].ordinal != analysis.frame.ordinal:
+            # the newest does not show the lattice that the others have taught
+            learnt.append(self._followed(analyse(analysis.frame, self.model, self.settings)))
+        return learnt
 
     def finish_learning(self) -> list[FrameResult]:
         """End the learning phase with the frames that there are, as at the end of a file.

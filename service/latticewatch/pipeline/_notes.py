@@ -30,7 +30,17 @@ def too_few_sites(number: int, needed: int) -> Note:
 
 
 def cannot_learn(why: str) -> Note:
-    """The frames show a lattice, but nothing can be learnt from them."""
+    """The frames show a lattice, but nothing can be learnt from them.
+
+    Parameters
+    ----------
+    why : str
+        In words.
+
+    Returns
+    -------
+    Note
+    """
     return Note(
         code="cannot-learn",
         text=_sentence(f"nothing could be learnt from these frames ({why.rstrip('.')})"),

@@ -397,7 +397,7 @@ class Tracker:
             sublattice=tracks.sublattice[rows],
             track=tracks.track[rows],
             class_id=class_ids[best],
-            confidence=tracks.posterior[rows, best],
+            confidence=np.minimum(tracks.posterior[rows, best], np.float32(1.0)),
             prospect=self._evidence.prospect(tracks.run_frames[rows]),
         )
 
@@ -420,7 +420,8 @@ def _most_probable(
                 if share > half:
                     break
         track[i] = number[t] if t >= 0 else -1
-        class_id[i], role[i], confidence[i] = class_ids[best], roles[best], most
+        # shares are rounded on their way
+        class_id[i], role[i], confidence[i] = class_ids[best], roles[best], min(most, np.float32(1.0))
 
 
 @njit(cache=True, nogil=True)
