@@ -556,7 +556,7 @@ def powers(shift, farthest, order):
     return np.array([a**i * b ** (n - i) for n in range(1, order + 1) for i in range(n, -1, -1)])
 
 
-def light_around(index, rows, n_columns, shift, extra, away, moments, moved, farthest, order):
+def light_around(index, rows, n_columns, shift, extra, away, moments, moved, reaches, order):
     """What displaced columns, and atoms between the columns, add to each of some patches."""
     out = np.zeros((len(rows), moments.shape[1]))
     for m, i in enumerate(rows):
@@ -565,9 +565,9 @@ def light_around(index, rows, n_columns, shift, extra, away, moments, moved, far
             if j < 0:
                 continue
             if q < n_columns:
-                out[m] += powers(shift[j], farthest, order) @ moved[q + 1]
+                out[m] += powers(shift[j], reaches[0], order) @ moved[q + 1]
             else:
-                out[m] += extra[j] * (moments[q + 1] + powers(away[j], farthest, order) @ moved[q + 1])
+                out[m] += extra[j] * (moments[q + 1] + powers(away[j], reaches[1], order) @ moved[q + 1])
     return out
 
 

@@ -48,7 +48,7 @@ def test_an_atom_is_found_where_it_stands(between, rng, place, share):
     voids, column = between
     known, whitening = voids[place]
     for angle in rng.uniform(0, 2 * np.pi, 4):
-        at = share * known.farthest_px * np.array([np.sin(angle), np.cos(angle)])
+        at = share * known.away_px * np.array([np.sin(angle), np.cos(angle)])
         found, scale = judged(known, whitening, column(at), rng.normal(size=whitening.shape[1]))
         room = explanations(known, whitening).room_px
         beside = np.hypot(*(known.offset[: known.n_columns] - at).T).min()
@@ -104,7 +104,7 @@ def test_what_the_neighbours_explain_is_the_best_fit_of_any(between, rng, place)
     patches = 20 * rng.normal(size=(6, whitening.shape[1]))
     variance = rng.uniform(1, 3, 6)
     found = _rival(patches, mine, variance, np.full(6, -np.inf), np.full(6, np.inf))
-    terms = shift_terms(mine.shifts, known.farthest_px)
+    terms = shift_terms(mine.shifts, known.away_px)
     for patch, one, most in zip(patches, variance, found, strict=True):
         around = known.moments[1:] @ whitening, known.moved[1:] @ whitening, known.heights[1:]
         assert most == pytest.approx(naive.rival_around(patch, *around, terms, one, AS_GOOD, RARER), rel=1e-9)

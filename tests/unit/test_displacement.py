@@ -7,7 +7,7 @@ import pytest
 
 from _crystal import honeycomb, judged, learnt, nearest, oblique, render, square
 from latticewatch.discover._displaced import displacement_gate, shift_kinds
-from latticewatch.model._templates import shift_terms, trial_shifts
+from latticewatch.model._templates import ORDER, shift_terms, trial_shifts
 
 SHAPE = (320, 320)
 CRYSTALS = {
@@ -77,9 +77,10 @@ def test_what_the_filter_says_of_a_displacement_gives_it_back():
     np.testing.assert_allclose(known.shift(known.of(shift)), shift, atol=0.02 * known.farthest_px)
 
 
-def test_terms_are_all_products_up_to_the_fifth_order():
-    terms = shift_terms(np.array([[2.0, 3.0]]), 1.0)
-    wanted = [2.0**i * 3.0 ** (n - i) for n in range(1, 6) for i in range(n, -1, -1)]
+@pytest.mark.parametrize("order", [1, 2, 5, ORDER])
+def test_terms_are_all_products_up_to_an_order(order):
+    wanted = [2.0**i * 3.0 ** (n - i) for n in range(1, order + 1) for i in range(n, -1, -1)]
+    terms = shift_terms(np.array([[2.0, 3.0]]), 1.0, len(wanted))
     np.testing.assert_allclose(terms[0], wanted)
 
 

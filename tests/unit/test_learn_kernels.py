@@ -297,7 +297,7 @@ def test_displacements_are_settled_one_after_another(seed, strained):
 @few
 def test_the_light_of_what_is_displaced_or_between_the_columns(seed):
     rng = np.random.default_rng(seed)
-    n, k, n_columns, n_moments, farthest = 20, 5, 3, 6, 2.0
+    n, k, n_columns, n_moments, farthest, between = 20, 5, 3, 6, 2.0, 3.0
     index = rng.integers(-1, n, (n, k + 1)).astype(np.int32)
     rows = rng.permutation(n)[:12]
     few_of_them = rng.random((n, 2)) < 0.3
@@ -309,13 +309,19 @@ def test_the_light_of_what_is_displaced_or_between_the_columns(seed):
     moments = rng.normal(size=(k + 1, n_moments))
     moved = rng.normal(size=(k + 1, ORDER * (ORDER + 3) // 2, n_moments))
     known = SimpleNamespace(
-        neighbour=np.zeros((k, 3)), n_columns=n_columns, moments=moments, moved=moved, farthest_px=farthest
+        neighbour=np.zeros((k, 3)),
+        n_columns=n_columns,
+        moments=moments,
+        moved=moved,
+        farthest_px=farthest,
+        away_px=between,
     )
     which, change = effects.seen(SimpleNamespace(index=index), rows, known)
     found = np.zeros((len(rows), n_moments))
     found[which] = change
+    reaches = (farthest, between)
     expected = naive.light_around(
-        index, rows, n_columns, effects.shift, effects.extra, effects.away, moments, moved, farthest, ORDER
+        index, rows, n_columns, effects.shift, effects.extra, effects.away, moments, moved, reaches, ORDER
     )
     np.testing.assert_allclose(found, expected, atol=1e-9)
     # and beside itself it adds nothing

@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.model._matched import MatchedFilter
-from latticewatch.model._templates import ORDER, SublatticeTemplates, shift_terms
+from latticewatch.model._templates import SublatticeTemplates, shift_terms
 
 N_STEPS = 10
 # Least slope of the filter at a displacement, beside that in place, for a step of Newton's method.
@@ -58,7 +58,7 @@ class DisplacementFilter:
         ndarray of shape (n, 2), float64
             [sigma]
         """
-        return shift_terms(shift, self.farthest_px) @ self.says[place]
+        return shift_terms(shift, self.farthest_px, len(self.says[place])) @ self.says[place]
 
     def height_of(self, shift: NDArray[np.float64], place: int = 0) -> NDArray[np.float64]:
         """Output of the filter of the height for the same, shape (n,) [sigma].
@@ -75,7 +75,7 @@ class DisplacementFilter:
         ndarray of shape (n,), float64
             [sigma]
         """
-        return shift_terms(shift, self.farthest_px) @ self.height_says[place]
+        return shift_terms(shift, self.farthest_px, len(self.height_says[place])) @ self.height_says[place]
 
     def shift(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacement that the filter's output stands for.
@@ -118,7 +118,8 @@ def displacement_filter(
     heights = templates.columns @ whitening
     explained = np.linalg.qr(heights.T)[0] if len(heights) else np.zeros((whitening.shape[1], 0))
     # the terms of first order are the derivatives
-    signal = templates.moved[0, :2] / templates.farthest_px @ whitening
+    one = templates.away_px if templates.void else templates.farthest_px
+    signal = templates.moved[0, :2] / one @ whitening
     alone = signal - (signal @ explained) @ explained.T
     # a patch of few pixels may not tell a displacement from changes of height at all
     power, axes = np.linalg.eigh(alone @ alone.T)
@@ -172,8 +173,9 @@ def _said(a, b, says, value, slope):  # pragma: no cover - compiled
     """Value and slope of the polynomial of `shift_terms` at (a, b)."""
     value[:] = 0.0
     slope[:] = 0.0
-    k = 0
-    for n in range(1, ORDER + 1):
+    k = n = 0
+    while k < len(says):
+        n += 1
         for i in range(n, -1, -1):
             term = a**i * b ** (n - i)
             by_a = i * a ** (i - 1) * b ** (n - i) if i > 0 else 0.0

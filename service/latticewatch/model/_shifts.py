@@ -328,6 +328,7 @@ class Effects:
             known.moments,
             known.moved,
             known.farthest_px,
+            known.away_px,
         )
 
     def taken_off(self, patches: Patches, templates: Sequence[SublatticeTemplates]) -> NDArray[np.float32]:
@@ -370,7 +371,7 @@ def _see(index, rows, n_neighbours, active):  # pragma: no cover - compiled
 
 @njit(cache=True, nogil=True)
 def _light(
-    index, rows, n_columns, shift, extra, away, moments, moved, farthest
+    index, rows, n_columns, shift, extra, away, moments, moved, farthest, between
 ):  # pragma: no cover - compiled
     """What displaced columns and atoms between the columns add to the moments of some patches, (m, n_moments)."""
     out = np.zeros((len(rows), moments.shape[1]))
@@ -389,7 +390,7 @@ def _light(
                 factor = extra[j]
                 if factor == 0.0:
                     continue
-                terms_of(away[j : j + 1] / farthest, terms)
+                terms_of(away[j : j + 1] / between, terms)
                 for p in range(out.shape[1]):
                     out[m, p] += factor * moments[q + 1, p]
             for k in range(terms.shape[1]):

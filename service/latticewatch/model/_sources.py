@@ -126,9 +126,9 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     -------
     Explanations
     """
-    farthest = templates.farthest_px
+    farthest = templates.away_px
     shifts = np.concatenate([np.zeros((1, 2)), trial_shifts(farthest)])
-    terms = shift_terms(shifts, farthest)
+    terms = shift_terms(shifts, farthest, templates.moved.shape[1])
     seen = templates.moments @ whitening
     moved = np.asarray(templates.moved @ whitening)
     own = templates.heights[1:]
@@ -291,7 +291,7 @@ def _ask_around(heard, moved, height, squares, variance, most, enough):  # pragm
 
 def _at(away: NDArray[np.float64], known: Explanations) -> NDArray[np.float64]:
     """A column of height 1 somewhere around the place, shape (m, rank)."""
-    return known.source[0] + shift_terms(away, known.farthest_px) @ known.terms
+    return known.source[0] + shift_terms(away, known.farthest_px, len(known.terms)) @ known.terms
 
 
 @njit(cache=True, nogil=True)

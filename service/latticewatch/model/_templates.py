@@ -25,9 +25,13 @@ PROFILE_TRUST = 2.0
 WORST_PROFILE = 0.03
 # A column farther from its place than this share of the shortest distance between columns is another column.
 FARTHEST = 0.35
-# Distances and directions at which it is looked at, and the order up to which what it adds is written as a polynomial.
-RINGS, DIRECTIONS = 5, 12
-ORDER = 5
+# And an atom between the columns stands no farther than this share of it from one of the places there: what is half a
+# bond from a column of a honeycomb is half a bond from the nearest of them.
+FARTHEST_BETWEEN = 0.5
+# Distances and directions at which it is looked at, and the order up to which what it adds is written as a polynomial:
+# within 1 % of a column's light out to two widths of its profile.
+RINGS, DIRECTIONS = 6, 16
+ORDER = 7
 N_TERMS = ORDER * (ORDER + 3) // 2
 
 
@@ -47,7 +51,7 @@ class SublatticeTemplates:
         What the host column at the site itself, then at each neighbour, adds when it is displaced: the factors of
         `shift_terms`. Of a neighbour that is a place between the columns: a column of height 1.
     farthest_px : float
-        Displacements up to which that holds [px].
+        Displacements of columns up to which that holds [px].
     n_columns : int
         Neighbours that are columns of the crystal; those behind them are places between the columns.
     noise : ndarray of shape (n_moments, n_moments), float64
@@ -68,6 +72,8 @@ class SublatticeTemplates:
         that were kept before it was known.
     profile_error : float
         Share of a column's height by which the profile may be wrong.
+    between_px : float
+        The same of what is between the columns; 0 in models that were kept when it was one number.
     grain : int
         Which grain of the frame the sublattice belongs to.
     directions_deg : tuple of float
@@ -90,6 +96,7 @@ class SublatticeTemplates:
     around: tuple[int, ...] = ()
     heights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     profile_error: float = 0.0
+    between_px: float = 0.0
     grain: int = 0
     directions_deg: tuple[float, float] = (0.0, 90.0)
     resampling: NDArray[np.float64] | None = None
@@ -98,6 +105,11 @@ class SublatticeTemplates:
     def columns(self) -> NDArray[np.float64]:
         """Moments of a column of height 1 at the site itself and at each neighbour that is a column of the crystal."""
         return self.moments[: self.n_columns + 1]
+
+    @property
+    def away_px(self) -> float:
+        """How far an atom between the columns may be from the middle of its place [px]."""
+        return self.between_px or self.farthest_px
 
     def without_voids(self) -> SublatticeTemplates:
         """The same, as if nothing could be between the columns."""
@@ -160,6 +172,7 @@ def _of_grain(
     first_deg, second_deg = np.degrees(np.arctan2(-vectors[:, 0], vectors[:, 1])).tolist()
 
     farthest = FARTHEST * lattice.nearest_neighbour_px
+    between = FARTHEST_BETWEEN * lattice.nearest_neighbour_px
 
     places = np.concatenate([cell.columns, void_places(lattice)])
     n = len(cell.columns)
@@ -184,11 +197,12 @@ def _of_grain(
         heights = np.where(own[which] > 0.0, own[which], 1.0)
         heights[0] = tall[index]
         shapes = _shapes(profile, grid, centres)
-        trials = trial_shifts(farthest)
-        inverse = np.linalg.pinv(shift_terms(trials, farthest))
+        trials = trial_shifts(1.0)
+        inverse = np.linalg.pinv(shift_terms(trials, 1.0))
+        reaches = np.where(own[which] > 0.0, farthest, between)
         moved = [
-            inverse @ _moments(zernike, h * (_shapes(profile, grid, centre + trials) - shape))
-            for h, centre, shape in zip(heights, centres, shapes, strict=True)
+            inverse @ _moments(zernike, h * (_shapes(profile, grid, centre + far * trials) - shape))
+            for h, far, centre, shape in zip(heights, reaches, centres, shapes, strict=True)
         ]
         at = (column + grid @ to_cell) * cell.mean.shape
         expected = ndimage.map_coordinates(perfect, np.moveaxis(at, -1, 0), order=1, mode="grid-wrap")
@@ -208,6 +222,7 @@ def _of_grain(
                 radius=size / 2,
                 height=float(tall[index]),
                 profile_error=min(PROFILE_TRUST * profile.residual, WORST_PROFILE),
+                between_px=between,
                 directions_deg=(first_deg, second_deg),
             )
         )
@@ -222,8 +237,10 @@ def trial_shifts(farthest_px: float) -> NDArray[np.float64]:
     return np.stack([r * np.sin(a), r * np.cos(a)], 1)
 
 
-def shift_terms(shift: NDArray[np.float64], farthest_px: float) -> NDArray[np.float64]:
-    """The products of a displacement's two parts up to the fifth order, shape (n, 20).
+def shift_terms(
+    shift: NDArray[np.float64], farthest_px: float, n_terms: int = N_TERMS
+) -> NDArray[np.float64]:
+    """The products of a displacement's two parts up to the order `ORDER`, shape (n, n_terms).
 
     Parameters
     ----------
@@ -231,8 +248,10 @@ def shift_terms(shift: NDArray[np.float64], farthest_px: float) -> NDArray[np.fl
         Row and column [px].
     farthest_px : float
         Length that counts as one.
+    n_terms : int, optional
+        Fewer in models that were kept when the order was lower.
     """
-    out = np.empty((len(shift), N_TERMS))
+    out = np.empty((len(shift), n_terms))
     terms_of(np.asarray(shift, np.float64) / farthest_px, out)
     return out
 
@@ -241,13 +260,14 @@ def shift_terms(shift: NDArray[np.float64], farthest_px: float) -> NDArray[np.fl
 def terms_of(shift, out):  # pragma: no cover - compiled
     """See `shift_terms`; the products of each order are those of the order before, times one part.
 
-    shift (n, 2): in units of the farthest; out (n, `N_TERMS`): filled in.
+    shift (n, 2): in units of the farthest; out (n, n_terms): filled in.
     """
     for m in range(len(shift)):
         a, b = shift[m, 0], shift[m, 1]
         out[m, 0], out[m, 1] = a, b
-        first = 0
-        for n in range(2, ORDER + 1):
+        first, n = 0, 1
+        while first + n + 1 < out.shape[1]:
+            n += 1
             k = first + n
             for i in range(n):
                 out[m, k + i] = a * out[m, first + i]

@@ -46,6 +46,7 @@ from latticewatch.parallel import run, working
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
+from latticewatch.pipeline._pulled import changed, is_pulled, without_light
 from latticewatch.pipeline._regions import find_regions, region_note, without_regions
 from latticewatch.pipeline._withheld import Line, without_lines
 
@@ -56,6 +57,8 @@ PATCH_NEIGHBOUR_DISTANCES = 2.3
 STEP_REACH = 1.1
 # Changes of height up to this share, at least, are put down to the boundary or the core of a dislocation beside.
 LEAST_REACH = 0.25
+# Share of what pulls the lattice that is left when its light, as it was measured where it was pulled, is taken off.
+PULL_LEFT = 0.2
 SMALLEST_PATCH_PX = 7
 LARGEST_PATCH_PX = 255
 
@@ -237,27 +240,18 @@ def _classified(work: _Work, model: Model) -> Classified:
         where = follow_lattice(work.image, model.lattice)
     work.look_beside(model.lattice, where)
     work.clock.lap("lattice")
-    survey = survey_frame(
-        work.image,
-        model.lattice,
-        where,
-        ZernikeDisk(model.n_max, model.patch_px),
-        work.clock,
-        voids="lit" if _knows_places(model) else "none",
-        mask=work.mask,
-    )
+    survey, patches, verdict = _judged(work, model, where)
+    for share in (1.0, PULL_LEFT):
+        height = changed(verdict, survey.sites, model)
+        if not is_pulled(share * height, survey.sites, model):
+            break
+        alone = without_light(work.image, height * survey.flat.scale, survey.sites.position, model.lattice)
+        # the background is that of the whole frame
+        where = replace(follow_lattice(alone, model.lattice), means=where.means)
+        survey, patches, verdict = _judged(work, model, where)
     if survey.flat.dirt is not None:
         work.notes.append(contaminated(survey.flat.dirt))
         work.mask_more(survey.flat.dirt)
-    sites = survey.sites
-    _check_fit(sites, model.patch_px, work.image.shape)
-    patches = gather_patches(
-        [(survey.moments, sites.position, sites.sublattice, sites.cell)],
-        tuple(known.templates for known in model.sublattices),
-        work.image.shape,  # type: ignore[arg-type]
-    )
-    verdict = without_lines(model.classify(patches), patches, model, work.lines)
-    survey, patches, verdict = without_empty(survey, patches, verdict, model)
     regions = find_regions(verdict, patches, model, work.lines, work.mask)
     verdict = without_regions(verdict, patches, model, regions, work.lines)
     work.notes += region_note(regions, len(survey.sites))
@@ -271,6 +265,28 @@ def _classified(work: _Work, model: Model) -> Classified:
         verdict=verdict,
         odd_regions=regions,
     )
+
+
+def _judged(work: _Work, model: Model, where: PhaseField) -> tuple[Survey, Patches, Verdict]:
+    """Sites of a frame, where its lattice is followed, and what a model says of them."""
+    survey = survey_frame(
+        work.image,
+        model.lattice,
+        where,
+        ZernikeDisk(model.n_max, model.patch_px),
+        work.clock,
+        voids="lit" if _knows_places(model) else "none",
+        mask=work.mask,
+    )
+    _check_fit(survey.sites, model.patch_px, work.image.shape)
+    sites = survey.sites
+    patches = gather_patches(
+        [(survey.moments, sites.position, sites.sublattice, sites.cell)],
+        tuple(known.templates for known in model.sublattices),
+        work.image.shape,  # type: ignore[arg-type]
+    )
+    verdict = without_lines(model.classify(patches), patches, model, work.lines)
+    return without_empty(survey, patches, verdict, model)
 
 
 def _cores(where: PhaseField, shape: tuple[int, ...]) -> list[Line]:

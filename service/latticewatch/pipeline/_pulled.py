@@ -1,0 +1,140 @@
+"""What stands out of a crystal pulls the lattice that is followed: its light is taken off, and it is followed anew.
+
+Waves of the lattice are averaged over some sixteen cells. One atom five times as bright as the columns, out of step
+with them, turns the phase of that average by a third of a radian: columns around seem displaced by the same amount.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latticewatch.lattice import Lattice, Sites
+from latticewatch.lattice._demodulator import SMOOTHING_CELLS
+from latticewatch.model import NONE, Model, Verdict
+
+# A pull of more than so many standard errors of a column's place is looked for.
+FELT_SIGMA = 3.0
+# Light is taken off so many widths of the profile around.
+REACH_WIDTHS = 4.0
+
+
+def changed(verdict: Verdict, sites: Sites, model: Model) -> NDArray[np.float64]:
+    """Change of height of every site of a frame that is no host, 0 for hosts.
+
+    Parameters
+    ----------
+    verdict : Verdict
+    sites : Sites
+    model : Model
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        In units of the flattened frame.
+    """
+    out = np.zeros(len(sites))
+    known = (verdict.component > 0) | (verdict.component == NONE)
+    some = np.flatnonzero(known & (sites.sublattice >= 0))
+    if len(some):
+        unit = np.array([known.filter.height_of_sigma for known in model.sublattices])
+        host = np.array([known.mixture.mean[0] for known in model.sublattices])
+        which = sites.sublattice[some]
+        out[some] = (verdict.score[some] - host[which]) * unit[which]
+    return out
+
+
+def is_pulled(height: NDArray[np.float64], sites: Sites, model: Model) -> bool:
+    """Whether changes of height pull the lattice by more than what the place of a column is uncertain by.
+
+    Parameters
+    ----------
+    height : ndarray of shape (n,), float64
+        Of `changed`.
+    sites : Sites
+    model : Model
+
+    Returns
+    -------
+    bool
+    """
+    some = np.flatnonzero(height)
+    if not len(some):
+        return False
+    finest = min(known.displacement.sigma_px for known in model.sublattices[: model.n_columns])
+    pull = np.abs(height[some]) * _pulls_px(model)[sites.sublattice[some]]
+    return bool(pull.max() > FELT_SIGMA * finest)
+
+
+@lru_cache(maxsize=8)
+def _pulls_px(model: Model) -> NDArray[np.float64]:
+    """How far a change of height 1 on each sublattice pulls the lattice around it at most, shape (n_sublattices,)."""
+    seen, out = [0] * len(model.lattice.grains), []
+    for known in model.sublattices:
+        grain, void = known.templates.grain, known.templates.void
+        pulls = pulls_px(model.lattice.grains[grain])
+        out.append(pulls[-1] if void else pulls[seen[grain]])
+        seen[grain] += not void
+    return np.array(out)
+
+
+@lru_cache(maxsize=16)
+def pulls_px(lattice: Lattice) -> NDArray[np.float64]:
+    """How far a column more pulls the lattice around it.
+
+    What is in step with the lattice makes it stronger, and only what is out of step turns its phase.
+
+    Parameters
+    ----------
+    lattice : Lattice
+        Of one grain.
+
+    Returns
+    -------
+    ndarray of shape (n_columns + 1,), float64
+        As high as the highest column: in place of each column, and last anywhere [px].
+    """
+    cell, profile, field = lattice.cell, lattice.profile, lattice.field
+    waves = np.fft.fft2(cell.mean)[[1, 0], [0, 1]] / cell.mean.size
+    square = (field.basis**2).sum(1)
+    spot = 2 * np.pi * profile.narrow**2 * np.exp(-2 * np.pi**2 * profile.narrow**2 * square)
+    window = 2 * np.pi * (SMOOTHING_CELLS * field.lattice_constant) ** 2
+    turn = profile.height.max() * spot / window / np.maximum(np.abs(waves), np.finfo(float).tiny)
+    out_of_step = np.abs(np.sin(2 * np.pi * cell.columns + np.angle(waves)))
+    way = turn / (2 * np.pi * np.sqrt(square))
+    return np.append((out_of_step * way).max(1), way.max())
+
+
+def without_light(
+    image: NDArray[np.float32], height: NDArray[np.float64], position: NDArray[np.float64], lattice: Lattice
+) -> NDArray[np.float32]:
+    """A frame less what columns of some height add to it.
+
+    Parameters
+    ----------
+    image : ndarray of shape (rows, cols), float32
+    height : ndarray of shape (n,), float64
+        In units of the image; 0 for those that add nothing.
+    position : ndarray of shape (n, 2), float64
+        Row and column [px].
+    lattice : Lattice
+        Has their profile.
+
+    Returns
+    -------
+    ndarray of shape (rows, cols), float32
+    """
+    out, profile = image.copy(), lattice.profile
+    reach = int(np.ceil(REACH_WIDTHS * profile.narrow))
+    axis = np.arange(-reach, reach + 1)
+    for i in np.flatnonzero(height).tolist():
+        middle = np.rint(position[i]).astype(int)
+        row, col = (middle[k] + axis for k in range(2))
+        row, col = row[(row >= 0) & (row < image.shape[0])], col[(col >= 0) & (col < image.shape[1])]
+        if not len(row) or not len(col):
+            continue
+        square = (row[:, None] - position[i, 0]) ** 2 + (col - position[i, 1]) ** 2
+        out[row[0] : row[-1] + 1, col[0] : col[-1] + 1] -= (height[i] * profile.at(square)).astype(np.float32)
+    return out

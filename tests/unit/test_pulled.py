@@ -1,0 +1,82 @@
+"""Bright atoms out of step with the lattice: it is followed where it is, and not where they pull it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests._crystal import Scene, add_columns, graphene, honeycomb, learnt, nearest, render
+
+from latticewatch.config import AnalysisSettings
+from latticewatch.ingest import Frame
+from latticewatch.model import DISPLACED
+from latticewatch.pipeline import analyse
+from latticewatch.pipeline._pulled import pulls_px
+
+COUNTS, SHAPE = 300.0, (256, 256)
+# Of the highest column, as a silicon atom on graphene.
+BRIGHT = 5.0
+# Where atoms stand, in bonds from a column, and the angle to the bond: middle of a bond, hollow, and half way to it.
+PLACES = [(0.5, 0.0), (1.0, 60.0), (0.5, 60.0)]
+
+
+def plain(seed, crystal):
+    return render(crystal, np.random.default_rng(seed), shape=SHAPE, counts=COUNTS, width=0.22)
+
+
+@pytest.fixture(scope="module", params=["graphene", "honeycomb"])
+def known(request):
+    """A crystal, and the model of five frames of it."""
+    crystal = graphene(22.0) if request.param == "graphene" else honeycomb(26.0, (1.0, 0.4))
+    return crystal, learnt([plain(seed, crystal) for seed in range(5)])
+
+
+def with_atoms(crystal, bonds, degrees, height) -> tuple[Scene, np.ndarray]:
+    """A frame with four atoms beside columns of the first sublattice, far from one another, and where they are."""
+    rng = np.random.default_rng(9)
+    scene = render(crystal, rng, shape=SHAPE, counts=None, width=0.22)
+    columns = scene.position[(scene.sublattice == 0)]
+    corners = np.array([(80, 80), (80, 176), (176, 80), (176, 176)], float)
+    beside = columns[nearest(columns, corners)[1]]
+    other = scene.position[scene.sublattice == 1]
+    bond = other[nearest(other, beside)[1]] - beside
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    atoms = beside + bonds * bond @ turn
+    clean = scene.clean.copy()
+    add_columns(clean, atoms, np.full(len(atoms), height), scene.width)
+    return replace(scene, image=rng.poisson(COUNTS * clean).astype(np.float32), clean=clean), atoms
+
+
+@pytest.mark.parametrize(("bonds", "degrees"), PLACES)
+def test_columns_around_a_bright_atom_are_where_they_are(known, bonds, degrees):
+    crystal, model = known
+    scene, atoms = with_atoms(crystal, bonds, degrees, BRIGHT)
+    seen = analyse(Frame(scene.image, "pulled"), model, AnalysisSettings())
+    column = seen.sites.sublattice < model.n_columns
+    position = seen.sites.position[column]
+    off, _ = nearest(scene.position, position)
+    around = nearest(atoms, position)[0] < 4 * crystal.spacing
+    assert np.sqrt(np.mean(off[around] ** 2)) < 0.015 * crystal.spacing
+    far = nearest(atoms, position)[0] > 1.5 * crystal.spacing
+    assert not (seen.verdict.component[column][far] == DISPLACED).any()
+
+
+@pytest.mark.parametrize(("bonds", "degrees"), PLACES)
+def test_a_bright_atom_anywhere_between_the_columns_is_found_once_where_it_is(known, bonds, degrees):
+    crystal, model = known
+    scene, atoms = with_atoms(crystal, bonds, degrees, BRIGHT)
+    seen = analyse(Frame(scene.image, "pulled"), model, AnalysisSettings())
+    found = seen.sites.position[seen.sites.sublattice >= model.n_columns]
+    assert len(found) == len(atoms)
+    assert nearest(found, atoms)[0].max() < 0.03 * crystal.spacing
+
+
+def test_what_is_in_step_with_the_lattice_does_not_pull_it(known):
+    crystal, model = known
+    pulls = pulls_px(model.lattice)
+    # equal columns of a honeycomb are both out of step with their sum; of unequal ones the brighter is less so
+    assert (pulls[:-1] < pulls[-1]).all()
+    if crystal.heights[1] < crystal.heights[0]:
+        assert pulls[0] < 0.5 * pulls[1]
