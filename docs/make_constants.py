@@ -20,9 +20,9 @@ PAGE = ROOT / "docs" / "reference" / "constants.md"
 MEASURED = "## What was measured"
 HEAD = """# Constants that decide
 
-What is found, called and told depends on these numbers; others bound memory and time, or only what a picture looks
-like. The page is made by `docs/make_constants.py`: values and reasons are those in the source, at the place that is
-named, below `service/latticewatch`. A test holds both together.
+What is found, what it is called and what is reported depend on these numbers. Other numbers, which are not listed here,
+only limit memory and time, or change what a picture looks like. `docs/make_constants.py` makes this page. Values and
+reasons are those in the source, in the file that is named, below `service/latticewatch`. A test keeps both the same.
 
 ```console
 $ python tests/benchmarks/sensitivity.py --only MIN_SEPARATION

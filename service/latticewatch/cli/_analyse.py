@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def analyse(
     files: Annotated[list[Path], typer.Argument(help="Images or stacks.")],
     out: Annotated[
-        Path, typer.Option(help="Folder for the results; a folder in it for each of several files.")
+        Path, typer.Option(help="Folder for the results; each of several files gets its own in it.")
     ],
     pixel_size: PixelSize = None,
     channel: Channel = None,
@@ -41,14 +41,14 @@ def analyse(
     material: Annotated[
         str | None,
         typer.Option(
-            metavar="FORMULA", help="WS2, or brightest column first Se2,W; doped WS2:Fe,Te: names only."
+            metavar="FORMULA", help="WS2; Se2,W (brightest column first); doped WS2:Fe,Te. Sets names."
         ),
     ] = None,
     executor: Annotated[
         str | None,
         typer.Option(metavar="threads|dask://HOST:PORT", help="Where frames are analysed."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="For the samples that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave out files whose results are complete already.")

@@ -40,7 +40,7 @@ def bench(
         bool, typer.Option("--live/--no-live", help="Measure the live path too: replay, service, client.")
     ] = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A look within half a minute: small and few.")
+        bool, typer.Option("--quick", help="A quick look within half a minute: small frames.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Decides the defects and the noise.")] = 0,

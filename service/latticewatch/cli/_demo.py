@@ -43,13 +43,13 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Decides the defects and the noise.")] = 0,
     http: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where the dashboard listens; else on a free port.")
+        str, typer.Option(metavar="HOST:PORT", help="Where the dashboard listens; if taken, a free port.")
     ] = DEFAULT_HTTP,
     control: Annotated[
         str, typer.Option(help="Where the stage is moved from; another port if this one is in use.")
     ] = DEFAULT_CONTROL,
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where the event log is kept; default: nowhere, it goes at the end.")
+        Path | None, typer.Option(help="Where the event log is kept; by default it is deleted at the end.")
     ] = None,
 ) -> None:
     """Watch a simulated microscope: simulator, service and dashboard, with a live table here."""

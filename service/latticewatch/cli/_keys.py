@@ -27,9 +27,9 @@ def keys(
             help="What the key grants; control grants both; curve is a pair for frames over ZeroMQ."
         ),
     ] = Grants.read,
-    comment: Annotated[str, typer.Option(help="Whose it is; stands behind the hash.")] = "",
+    comment: Annotated[str, typer.Option(help="Whose key it is; written after the hash.")] = "",
     out: Annotated[
-        Path | None, typer.Option(metavar="NAME", help="Of curve: writes NAME.key and NAME.key_secret.")
+        Path | None, typer.Option(metavar="NAME", help="For curve: writes NAME.key and NAME.key_secret.")
     ] = None,
 ) -> None:
     """Print a new key on standard error, and on standard output the line of serve.keys_file that lets it in.

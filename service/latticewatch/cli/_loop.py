@@ -25,7 +25,7 @@ def loop(
     service: Service = "http://127.0.0.1:8765",
     control: Annotated[str, typer.Option(help="Control socket of the microscope.")] = "tcp://127.0.0.1:5556",
     remote: Annotated[
-        bool, typer.Option("--remote", help="The control socket is on another machine, and that is meant.")
+        bool, typer.Option("--remote", help="Allow a control socket on another machine.")
     ] = False,
     class_: Annotated[
         list[str] | None,
@@ -41,7 +41,10 @@ def loop(
         typer.Option(help="Fields to go to when there is no target left: 'COLUMNSxROWS:STEP' [nm]."),
     ] = None,
     survey: Annotated[
-        int, typer.Option(min=0, help="Take so many frames of all fields first, then targets in view or not.")
+        int,
+        typer.Option(
+            min=0, help="First take so many frames of each field; then go to targets, in view or not."
+        ),
     ] = 0,
     max_age: Annotated[
         float, typer.Option(metavar="S", help="A defect seen longer ago, in seconds, is refused.")
@@ -75,7 +78,7 @@ def loop(
         str | None, typer.Option(help="Listen here, HOST:PORT, for POST /stop: the emergency stop.")
     ] = None,
     release: Annotated[
-        bool, typer.Option("--release", help="Release an emergency stop first: all is well again.")
+        bool, typer.Option("--release", help="Release an emergency stop first, when all is well.")
     ] = False,
     key: Key = None,
 ) -> None:

@@ -32,7 +32,9 @@ def serve(
     bind_source: Annotated[
         bool | None, typer.Option("--bind-source", help="Bind the sources instead of connecting to them.")
     ] = None,
-    http: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where to listen for people.")] = None,
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where dashboard and interface listen.")
+    ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Where the event log is kept.")] = None,
     record: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Record frames and results in this folder.")

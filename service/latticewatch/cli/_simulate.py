@@ -79,7 +79,7 @@ def simulate(
     ] = None,
     jump: Annotated[
         list[str] | None,
-        typer.Option(help="Untold jump before a frame, 'FRAME:ROW,COLUMN' [nm]; may be given again."),
+        typer.Option(help="Jump that no header tells, 'FRAME:ROW,COLUMN' [nm]; may be given again."),
     ] = None,
     jitter: Annotated[float | None, typer.Option(help="Line jitter [px rms].")] = None,
     flicker: Annotated[float | None, typer.Option(help="Relative variation of the beam current.")] = None,

@@ -246,8 +246,8 @@ def _pixel_size_nm(header: FrameHeader, ignored: list[str]) -> tuple[float | Non
         return stated or derived, ()
     note = Note(
         code="pixel-size-disagrees",
-        text=f"The header gives a pixel size of {stated:.4g} nm, and a field of view of {header.fov_nm:.4g} nm that "
-        f"makes it {derived:.4g} nm. The former is used.",
+        text=f"The header gives a pixel size of {stated:.4g} nm, but its field of view of {header.fov_nm:.4g} nm "
+        f"makes it {derived:.4g} nm. The pixel size is used.",
         remedy="Correct the sender; leave one of pixel_size_nm and fov_nm out if it is not known.",
     )
     return stated, (note,)

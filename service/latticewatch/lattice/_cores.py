@@ -53,7 +53,7 @@ class Cores(NamedTuple):
         places = "; ".join(f"row {row:.0f}, column {col:.0f}" for row, col in some)
         more = "" if n <= MOST_NAMED else f", and {n - MOST_NAMED} more"
         text = f"{n} core{'s' if n > 1 else ''} of dislocations: {places}{more}."
-        return Note(code="dislocation", text=f"{text} Columns displaced beside one are no point defects.")
+        return Note(code="dislocation", text=f"{text} Displaced columns beside one are not point defects.")
 
 
 def find_cores(field: PhaseField, shape: tuple[int, ...]) -> Cores | None:

@@ -296,7 +296,7 @@ def domain_notes(line: NDArray[np.bool_] | None, *, shifted: bool = False) -> li
             text=(
                 f"The crystal has two domains with {what}. "
                 f"Their boundary runs from row {rows.min()} to {rows.max()}, column {cols.min()} to {cols.max()}; "
-                "columns beside it are no defects."
+                "columns beside it are not defects."
             ),
         )
     ]

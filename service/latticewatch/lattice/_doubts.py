@@ -195,8 +195,8 @@ def doubts(
         if overlaid:
             what = (
                 f"A second lattice{how} lies over the one of {constant_px:.1f} px: layers on top of one another "
-                "(moiré). It is not followed. What its columns change cannot be told from defects, and no column is "
-                "called one."
+                "(moiré). It is not followed. Changes by its columns cannot be told from defects, so no column is "
+                "called a defect."
             )
         else:
             what = (
@@ -207,7 +207,7 @@ def doubts(
             Note(
                 code="second-lattice",
                 text=what,
-                remedy="Take what is found with care; go to a single layer, or filter one lattice out before.",
+                remedy="Take the results with care; go to a single layer, or filter one lattice out first.",
             )
         )
     if ellipse:
@@ -217,14 +217,14 @@ def doubts(
                 code="columns-not-round",
                 text=f"Columns are {ratio:.2f} times as long as wide, the long axis at {angle:.0f}° from the rows: "
                 "astigmatism, drift or vibration within a frame, or pairs of atoms that are not resolved.",
-                remedy="Correct the astigmatism, or scan faster. Templates of defects are of round columns.",
+                remedy="Correct the astigmatism, or scan faster. The templates of defects assume round columns.",
             )
         )
     elif misfit > MAX_MISFIT:
         notes.append(
             Note(
                 code="cell-misfit",
-                text=f"Round columns explain the average cell to {misfit:.0%} of its range only, where 1 to 3 % is "
+                text=f"Round columns miss the average cell by {misfit:.0%} of its range, where 1 to 3 % is "
                 "usual: the cell may be a wrong one, or mixed from several patterns.",
                 remedy="Look at the sites in the picture. Check focus and astigmatism, or take a part of the frame.",
             )

@@ -23,8 +23,8 @@ MIN_MISFIT = 0.03
 MAX_SHARE = 0.33
 DARK_COLUMNS = Note(
     code="dark-columns",
-    text="The columns are dark (annular bright field, or phase contrast): frames are analysed upside down, and the "
-    "height of a column is how dark it is.",
+    text="The columns are dark (annular bright field, or phase contrast): frames are inverted for the "
+    "analysis, and the height of a column is how dark it is.",
 )
 
 

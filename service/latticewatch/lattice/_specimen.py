@@ -113,7 +113,7 @@ def _mended(n_pixels: int, n_lines: int) -> Note:
     parts = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in ((n_pixels, "pixel"), (n_lines, "line")) if n]
     return Note(
         code="pixels-mended",
-        text=f"{' and '.join(parts)} without a value, or far out of what is around, were mended.",
+        text=f"{' and '.join(parts)} without a value, or with one far from those around, were mended.",
         remedy="Check the detector, or the correction of its pixels, if they stay.",
     )
 

@@ -138,7 +138,7 @@ class Thickness:
                     code="step",
                     text=(
                         f"A step in thickness runs from row {rows.min():.0f} to {rows.max():.0f}, column "
-                        f"{cols.min():.0f} to {cols.max():.0f}; it is no row of defects."
+                        f"{cols.min():.0f} to {cols.max():.0f}; it is not a row of defects."
                     ),
                 )
             )

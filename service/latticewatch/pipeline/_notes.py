@@ -57,7 +57,7 @@ def contaminated(dirt: NDArray[np.bool_]) -> Note:
             f"Around row {rows.mean():.0f}, column {cols.mean():.0f}, {dirt.mean():.1%} of the frame is brighter than "
             "the columns of the lattice: contamination, or something thick. There are no sites in it."
         ),
-        remedy="Go to a clean place, or count what is found per area of the rest.",
+        remedy="Go to a clean place, or count defects per area of the rest of the frame.",
     )
 
 

@@ -220,13 +220,13 @@ def region_note(regions: Sequence[Region], n_sites: int) -> list[Note]:
     what = "a region" if len(regions) == 1 else f"{len(regions)} regions"
     text = (
         f"{number} sites ({number / max(n_sites, 1):.1%}) lie side by side in {what} in which most columns fit neither "
-        f"the host nor one another ({named}{more}): contamination, another phase or a fold. They are no point defects."
+        f"the host nor one another ({named}{more}): contamination, another phase or a fold. They are not point defects."
     )
     return [
         Note(
             code="odd-region",
             text=text,
-            remedy="Look at the picture there; count what is found per area of the rest.",
+            remedy="Look at the picture there; count defects per area of the rest of the frame.",
         )
     ]
 
