@@ -122,6 +122,13 @@ CONSTANTS = (
     ),
     Constant(
         "lattice/_cell.py",
+        "SLOW_SPACINGS",
+        "distances of the farthest planes",
+        "the lattice itself is taken for slow",
+        "dim columns are lost where there is dirt",
+    ),
+    Constant(
+        "lattice/_cell.py",
         "MIN_PROMINENCE_SIGMA",
         "standard deviations",
         "ripples of the average cell become columns",
@@ -491,6 +498,13 @@ CONSTANTS = (
         "standard deviations",
         "a class beside the host is drawn into it",
         "classes that could follow the stream stand still",
+    ),
+    Constant(
+        "pipeline/_pulled.py",
+        "FELT_SIGMA",
+        "standard errors of a column's place",
+        "frames are followed anew for nothing, and take twice as long",
+        "columns around a bright atom seem displaced",
     ),
     Constant(
         "pipeline/_search.py",

@@ -95,6 +95,17 @@ def test_the_dim_columns_are_sites_of_their_own(rng):
     assert (np.bincount(sites.sublattice) > 100).all()
 
 
+def test_dirt_hides_no_dim_column(rng):
+    crystal = honeycomb(15.8, heights=(1.0, 0.16)).turned(17)
+    scene = render(crystal, rng, shape=(340, 340), counts=60, background=0.3)
+    away = np.hypot(*(np.indices(scene.image.shape) - 130.0))
+    # ten times as bright as a column, with an edge of two cells
+    dirt = 600.0 / (1 + np.exp((away - 60) / 8))
+    lattice = find_lattice((scene.image + rng.poisson(dirt)).astype(np.float32))
+    assert len(lattice.cell.columns) == 2
+    assert lattice.profile.height[1] / lattice.profile.height[0] == pytest.approx(0.16, abs=0.05)
+
+
 def test_sublattices_are_numbered_by_brightness(rng):
     scene = render(honeycomb(16.0), rng, counts=200)
     lattice = find_lattice(scene.image)

@@ -22,6 +22,8 @@ MIN_PROMINENCE_SHARE = 0.015
 REFINE_SMOOTHING = 0.06
 # The same under which columns are looked for: below the width of a column in any micrograph that resolves them.
 SMOOTHING = 0.035
+# What is taken for slow: a Gaussian so wide leaves 2 × 10⁻⁵ of a lattice [distances of its farthest planes].
+SLOW_SPACINGS = 0.75
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +36,7 @@ class UnitCell:
         Intensity on a grid of cell coordinates, first index along the first lattice vector; node (0, 0) is the
         corner of the cell.
     error : ndarray of shape (n1, n2), float64
-        Standard error of `mean`.
+        Standard error of `mean`, of its differences between places of the cell: what lifts all alike is left out.
     columns : ndarray of shape (n_columns, 2), float64
         Cell coordinates of the atomic columns, brightest first.
     height : ndarray of shape (n_columns,), float64
@@ -65,6 +67,17 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     # few pixels cannot fill a fine grid
     fill = np.sqrt(field.covered * image.size / (8.0 * shape.prod()))
     shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
+    mean, _ = _folded(image, field, shape)
+    # what is slow lifts all places of a cell alike, and is no noise of their differences, in which dim columns are lost
+    error = _folded(_without_slow(image, field.vectors), field, shape)[1]
+    columns, height = found_columns(mean, error)
+    return UnitCell(mean, error, columns, height)
+
+
+def _folded(
+    image: NDArray[np.float32], field: PhaseField, shape: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean over the cells of a frame, and its standard error, on so many nodes."""
     total, squares, mass = fold_cells(
         image,
         field.basis,
@@ -82,10 +95,13 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
         at = tuple(np.asarray(nearest))
         total, squares, mass = total[at], squares[at], mass[at]
     mean = total / mass
-    variance = np.maximum(squares / mass - mean**2, 0)
-    error = np.sqrt(variance / mass)
-    columns, height = found_columns(mean, error)
-    return UnitCell(mean, error, columns, height)
+    return mean, np.sqrt(np.maximum(squares / mass - mean**2, 0) / mass)
+
+
+def _without_slow(image: NDArray[np.float32], vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """A frame without what varies over more than a cell, such as dirt."""
+    farthest = 1 / np.hypot(*np.linalg.inv(vectors)).min()
+    return image - ndimage.gaussian_filter(image, SLOW_SPACINGS * farthest)
 
 
 def found_columns(

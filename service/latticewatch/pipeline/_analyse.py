@@ -243,6 +243,10 @@ def _classified(work: _Work, model: Model) -> Classified:
     survey, patches, verdict = _judged(work, model, where)
     for share in (1.0, PULL_LEFT):
         height = changed(verdict, survey.sites, model)
+        if is_pulled(share * height, survey.sites, model):
+            # dirt, or another phase, is not what its odd sites say, and its light is none to take off
+            for region in find_regions(verdict, patches, model, work.lines, work.mask):
+                height[region.rows] = 0.0
         if not is_pulled(share * height, survey.sites, model):
             break
         alone = without_light(work.image, height * survey.flat.scale, survey.sites.position, model.lattice)

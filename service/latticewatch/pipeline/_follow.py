@@ -23,8 +23,11 @@ FRAMES_TOGETHER = 10
 # It is another version when a class has moved by this share of its standard deviation, or has become wider, narrower,
 # rarer or more frequent by these factors: less changes no decision but one that was open anyway.
 FELT_SIGMA, FELT_WIDTH, FELT_WEIGHT = 0.25, 1.1, 2.0
-# Classes nearer to their host than this many standard deviations keep their place and, within a factor, their weight.
+# Classes nearer to their host than this many standard deviations move with the others only, and keep, within a factor,
+# their weight.
 SAFE_SIGMA = 4.0
+# By no more than this factor at a time: what is more is another state of the microscope.
+MOST_GROWTH = 1.3
 
 
 @dataclass
@@ -114,9 +117,11 @@ class ClassStatistics:
         return (confirmed_among(grown, found), found) if found else (grown, [])
 
     def _next(self, model: Model) -> Model:
+        pairs = [(known.mixture, sums) for known, sums in zip(model.sublattices, self._sums, strict=True)]
+        overall = _growth(pairs)
         sublattices = tuple(
-            replace(known, mixture=_followed(known.mixture, sums))
-            for known, sums in zip(model.sublattices, self._sums, strict=True)
+            replace(known, mixture=_followed(*pair, _growth([pair], overall)))
+            for known, pair in zip(model.sublattices, pairs, strict=True)
         )
         priors = {
             int(class_id): float(weight)
@@ -278,16 +283,44 @@ def _fresh(mixture: Mixture) -> Sums:
     return Sums(n, mixture.mean * n, square)
 
 
-def _followed(mixture: Mixture, sums: Sums) -> Mixture:
-    """The mixture that the sums say; the spread of what is in view is no narrower than the host's."""
+def _growth(pairs: Sequence[tuple[Mixture, Sums]], without: float = 1.0) -> float:
+    """How much farther from their hosts classes are than before, in their standard deviations: dose and focus change
+    these for all classes alike.
+
+    By the classes that are followed, those known best first; without one, what is given.
+    """
+    total = weight = 0.0
+    for mixture, sums in pairs:
+        away = mixture.mean - mixture.mean[0]
+        mean = sums.score / np.maximum(sums.n, 1e-9)
+        now = mean - mean[0]
+        told = (sums.n > 1.0) & _apart(mixture) & (away * now > 0.0)
+        told[0] = False
+        precision = sums.n[told] * (away[told] / mixture.deviation[told]) ** 2
+        total += float(precision @ np.log(now[told] / away[told]))
+        weight += float(precision.sum())
+    return float(np.clip(np.exp(total / weight), 1 / MOST_GROWTH, MOST_GROWTH)) if weight > 0.0 else without
+
+
+def _apart(mixture: Mixture) -> NDArray[np.bool_]:
+    """Classes that are followed by themselves: one near its host would take up what noise carries out of it."""
+    apart = np.abs(mixture.mean - mixture.mean[0]) > SAFE_SIGMA * mixture.deviation[0]
+    apart[0] = True
+    return np.asarray(apart)
+
+
+def _followed(mixture: Mixture, sums: Sums, growth: float) -> Mixture:
+    """The mixture that the sums say; the spread of what is in view is no narrower than the host's.
+
+    Classes near their host move by as much as those that are followed have.
+    """
     n = np.maximum(sums.n, 1e-9)
     mean = sums.score / n
     deviation = np.sqrt(np.maximum(sums.square / n - mean**2, 0.0))
-    # a class near its host would take up what noise carries out of it: it keeps its place
-    apart = np.abs(mixture.mean - mixture.mean[0]) > SAFE_SIGMA * mixture.deviation[0]
-    apart[0] = True
+    apart = _apart(mixture)
     known = (sums.n > 1.0) & apart
-    mean = np.where(known, mean, mixture.mean)
+    host = float(mean[0]) if known[0] else float(mixture.mean[0])
+    mean = np.where(known, mean, host + growth * (mixture.mean - mixture.mean[0]))
     deviation = np.where(known, np.maximum(deviation, deviation[0]), mixture.deviation)
     # a class that is not in view now is still possible
     weight = np.maximum(sums.n / max(float(sums.n.sum()), 1e-9), 1e-5)
