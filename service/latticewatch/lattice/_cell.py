@@ -101,7 +101,7 @@ def _folded(
 def _without_slow(image: NDArray[np.float32], vectors: NDArray[np.float64]) -> NDArray[np.float32]:
     """A frame without what varies over more than a cell, such as dirt."""
     farthest = 1 / np.hypot(*np.linalg.inv(vectors)).min()
-    return image - ndimage.gaussian_filter(image, SLOW_SPACINGS * farthest)
+    return np.asarray(image - ndimage.gaussian_filter(image, SLOW_SPACINGS * farthest), np.float32)
 
 
 def found_columns(
