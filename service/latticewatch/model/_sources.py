@@ -18,7 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.model._sublattice import ItSelf, SublatticeModel
-from latticewatch.model._templates import SublatticeTemplates, shift_terms, terms_of, trial_shifts
+from latticewatch.model._templates import RINGS, SublatticeTemplates, shift_terms, terms_of, trial_shifts
 
 # What a number more in an explanation must gain [sigma²]: the Bayesian criterion for the numbers of a patch, some 60.
 PENALTY = 4.0
@@ -71,6 +71,8 @@ class Explanations:
         Where the columns around are [px].
     room_px : float
         Nearer to one of them than this an atom is part of it.
+    free : ndarray of shape (m,), intp
+        Which of the shifts are not farther into a column than one step.
     """
 
     source: NDArray[np.float64]
@@ -84,6 +86,7 @@ class Explanations:
     farthest_px: float
     columns: NDArray[np.float64]
     room_px: float
+    free: NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +143,8 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
     distance = np.hypot(*columns.T)
     near = np.flatnonzero(distance <= distance.min(initial=np.inf) * (1 + NEXT_SHARE))
     alone = moved[0] / templates.height
+    room = LEAST_ROOM * _bond(columns)
+    apart = np.hypot(*(shifts[:, None] - columns).transpose(2, 0, 1)).min(1, initial=np.inf)
     return Explanations(
         seen[0] + terms @ alone,
         alone,
@@ -153,7 +158,8 @@ def explanations(templates: SublatticeTemplates, whitening: NDArray[np.float64])
         shifts,
         farthest,
         columns,
-        LEAST_ROOM * _bond(columns),
+        room,
+        np.flatnonzero(apart >= room - farthest / RINGS),
     )
 
 
@@ -208,7 +214,7 @@ def fitted(
     rival = _columns_around(patches, known, variance)
     height, away, gain = np.zeros(m), np.zeros((m, 2)), np.zeros(m)
     # most places that are lit are so by a column beside them, and need not be looked at closely
-    nearly = NEARLY * explained.max(1, initial=0.0) / variance
+    nearly = NEARLY * explained[:, known.free].max(1, initial=0.0) / variance
     some = np.flatnonzero(nearly > rival)
     if len(some):
         rival[some] = _rival(patches[some], known, variance[some], rival[some], nearly[some])
