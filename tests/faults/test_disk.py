@@ -48,7 +48,7 @@ def frames(images) -> list[Frame]:
 
 
 def big_drafts(n: int, start: int = 0):
-    return [("series.started", StreamEventData(series_id="s" * 4000, frame=start + i)) for i in range(n)]
+    return [("series.started", StreamEventData(series_id="s" * 40_000, frame=start + i)) for i in range(n)]
 
 
 def test_events_of_a_full_disk_are_written_later_in_order_and_once(tmp_path):
@@ -109,7 +109,7 @@ def test_a_run_over_a_full_disk_ends_with_state_and_log_that_agree(tmp_path):
     engine.start()
     until(engine, lambda: len(source.finished) == 10)
     fill_disk(log)
-    source.items = [SeriesStarted("x" * 9000, "announced"), *frames(pictures)[10:]]
+    source.items = [SeriesStarted("x" * 90_000, "announced"), *frames(pictures)[10:]]
     until(engine, lambda: len(source.finished) == 40)
     assert engine.trouble is not None
     assert engine.status().degraded is not None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from _crystal import honeycomb, judged, learnt, nearest, render, square, surveyed
 from latticewatch.discover import discover
+from latticewatch.discover._rounds import _measured
 from latticewatch.model import gather_patches
 from latticewatch.model._templates import sublattice_templates
 
@@ -237,3 +239,11 @@ def test_numbers_of_classes_go_on_from_where_they_are_told(scenes):
         judged(model, scenes[0]).role.tolist().count("defect")
         == (judged(model, scenes[0]).kind != "host").sum()
     )
+
+
+def test_of_sites_that_are_not_alike_nothing_is_learnt_and_it_is_said():
+    host = np.zeros(40, bool)
+    host[:3] = True
+    nothing: Any = None
+    with pytest.raises(FloatingPointError, match="only 3 of 40 sites of one sublattice look alike"):
+        _measured(nothing, nothing, np.arange(40), nothing, nothing, host)

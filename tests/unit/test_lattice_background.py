@@ -169,3 +169,8 @@ def test_a_frame_with_dirt_beside_every_block_keeps_its_background(monkeypatch):
     offset, dirt = _clean(sums_of(np.ones((3, 3))), np.ones((3, 3)), 1.0, gaussian_window(3.125), 1.0)
     assert np.isfinite(offset).all()
     assert dirt is not None
+
+
+def test_where_the_lattice_covers_no_block_there_is_no_background_to_take_off():
+    offset = _smooth_offset(np.zeros((5, 4, 5)), 1.0, gaussian_window(3.125))
+    np.testing.assert_array_equal(offset, np.zeros((4, 5)))

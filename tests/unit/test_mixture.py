@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latticewatch.discover import grow_mixture
-from latticewatch.discover._grow import above_host
+from latticewatch.discover._grow import _with_lone, above_host
 from latticewatch.model import Mixture
 from latticewatch.model._mixture import MIN_SEPARATION
 
@@ -167,3 +167,8 @@ def test_between_columns_what_is_fainter_than_what_is_looked_at_is_no_class():
     mixture = above_host(Mixture(mean, np.ones(4), weight, 0.01, 40.0), 4.0)
     assert mixture.mean.tolist() == [0.0, 9.0]
     assert mixture.weight.tolist() == pytest.approx([0.98, 0.01])
+
+
+def test_without_a_host_in_view_no_value_is_lone():
+    mixture = Mixture(np.array([0.0]), np.array([1.0]), np.array([0.99]), 0.01, 500.0)
+    assert _with_lone(np.array([80.0, 81.0, 240.0]), mixture, MIN_SEPARATION) is mixture

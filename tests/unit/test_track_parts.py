@@ -232,6 +232,16 @@ def test_priors_are_estimated_as_the_frequency_of_the_classes(rng):
     assert evidence.expected_defects(np.ones(1000, np.int64)) == pytest.approx(100, rel=0.1)
 
 
+def test_nothing_can_be_on_a_sublattice_that_the_newest_frame_has_no_more():
+    evidence = Evidence()
+    ids, roles = np.array([0, 1, -1], np.int16), ("host", "defect", "unknown")
+    # one sublattice in this frame, where the tracks know three
+    evidence.single_frame(np.full((50, 3), 1 / 3, np.float32), np.ones(50, np.int64), ids, roles, None)
+    found = evidence.priors(np.array([0, 1, 2], np.int16), 1)
+    assert found[0] > 0
+    assert found[1:].tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("repeated", [0.0, 0.3, 1.0])
 def test_repeatability_is_the_share_of_the_variance_that_is_the_same_in_every_frame(rng, repeated):
     sites, state, deviation = Sites(2000), np.zeros(2000, int), rng.normal(size=(2000, 4))

@@ -127,6 +127,9 @@ def _with_lone(values: NDArray[np.float64], mixture: Mixture, least: float) -> M
     """
     host, width = float(mixture.mean[0]), float(mixture.deviation[0])
     mine = values[mixture.posteriors(values)[:, 0] > 0.5]
+    if not len(mine):
+        # without hosts nothing says what chance brings
+        return mixture
     # where hosts have longer tails than a Gaussian, more is needed
     tail = max(1.0, float(np.quantile(np.abs(mine - host), TAIL_QUANTILE)) / (TAIL_SIGMA * width))
     needed = max(least, tail**2 * bonferroni(len(values), LONE_CHANCE))

@@ -52,6 +52,8 @@ LIT_SIGMA = 4.0
 MIN_NEIGHBOURS = 3
 # A population with at least this share of its sublattice is a host too, as in an alloy: what is rare is a defect.
 HOST_SHARE = 0.2
+# Of fewer sites that look alike on one sublattice nothing is learnt: three quarters of them have a covariance.
+FEWEST_HOSTS = 4
 # Where hosts differ by more than the noise of the pixels, they need not do so like a Gaussian: by so many standard
 # deviations more a class must be away from them where all that they differ by is their own.
 OWN_MARGIN = 1.5
@@ -340,6 +342,11 @@ def _measured(
     first: bool = False,
 ) -> _Round:
     """The filter of one sublattice and what it says, given what is known of the sites; first: nothing is."""
+    n = int(np.count_nonzero(host[rows]))
+    if n < FEWEST_HOSTS:
+        raise FloatingPointError(
+            f"only {n} of {len(rows)} sites of one sublattice look alike, at least {FEWEST_HOSTS} are needed"
+        )
     own = without_neighbours(still.all, amplitude, rows, patches.index, known.columns)
     mean = np.median(own[host[rows]], axis=0)
     matched, whitening = matched_filter(None if first else own[host[rows]], known, mean)

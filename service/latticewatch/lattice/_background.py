@@ -259,7 +259,8 @@ def _smooth_offset(sums, gain, window):  # pragma: no cover - compiled
         for j in range(mass.shape[1]):
             left[i, j] -= plane[i, j] * mass[i, j]
     smooth, total = convolved(mass, window), convolved(left, window)
-    least = 1e-6 * smooth.max()
+    # without any block that the lattice covers there is nothing to take off
+    least = max(1e-6 * smooth.max(), 1e-12)
     for i in range(mass.shape[0]):
         for j in range(mass.shape[1]):
             plane[i, j] += total[i, j] / max(smooth[i, j], least)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.special import gammainc
 
 from latticewatch.messages import Note
 from latticewatch.model import DISPLACED, Model, Patches, Verdict
@@ -100,4 +100,5 @@ def as_elsewhere(inside: NDArray[np.bool_], changed: NDArray[np.bool_]) -> bool:
     """
     usual = (float((changed & ~inside).sum()) + 1) / max(float((~inside).sum()), 1.0)
     here = float((changed & inside).sum())
-    return bool(poisson.sf(here - 1, usual * inside.sum()) > AS_ELSEWHERE)
+    # the chance that a Poisson variable is at least so large; scipy.stats would have to be imported for it
+    return here < 1 or bool(gammainc(here, usual * inside.sum()) > AS_ELSEWHERE)

@@ -132,8 +132,12 @@ class Evidence:
         return value, evident
 
     def priors(self, sublattice: NDArray[np.int16], state: int) -> NDArray[np.float64]:
-        """Prior of a state on each of some sublattices, 0 where it cannot be."""
-        return self._state_prior[sublattice.astype(np.int64) + 1, state]
+        """Prior of a state on each of some sublattices, 0 where it cannot be.
+
+        Nor can it be on sublattices that the newest frame has no more: their tracks are of another lattice.
+        """
+        row, n = sublattice.astype(np.int64) + 1, len(self._state_prior)
+        return np.where(row < n, self._state_prior[np.minimum(row, n - 1), state], 0.0)
 
     def expected_defects(self, row: NDArray[np.int64]) -> float:
         """How many defects the priors let expect on sites of these sublattices + 1."""
