@@ -41,7 +41,5 @@ def median_and_spread(values):  # pragma: no cover - compiled
     float, float
         NaN where there are none.
     """
-    if values.size == 0:
-        return np.nan, np.nan
-    level = np.float64(np.median(values))
-    return level, NORMAL * np.float64(np.median(np.abs(values - level)))
+    level = median(values)
+    return level, NORMAL * median(np.abs(values - level))

@@ -57,13 +57,13 @@ def equivalent_sublattices(
                 axes = (direction + own + ROTATIONS_DEG) / 2
                 images += [rotate_moments(mean[None], n, m, turns), mirror_moments(mean[None], n, m, axes)]
             distance = np.linalg.norm((np.concatenate(images) - means[other]) @ whitenings[other], axis=1)
-            contrast = np.linalg.norm(np.where(n == 0, 0.0, means[other]) @ whitenings[other])
             # columns of other heights are other columns, however like their surroundings make the patches
-            tall, low = templates[other].height, templates[s].height
-            alike = templates[other].grain != templates[s].grain or abs(tall - low) < SAME_SHARE * max(
-                tall, low
-            )
-            limit = max(SAME_SIGMA, SAME_SHARE * float(contrast)) if alike else SAME_SIGMA
+            one, two = templates[other], templates[s]
+            alike = abs(one.height - two.height) < SAME_SHARE * max(one.height, two.height)
+            limit = SAME_SIGMA
+            if alike or one.grain != two.grain:
+                contrast = np.linalg.norm(np.where(n == 0, 0.0, means[other]) @ whitenings[other])
+                limit = max(limit, SAME_SHARE * float(contrast))
             if distance.min() < limit:
                 closest[other] = float(distance.min()) / limit
         group.append(min(closest, key=lambda other: closest[other]) if closest else s)

@@ -207,9 +207,8 @@ class SiteAverages:
             self._hosts = HostLevel()
         if len(self._track) > 2 * len(track):
             self._keep(self._seen >= self._now - FORGET_FRAMES)
-        rows = np.searchsorted(self._track, track)
-        known = np.append(self._track, -1)[rows] == track
-        new = np.unique(track[~known & (track >= 0)])
+        rows = self._known(track)
+        new = np.unique(track[(track >= 0) & (np.append(self._track, -1)[rows] != track)])
         if len(new):
             n = len(new)
             self._track = np.concatenate([self._track, new.astype(np.int32)])
@@ -220,13 +219,13 @@ class SiteAverages:
             if len(self._track) > n and self._track[-n - 1] > new[0]:
                 # numbers grow, so that new ones nearly always come last
                 self._keep(np.argsort(self._track, kind="stable"))
-            rows = np.searchsorted(self._track, track)
-        self._rows = np.where(track >= 0, rows, -1)
+            rows = self._known(track)
+        self._rows = rows
         self._newest = track.copy()
         return self._rows
 
     def _known(self, track: NDArray[np.int32]) -> NDArray[np.intp]:
-        """Row of each track that was seen; -1 for none."""
+        """Row of each track, or where a new one belongs; -1 for none."""
         return np.where(track >= 0, np.searchsorted(self._track, track), -1)
 
     def _keep(self, which: NDArray) -> None:

@@ -21,6 +21,7 @@ from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import PhaseField
 from latticewatch.lattice._sites import predict_sites
 from latticewatch.messages import Note
+from latticewatch.robust import NORMAL
 
 # The demodulated amplitude is looked at first, which costs nothing: below this share of the usual one, at more than
 # this share of the nodes, there may be thinner places.
@@ -31,10 +32,8 @@ MIN_VARIATION = 1.4
 # Below this share of the usual height, and so many standard errors, no lattice is seen.
 MIN_HEIGHT = 0.1
 MIN_SIGMA = 4.0
-# Single cells that differ by more than this share of the variation are mixed; and a standard deviation, in medians of
-# the distance from the median.
+# Single cells that differ by more than this share of the variation are mixed.
 MIXED_SHARE = 0.3
-MEDIAN_SIGMA = 1.4826
 # Diameter of the median, in lattice constants: steps stay sharp, and what is smaller than half of it is no thickness.
 MEDIAN_CELLS = 4.0
 # A step: the height changes by this ratio within so many lattice constants. Columns of both sides light up there.
@@ -238,7 +237,7 @@ def _is_mixed(single: NDArray[np.float64], height: NDArray[np.float64], noise: N
     height : ndarray of shape (n,), float64
         Median of those around, above 0.
     """
-    apart = MEDIAN_SIGMA * float(np.median(np.abs(single / height - 1)))
+    apart = NORMAL * float(np.median(np.abs(single / height - 1)))
     own = np.sqrt(max(apart**2 - float(np.median(noise / height)) ** 2, 0.0))
     low, high = np.quantile(np.log(height), [0.05, 0.95])
     return own > MIXED_SHARE * (high - low)

@@ -61,6 +61,8 @@ def without_lines(verdict: Verdict, patches: Patches, model: Model, lines: list[
     model : Model
     lines : list of Line
     """
+    if not lines:
+        return verdict
     doubtful = np.zeros(len(verdict.score), bool)
     role = np.array([entry.role for entry in model.classes] + ["unknown"])
     defect = role[verdict.posterior.argmax(1)] == "defect"

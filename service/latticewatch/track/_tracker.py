@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from latticewatch.errors import ConfigurationError
-from latticewatch.robust import median
+from latticewatch.robust import NORMAL, median
 from latticewatch.track._evidence import Evidence, false_alarm_change
 from latticewatch.track._grid import Grid
 from latticewatch.track._map import TrackMap
@@ -302,7 +302,7 @@ class Tracker:
             residual = points.position[some] - tracks.drift - tracks.position[index[some]]
             shift = np.array([median(residual[:, axis]) for axis in range(2)])
             tracks.drift = tracks.drift + shift
-            sigma = max(1.4826 * median(np.abs(residual - shift).ravel()), MIN_SIGMA_PX)
+            sigma = max(NORMAL * median(np.abs(residual - shift).ravel()), MIN_SIGMA_PX)
             self._sigma_px += GAIN * (sigma - self._sigma_px)
         new = np.flatnonzero(near < 0) if not complete else linked[:0]
         if len(new):
