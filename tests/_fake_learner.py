@@ -114,7 +114,6 @@ class FakeLearner:
             frame=frame.number,
             t_acquired=frame.t_acquired,
             t_received=frame.t_received,
-            t_emitted=0.0,
             model_version=self.model.version,
             track=self.tracks[row, column],
             class_id=VACANCY,

@@ -211,7 +211,7 @@ def test_what_a_restart_tells_is_told_once_though_time_goes_by_meanwhile(tmp_pat
         log.__class__ = SlowLog
         log.meanwhile = lambda: engine._folding._fold_one(())
         engine._adopt(FakeLearner(), fake_analyse)
-        told = [(event.type, event.model_dump()["data"]) for event in log.read().events]
+        told = [(event.type, event.data) for event in log.read().events]
         assert [(kind, data["reason"]) for kind, data in told] == [("series.ended", "service restarted")]
 
 

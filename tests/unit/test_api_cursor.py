@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from websockets.sync.client import connect
 
 from _running import running
-from latticewatch.messages import EVENT_TYPES, CursorGone, EventPage, StreamEventData
-from latticewatch.record import EventLog
+from latticewatch.messages import EVENT_TYPES, CursorGone, Event, EventPage, StreamEventData
+from latticewatch.record import EventLog, LoggedEvent
 
 KEPT, WRITTEN = 40, 65
 FIRST = WRITTEN - KEPT + 1
@@ -85,6 +88,21 @@ def test_without_a_cursor_the_walk_begins_at_the_oldest_event_and_now_is_its_end
     assert live.http.get("/v1/events?limit=1").json()["events"][0]["seq"] == FIRST
     page = live.http.get("/v1/events?after=now").json()
     assert (page["events"], page["next"]) == ([], WRITTEN)
+
+
+def test_no_way_out_of_the_log_reads_what_it_passes_on(live, monkeypatch):
+    unread = property(lambda _: pytest.fail("parsed again"))
+    monkeypatch.setattr(LoggedEvent, "data", unread)
+    page = live.http.get(f"/v1/events?after={WRITTEN - 2}").text
+    with connect(f"{live.ws}/v1/events/ws") as socket:
+        socket.send(json.dumps({"after": WRITTEN - 2}))
+        pushed = [socket.recv(10) for _ in range(2)]
+    with live.http.stream("GET", "/v1/events/stream", params={"after": WRITTEN - 2}) as answer:
+        sent = (line.removeprefix("data: ") for line in answer.iter_lines() if line.startswith("data: "))
+        assert [next(sent), next(sent)] == pushed
+    assert all(text in page for text in pushed)
+    seqs = [Event.model_validate_json(text).seq for text in pushed]
+    assert seqs == [WRITTEN - 1, WRITTEN]
 
 
 def test_a_family_of_types_is_all_of_them(live):

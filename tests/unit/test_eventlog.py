@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from latticewatch.errors import ConfigurationError, LatticewatchError
-from latticewatch.messages import EVENT_TYPES, StreamEventData
+from latticewatch.execute._publisher import Publisher
+from latticewatch.messages import EVENT_TYPES, DefectEventData, Event, Pixel, StreamEventData
 from latticewatch.record import EventLog, _event_log
 
 SOURCE = "/latticewatch/test"
@@ -40,6 +42,46 @@ def test_an_event_carries_stream_number_and_time_in_utc(tmp_path: Path) -> None:
         assert event.data == {"series_id": "s", "frame": 0}
         assert log.read().events == [event]
         assert log.append([]) == []
+
+
+def test_data_is_written_as_text_once_and_read_by_nobody_on_its_way(tmp_path, monkeypatch) -> None:
+    written, dump = [], StreamEventData.model_dump_json
+
+    def counted(self, **options):
+        written.append(self)
+        return dump(self, **options)
+
+    monkeypatch.setattr(StreamEventData, "model_dump_json", counted)
+    monkeypatch.setattr(json, "loads", lambda *_: pytest.fail("parsed again"))
+    with open_log(tmp_path) as log:
+        data = StreamEventData(series_id='a "b" µ\n', frame=3)
+        (event,) = log.append([("series.started", data)])
+        texts = {event.json(), log.read().events[0].json(), log.recent(0, 1).events[0].json()}
+        assert written == [data]
+    (text,) = texts
+    expected = Event(
+        type="series.started",
+        source=SOURCE,
+        id=event.id,
+        stream=log.stream,
+        seq=1,
+        time=event.time,
+        data={"series_id": 'a "b" µ\n', "frame": 3},
+    )
+    assert text == expected.model_dump_json()
+
+
+def test_when_an_event_was_told_is_set_by_who_tells_it(tmp_path) -> None:
+    known = {"series_id": "s", "frame": 1, "t_received": 5.0, "model_version": 1, "track": 1, "sigma_px": 0.1}
+    data = DefectEventData(
+        **known, class_id=1, class_name="V", role="defect", confidence=0.9, px=Pixel(row=1, col=2)
+    )
+    assert data.t_emitted is None
+    with open_log(tmp_path) as log:
+        publisher, began = Publisher(log), time.time()
+        publisher.publish(publisher.newest, [("defect.appeared", data)])
+        (event,) = log.read().events
+    assert began <= event.data["t_emitted"] <= time.time()
 
 
 @given(

@@ -356,7 +356,6 @@ def happening(kind, number, track, latency_frames=0):
         series_id="series-1",
         frame=number,
         t_received=0.0,
-        t_emitted=0.0,
         model_version=1,
         track=track,
         class_id=2,

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import BaseModel
 
 from latticewatch.ingest import Frame
-from latticewatch.messages import ClassSplit, Event, EventType, FrameCounts, Role
+from latticewatch.messages import ClassSplit, EventType, FrameCounts, Role
 
 if TYPE_CHECKING:
     from latticewatch.pipeline import CatalogueEntry, EventDraft, FrameResult
+    from latticewatch.record import LoggedEvent
 
 # (frame, model, analysis settings) -> analysis; safe in any thread.
 Analyse = Callable[[Frame, Any, Any], Any]
@@ -77,7 +78,7 @@ class Log(Protocol):
 
     def append(
         self, drafts: Sequence[tuple[EventType, BaseModel]], kept: Mapping[str, bytes] | None, /
-    ) -> list[Event]: ...
+    ) -> list[LoggedEvent]: ...
 
     def kept(self, name: str, /) -> bytes | None: ...
 
@@ -85,10 +86,10 @@ class Log(Protocol):
 
     def read(
         self, after: int, limit: int, types: Iterable[str] | None, /
-    ) -> tuple[list[Event], int, int, int]: ...
+    ) -> tuple[list[LoggedEvent], int, int, int]: ...
 
     def recent(
         self, after: int, limit: int, types: Iterable[str] | None, /
-    ) -> tuple[list[Event], int, int, int] | None: ...
+    ) -> tuple[list[LoggedEvent], int, int, int] | None: ...
 
     def close(self) -> None: ...

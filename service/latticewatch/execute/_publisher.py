@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import structlog
 from pydantic import BaseModel
@@ -13,7 +14,10 @@ from pydantic import BaseModel
 from latticewatch.errors import LatticewatchError
 from latticewatch.execute._parts import Log
 from latticewatch.execute._state import LiveState
-from latticewatch.messages import DefectEventData, Event, EventData, EventType, LogGapData
+from latticewatch.messages import DefectEventData, EventData, EventType, LogGapData
+
+if TYPE_CHECKING:
+    from latticewatch.record import LoggedEvent
 
 Draft = tuple[EventType, BaseModel]
 # Events that wait for a log that cannot be written; beyond that the oldest are dropped, and the log tells the gap.
@@ -65,7 +69,7 @@ class Publisher:
         self.told: Counter[str] = Counter()
         self._keep: Callable[[], dict[str, bytes]] = dict
         self._stored: Callable[[dict[str, bytes]], None] = lambda _: None
-        self._told: Callable[[Sequence[Event]], None] = lambda _: None
+        self._told: Callable[[Sequence[LoggedEvent]], None] = lambda _: None
         self._placed: Callable[[EventData], EventData] = lambda data: data
         self._waiting: deque[Draft] = deque()
         self._max_waiting = max_waiting
@@ -104,7 +108,7 @@ class Publisher:
         """
         self._keep, self._stored = keep, stored
 
-    def tell(self, told: Callable[[Sequence[Event]], None]) -> None:
+    def tell(self, told: Callable[[Sequence[LoggedEvent]], None]) -> None:
         """Have somebody called with events, in their envelopes, when they are on disk; it must not block or raise."""
         self._told = told
 
@@ -213,6 +217,7 @@ class Publisher:
 
 
 def _emitted(data: BaseModel, now: float) -> BaseModel:
+    """Data of an event that is written now; what was never written has no such time."""
     if not isinstance(data, DefectEventData):
         return data
     # a clock that was set back meanwhile must not make an effect come before its cause

@@ -81,7 +81,9 @@ class DefectEventData(EventData):
     frame: int
     t_acquired: float | None = Field(default=None, description="Seconds since 1970 UTC, from the header.")
     t_received: float
-    t_emitted: float
+    t_emitted: float | None = Field(
+        default=None, description="When it was written to the log; absent where no log was kept, as of files."
+    )
     model_version: int
     track: int
     epoch: int | None = Field(

@@ -60,7 +60,6 @@ def _data(
         frame=frame.number,
         t_acquired=frame.t_acquired,
         t_received=frame.t_received,
-        t_emitted=frame.t_received,
         model_version=model.version,
         track=t.track,
         epoch=epoch,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
 import threading
 import uuid
@@ -17,7 +16,8 @@ import structlog
 from pydantic import BaseModel
 
 from latticewatch.errors import ConfigurationError, LatticewatchError
-from latticewatch.messages import Event, EventType
+from latticewatch.messages import EventType
+from latticewatch.record._logged import LoggedEvent
 from latticewatch.record._retention import Limits, Retention, written
 from latticewatch.record._seal import Seal
 
@@ -58,7 +58,7 @@ class LogPage(NamedTuple):
     ``first_seq - 1`` has missed events that are no longer kept.
     """
 
-    events: list[Event]
+    events: list[LoggedEvent]
     next: int
     first_seq: int
     last_seq: int
@@ -113,7 +113,7 @@ class EventLog:
         self._lock = threading.Lock()  # the writer, and the numbers
         self._read_lock = threading.Lock()
         self._recent_lock = threading.Lock()  # never held while anything is waited for
-        self._recent: deque[Event] = deque(maxlen=RECENT)
+        self._recent: deque[LoggedEvent] = deque(maxlen=RECENT)
         self._grown = threading.Condition(self._lock)
         self._callbacks: list[Callable[[int], None]] = []
         self._closed = False
@@ -162,7 +162,7 @@ class EventLog:
 
     def append(
         self, drafts: Sequence[tuple[EventType, BaseModel]], kept: Mapping[str, bytes] | None = None
-    ) -> list[Event]:
+    ) -> list[LoggedEvent]:
         """Write events, all of them or none, and give them their numbers.
 
         Parameters
@@ -174,7 +174,7 @@ class EventLog:
 
         Returns
         -------
-        list of Event
+        list of LoggedEvent
 
         Raises
         ------
@@ -369,16 +369,8 @@ class EventLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _event(self, seq: int, kind: Any, time: str, data: str) -> Event:
-        return Event(
-            type=kind,
-            source=self._source,
-            id=f"{self.stream}:{seq}",
-            stream=self.stream,
-            seq=seq,
-            time=time,
-            data=json.loads(data),
-        )
+    def _event(self, seq: int, kind: Any, time: str, text: str) -> LoggedEvent:
+        return LoggedEvent(seq, kind, time, text, self.stream, self._source)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

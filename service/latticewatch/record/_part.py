@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from latticewatch import __version__
 from latticewatch.ingest.files import recording as layout
-from latticewatch.messages import Event
+from latticewatch.record._logged import LoggedEvent
 
 if TYPE_CHECKING:
     from latticewatch.ingest import Frame
@@ -79,7 +79,11 @@ class Lines:
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> int:
         """Append; returns the bytes written."""
-        data = b"".join(json.dumps(line, separators=(",", ":")).encode() + b"\n" for line in lines)
+        return self.write([json.dumps(line, separators=(",", ":")) for line in lines])
+
+    def write(self, lines: Sequence[str]) -> int:
+        """Append what is JSON already; returns the bytes written."""
+        data = b"".join(line.encode() + b"\n" for line in lines)
         if os.fstat(self._file.fileno()).st_size > self._end:
             self._file.truncate(self._end)
         self._file.seek(self._end)
@@ -172,11 +176,9 @@ class Part:
         self._sites[row] = padded
         self.bytes += 8 * len(sites) + self._results_file.add([{"row": row, **said}])
 
-    def add_events(self, events: Sequence[Event]) -> None:
+    def add_events(self, events: Sequence[LoggedEvent]) -> None:
         """Write events, in their envelopes."""
-        self.bytes += self._events_file.add(
-            [event.model_dump(mode="json", exclude_none=True) for event in events]
-        )
+        self.bytes += self._events_file.write([event.json() for event in events])
 
     def add_classes(self, classes: Mapping[int, dict[str, Any]]) -> None:
         """Write the catalogue where it has changed; classes that are gone stay."""

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from latticewatch.config import RecordSettings
 from latticewatch.errors import ConfigurationError
 from latticewatch.ingest.files import recording as layout
-from latticewatch.messages import Event, RecordingStatus
+from latticewatch.messages import RecordingStatus
+from latticewatch.record._logged import LoggedEvent
 from latticewatch.record._part import Kind, Part, kind_of, write_json
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class _Waiting:
     frame: Frame | None
     results: list[tuple[int, NDArray[np.void], dict[str, Any]]]
     classes: dict[int, dict[str, Any]]
-    events: list[Event]
+    events: list[LoggedEvent]
     bytes: int
 
 
@@ -91,7 +92,7 @@ class Recorder:
         self._kept: list[tuple[Path, int]] = []
         self._recorded = 0
         self._skipped: dict[str, int] = {}
-        self._early: list[Event] = []
+        self._early: list[LoggedEvent] = []
         self._trouble: str | None = None
         self._try_at = 0.0
         try:
@@ -137,12 +138,12 @@ class Recorder:
                 return
             self._put(_Waiting(frame, found, classes, [], size))
 
-    def tell(self, events: Sequence[Event]) -> None:
+    def tell(self, events: Sequence[LoggedEvent]) -> None:
         """Hand over events that are in the log.
 
         Parameters
         ----------
-        events : sequence of Event
+        events : sequence of LoggedEvent
         """
         if events:
             with self._news:

@@ -76,9 +76,10 @@ async def events(
     wanted = parse_filter(types)
     try:
         cursor = start_of(hub, after, stream)
-        return reply(await wait_page(hub, cursor, limit, wanted, wait, request.is_disconnected))
+        page = await wait_page(hub, cursor, limit, wanted, wait, request.is_disconnected)
     except GoneError as gone:
         return reply(gone.body, 410)
+    return Response(page.json(), media_type="application/json")
 
 
 @router.get(
@@ -117,4 +118,4 @@ async def _server_sent(hub: Hub, cursor: int, wanted: Filter) -> AsyncIterator[s
         if not page.events:
             yield ": still here\n\n"
         for event in page.events:
-            yield f"id: {event.id}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n"
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {event.json()}\n\n"

@@ -53,9 +53,9 @@ async def _push(
         inbox.newest(Subscribe)
         page = await read_page(hub, cursor, PAGE, wanted)
         if heartbeat and not page.events:
-            await socket.send_text(page.model_dump_json())
+            await socket.send_text(page.json())
         for event in page.events:
-            await socket.send_text(event.model_dump_json())
+            await socket.send_text(event.json())
         cursor, heartbeat = page.next, False
         if cursor >= hub.engine.log.last_seq:
             heartbeat = not await woken(wake, HEARTBEAT_S)

@@ -6,13 +6,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from starlette.concurrency import run_in_threadpool
 
 from latticewatch.messages import EVENT_TYPES, CursorGone, EventPage
 from latticewatch.serve._hub import Hub
 from latticewatch.serve._news import woken
+
+if TYPE_CHECKING:
+    from latticewatch.record import LoggedEvent
 
 DISCONNECT_CHECK_S = 2.0
 
@@ -50,6 +53,31 @@ class Filter:
                 raise ValueError(f"event type {word[:64]!r}: expected one of {', '.join(EVENT_TYPES)}")
             wanted += matching if word else []
         return cls(tuple(dict.fromkeys(wanted)) or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events of the log, and what a reply says beside them.
+
+    Attributes
+    ----------
+    events : list of LoggedEvent
+    said : EventPage
+        The reply, without its events.
+    """
+
+    events: list[LoggedEvent]
+    said: EventPage
+
+    @property
+    def next(self) -> int:
+        """Cursor for what follows."""
+        return self.said.next
+
+    def json(self) -> str:
+        """The reply as JSON; the events are taken over as they were written."""
+        said = self.said.model_dump_json(exclude={"events"})
+        return f'{said[:-1]},"events":[{",".join(event.json() for event in self.events)}]}}'
 
 
 def start_of(hub: Hub, after: int | Literal["now"] | None, stream: str | None) -> int:
@@ -93,7 +121,7 @@ def _gone(hub: Hub, detail: str) -> GoneError:
     )
 
 
-async def read_page(hub: Hub, after: int, limit: int, wanted: Filter) -> EventPage:
+async def read_page(hub: Hub, after: int, limit: int, wanted: Filter) -> Page:
     """The next events after a cursor, at once; ``next`` moves on over events that are not wanted."""
     log = hub.engine.log
     events, end = [], after
@@ -104,15 +132,16 @@ async def read_page(hub: Hub, after: int, limit: int, wanted: Filter) -> EventPa
         events, end, *_ = page
         # Read first, then look: events that were dropped meanwhile must not be skipped in silence.
         check(hub, after, None)
-    return EventPage(
+    said = EventPage(
         stream=log.stream,
-        events=events,
+        events=[],
         next=end,
         first_seq=log.first_seq,
         last_seq=log.last_seq,
         server_time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         last_frame_age_s=hub.engine.last_frame_age_s,
     )
+    return Page(events, said)
 
 
 async def wait_page(
@@ -122,7 +151,7 @@ async def wait_page(
     wanted: Filter,
     wait_s: float,
     gone_away: Callable[[], Awaitable[bool]] | None = None,
-) -> EventPage:
+) -> Page:
     """The next events after a cursor, as soon as there are any, or an empty page after ``wait_s``."""
     deadline = time.monotonic() + min(wait_s, hub.settings.max_wait_s)
     with hub.news.listening() as news:
@@ -133,7 +162,7 @@ async def wait_page(
             if page.events or left_s <= 0 or hub.news.closing:
                 return page
             after = page.next
-            if after < page.last_seq:
+            if after < page.said.last_seq:
                 continue
             # No one tells a handler that its client went away; it has to look.
             while left_s > 0 and not await woken(news, min(left_s, DISCONNECT_CHECK_S)):

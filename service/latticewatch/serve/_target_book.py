@@ -9,19 +9,21 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latticewatch.execute._parts import Log
 from latticewatch.messages import (
     Annotation,
     AnnotationRequest,
-    Event,
     Lease,
     Target,
     TargetAnnotatedData,
     TargetLeasedData,
     TargetRequest,
 )
+
+if TYPE_CHECKING:
+    from latticewatch.record import LoggedEvent
 
 TYPES = ("target.leased", "target.annotated")
 # Targets, places and keys that are remembered; the oldest go first.
@@ -258,14 +260,14 @@ class TargetBook:
                 self._take(event)
         self._read_up_to = last
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: LoggedEvent) -> None:
         if event.type == "target.leased":
-            data = TargetLeasedData.model_validate(event.data)
+            data = TargetLeasedData.model_validate_json(event.text)
             self._hold(data, data.until - time.time())
             lease = Lease(target=data.found, holder=data.holder, key=data.key, left=0)
             self._remember("lease", data.key, data.asked, lease)
         else:
-            data = TargetAnnotatedData.model_validate(event.data)
+            data = TargetAnnotatedData.model_validate_json(event.text)
             self._settle(data)
             answer = Annotation(seq=event.seq, target=data.target, outcome=data.outcome)
             self._remember("annotate", data.key, data.asked, answer)
