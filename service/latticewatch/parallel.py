@@ -6,12 +6,14 @@ idle ones: kernels release the interpreter, so threads do. Under load nothing is
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 from latticewatch.errors import LatticewatchError
@@ -107,7 +109,10 @@ def run(*calls: Callable[[], Any]) -> list[Any]:
         for k, call in left:
             results[k] = call()
 
-    helping = [_helpers().submit(work) for _ in range(min(idle(), len(calls) - 1))]
+    wanted = min(idle(), len(calls) - 1)
+    if wanted:
+        _keep_off(_this_core())
+    helping = [_helpers().submit(work) for _ in range(wanted)]
     work()
     for promise in helping:
         if not promise.cancel():
@@ -115,6 +120,63 @@ def run(*calls: Callable[[], Any]) -> list[Any]:
     return results
 
 
+def by_parts(call: Callable[[int, int], Any], n: int, fewest: int) -> None:
+    """Have something done for each of some rows, as many parts at a time as cores are idle.
+
+    Parameters
+    ----------
+    call : callable
+        ``call(first, last)``, for the rows from the first to before the last. What it makes of a row must not depend on
+        the others.
+    n : int
+        Number of rows.
+    fewest : int
+        Rows of a part, at least: fewer are not worth the way.
+    """
+    parts = max(min(idle() + 1, n // fewest), 1)
+    ends = [n * k // parts for k in range(parts + 1)]
+    run(*(partial(call, *part) for part in pairwise(ends)))
+
+
 @lru_cache(maxsize=1)
 def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(cores() - 1, 1), thread_name_prefix="part")
+    _kept_off.clear()
+    return ThreadPoolExecutor(
+        max(cores() - 1, 1), "part", lambda: _kept_off.update({threading.get_native_id(): -1})
+    )
+
+
+# Threads that help, and the core that each of them keeps off.
+_kept_off: dict[int, int] = {}
+
+
+def _keep_off(core: int | None) -> None:
+    """Let those that help run on any core but this one.
+
+    The system tends to wake a thread on the core of the one that wakes it, where it waits for that one's work to end
+    while another core is idle; it moves it only after some milliseconds, which is more than a part of a frame takes.
+    """
+    if core is None:
+        return
+    for thread in [one for one, off in _kept_off.copy().items() if off != core]:
+        # the cores that this process may use, as they are now
+        others = os.sched_getaffinity(0) - {core}
+        # where the system says no, it stays as it was
+        with suppress(OSError):
+            if others:
+                os.sched_setaffinity(thread, others)
+        _kept_off[thread] = core
+
+
+def _this_core() -> int | None:
+    """Number of the core that this thread is on; None where the system does not say."""
+    ask = _asking_core()
+    return None if ask is None else ask()
+
+
+@lru_cache(maxsize=1)
+def _asking_core() -> Callable[[], int] | None:
+    try:
+        return ctypes.PyDLL(None).sched_getcpu if hasattr(os, "sched_setaffinity") else None
+    except (AttributeError, OSError):
+        return None

@@ -43,6 +43,7 @@ def classes():
         ),
         displacement=displacement(),
         templates=SimpleNamespace(void=False),
+        filter=SimpleNamespace(height_of_sigma=0.02),
     )
     return site_classes.__wrapped__(known)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import numpy as np
@@ -93,3 +94,47 @@ def test_how_many_cores_help_does_not_change_a_bit(rng, four_cores):
         alone, means_alone = demodulate(image)
     np.testing.assert_array_equal(waves, alone)
     np.testing.assert_array_equal(means, means_alone)
+
+
+@pytest.mark.parametrize(("n", "fewest"), [(0, 5), (1, 5), (23, 5), (1000, 300), (1000, 1)])
+def test_every_row_is_in_one_part_and_no_part_is_small(four_cores, n, fewest):
+    parts = []
+    with parallel.working():
+        parallel.by_parts(lambda first, last: parts.append((first, last)), n, fewest)
+    rows = [k for first, last in sorted(parts) for k in range(first, last)]
+    assert rows == list(range(n))
+    assert len(parts) <= 4
+    assert len(parts) == 1 or min(last - first for first, last in parts) >= fewest
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_setaffinity"), reason="this system does not tell where a thread runs"
+)
+def test_helpers_keep_off_the_core_of_the_one_that_asks():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core only")
+    parallel._helpers.cache_clear()
+    try:
+        at_work = threading.Barrier(2, timeout=TIMEOUT_S)
+        cores = []
+
+        def call():
+            # so that both take one
+            at_work.wait()
+            cores.append((threading.get_native_id(), os.sched_getaffinity(threading.get_native_id())))
+
+        with parallel.working():
+            parallel.run(call, call)
+            cores.clear()
+            parallel._keep_off(0)
+            parallel._this_core, asked = lambda: 0, parallel._this_core
+            try:
+                parallel.run(call, call)
+            finally:
+                parallel._this_core = asked
+        allowed = dict(cores)
+        assert allowed.pop(threading.get_native_id()) == os.sched_getaffinity(0)
+        assert all(0 not in others for others in allowed.values())
+    finally:
+        parallel._helpers().shutdown()
+        parallel._helpers.cache_clear()

@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from latticewatch.estimators._covariance import RunningCovariance, noise_edge
+from latticewatch.estimators._posteriors import posteriors
 from latticewatch.estimators._table import ClassTable
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "RunningCovariance",
     "SteadyLayout",
     "noise_edge",
+    "posteriors",
 ]
 
 # They bring scikit-learn, which takes a second to import: frames are analysed without it, classes discovered with it.

@@ -15,6 +15,7 @@ from latticewatch.lattice._demodulator import block_side
 from latticewatch.lattice._phase import MIN_COVER, PhaseField
 from latticewatch.lattice._rows import add_rows, pool
 from latticewatch.lattice._smooth import convolved, gaussian_window, weighted_plane
+from latticewatch.parallel import by_parts
 from latticewatch.robust import NORMAL, median, median_and_spread
 from latticewatch.vectors import kernel
 
@@ -37,6 +38,8 @@ MIN_DIRT_BLOCKS = 9
 DIRT_LEFT = 0.1
 # And by more than noise does to a block [standard deviations]: at a low dose it would join dirt to all the rest.
 DIRT_SIGMA = 4.0
+# Pixels that the background is taken off at a time where other cores help, at least.
+FEWEST_PIXELS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +195,8 @@ def _dirt(level: NDArray[np.float64], offset: NDArray[np.float64], scale: float)
     noise = DIRT_SIGMA * NORMAL * median(left)
     above = level - median(level)
     bright = above > max(DIRT_HEIGHT_EDGED * scale, noise)
+    if np.count_nonzero(bright) < MIN_DIRT_BLOCKS:
+        return None
     some = _side_by_side(bright)
     if not some.any():
         return None
@@ -351,15 +356,19 @@ def _subtract(
     """The image less its offset, bilinear between the centres of the blocks, times a factor."""
     # numpy asks for huge pages, numba does not: on a large frame first touching small ones takes longer than the rest
     out = np.empty(image.shape, np.float32)
-    _subtract_into(image, offset, block, factor, out)
+    wide = _spread_out(offset, block, factor, image.shape[1])
+
+    def subtract(first: int, last: int) -> None:
+        _subtract_into(image, wide, block, factor, first, last, out)
+
+    by_parts(subtract, len(image), max(FEWEST_PIXELS // image.shape[1], 1))
     return out
 
 
 @njit(cache=True, nogil=True)
-def _subtract_into(image, offset, block, factor, out):  # pragma: no cover - compiled
-    height, width = image.shape
+def _spread_out(offset, block, factor, width):  # pragma: no cover - compiled
+    """The offset of each row of blocks, over the columns: the rows of pixels in between are then sums of two rows."""
     n_rows, n_cols = offset.shape
-    # spread over the columns once; the rows of pixels in between are then sums of two rows
     wide = np.empty((n_rows, width), np.float32)
     before, share = np.empty(width, np.int64), np.empty(width, np.float32)
     for c in range(width):
@@ -370,7 +379,13 @@ def _subtract_into(image, offset, block, factor, out):  # pragma: no cover - com
             level[j] = factor * offset[i, min(j, n_cols - 1)]
         for c in range(width):
             wide[i, c] = level[before[c]] + share[c] * (level[before[c] + 1] - level[before[c]])
-    for r in range(height):
+    return wide
+
+
+@njit(cache=True, nogil=True)
+def _subtract_into(image, wide, block, factor, first, last, out):  # pragma: no cover - compiled
+    n_rows = len(wide)
+    for r in range(first, last):
         i, f = _between(r, block, n_rows)
         below = wide[min(i + 1, n_rows - 1)]
         _less(image[r], factor, wide[i], below, np.float32(1 - f), np.float32(f), out[r])

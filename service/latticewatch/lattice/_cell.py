@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from latticewatch.lattice._bilinear import bilinear, bilinear_phase, is_cut
 from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField
+from latticewatch.parallel import by_parts
 from latticewatch.vectors import kernel
 
 # A column must stand out of the average cell by this many standard deviations of its noise, and by this share of the
@@ -24,6 +25,8 @@ REFINE_SMOOTHING = 0.06
 SMOOTHING = 0.035
 # What is taken for slow: a Gaussian so wide leaves 2 × 10⁻⁵ of a lattice [distances of its farthest planes].
 SLOW_SPACINGS = 0.75
+# Pixels of a perfect frame that are made at a time where other cores help, at least.
+FEWEST_PIXELS = 20_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -247,7 +250,16 @@ def unfold_cell(
     first, second = np.ascontiguousarray(turns[..., 0]), np.ascontiguousarray(turns[..., 1])
     origin, step = (field.origin - middle) / block, field.step / block
     basis = field.basis * block
-    out = _unfold(padded, basis, first, second, origin, step, shape[0], shape[1])
+    out = np.empty(shape, np.float32)
+    wide = (
+        _widened(first, basis[0, 1], origin, step, shape[1]),
+        _widened(second, basis[1, 1], origin, step, shape[1]),
+    )
+
+    def unfold(top: int, bottom: int) -> None:
+        _unfold(padded, basis, *wide, origin, step, top, bottom, out)
+
+    by_parts(unfold, shape[0], max(FEWEST_PIXELS // max(shape[1], 1), 1))
     _unfold_cuts(padded, basis, turns * TURN, origin, step, out)
     return out
 
@@ -270,20 +282,16 @@ def _mean_over_block(
 
 
 @njit(cache=True, nogil=True)
-def _unfold(cell, basis, first, second, origin, step, height, width):  # pragma: no cover - compiled
-    """Bilinear in the cell and in the phase."""
+def _unfold(cell, basis, wide1, wide2, origin, step, top, bottom, out):  # pragma: no cover - compiled
+    """Bilinear in the cell and in the phase; the rows from top to before bottom."""
     n1, n2 = cell.shape[0] - 1, cell.shape[1] - 1
-    wide1 = _widened(first, basis[0, 1], origin, step, width)
-    wide2 = _widened(second, basis[1, 1], origin, step, width)
     flat = cell.reshape(-1)
-    out = np.empty((height, width), np.float32)
-    for r in range(height):
-        at = min(max((r - origin) / step, 0.0), len(first) - 1.000001)
+    for r in range(top, bottom):
+        at = min(max((r - origin) / step, 0.0), len(wide1) - 1.000001)
         i = int(at)
         f = np.float32(at - i)
         u, v = np.float32(basis[0, 0] * r), np.float32(basis[1, 0] * r)
         _read(flat, n1, n2, wide1[i], wide1[i + 1], wide2[i], wide2[i + 1], f, u, v, out[r])
-    return out
 
 
 @njit(cache=True, nogil=True)

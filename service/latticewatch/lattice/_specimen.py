@@ -8,6 +8,8 @@ a defect. All of it is counted, and told.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.messages import Note
+from latticewatch.parallel import run
 from latticewatch.robust import median_and_spread
 from latticewatch.vectors import LANES, add, counting_kernel, kernel, load, store, zeros
 
@@ -83,7 +86,7 @@ def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> S
     if min(image.shape) < 2 * BLOCK:
         return Specimen(image, gaps, ())
     limits = _limits(image, None)
-    seen = _Look(*_look(image, *limits))
+    seen = _looked_at(image, *limits)
     mask = _areas(image, seen.equal, gaps)
     n_pixels = 0
     # of a frame without any value nothing is masked: that it shows no lattice says it all
@@ -94,10 +97,10 @@ def mend(image: NDArray[np.float32], gaps: NDArray[np.bool_] | None = None) -> S
         n_pixels = _fill(image, narrow, gaps)
     if mask is not None or n_pixels:
         limits = _limits(image, mask)
-        seen = _Look(*_look(image, *limits))
+        seen = _looked_at(image, *limits)
     mended = _mend_pixels(image, seen.places, mask)
     if mended:
-        seen = _Look(*_look(image, *limits))
+        seen = _looked_at(image, *limits)
     n_pixels += mended
     n_lines = _mend_lines(image, seen, mask)
     if n_pixels or n_lines:
@@ -172,19 +175,33 @@ class _Look(NamedTuple):
     across: NDArray[np.float64]
 
 
+def _looked_at(image: NDArray[np.float32], above: float, below: float) -> _Look:
+    """What one pass over a frame sees; above and below: how far a pixel has to stand out."""
+    # always in the same parts: sums of other parts would have other last digits
+    blocks = len(image) // BLOCK
+    ends = sorted({0, blocks // 2 * BLOCK, len(image)})
+    parts = run(*(partial(_look, image, *part, above, below) for part in pairwise(ends)))
+    if len(parts) == 1:
+        return _Look(*parts[0])
+    equal, places, down, across = zip(*parts, strict=True)
+    return _Look(
+        np.concatenate(equal), np.concatenate(places), np.concatenate(down), sum(across[1:], across[0])
+    )
+
+
 @njit(cache=True, nogil=True)
-def _look(image, above, below):  # pragma: no cover - compiled
-    """The fields of a `_Look`; above and below: how far a pixel has to stand out."""
+def _look(image, first, last, above, below):  # pragma: no cover - compiled
+    """The fields of a `_Look` for the rows from first, where a block begins, to before last."""
     height, width = image.shape
-    equal = np.zeros((height // BLOCK, width // BLOCK), np.float32)
-    down, across = np.empty(height), np.zeros(width)
+    equal = np.zeros(((last - first) // BLOCK, width // BLOCK), np.float32)
+    down, across = np.empty(last - first), np.zeros(width)
     some, same = np.zeros((1, width), np.float32), np.zeros(width, np.float32)
     hits, lanes = np.zeros(width, np.float32), np.zeros((1, LANES), np.float32)
     places = []
     least = min(above, below)
-    for r in range(height):
+    for r in range(first, last):
         row = image[r]
-        down[r] = _add_row(image, r, some, lanes)
+        down[r - first] = _add_row(image, r, some, lanes)
         # nothing is below the last row
         if r < height - 1:
             _add_equal(row, image[r + 1], same)
@@ -197,8 +214,8 @@ def _look(image, above, below):  # pragma: no cover - compiled
                 for c in range(1, width - 1):
                     if hits[c] > 0:
                         places.append((r, c))  # noqa: PERF401 - numba
-        if r % BLOCK == BLOCK - 1 or r == height - 1:
-            i = r // BLOCK
+        if r % BLOCK == BLOCK - 1 or r == last - 1:
+            i = (r - first) // BLOCK
             for j in range(equal.shape[1] if i < len(equal) else 0):
                 for c in range(j * BLOCK, (j + 1) * BLOCK):
                     equal[i, j] += same[c]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.estimators import ClassTable
+from latticewatch.model._judged import Heights, likely_of_height, of_height
 from latticewatch.model._mixture import TAIL_SHARE, TAIL_WIDTH, Mixture
 from latticewatch.model._oddities import ODD_PRIOR, ODD_REACH, Oddities
 from latticewatch.model._shifts import DIP_ERROR, LOOSE_WEIGHT, MISMATCH, SHIFT_ERROR
@@ -28,6 +29,8 @@ LEFT_OVER = 3
 # and how probable it is there at least: more than the least that counts, as classes may be narrow.
 HOST_STEPS = np.arange(0.0, 8.0, 0.05)
 HOST_SURELY = 0.6
+# A host with less than this share of its sublattice is one of several populations.
+CROWDED_HOST = 0.75
 
 
 class Place(NamedTuple):
@@ -67,7 +70,7 @@ class SiteClasses:
     Attributes
     ----------
     known : SublatticeModel
-    heights : ClassTable
+    heights : Heights
         On the axis of the height alone, for what only depends on it.
     in_place : ClassTable
         Without the displaced columns: those that may be are told by the gate.
@@ -75,19 +78,13 @@ class SiteClasses:
         All places.
     into : ndarray of shape (n_places,), int64
         Column of each place in `displaced`, in whose order those in place come first.
-    height_into : ndarray of shape (n_heights,), int64
-        Column of each place in `heights`; there *of none* follows the components.
-    host_range : tuple of float
-        Between these heights the host is more probable than all else together.
     """
 
     known: SublatticeModel
-    heights: ClassTable
+    heights: Heights
     in_place: ClassTable
     displaced: ClassTable
     into: NDArray[np.int64]
-    height_into: NDArray[np.int64]
-    host_range: tuple[float, float]
 
     @property
     def n_columns(self) -> int:
@@ -108,13 +105,7 @@ class SiteClasses:
         ndarray of shape (n, n_components + 1), float64
             Rows sum to one.
         """
-        low, high = self.host_range
-        out = np.zeros((len(height), len(self.known.mixture.mean) + 1))
-        out[:, 0] = 1.0
-        some = np.flatnonzero(~((height > low) & (height < high)))
-        if len(some):
-            out[some] = self.of_height(height[some])
-        return out
+        return likely_of_height(height, self.heights)
 
     def of_height(
         self, height: NDArray[np.float64], unsure: NDArray[np.float64] | None = None
@@ -133,12 +124,7 @@ class SiteClasses:
         ndarray of shape (n, n_components + 1), float64
             Rows sum to one.
         """
-        return self.heights.posteriors(
-            height[:, None],
-            error=None if unsure is None else self._error(unsure),
-            into=self.height_into,
-            width=len(self.known.mixture.mean) + 1,
-        )
+        return of_height(height, np.zeros(0) if unsure is None else self._error(unsure), self.heights)
 
     def of_sites(
         self,
@@ -245,15 +231,39 @@ def site_classes(known: SublatticeModel) -> SiteClasses:
     still += [host] if known.templates.void else _odd_places(host, odd, n_heights, none)
     moved = _displaced_places(known, n_heights + n_odd)
     n_axes = LEFT_OVER + (0 if known.templates.void else odd.axes.shape[1] + 1)
-    of_heights, into = _table(heights, 1), np.array([place.column for place in heights], np.int64)
     return SiteClasses(
         known,
-        of_heights,
+        _heights(known, heights),
         _table(still, n_axes),
         _table(still + moved, n_axes),
         np.array([place.column for place in still + moved], np.int64),
+    )
+
+
+def _heights(known: SublatticeModel, places: list[Place]) -> Heights:
+    """What the kernels judge by."""
+    mixture, table = known.mixture, _table(places, 1)
+    into = np.array([place.column for place in places], np.int64)
+    middle, deviation = float(mixture.mean[0]), float(mixture.deviation[0])
+    low, high = _host_range(table, into, middle, deviation)
+    with np.errstate(divide="ignore"):
+        log_priors = np.log(table.priors)
+    sigma = float(known.filter.height_of_sigma)
+    return Heights(
+        table.centroids,
+        table.spreads,
+        table.stretches,
+        np.log(table.reaches),
+        log_priors,
         into,
-        _host_range(of_heights, into, float(mixture.mean[0]), float(mixture.deviation[0])),
+        low,
+        high,
+        deviation,
+        # between the columns less than nothing is nothing
+        middle if known.templates.void else -np.inf,
+        (mixture.mean - middle) * sigma,
+        sigma,
+        bool(mixture.weight[0] < CROWDED_HOST),
     )
 
 

@@ -30,11 +30,12 @@ def expected_height(
         0 for a host.
     """
     change = (mixture.mean - mixture.mean[0]) * matched.height_of_sigma
-    return _expected(score, posterior, change, float(matched.height_of_sigma))
+    return expected(score, posterior, change, float(matched.height_of_sigma))
 
 
 @njit(cache=True, nogil=True)
-def _expected(score, posterior, change, height_of_sigma):  # pragma: no cover - compiled
+def expected(score, posterior, change, height_of_sigma):  # pragma: no cover - compiled
+    """See `expected_height`; change (n_classes,): height of each class beside the host's."""
     n, last = len(score), posterior.shape[1] - 1
     out = np.zeros(n)
     for i in range(n):

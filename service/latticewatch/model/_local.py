@@ -59,21 +59,32 @@ def standardise(
     ndarray of shape (n,), float64
         [sigma]
     """
-    height, width = float(shape[0]), float(shape[1])
-    n_frames = int(frame.max()) + 1 if len(frame) else 0
-    if n_frames == 1:
-        return _standardise_frame(values, position, host, height, width, *WINDOWS, crowded)
+    place = position, frame, host, float(shape[0]), float(shape[1])
+    return standardised(values, *place, *WINDOWS, crowded)
+
+
+@njit(cache=True, nogil=True)
+def standardised(
+    values, position, frame, host, height, width, near, wider, crowded
+):  # pragma: no cover - compiled
+    """See `standardise`; near, wider: `WINDOWS`."""
+    last = 0
+    for i in range(len(frame)):
+        last = max(last, frame[i])
+    if last == 0:
+        return _standardise_frame(values, position, host, height, width, near, wider, crowded)
     out = np.empty_like(values)
-    for number in range(n_frames):
+    for number in range(last + 1):
         here = np.flatnonzero(frame == number)
-        if len(here):
+        if len(here) > 0:
             out[here] = _standardise_frame(
-                values[here], position[here], host[here], height, width, *WINDOWS, crowded
+                values[here], position[here], host[here], height, width, near, wider, crowded
             )
     return out
 
 
-def unit_of(values: NDArray[np.float64], standard: NDArray[np.float64]) -> float:
+@njit(cache=True, nogil=True)
+def unit_of(values, standard):  # pragma: no cover - compiled
     """Units of some values that one unit of the same values, standardised, stands for.
 
     Parameters
@@ -81,17 +92,27 @@ def unit_of(values: NDArray[np.float64], standard: NDArray[np.float64]) -> float
     values : ndarray of shape (n,), float64
     standard : ndarray of shape (n,), float64
         What `standardise` made of them.
+
+    Returns
+    -------
+    float
     """
     # the slope: medians of both depend on what else is among the values
-    away = standard - standard.mean()
-    square = float(away @ away)
-    return float(away @ values) / square if square > 0.0 else 1.0
+    mean = standard.mean()
+    square = product = 0.0
+    for i in range(len(values)):
+        away = standard[i] - mean
+        square += away * away
+        product += away * values[i]
+    return product / square if square > 0.0 else 1.0
 
 
 @njit(cache=True, nogil=True)
 def _standardise_frame(
     values, position, host, height, width_px, near, wider, crowded
 ):  # pragma: no cover - compiled
+    if len(values) == 0:
+        return values.copy()
     n_known = 0
     for i in range(len(host)):
         n_known += host[i]

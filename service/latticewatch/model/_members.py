@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model._classes import site_classes
-from latticewatch.model._heights import expected_height
-from latticewatch.model._local import standardise, unit_of
+from latticewatch.model._judged import SURE, Around, displaced, judged
+from latticewatch.model._local import WINDOWS
 from latticewatch.model._oddities import squared_lengths
 from latticewatch.model._patches import Patches
 from latticewatch.model._projection import Projection, doubt, project
@@ -19,16 +19,8 @@ from latticewatch.model._sources import Fitted, explanations_of, fitted
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._templates import FARTHEST
 
-# A host with less than this share of its sublattice is one of several populations.
-CROWDED_HOST = 0.75
 # All places between the columns are looked at only where there are so many of them, beside columns of one sublattice.
 MANY_VOIDS = 0.5
-# Where what is measured is less certain by more than this, oddness is measured anew.
-SURE = 1.05
-# Hosts beside nothing doubtful give the width of the noise where there are so many of them, and this share of all.
-FEWEST_TELLING, LEAST_TELLING = 30, 0.25
-# Displacements are measured locally only where one, on the scale of the frames learnt from, is this near to the gate.
-NEAR_GATE = 0.6
 
 
 class Members:
@@ -80,6 +72,16 @@ class Members:
             self._projection = self._without_shared(self._projection)
             self._doubt_profile()
         self.left_over = self._left_over(self._projection.residual, self._projection.squared)
+        self._around = Around(
+            self.rows,
+            patches.position[self._piece],
+            patches.frame[self._piece],
+            patches.index,
+            float(patches.shape[0]),
+            float(patches.shape[1]),
+            *WINDOWS,
+            few=self._few,
+        )
         self._host, self._wider = np.ones(len(self.rows), bool), np.ones(len(self.rows))
         self._echo = np.zeros(len(self.rows))
         self.score = self.amplitude = np.zeros(0)
@@ -96,33 +98,21 @@ class Members:
         amplitude : ndarray of shape (n,), float64
             Change of height at every site of the frame.
         """
-        patches, known = self._patches, self._known
         if not len(self.rows):
-            self.posterior = np.zeros((0, len(known.mixture.mean) + 1))
+            self.posterior = np.zeros((0, len(self._known.mixture.mean) + 1))
             return
-        unsure = self._unsure(amplitude)
-        alone = self._projection.scores(amplitude, patches.index) / unsure
-        if self._few:
-            # places between the columns are looked at where they are lit: they say nothing of those that are not
-            self.score = alone
-        else:
-            crowded = known.mixture.weight[0] < CROWDED_HOST
-            self.score = self._standardised(alone, self._telling(unsure), crowded=crowded)
-        self.posterior = self._classes.likely_of_height(self._height())
-        self._widen(unsure)
-        self.amplitude = expected_height(self.score, self.posterior, known.mixture, known.filter)
-        self._host = self.posterior[:, 0] > 0.5
-
-    def _widen(self, unsure: NDArray[np.float64]) -> None:
-        """Compare what is no host with the classes at its whole height: what is not known of the light around makes it
-        less certain, and not smaller.
-        """
-        some = np.flatnonzero((unsure > SURE) & (self.posterior[:, 0] < 0.5))
-        self._wider = np.ones(len(unsure))
-        if len(some):
-            self._wider[some] = unsure[some]
-            self.score[some] *= unsure[some]
-            self.posterior[some] = self._classes.of_height(self.score[some], unsure[some])
+        seen = self._projection
+        self.score, self.posterior, self.amplitude, self._host, self._wider = judged(
+            seen.height,
+            seen.response,
+            seen.gram,
+            seen.doubt,
+            amplitude,
+            self._echo,
+            self._host,
+            self._around,
+            self._classes.heights,
+        )
 
     def _height(self) -> NDArray[np.float64]:
         """Change of height as the classes are asked for it: between the columns less than nothing is nothing."""
@@ -153,26 +143,18 @@ class Members:
         """
         if not len(self.rows):
             return
-        unsure = self._unsure(amplitude)
-        raw = np.asarray(self._projection.shift, np.float64)
-        raw = raw / unsure[:, None]
-        if self._few:
-            self.z, self.scale = raw, np.ones(2)
-            return
-        if not self._any_far(raw):
-            self.z, self.scale = np.zeros((len(raw), 2)), np.ones(2)
+        seen = self._projection
+        self.z, self.scale, unsure = displaced(
+            seen.shift,
+            seen.doubt,
+            amplitude,
+            self._echo,
+            self._host,
+            float(self._known.gate),
+            self._around,
+        )
+        if not self._few:
             self._doubt_oddity(amplitude, unsure)
-            return
-        telling = self._telling(unsure)
-        self.z = np.stack([self._standardised(np.ascontiguousarray(raw[:, k]), telling) for k in range(2)], 1)
-        if self._host.any():
-            self.scale = np.array([unit_of(raw[self._host, k], self.z[self._host, k]) for k in range(2)])
-        self.z *= self.scale
-        self._doubt_oddity(amplitude, unsure)
-
-    def _any_far(self, raw: NDArray[np.float64]) -> bool:
-        """Whether any column may be displaced, on the scale of the frames learnt from."""
-        return bool(np.einsum("ij,ij->i", raw, raw).max(initial=0.0) > NEAR_GATE * self._known.gate)
 
     def _doubt_oddity(self, amplitude: NDArray[np.float64], unsure: NDArray[np.float64]) -> None:
         if self._profile_doubt is not None:
@@ -225,7 +207,7 @@ class Members:
         measured = host + height / known.filter.height_of_sigma
         self.score = np.where(height > 0.0, measured, np.minimum(self.score, host))
         self._wider = np.ones(len(self.rows))
-        self.posterior = self._classes.likely_of_height(self._height())
+        self.posterior = self._classes.likely_of_height(self.score)
         self.amplitude = height
 
     def correct(
@@ -274,22 +256,3 @@ class Members:
             # whatever is there is told by its height
             return np.zeros((len(residual), 0))
         return self._known.oddities.left_over(residual, squared)
-
-    def _unsure(self, amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Standard deviation of what is measured, that of noise being 1: the changes around are known only so well."""
-        return np.hypot(doubt(amplitude, self.rows, self._patches.index, self._projection.doubt), self._echo)
-
-    def _telling(self, unsure: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Hosts that say how wide the noise is, as nothing makes them less certain; all where these are few."""
-        telling = self._host & (unsure <= SURE)
-        return (
-            telling if telling.sum() >= max(FEWEST_TELLING, LEAST_TELLING * self._host.sum()) else self._host
-        )
-
-    def _standardised(
-        self, values: NDArray[np.float64], telling: NDArray[np.bool_], *, crowded: bool = False
-    ) -> NDArray[np.float64]:
-        patches, piece = self._patches, self._piece
-        return standardise(
-            values, patches.position[piece], patches.frame[piece], telling, patches.shape, crowded=crowded
-        )

@@ -181,9 +181,8 @@ class Model:
         amplitude, score = np.zeros(n), np.zeros(n)
         for one in members:
             amplitude[one.rows] = 0.0 if one.void else one.amplitude
+        run(*(partial(one.judge, amplitude) for one in members if not one.void))
         for one in members:
-            if not one.void:
-                one.judge(amplitude)
             score[one.rows] = one.score
         shift = self._displaced(patches, members, score)
         component = np.full(n, NONE, np.int16)
@@ -235,8 +234,8 @@ class Model:
         for one in members:
             amplitude[one.rows] = 0.0 if one.void else one.amplitude
         z, scale = np.zeros((len(score), 2)), np.ones((len(score), 2))
+        run(*(partial(one.displace, amplitude) for one in members if len(one.rows)))
         for one in members:
-            one.displace(amplitude)
             z[one.rows], scale[one.rows] = one.z, one.scale
         filters = [known.displacement for known in self.sublattices]
         gates = [np.inf if known.templates.void else known.gate for known in self.sublattices]
@@ -261,8 +260,8 @@ class Model:
         """Posteriors in the order of the catalogue, the host's shared out to odd and neighbour classes."""
         out = np.zeros((len(patches.moments), len(self.classes) + 1), np.float32)
         columns = columns_of(self)
-        for one, known, place in zip(members, self.sublattices, columns, strict=True):
-            measured = one.classified(shift)
+        found = run(*(partial(one.classified, shift) for one in members))
+        for one, known, place, measured in zip(members, self.sublattices, columns, found, strict=True):
             if known.parts:
                 measured = with_parts(measured, known.measured_ids, known.parts, patches.moments[one.rows])
             add_columns(out, one.rows, measured, place.all)

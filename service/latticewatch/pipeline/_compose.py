@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +144,7 @@ def observation_of(analysis: Classified, model: Model) -> Observation:
         axes=axes,
         time_s=frame.t_acquired,
         log_prior=_log_priors(classes),
-        height=np.array([_height(entry) for entry in classes] + [0.0]),
+        height=_heights(classes),
     )
 
 
@@ -164,9 +164,17 @@ def roles_and_priors(model: Model) -> tuple[tuple[Role, ...], NDArray[np.float64
     return (*(entry.role for entry in model.classes), "unknown"), _log_priors(model.classes)
 
 
-def _log_priors(classes: Sequence[CatalogueEntry]) -> NDArray[np.float64]:
+# a model has many frames
+@lru_cache(maxsize=16)
+def _log_priors(classes: tuple[CatalogueEntry, ...]) -> NDArray[np.float64]:
     """Log prior of each class, and last of *unknown*."""
     return np.log([max(entry.prior, 1e-6) for entry in classes] + [1e-6])
+
+
+@lru_cache(maxsize=16)
+def _heights(classes: tuple[CatalogueEntry, ...]) -> NDArray[np.float64]:
+    """Of the column of each class, where host columns are near 1; last of *unknown*, 0."""
+    return np.array([_height(entry) for entry in classes] + [0.0])
 
 
 def _on_lattice(sublattice: NDArray[np.int16], model: Model) -> NDArray[np.int16]:

@@ -8,9 +8,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from latticewatch.parallel import by_parts
+
 PICTURE_PERCENTILES = (0.5, 99.8)
 # Rows and columns that the percentiles are taken from, about.
 SAMPLED = 128
+# Pixels that are converted at a time where other cores help, at least.
+FEWEST_PIXELS = 200_000
 # What cameras and scan generators send: converted and stretched in one pass.
 DIRECT = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 
@@ -40,7 +44,12 @@ def counts_and_picture(image: NDArray[np.generic]) -> tuple[NDArray[np.float32],
     pixels = np.ascontiguousarray(image).reshape(-1)
     # frames from a socket are read-only, others are not; numba would compile the kernel for each
     pixels.flags.writeable = False
-    _convert(pixels, low, factor, counts.reshape(-1), picture.reshape(-1))
+    counted, shown = counts.reshape(-1), picture.reshape(-1)
+
+    def convert(first: int, last: int) -> None:
+        _convert(pixels[first:last], low, factor, counted[first:last], shown[first:last])
+
+    by_parts(convert, len(pixels), FEWEST_PIXELS)
     return counts, picture
 
 

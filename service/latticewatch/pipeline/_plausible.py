@@ -104,7 +104,7 @@ def lattice_notes(
     if material is not None and not of_material:
         return ()
     known = of_material or KNOWN
-    alike = [one for one in known if _same_form(one, b / a, angle)]
+    alike = [one for form, those in _by_form(tuple(known)) if _same_form(form, b / a, angle) for one in those]
     name = of_material[0].formula if of_material else "a known material"
     measured = f"{a:.3g} nm" if math.isclose(a, b, rel_tol=RATIO_AGREES) else f"{a:.3g} × {b:.3g} nm"
     if not alike:
@@ -181,6 +181,15 @@ def _reduced(vectors: np.ndarray) -> tuple[float, float, float]:
     sides = float(np.linalg.norm(a)), float(np.linalg.norm(b))
     cosine = abs(float(a @ b)) / (sides[0] * sides[1])
     return (*sides, math.degrees(math.acos(min(1.0, cosine))))
+
+
+@lru_cache(maxsize=8)
+def _by_form(known: tuple[Known, ...]) -> list[tuple[Known, list[Known]]]:
+    """Those that have one form together, with the first of them."""
+    forms: dict[tuple[float, float], list[Known]] = {}
+    for one in known:
+        forms.setdefault((one.b_nm / one.a_nm, one.angle_deg), []).append(one)
+    return [(those[0], those) for those in forms.values()]
 
 
 def _same_form(known: Known, ratio: float, angle: float) -> bool:
