@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from latticewatch.errors import FileError
+from latticewatch.messages import Note
 from latticewatch.pipeline._pack import FAST, HEAD, Packer
 
 
@@ -107,6 +108,37 @@ def test_an_object_that_occurs_twice_is_one_object_again():
     outer = PACKER.unpack(PACKER.pack(Outer((inner, inner), {(1, 2): 0.5})))
     assert outer.parts[0] is outer.parts[1]
     assert outer.by_key == {(1, 2): 0.5}
+
+
+def test_an_array_lies_in_memory_as_it_did():
+    rows = np.arange(12.0).reshape(3, 4)
+    for array in (
+        rows,
+        rows.T,
+        np.asfortranarray(rows),
+        rows[:, 1:3],
+        rows[:0].T,
+        np.zeros((0, 3), order="F"),
+    ):
+        for pack in (PACKER.pack, PACKER.pack_fast):
+            back = PACKER.unpack(pack(array))
+            assert np.array_equal(back, array)
+            assert back.flags.c_contiguous or back.flags.f_contiguous == array.flags.f_contiguous
+            assert back.flags.f_contiguous or not array.flags.f_contiguous
+
+
+def test_a_file_holds_the_same_bytes(tmp_path):
+    value = {"a": np.arange(6.0).reshape(2, 3).T, "b": [np.float32(2), "text"]}
+    with (tmp_path / "file").open("wb") as file:
+        PACKER.write_fast(value, file)
+    assert (tmp_path / "file").read_bytes() == PACKER.pack_fast(value)
+
+
+def test_a_note_comes_back_as_one_that_can_be_copied():
+    note = Note(code="no-lattice", text="None was found.", remedy="Look.")
+    back = Packer((Note,)).unpack(Packer((Note,)).pack(note))
+    assert back == note
+    assert back.model_copy(update={"since_frame": 3}).since_frame == 3
 
 
 def test_what_is_not_known_is_refused_both_ways():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +50,10 @@ def analyse(
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Leave out files whose results are complete already.")
+        bool,
+        typer.Option(
+            "--resume", help="Leave out files that are done, and go on within one that was interrupted."
+        ),
     ] = False,
 ) -> None:
     """Find every site of recorded frames, vacancies included, and tell defects apart without a label."""
@@ -89,7 +91,7 @@ def analyse(
             typer.echo(f"{series.path.name}: done before; results in {folder}")
             continue
         try:
-            _analyse_one(series, folder, settings, options, figures, failed)
+            _analyse_one(series, folder, settings, options, figures, resume, failed)
         except FileError as error:
             if len(opened) == 1:
                 raise
@@ -105,30 +107,48 @@ def _analyse_one(
     settings: AnalysisSettings,
     options: dict[str, Any],
     figures: bool,
+    resume: bool,
     failed: list[str],
 ) -> None:
     """One file; what can be read of a damaged one is kept, and the fault added to `failed`."""
     from latticewatch.offline import ResultWriter, run_file
 
-    start = time.perf_counter()
     damage: list[FileError] = []
-    with ResultWriter(series, folder, options) as writer, interruptible() as stopped:
+    with ResultWriter(series, folder, options, resume=resume) as writer, interruptible() as stopped:
+        if writer.start is not None:
+            typer.echo(f"{series.path.name}: goes on after {writer.start.frames} of {len(series)} frames")
+        elif writer.refused is not None:
+            typer.echo(f"{series.path.name}: begins anew, for what was done before is of {writer.refused}")
         with frames_bar(series.path.name, len(series)) as done:
-            last = run_file(series, settings, writer.add, writer.event, done, stopped.is_set, damage.append)
+            last = run_file(
+                series,
+                settings,
+                writer.add,
+                writer.event,
+                done,
+                stopped.is_set,
+                damage.append,
+                keeper=writer,
+                start=writer.start,
+            )
         early = len(writer.stack) < len(series)
         if not len(writer.stack):
             if damage:
                 raise damage[0]
             raise typer.Exit(130)
         reason = str(damage[0]) if damage else "interrupted"
-        seconds = time.perf_counter() - start
-        written, numbers = writer.finish(last, seconds, figures, len(series) if early else None, reason)
+        written, numbers = writer.finish(
+            last, writer.seconds, figures, len(series) if early else None, reason
+        )
     for note in series.notes:
         typer.echo(f"warning: {series.path}: {note}", err=True)
     typer.echo(said(numbers))
     typer.echo(f"  {len(written)} files in {folder}")
     if early:
-        typer.echo(f"ended early: {numbers['frames']} of {len(series)} frames were analysed", err=True)
+        typer.echo(
+            f"ended early: {numbers['frames']} of {len(series)} frames were analysed; --resume goes on",
+            err=True,
+        )
     if damage:
         failed.append(str(damage[0]))
     elif early:

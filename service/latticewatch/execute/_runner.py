@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from latticewatch.execute._executors import MOST_SLOTS, Executor, Pending
@@ -133,6 +133,22 @@ class Runner:
         with self._lock:
             # in the place of what there was: an edit shows in the next frame
             self._restart(self._learner().model)
+
+    def state(self) -> dict[str, Any]:
+        """The models that the next frames are analysed with, and after how many frames each of them was in force."""
+        with self._lock:
+            return {"folded": self._folded, "models": self._models, "since": self._since}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Go on with the frame after those that had been folded, before anything is submitted.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state` gave it, perhaps in another process.
+        """
+        self._submitted = self._folded = state["folded"]
+        self._models, self._since = state["models"], state["since"]
 
     def results(self, frames: Iterable[Frame], learning_frames: int = 1) -> Iterator[tuple[Frame, list[Any]]]:
         """Run frames through, as many at once as the executor takes.

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.errors import FileError
 from latticewatch.execute import Runner, executor_of
 from latticewatch.ingest import FileSeries, Frame
+from latticewatch.offline._checkpoint import RunState
 from latticewatch.pipeline import EventDraft, FrameResult, Learner, analyse, cannot_learn
 
 NO_PICTURE = np.zeros((0, 0), np.uint8)
@@ -44,6 +46,19 @@ class AnalysedFile:
     events: tuple[tuple[EventDraft, int], ...]
     last_image: NDArray[np.generic]
     seconds: float
+
+
+class Keeper(Protocol):
+    """Keeps where an analysis is, now and then; see `latticewatch.offline.ResultWriter`."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for it."""
+        ...
+
+    def keep(self, run: RunState) -> None:
+        """Keep it."""
+        ...
 
 
 def analyse_file(
@@ -80,6 +95,8 @@ def run_file(
     progress: Callable[[int], None] | None = None,
     stopped: Callable[[], bool] = lambda: False,
     on_damage: Callable[[FileError], None] | None = None,
+    keeper: Keeper | None = None,
+    start: RunState | None = None,
 ) -> NDArray[np.generic]:
     """Analyse every frame of a file and hand on each result once, in order, as soon as it is final.
 
@@ -96,9 +113,12 @@ def run_file(
         Called with the number of frames analysed.
     stopped : callable, optional
         Asked before each frame; whatever was analysed until then is still handed on.
-
     on_damage : callable, optional
         Called where a frame cannot be read, which ends the analysis as `stopped` does; without it, that is raised.
+    keeper : Keeper, optional
+        Told where the analysis is, when it is due and where it ends early; not in a learning phase.
+    start : RunState, optional
+        Where to go on, with the same results as if there had been no end; without it, at the first frame.
 
     Returns
     -------
@@ -110,7 +130,9 @@ def run_file(
     learner = Learner(settings, patient=True)
     # results of a learning phase, which come again with classes when it ends
     pending: dict[int, FrameResult] = {}
-    done = next_number = 0
+    first = done = next_number = 0 if start is None else start.frames
+    if start is not None:
+        learner.go_on(start.learner)
 
     def hand_on(keep: int) -> None:
         nonlocal next_number
@@ -131,7 +153,7 @@ def run_file(
         hand_on(MAX_PENDING if learner.model is None else 0)
 
     def frames() -> Iterator[Frame]:
-        for number in range(len(series)):
+        for number in range(first, len(series)):
             if stopped():
                 return
             try:
@@ -143,14 +165,25 @@ def run_file(
                 return
             yield _frame(series, image, number)
 
-    image: NDArray[np.generic] = np.zeros((0, 0), np.uint8)
+    def keep(runner: Runner) -> None:
+        known = None if pending or done == len(series) else learner.state()
+        if keeper is not None and known is not None:
+            keeper.keep(RunState(done, known, runner.state()))
+
+    image: NDArray[np.generic] = np.zeros((0, 0), np.uint8) if start is None else series.frame(first - 1)
     # our threads are the parallelism: BLAS threads beside them only get in each other's way
     with threadpool_limits(limits=1, user_api="blas"), closing(executor_of(settings, analyse)) as executor:
-        for frame, folded in Runner(executor, lambda: learner).results(frames(), needed):
+        runner = Runner(executor, lambda: learner)
+        if start is not None:
+            runner.go_on(start.runner)
+        for frame, folded in runner.results(frames(), needed):
             image, done = frame.image, frame.number + 1
             take(folded, frame.number)
             if progress is not None:
                 progress(done)
+            if keeper is not None and keeper.due:
+                keep(runner)
+        keep(runner)
         take(learner.finish_learning(), max(done - 1, 0))
         hand_on(0)
         if progress is not None:

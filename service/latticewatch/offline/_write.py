@@ -6,8 +6,10 @@ import csv
 import json
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,11 +20,22 @@ from latticewatch import __version__
 from latticewatch.errors import FileError
 from latticewatch.ingest import FileSeries
 from latticewatch.messages import DefectKind
+from latticewatch.offline._checkpoint import (
+    CHECKPOINT,
+    Pace,
+    RunState,
+    Written,
+    read_checkpoint,
+    settle,
+    write_checkpoint,
+)
+from latticewatch.offline._draft import DRAFT, Table, copy_start, hold, left_in, remove_left
 from latticewatch.offline._run import AnalysedFile
 from latticewatch.offline._stack import Stack
 from latticewatch.offline._statistics import statistics_summary
 from latticewatch.pipeline import ROLES, CatalogueEntry, EventDraft, FrameResult
 
+TABLES = ("sites.csv", "events.jsonl")
 COLUMNS = (
     "frame",
     "track",
@@ -44,8 +57,8 @@ COLUMNS = (
 class ResultWriter:
     """Writes the results of one file as they come: tables line by line, the rest at the end.
 
-    Until `finish`, everything lies in a folder of its own beside its place (``.writing-…``), which stays if the
-    program is killed, and goes if it ends by an error.
+    Until `finish`, everything lies in a folder of its own beside its place (``.writing-…``). If the program is killed
+    or ends by an error, it stays where there is something to go on from, and goes otherwise.
 
     Parameters
     ----------
@@ -53,7 +66,16 @@ class ResultWriter:
     out : Path
         Made where it is missing; files of the same name in it are replaced.
     options : dict, optional
-        How it is analysed, for `finished` to compare.
+        How it is analysed, for `finished` to compare, and for whoever goes on.
+    resume : bool, optional
+        Go on from what an earlier analysis of the file has left in the folder, if that is possible.
+
+    Attributes
+    ----------
+    start : RunState or None
+        Where to go on, for `run_file`; None to begin with the first frame.
+    refused : str or None
+        Why what was left is not gone on from.
 
     Raises
     ------
@@ -61,21 +83,92 @@ class ResultWriter:
         The folder cannot be made or written to.
     """
 
-    def __init__(self, series: FileSeries, out: Path, options: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, series: FileSeries, out: Path, options: dict[str, Any] | None = None, *, resume: bool = False
+    ) -> None:
         self.series, self.out, self.options = series, out, options
         self.stack = Stack()
         self.events = 0
+        self.start: RunState | None = None
+        self.refused: str | None = None
+        self._pace, self._since, self._before_s = Pace(), time.perf_counter(), 0.0
+        self._settling = threading.Thread()
         self._made = not out.exists()
         with _writable(out), ExitStack() as files:
             out.mkdir(parents=True, exist_ok=True)
-            self._draft = Path(tempfile.mkdtemp(dir=out, prefix=".writing-"))
+            tables = self._go_on(files) if resume else None
+            if tables is None:
+                self._draft, tables = _new_draft(out, files), {}
             files.callback(self._remove)
-            opened = files.enter_context
-            self._sites_file = opened((self._draft / "sites.csv").open("w", newline="", encoding="utf-8"))
-            self._events_file = opened((self._draft / "events.jsonl").open("w", encoding="utf-8"))
+            self._tables = {
+                name: files.enter_context(closing(Table(self._draft / name, *tables.get(name, (0, 0)))))
+                for name in TABLES
+            }
+            files.callback(self._settled)
+            self._sites_file, self._events_file = self._tables.values()
             self._sites = csv.writer(self._sites_file)
-            self._sites.writerow(COLUMNS)
+            if not tables:
+                self._sites.writerow(COLUMNS)
             self._files = files.pop_all()
+
+    def _go_on(self, files: ExitStack) -> dict[str, tuple[int, int]] | None:
+        """Take up what the latest analysis left that can be gone on from; its tables, None where there is none."""
+        for folder in left_in(self.out):
+            locked = ExitStack()
+            if folder != self.out and not locked.enter_context(hold(folder)):
+                # another process is at it
+                continue
+            try:
+                found = read_checkpoint(folder, self.series, self.options or {})
+            except FileError as error:
+                self.refused = self.refused or str(error)
+                locked.close()
+                continue
+            if found is None:
+                locked.close()
+                continue
+            self.start, written = found
+            self.refused = None
+            files.push(locked)
+            self._draft = folder
+            if folder == self.out:
+                self._draft = _new_draft(self.out, files)
+                for name, (length, _) in written.tables.items():
+                    copy_start(folder / name, self._draft / name, length)
+            self.stack, self.events, self._before_s = written.stack, written.events, written.seconds
+            return written.tables
+        return None
+
+    @property
+    def seconds(self) -> float:
+        """What the analysis has taken so far, before an interruption too [s]."""
+        return self._before_s + time.perf_counter() - self._since
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to keep where the analysis is."""
+        return self._pace.due and not self._settling.is_alive()
+
+    def keep(self, run: RunState) -> None:
+        """Put on disk where the analysis is, beside the tables.
+
+        Parameters
+        ----------
+        run : RunState
+        """
+        self._settled()
+        began = time.monotonic()
+        tables = {name: table.written for name, table in self._tables.items()}
+        written = Written(self.stack, self.events, tables, self.seconds)
+        if write_checkpoint(self._draft, self.series, self.options or {}, run, written):
+            self._settling = threading.Thread(target=settle, args=(self._draft, TABLES), name="checkpoint")
+            self._settling.start()
+        self._pace.took(time.monotonic() - began)
+
+    def _settled(self) -> None:
+        """Wait until the checkpoint written last is in its place."""
+        if self._settling.ident is not None:
+            self._settling.join()
 
     def add(self, result: FrameResult) -> None:
         """Write the sites of the next frame.
@@ -148,6 +241,7 @@ class ResultWriter:
         dict
             The summary.
         """
+        self._settled()
         with _writable(self.out):
             self._sites_file.close()
             self._events_file.close()
@@ -165,13 +259,21 @@ class ResultWriter:
                 from latticewatch.offline._figures import save_figures
 
                 save_figures(self._draft, self.stack, image)
-            parts = sorted(self._draft.iterdir())
+            parts = sorted(part for part in self._draft.iterdir() if not part.name.startswith(CHECKPOINT))
             for part in parts:
                 target = self.out / part.name
                 if target.is_dir():
                     shutil.rmtree(target)
                 part.replace(target)
             self._made = False
+            if of_frames is not None and (self._draft / CHECKPOINT).exists():
+                (self._draft / CHECKPOINT).replace(self.out / CHECKPOINT)
+            else:
+                # nothing is left to go on with
+                (self.out / CHECKPOINT).unlink(missing_ok=True)
+                (self._draft / CHECKPOINT).unlink(missing_ok=True)
+            if of_frames is None:
+                remove_left(self.out, self._draft)
         return [self.out / part.name for part in parts], numbers
 
     def __enter__(self) -> Self:
@@ -181,10 +283,18 @@ class ResultWriter:
         self._files.close()
 
     def _remove(self) -> None:
+        if (self._draft / CHECKPOINT).exists():
+            return
         shutil.rmtree(self._draft, ignore_errors=True)
         if self._made:
             with suppress(OSError):
                 self.out.rmdir()
+
+
+def _new_draft(out: Path, files: ExitStack) -> Path:
+    draft = Path(tempfile.mkdtemp(dir=out, prefix=DRAFT))
+    files.enter_context(hold(draft))
+    return draft
 
 
 def finished(path: Path, out: Path, options: dict[str, Any]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,24 @@ class Following:
         self.space = None if model is None else LiveSpace(model, self._settings.seed)
         if statistics is not None:
             self.statistics = statistics
+
+    def state(self) -> dict[str, Any]:
+        """All that it goes on from and that decides something; the space, which is for people to see, is not."""
+        return {"statistics": self.statistics, "search": self.search.state(), "judge": self._judge}
+
+    def go_on(self, model: Model, state: Mapping[str, Any]) -> None:
+        """Go on from a state as if nothing had come between, unlike `go_on_with`.
+
+        Parameters
+        ----------
+        model : Model
+            In force.
+        state : mapping
+            As `state` gave it.
+        """
+        self.go_on_with(model, state["statistics"])
+        self.search.go_on(state["search"])
+        self._judge = state["judge"]
 
     def take(
         self, force: InForce, analysis: Classified, tracked: Tracked, tracker: Tracker

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,6 +169,37 @@ class Learner:
             )
             statistics = tracks.get("follower") or ClassStatistics()
         self._following.go_on_with(force.model, statistics)
+
+    def state(self) -> dict[str, Any] | None:
+        """All that it goes on from, to the last bit, unlike what a service keeps, which goes on with a little less.
+
+        Returns
+        -------
+        dict or None
+            For `go_on`; None during a learning phase, whose frames would have to be kept.
+        """
+        if self.model is None or self._events:
+            return None
+        return {
+            "force": self._force,
+            "sight": self._sight,
+            "following": self._following.state(),
+            "tracker": self._tracker,
+            "series": self._series,
+            "notes": self._notes,
+        }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state as if nothing had come between.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state` gave it, perhaps in another process.
+        """
+        self._force, self._sight = state["force"], state["sight"]
+        self._tracker, self._series, self._notes = state["tracker"], state["series"], state["notes"]
+        self._following.go_on(self._force.learnt, state["following"])
 
     def number_on(self, kept: Mapping[str, bytes]) -> None:
         """Use no number again that was given, though what was kept cannot be read.

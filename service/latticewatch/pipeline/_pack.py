@@ -15,10 +15,11 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
-from typing import Any
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.lib import format as npy
+from pydantic import BaseModel
 
 from latticewatch.errors import FileError
 
@@ -32,6 +33,8 @@ MAX_DEPTH = 64
 FAST = b"LWFP"
 HEAD = struct.Struct("<4sIQ")
 ALIGNED = 16
+
+Buffer: TypeAlias = bytes | memoryview
 
 
 class _Known(dict[str, type]):
@@ -54,7 +57,7 @@ class Packer:
     Parameters
     ----------
     classes : iterable of type
-        Dataclasses, named tuples and plain classes; they are known by their names.
+        Dataclasses, named tuples, pydantic models and plain classes; they are known by their names.
     left_out : mapping of (str, str) to callable, optional
         Attributes that are not packed, by class and name, and what makes them anew.
     later : mapping of str to str, optional
@@ -102,15 +105,44 @@ class Packer:
         TypeError
             It holds an object of a class that is not known.
         """
-        tree, arrays = self._written(value)
-        about = {name: (array.dtype.str, array.shape) for name, array in arrays.items()}
-        text = json.dumps({"format": FORMAT, "arrays": about, "tree": tree}, allow_nan=False).encode()
-        parts = [text]
-        for array in arrays.values():
-            parts.append(bytes(-len(parts[-1]) % ALIGNED))
-            parts.append(array.tobytes())
+        parts, n_text = self._parts(value)
         body = b"".join(parts)
-        return HEAD.pack(FAST, zlib.crc32(body), len(text)) + body
+        return HEAD.pack(FAST, zlib.crc32(body), n_text) + body
+
+    def write_fast(self, value: Any, file: BinaryIO) -> None:
+        """The same, into a file, without copies of the arrays on the way.
+
+        Parameters
+        ----------
+        value : object
+        file : binary file
+            Empty.
+
+        Raises
+        ------
+        TypeError
+            It holds an object of a class that is not known.
+        """
+        parts, n_text = self._parts(value)
+        file.write(bytes(HEAD.size))
+        checksum = 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+            file.write(part)
+        file.seek(0)
+        file.write(HEAD.pack(FAST, checksum, n_text))
+
+    def _parts(self, value: Any) -> tuple[list[Buffer], int]:
+        """What fast packing puts one behind another, and the length of the JSON, which comes first."""
+        tree, arrays = self._written(value)
+        about = {name: _laid_out(array) for name, array in arrays.items()}
+        text = json.dumps({"format": FORMAT, "arrays": about, "tree": tree}, allow_nan=False).encode()
+        parts: list[Buffer] = [text]
+        size = len(text)
+        for array in arrays.values():
+            parts += [bytes(-size % ALIGNED), _bytes_of(array)]
+            size += -size % ALIGNED + array.nbytes
+        return parts, len(text)
 
     def _written(self, value: Any) -> tuple[Any, dict[str, np.ndarray]]:
         arrays: dict[str, np.ndarray] = {}
@@ -162,12 +194,30 @@ def _unpacked_fast(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         raise FileError("damaged: the checksum is another one")
     whole = json.loads(bytes(body[:n]).decode())
     arrays, at = {}, n
-    for name, (dtype, shape) in whole["arrays"].items():
+    for name, (dtype, shape, *by_columns) in whole["arrays"].items():
         at += -at % ALIGNED
         kind, count = np.dtype(dtype), math.prod(shape)
-        arrays[name] = np.frombuffer(body, kind, count, at).reshape(shape).copy()
+        array = np.frombuffer(body, kind, count, at).copy()
+        arrays[name] = array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
         at += count * kind.itemsize
     return whole, arrays
+
+
+def _by_columns(array: np.ndarray) -> bool:
+    """Whether it lies in memory column by column: a product with it may differ in the last bit from one row by row."""
+    return bool(array.flags.f_contiguous and not array.flags.c_contiguous)
+
+
+def _laid_out(array: np.ndarray) -> tuple:
+    """Type and shape of an array, and a word more where it lies column by column."""
+    return array.dtype.str, array.shape, *(["F"] if _by_columns(array) else [])
+
+
+def _bytes_of(array: np.ndarray) -> Buffer:
+    """As they lie in memory, not copied where they lie together."""
+    if not array.nbytes:
+        return b""
+    return np.ascontiguousarray(array.T if _by_columns(array) else array).reshape(-1).view(np.uint8).data
 
 
 def _check_sizes(data: bytes) -> None:
@@ -304,6 +354,10 @@ class _Reader:
             raise FileError(f"holds a {tree['class']!r}, which is not known; update")
         if _is_named_tuple(known):
             made = known(**{name: self.read(item) for name, item in tree["fields"].items()})
+            self._known[tree["id"]] = made
+            return made
+        if issubclass(known, BaseModel):
+            made = known.model_construct(**{name: self.read(item) for name, item in tree["fields"].items()})
             self._known[tree["id"]] = made
             return made
         made = object.__new__(known)

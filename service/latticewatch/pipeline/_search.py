@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import structlog
@@ -38,6 +39,18 @@ SEEN_SHARE = 0.75
 STRANGE = np.int16(-3)
 # Fewer sites of a sublattice say too little.
 FEWEST_SITES = 50
+# Attributes that make out its state; the thread and what it found are made again from these.
+_STATE = (
+    "_gathered",
+    "_model",
+    "_patches",
+    "_due",
+    "_now",
+    "_begun",
+    "_begun_s",
+    "_is_due",
+    "_searched",
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -61,7 +74,9 @@ class Search:
         self._gathered = SiteAverages()
         self._thread: threading.Thread | None = None
         self._result: Searched | None = None
+        # of the search under way
         self._model: Model | None = None
+        self._patches: Patches | None = None
         self._due = 0
         self._now = 0
         self._begun = 0
@@ -72,6 +87,23 @@ class Search:
     def learnt_from(self, frames: int) -> None:
         """The classes are of so many frames."""
         self._searched = float(frames)
+
+    def state(self) -> dict[str, Any]:
+        """All that it goes on from; of a search under way, what it looks through."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state, perhaps of another process; a search that was under way is begun anew, with what it had.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state` gave it.
+        """
+        for name in _STATE:
+            setattr(self, name, state[name])
+        if self._model is not None and self._patches is not None:
+            self._start(self._model, self._patches, self._searched)
 
     def take(
         self,
@@ -164,7 +196,7 @@ class Search:
         if sites[: model.n_columns].min() < FEWEST_SITES:
             return
         patches = self._averages_of(rows, model, analysis, track)
-        self._searched, self._model, self._result = usual, model, None
+        self._searched, self._model, self._patches, self._result = usual, model, patches, None
         self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
         self._begun, self._begun_s, self._is_due = self._now, analysis.frame.t_acquired, False
         self._start(model, patches, usual)
@@ -200,8 +232,8 @@ class Search:
         self._is_due = True
         if self._thread.is_alive():
             return None
-        self._thread = None
         same = model.lattice is self._model.lattice
+        self._thread = self._model = self._patches = None
         return self._result if same else None
 
 
