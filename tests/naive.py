@@ -160,9 +160,9 @@ def point_of_cell_coordinate(coordinate, basis, phase, origin, step):
     return found.x
 
 
-def folded(image, basis, phase, origin, step, amplitude, least, n1, n2):
-    """Sums of I, I² and 1 over pixels with enough amplitude, each shared between four nodes of the cell around it."""
-    sums = np.zeros((3, n1, n2))
+def folded(image, flat, basis, phase, origin, step, amplitude, least, n1, n2):
+    """Sums of I, F, F² and 1 over pixels with enough amplitude, each shared between four nodes of a cell."""
+    sums = np.zeros((4, n1, n2))
     for point in np.ndindex(image.shape):
         if interpolated(amplitude, *((x - origin) / step for x in point)) <= least:
             continue
@@ -170,8 +170,8 @@ def folded(image, basis, phase, origin, step, amplitude, least, n1, n2):
         for a in (math.floor(u), math.floor(u) + 1):
             for b in (math.floor(v), math.floor(v) + 1):
                 share = (1 - abs(u - a)) * (1 - abs(v - b))
-                value = float(image[point])
-                sums[:, a % n1, b % n2] += share * np.array([value, value**2, 1.0])
+                value, other = float(image[point]), float(flat[point])
+                sums[:, a % n1, b % n2] += share * np.array([value, other, other**2, 1.0])
     return sums
 
 

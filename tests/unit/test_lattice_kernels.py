@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import naive
+from latticewatch.lattice import _cell
 from latticewatch.lattice._background import _blocks, _subtract, block_means
 from latticewatch.lattice._banded import add_windowed, bounds, padded
 from latticewatch.lattice._cell import fold_cells, unfold_cell
@@ -208,11 +209,26 @@ def test_folding_shares_each_pixel_between_four_nodes_of_the_cell(seed, n1, n2):
     field, image = some_field(rng), rng.poisson(9, (24, 29)).astype(np.float32)
     amplitude = np.ascontiguousarray(rng.uniform(0.3, 1.2, field.amplitude.shape))
     where = field.basis, field.phase, field.origin, field.step
-    found = fold_cells(image, *where, amplitude, 0.6, n1, n2)
+    flat = image - rng.uniform(2, 5, image.shape).astype(np.float32)
+    found = fold_cells(image, flat, *where, amplitude, 0.6, n1, n2)
     np.testing.assert_allclose(
-        found, naive.folded(image, *where, amplitude, 0.6, n1, n2), rtol=1e-4, atol=1e-3
+        found, naive.folded(image, flat, *where, amplitude, 0.6, n1, n2), rtol=1e-4, atol=1e-3
     )
-    assert fold_cells(image, *where, amplitude, 0.0, n1, n2)[2].sum() == pytest.approx(image.size)
+    assert fold_cells(image, flat, *where, amplitude, 0.0, n1, n2)[3].sum() == pytest.approx(image.size)
+
+
+def test_a_frame_is_folded_into_its_cell_once(monkeypatch):
+    rng = np.random.default_rng(4)
+    field, folded = some_field(rng), []
+
+    def counted(*given):
+        folded.append(given[0])
+        return fold_cells(*given)
+
+    monkeypatch.setattr(_cell, "fold_cells", counted)
+    image = rng.poisson(9, (24, 29)).astype(np.float32)
+    _cell.unit_cell(image, field)
+    assert [one is image for one in folded] == [True]
 
 
 @given(seed=seeds, n1=st.integers(3, 9), n2=st.integers(3, 9))

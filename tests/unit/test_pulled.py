@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ from tests._crystal import Scene, add_columns, graphene, honeycomb, learnt, near
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
+from latticewatch.lattice import follow_lattice
 from latticewatch.model import DISPLACED
-from latticewatch.pipeline import analyse
+from latticewatch.pipeline import _analyse, analyse
 from latticewatch.pipeline._pulled import pulls_px
 
 COUNTS, SHAPE = 300.0, (256, 256)
@@ -71,6 +74,23 @@ def test_a_bright_atom_anywhere_between_the_columns_is_found_once_where_it_is(kn
     found = seen.sites.position[seen.sites.sublattice >= model.n_columns]
     assert len(found) == len(atoms)
     assert nearest(found, atoms)[0].max() < 0.03 * crystal.spacing
+
+
+@pytest.mark.parametrize("height", [0.0, BRIGHT])
+def test_times_of_the_stages_add_up_though_a_frame_is_looked_at_twice(known, monkeypatch, height):
+    crystal, model = known
+    scene, _ = with_atoms(crystal, *PLACES[2], height)
+    ticks, followed = itertools.count(), []
+
+    def follow(*given):
+        followed.append(given)
+        return follow_lattice(*given)
+
+    monkeypatch.setattr(_analyse, "time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr(_analyse, "follow_lattice", follow)
+    seen = analyse(Frame(scene.image, "pulled"), model, AnalysisSettings())
+    assert (len(followed) > 1) == (height > 0)
+    assert sum(seen.timings_ms.values()) == 1e3 * (next(ticks) - 1)
 
 
 def test_what_is_in_step_with_the_lattice_does_not_pull_it(known):

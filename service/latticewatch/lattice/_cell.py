@@ -70,9 +70,7 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     # few pixels cannot fill a fine grid
     fill = np.sqrt(field.covered * image.size / (8.0 * shape.prod()))
     shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
-    mean, _ = _folded(image, field, shape)
-    # what is slow lifts all places of a cell alike, and is no noise of their differences, in which dim columns are lost
-    error = _folded(_without_slow(image, field.vectors), field, shape)[1]
+    mean, error = _folded(image, field, shape)
     columns, height = found_columns(mean, error)
     return UnitCell(mean, error, columns, height)
 
@@ -80,9 +78,13 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
 def _folded(
     image: NDArray[np.float32], field: PhaseField, shape: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean over the cells of a frame, and its standard error, on so many nodes."""
-    total, squares, mass = fold_cells(
+    """Mean over the cells of a frame, and its standard error, on so many nodes.
+
+    What is slow lifts all places of a cell alike, and is no noise of their differences, in which dim columns are lost.
+    """
+    total, left, squares, mass = fold_cells(
         image,
+        _without_slow(image, field.vectors),
         field.basis,
         field.phase,
         field.origin,
@@ -96,9 +98,8 @@ def _folded(
         # nodes that no pixel came near take what the nearest one has
         nearest = ndimage.distance_transform_edt(mass <= 0, return_distances=False, return_indices=True)
         at = tuple(np.asarray(nearest))
-        total, squares, mass = total[at], squares[at], mass[at]
-    mean = total / mass
-    return mean, np.sqrt(np.maximum(squares / mass - mean**2, 0) / mass)
+        total, left, squares, mass = total[at], left[at], squares[at], mass[at]
+    return total / mass, np.sqrt(np.maximum(squares / mass - (left / mass) ** 2, 0) / mass)
 
 
 def _without_slow(image: NDArray[np.float32], vectors: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -190,13 +191,17 @@ def _vertex(cell: NDArray[np.float64], i: int, j: int) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def fold_cells(image, basis, phase, origin, step, amplitude, least, n1, n2):  # pragma: no cover - compiled
-    """Sums of I, I² and 1 over pixels, shared bilinearly between the four nearest nodes of the cell.
+def fold_cells(
+    image, flat, basis, phase, origin, step, amplitude, least, n1, n2
+):  # pragma: no cover - compiled
+    """Sums of I, F, F² and 1 over pixels, shared bilinearly between the four nearest nodes of the cell: I is a frame,
+    F the same without what is slow.
 
     Pixels take part where the amplitude of the lattice, given at the nodes of its phase, is above the least.
     """
     height, width = image.shape
     total = np.zeros((n1, n2))
+    left = np.zeros((n1, n2))
     squares = np.zeros((n1, n2))
     mass = np.zeros((n1, n2))
     for r in range(height):
@@ -215,14 +220,15 @@ def fold_cells(image, basis, phase, origin, step, amplitude, least, n1, n2):  # 
             i0 %= n1
             j0 %= n2
             i1, j1 = (i0 + 1) % n1, (j0 + 1) % n2
-            value = float(image[r, c])
+            value, other = float(image[r, c]), float(flat[r, c])
             for a, wa in ((i0, 1 - fu), (i1, fu)):
                 for b, wb in ((j0, 1 - fv), (j1, fv)):
                     q = wa * wb
                     total[a, b] += q * value
-                    squares[a, b] += q * value * value
+                    left[a, b] += q * other
+                    squares[a, b] += q * other * other
                     mass[a, b] += q
-    return total, squares, mass
+    return total, left, squares, mass
 
 
 def unfold_cell(

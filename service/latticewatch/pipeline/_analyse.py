@@ -64,7 +64,7 @@ LARGEST_PATCH_PX = 255
 
 
 class _Clock:
-    """Wall time of the stages, one after another."""
+    """Wall time of the stages, one after another; a stage that comes again adds to what it took before."""
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
@@ -72,13 +72,13 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.laps[stage] = 1e3 * (now - self._last)
+        self.laps[stage] = self.laps.get(stage, 0.0) + 1e3 * (now - self._last)
         self._of, self._last = stage, now
 
     def part(self, stage: str, ms: float) -> None:
         """So much of the last lap was another stage."""
         self.laps[self._of] = max(self.laps[self._of] - ms, 0.0)
-        self.laps[stage] = ms
+        self.laps[stage] = self.laps.get(stage, 0.0) + ms
 
 
 def analyse(
@@ -252,6 +252,7 @@ def _classified(work: _Work, model: Model) -> Classified:
         alone = without_light(work.image, height * survey.flat.scale, survey.sites.position, model.lattice)
         # the background is that of the whole frame
         where = replace(follow_lattice(alone, model.lattice), means=where.means)
+        work.clock.lap("lattice")
         survey, patches, verdict = _judged(work, model, where)
     if survey.flat.dirt is not None:
         work.notes.append(contaminated(survey.flat.dirt))
@@ -290,6 +291,7 @@ def _judged(work: _Work, model: Model, where: PhaseField) -> tuple[Survey, Patch
         work.image.shape,  # type: ignore[arg-type]
     )
     verdict = without_lines(model.classify(patches), patches, model, work.lines)
+    work.clock.lap("classes")
     return without_empty(survey, patches, verdict, model)
 
 
