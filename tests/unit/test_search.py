@@ -14,8 +14,8 @@ import pytest
 from scipy.spatial import KDTree
 
 from latticewatch.config import AnalysisSettings
-from latticewatch.discover import Searched, SiteAverages, search
-from latticewatch.discover._again import HIDDEN_SIGMA, _by_chance, _by_themselves, _Change
+from latticewatch.discover import Searched, SiteAverages, search, taken_up
+from latticewatch.discover._again import HIDDEN_SIGMA, _by_chance, _by_themselves, _Change, _times_larger
 from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Model, Patches, named_change
@@ -130,6 +130,64 @@ def test_averages_that_lag_behind_move_no_class_that_every_frame_shows(learner):
         moved = change.model.sublattices[s].mixture.mean != known.mixture.mean
         np.testing.assert_array_equal(moved[1:], 1.2 * np.abs(away[1:]) <= HIDDEN_SIGMA)
         assert moved[1:].any() or not (away[1:] < HIDDEN_SIGMA).any()
+
+
+@pytest.mark.usefixtures("results")
+def test_averages_in_which_all_is_higher_move_no_class(learner):
+    def times_as_far(known, times):
+        mixture = known.mixture
+        return replace(mixture, mean=mixture.mean[0] + times * (mixture.mean - mixture.mean[0]))
+
+    columns = learner.model.sublattices[: learner.model.n_columns]
+    # a class that every frame shows on one sublattice, hidden ones on the others
+    plain = max(columns, key=lambda known: np.ptp(known.mixture.mean))
+    sublattices = tuple(
+        replace(known, mixture=times_as_far(known, 4.0)) if known is plain else known
+        for known in learner.model.sublattices
+    )
+    model = replace(learner.model, sublattices=sublattices)
+    higher = [
+        SimpleNamespace(mixture=times_as_far(known, 1.25), filter=known.filter)
+        for known in model.sublattices[: model.n_columns]
+    ]
+    searched = SimpleNamespace(found=SimpleNamespace(sublattices=higher))
+    times = _times_larger(model, searched)  # type: ignore[arg-type]
+    assert times == pytest.approx(1.25)
+    hidden = set()
+    for s in range(model.n_columns):
+        change = _Change(model, 99, times)
+        change.take_up(s, searched)  # type: ignore[arg-type]
+        hidden |= change.hidden
+        now = change.model.sublattices[s].mixture.mean
+        np.testing.assert_allclose(now, model.sublattices[s].mixture.mean, atol=1e-9)
+    assert hidden
+
+
+def test_averages_of_more_frames_than_were_searched_show_the_same_classes(stream, monkeypatch):
+    taken = []
+
+    def spied(*given):
+        renewed = taken_up(*given)
+        taken.append((given, renewed))
+        return renewed
+
+    monkeypatch.setattr("latticewatch.pipeline._following.taken_up", spied)
+    followed(stream, Learner(SETTINGS, patient=True))
+    (model, searched, patches, *rest), renewed = next(one for one in taken if one[1] is not None)
+    best = renewed.posterior.argmax(1)
+    # as if of sixteen times as many frames: what is of one class is nearer together
+    moments = patches.moments.copy()
+    for k, s in {*zip(best.tolist(), patches.sublattice.tolist(), strict=True)}:
+        mine = (best == k) & (patches.sublattice == s)
+        mean = moments[mine].mean(0)
+        moments[mine] = mean + 0.25 * (moments[mine] - mean)
+    again = taken_up(model, searched, replace(patches, moments=moments), *rest)
+    assert again is not None
+    defects = [k for k, entry in enumerate(renewed.model.classes) if entry.role == "defect"]
+    known = np.isin(best, defects)
+    assert known.sum() > 20
+    same = again.posterior.argmax(1)[known] == best[known]
+    assert same.mean() > 0.95
 
 
 def test_a_slow_search_holds_nothing_up_and_is_taken_up_when_it_is_done(stream, monkeypatch):

@@ -16,6 +16,7 @@ from scipy.spatial import KDTree
 from scipy.special import bdtrc, ndtr, pdtrc
 
 from latticewatch.discover._births import PatchOf
+from latticewatch.discover._grow import RELATIVE_SPREAD
 from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
 from latticewatch.features import ZernikeDisk
 from latticewatch.model import (
@@ -33,6 +34,7 @@ from latticewatch.model import (
     rescaled,
     unique,
 )
+from latticewatch.robust import median_and_spread
 
 # A class found anew is one that is known where their heights differ by less than this share, or the noise.
 SAME_SHARE = 0.33
@@ -189,17 +191,13 @@ def taken_up(
     Renewed or None
         None where the frames one by one show all that the averages do.
     """
-    change = _Change(model, next_class)
-    hosts: dict[int, int] = {}
-    for s in range(model.n_columns):
-        known = model.sublattices[s]
-        first = hosts.setdefault(int(known.class_ids[0]), s)
-        if first == s:
-            change.take_up(s, searched)
+    change = _Change(model, next_class, _times_larger(model, searched))
+    for s in _with_own_classes(model):
+        change.take_up(s, searched)
     if not change.hidden:
         return None
     grown = change.model
-    averages = _in_averages(grown, searched)
+    averages = _in_averages(grown, searched, change, patches)
     verdict = averages.classify(patches)
     best = grown.class_ids[verdict.posterior.argmax(1)]
     classes = tuple(
@@ -214,6 +212,33 @@ def taken_up(
     )
     grown = replace(grown, version=model.version + 1, classes=classes)
     return Renewed(grown, change.found, change.renamed, change.merged, change.hidden, verdict.posterior)
+
+
+def _with_own_classes(model: Model) -> list[int]:
+    """The first sublattice of each of those that share their classes."""
+    hosts: dict[int, int] = {}
+    for s in range(model.n_columns):
+        hosts.setdefault(int(model.sublattices[s].class_ids[0]), s)
+    return list(hosts.values())
+
+
+def _times_larger(model: Model, searched: Searched) -> float:
+    """How many times higher the same classes are in the averages than in frames now, by those that every frame shows.
+
+    Averages lag behind where dose and focus drift. And where columns have become wider than their templates, the filter
+    that suits little noise measures another share of them than that which suits the noise of a frame. Either is alike
+    for all classes.
+    """
+    ratios: list[float] = []
+    for s in _with_own_classes(model):
+        known, found = model.sublattices[s], searched.found.sublattices[s]
+        old, width = known.mixture.mean - known.mixture.mean[0], float(known.mixture.deviation[0])
+        plain = np.flatnonzero(np.abs(old) > HIDDEN_SIGMA * width)
+        old = old[plain] * known.filter.height_of_sigma
+        sigma = found.filter.height_of_sigma
+        new = (found.mixture.mean[1:] - found.mixture.mean[0]) * sigma
+        ratios += [float(new[k] / old[j]) for k, j in _pairs(old, new, sigma).items()]
+    return float(np.median(ratios)) if ratios else 1.0
 
 
 def _by_themselves(searched: Searched, s: int, height: float, spread: float, reach_px: float) -> bool:
@@ -260,8 +285,12 @@ def _by_chance(searched: Searched, s: int, height: float, own: float, sigma: flo
 class _Change:
     """A model that takes up what was found, one sublattice after another."""
 
-    def __init__(self, model: Model, next_class: int) -> None:
+    def __init__(self, model: Model, next_class: int, times: float = 1.0) -> None:
         self.model = model
+        # heights in the averages, beside those in frames now
+        self.times = times
+        # by host, how much lower or higher than it each component was found in the averages, and its own spread
+        self.seen: dict[int, dict[int, tuple[float, float]]] = {}
         self.found: list[int] = []
         self.renamed: dict[int, str] = {}
         self.merged: dict[int, int] = {}
@@ -272,7 +301,8 @@ class _Change:
     def take_up(self, s: int, searched: Searched) -> None:
         """Take up what was found on a sublattice, and on those that share its classes."""
         found = searched.found.sublattices[s].mixture
-        sigma = searched.found.sublattices[s].filter.height_of_sigma
+        # heights are those of frames now
+        sigma = searched.found.sublattices[s].filter.height_of_sigma / self.times
         known = self.model.sublattices[s]
         mixture, single = known.mixture, known.filter.height_of_sigma
         old = (mixture.mean - mixture.mean[0]) * single
@@ -281,6 +311,7 @@ class _Change:
         pairs = _pairs(old[1:], new[1:], sigma)
         mean, deviation, weight = mixture.mean.copy(), mixture.deviation.copy(), mixture.weight.copy()
         ids = known.class_ids
+        paired = {j + 1: k + 1 for k, j in pairs.items()}
         width = float(mixture.deviation[0])
         for k in range(1, len(new)):
             j = pairs.get(k - 1, -2) + 1
@@ -295,11 +326,11 @@ class _Change:
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
             if plain or near.any():
                 continue
-            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, new[k], own[k], sigma):
+            there = self.times * new[k], self.times * own[k], self.times * sigma
+            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, *there):
                 continue
-            if not _by_themselves(
-                searched, s, new[k], float(np.hypot(own[k], sigma)), float(self.model.patch_px)
-            ):
+            spread_there = float(np.hypot(*there[1:]))
+            if not _by_themselves(searched, s, there[0], spread_there, float(self.model.patch_px)):
                 continue
             number = self._add(
                 s, new[k] / known.templates.height, float(found.weight[k]), abs(place - mean[0])
@@ -307,7 +338,11 @@ class _Change:
             mean, deviation = np.append(mean, place), np.append(deviation, spread)
             weight, ids = np.append(weight, found.weight[k]), np.append(ids, np.int16(number))
             self.hidden.add(number)
-        self._merge(known, old, new, own, sigma, pairs)
+            paired[len(mean) - 1] = k
+        self.seen[int(ids[0])] = {
+            j: (self.times * float(new[k]), self.times * float(own[k])) for j, k in paired.items()
+        }
+        self._merge(known, old, new, own, sigma, paired)
         weight[0] = max(1 - weight[1:].sum(), 0.0)
         weight *= (1 - mixture.background) / weight.sum()
         span = max(float(mixture.span), 2 * float(np.abs(new).max(initial=0.0)) / single)
@@ -333,10 +368,9 @@ class _Change:
         new: NDArray[np.float64],
         own: NDArray[np.float64],
         sigma: float,
-        pairs: dict[int, int],
+        paired: dict[int, int],
     ) -> None:
         """Classes of which the averages show one where the model has two."""
-        paired = {j + 1: k + 1 for k, j in pairs.items()}
         alias = self.model.alias
         roles = {entry.class_id: entry.role for entry in self.model.classes}
         for j in range(1, len(old)):
@@ -417,8 +451,22 @@ def _pairs(old: NDArray[np.float64], new: NDArray[np.float64], sigma: float) -> 
     return {int(k): int(j) for k, j in zip(rows, columns, strict=True) if near[k, j]}
 
 
-def _in_averages(model: Model, searched: Searched) -> Model:
-    """The model as the averages show it, with less noise, and without what is between the columns."""
+def _quieter(s: int, searched: Searched, patches: Patches) -> float:
+    """How much noisier averages of a sublattice are now than when the search began: they are of more frames."""
+    matched = searched.found.sublattices[s].filter
+    then, now = (
+        median_and_spread(matched(some.moments[some.sublattice == s]))[1]
+        for some in (searched.patches, patches)
+    )
+    return now / then if then > 0.0 and now > 0.0 else 1.0
+
+
+def _in_averages(model: Model, searched: Searched, change: _Change, patches: Patches) -> Model:
+    """The model as the averages show it, with less noise, and without what is between the columns.
+
+    Where a class was found there, it is where it was found: members that differ by little in frames differ by many
+    standard deviations of an average.
+    """
     sublattices = []
     parts = zip(
         model.sublattices,
@@ -427,16 +475,22 @@ def _in_averages(model: Model, searched: Searched) -> Model:
         searched.displacements,
         strict=False,
     )
-    for known, one, templates, (displacement, gate) in parts:
-        ratio = known.filter.height_of_sigma / one.filter.height_of_sigma
+    for s, (known, one, templates, (displacement, gate)) in enumerate(parts):
+        sigma = one.filter.height_of_sigma * _quieter(s, searched, patches)
+        ratio = change.times * known.filter.height_of_sigma / sigma
         mixture = rescaled(known.mixture, ratio, np.zeros(0))
+        mean, deviation = mixture.mean.copy(), mixture.deviation.copy()
+        for j, (height, own) in change.seen[int(known.class_ids[0])].items():
+            mean[j] = mean[0] + height / sigma
+            deviation[j] = np.hypot(deviation[0], max(own, RELATIVE_SPREAD * abs(height)) / sigma)
+        mixture = replace(mixture, mean=mean, deviation=deviation)
         mixture = replace(mixture, span=max(one.mixture.span, known.mixture.span * ratio))
         directions = len(templates.offset)
         sublattices.append(
             replace(
                 known,
                 templates=templates,
-                filter=one.filter,
+                filter=replace(one.filter, height_of_sigma=sigma),
                 whitening=one.whitening,
                 mixture=mixture,
                 displacement=displacement,
