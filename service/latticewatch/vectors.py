@@ -231,3 +231,31 @@ def between(typingctx: Any, a: Any, b: Any, fraction: Any) -> Any:
         return _fused(builder, a, _everywhere(builder, fraction, a.type), builder.fsub(b, a))
 
     return a(a, b, types.float32), codegen
+
+
+@intrinsic
+def summed(typingctx: Any, vector: Any) -> Any:
+    """Sum of the lanes of a vector: those of its two halves first, then of theirs.
+
+    Parameters
+    ----------
+    vector : Vector
+
+    Returns
+    -------
+    float32
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        value, index = args[0], ir.IntType(32)
+        while value.type.count > 1:
+            half = value.type.count // 2
+            wanted = ir.VectorType(index, half)
+            low, high = (ir.Constant(wanted, [first + k for k in range(half)]) for first in (0, half))
+            other = ir.Constant(value.type, ir.Undefined)
+            value = builder.fadd(
+                builder.shuffle_vector(value, other, low), builder.shuffle_vector(value, other, high)
+            )
+        return builder.extract_element(value, ir.Constant(index, 0))
+
+    return types.float32(vector), codegen

@@ -229,6 +229,14 @@ CONSTANTS = (
         most=0.95,
     ),
     Constant(
+        "lattice/_lines.py",
+        "MIN_SHARE",
+        "share of the variance",
+        "lines are measured in every frame, which takes time and brings nothing",
+        "weak changes of height are hidden by displaced lines",
+        most=0.9,
+    ),
+    Constant(
         "lattice/_thickness.py",
         "MIN_VARIATION",
         "ratio of heights",

@@ -25,7 +25,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
 from latticewatch.model import Model
 from latticewatch.pipeline import Analysis, Learner, analyse
-from latticewatch.vectors import FUSED, LANES, between, load, multiply_add, store, zeros
+from latticewatch.vectors import FUSED, LANES, between, load, multiply_add, store, summed, zeros
 from latticewatch_simulator import Microscope, SimulatorSettings
 
 SETTINGS = AnalysisSettings(learning_frames=2)
@@ -76,6 +76,20 @@ def test_a_product_is_added_in_one_step_with_one_rounding():
     _added(rows)
     assert (rows[0] == least**2).all()
     assert (rows[4] == least**2).all()
+
+
+@njit
+def _sum_of(rows: Any) -> Any:  # pragma: no cover - compiled
+    return summed(load(zeros(), rows, 0, 0))
+
+
+def test_a_vector_is_summed_half_by_half(rng):
+    rows = rng.normal(size=(1, LANES)).astype(np.float32)
+    rows[0, 0] = 1e6
+    halves = rows[0]
+    while len(halves) > 1:
+        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
+    assert _sum_of(rows) == halves[0]
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from latticewatch.lattice._cores import Cores, find_cores
 from latticewatch.lattice._domains import are_shifted, boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
+from latticewatch.lattice._lines import steadied
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._polarity import DARK_COLUMNS, inverted
@@ -59,6 +60,7 @@ __all__ = [
     "predict_sites",
     "reciprocal_basis",
     "settled",
+    "steadied",
     "touched",
     "unit_cell",
     "void_places",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +103,7 @@ def flatten(
     noise: bool = True,
     others: Sequence[UnitCell] = (),
     means: NDArray[np.float32] | None = None,
+    steadied: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
 ) -> Flattened:
     """Take the slow background off a frame, scale it, and measure its pixel noise.
 
@@ -122,6 +123,8 @@ def flatten(
         Of the other grains, whose fields are in `PhaseField.others`.
     means : ndarray, optional
         `PhaseField.means`, where the field is that of this very frame; else they are taken again.
+    steadied : callable, optional
+        What makes of the flat image one whose lines are where they belong, before its noise is measured.
 
     Returns
     -------
@@ -147,6 +150,8 @@ def flatten(
     scale = max(gain * peak, np.finfo(np.float32).tiny)
     offset, dirt = _clean(sums, level, gain, window, float(scale))
     flat = _subtract(image, offset, group * block, np.float32(1 / scale))
+    if steadied is not None:
+        flat = steadied(flat)
     measured = PixelNoise(0.0, 0.0)
     if noise:
         shape = (image.shape[0], image.shape[1])

@@ -11,11 +11,13 @@ from scipy import ndimage
 
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._attempts import Attempts
+from latticewatch.lattice._background import flatten
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._demodulator import block_side, thinned
 from latticewatch.lattice._domains import are_shifted, domain_fields, find_domains
 from latticewatch.lattice._doubts import MAX_MISFIT_LEFT, Ellipse, doubts, lattice_beside
 from latticewatch.lattice._grains import owned
+from latticewatch.lattice._lines import MIN_SHARE, columns_in_view, find_lines, share_of_lines
 from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._polarity import has_dark_columns, inverted
@@ -90,6 +92,8 @@ class Lattice:
         A `Beside`, where there is another lattice that cannot be followed; else empty.
     ellipse : tuple of float
         An `Ellipse`, where the columns are not round; else empty.
+    unsteady : bool
+        Lines of the scan are beside their places, or brighter than others, by so much that columns look changed.
     """
 
     field: PhaseField
@@ -102,6 +106,7 @@ class Lattice:
     dark: bool = False
     beside: tuple[float, ...] = ()
     ellipse: tuple[float, ...] = ()
+    unsteady: bool = False
 
     @property
     def constant_px(self) -> float:
@@ -181,12 +186,29 @@ def find_lattice(image: NDArray[np.float32], hint: NDArray[np.float64] | None = 
         raise NoLatticeError("the image is constant or smaller than 16 px; no lattice found")
     found = _found(image, hint)
     dark = has_dark_columns(found.cell, found.profile, found.field)
+    bright = image
     if dark:
-        found = _found(inverted(image), hint)
+        bright = inverted(image)
+        found = _found(bright, hint)
     beside = lattice_beside(bragg_peaks(image), found.field) or ()
     ellipse = Ellipse(*fit_ellipse(found.cell, found.profile, found.field))
     is_round = ellipse.ratio < MIN_AXIS_RATIO or ellipse.misfit > MAX_MISFIT_LEFT * found.profile.misfit
-    return replace(found, dark=dark, beside=tuple(beside), ellipse=() if is_round else tuple(ellipse))
+    return replace(
+        found,
+        dark=dark,
+        beside=tuple(beside),
+        ellipse=() if is_round else tuple(ellipse),
+        unsteady=_is_unsteady(bright, found),
+    )
+
+
+def _is_unsteady(image: NDArray[np.float32], found: Lattice) -> bool:
+    """Whether lines of the scan change the columns by enough to look at them in every frame."""
+    if found.others:
+        return False
+    flat = flatten(image, found.field, found.cell, noise=False).image
+    lines = find_lines(flat, columns_in_view(found.field, found, flat.shape), found)
+    return lines is not None and share_of_lines(lines, found) > MIN_SHARE
 
 
 def _found(image: NDArray[np.float32], hint: NDArray[np.float64] | None) -> Lattice:

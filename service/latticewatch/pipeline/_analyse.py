@@ -36,6 +36,7 @@ from latticewatch.lattice import (
     measure_thickness,
     mend,
     settled,
+    steadied,
     touched,
     void_places,
     void_sites,
@@ -390,7 +391,15 @@ def survey_frame(
     """
     clock = clock or _Clock()
     others = [other.cell for other in lattice.others]
-    flat = flatten(image, where, lattice.cell, noise=measure_noise, others=others, means=where.means)
+    flat = flatten(
+        image,
+        where,
+        lattice.cell,
+        noise=measure_noise,
+        others=others,
+        means=where.means,
+        steadied=(lambda flat: steadied(flat, where, lattice)) if lattice.unsteady and not others else None,
+    )
     clock.lap("background")
     margin = zernike.patch_size / 2
     # two calls, of which an idle core takes one: most of a frame's work that does not wait for something else
