@@ -104,6 +104,14 @@ def test_lines_are_left_where_noise_hides_that_they_are_displaced(rng):
     assert 0 < MIN_SHARE < 0.1
 
 
+def test_lines_far_beside_their_places_are_left_there(rng):
+    image = scanned(scene(rng).clean, rng, 0.8, 3000)[0]
+    lines, lattice, flat = measured(image)
+    assert lines.power[1] > 0.5**2
+    assert not lattice.unsteady
+    assert steadied(flat, lattice.field, lattice) is flat
+
+
 def test_a_frame_too_small_for_a_column_has_no_lines(rng):
     image = scanned(scene(rng).clean, rng, 0.15, 3000)[0]
     lattice = find_lattice(image)

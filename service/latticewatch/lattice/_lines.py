@@ -40,6 +40,8 @@ ODD_SIGMA = 4.0
 CERTAIN = 5.0
 # Slopes tell what a column looks like so many widths of its profile beside its place, and not farther.
 LINEAR_WIDTHS = 0.5
+# Where more than one line in twenty is farther off, by so many standard deviations, lines are left as they are.
+FAR_SIGMA = 2.0
 # And lines that are brighter by more than this are no flicker.
 MOST_FLICKER = 0.3
 # From this share of the variance of a column's height on that lines make, they are looked at in every frame.
@@ -149,7 +151,7 @@ def find_lines(image: NDArray[np.float32], sites: Sites, lattice: Lattice) -> Li
 
 
 def share_of_lines(lines: Lines, lattice: Lattice) -> float:
-    """Variance that lines give the height of a column over that which noise gives it.
+    """Variance that lines give the height of a column over that which noise gives it; 0 where they are too far off.
 
     Parameters
     ----------
@@ -163,6 +165,8 @@ def share_of_lines(lines: Lines, lattice: Lattice) -> float:
     and pixels of the variance v have v / (pi s^2).
     """
     width = lattice.profile.narrow
+    if _are_far(lines, width):
+        return 0.0
     displaced = lines.power[DOWN] / (2**2.5 * np.sqrt(np.pi) * width**3)
     brighter = lines.power[BRIGHT] / (np.sqrt(2 * np.pi) * width)
     return float((displaced + brighter) * np.pi * width**2 / max(lines.noise, np.finfo(float).tiny))
@@ -187,7 +191,14 @@ def steadied(image: NDArray[np.float32], where: PhaseField, lattice: Lattice) ->
     """
     sites = columns_in_view(where, lattice, image.shape)
     lines = find_lines(image, sites, lattice)
-    return image if lines is None else without_change(image, sites, lattice, lines)
+    if lines is None or _are_far(lines, lattice.profile.narrow):
+        return image
+    return without_change(image, sites, lattice, lines)
+
+
+def _are_far(lines: Lines, width: float) -> bool:
+    """Whether lines are so far beside their places that slopes do not tell what they do to a column."""
+    return FAR_SIGMA * float(np.sqrt(lines.power[:BRIGHT].max())) > LINEAR_WIDTHS * width
 
 
 def columns_in_view(where: PhaseField, lattice: Lattice, shape: tuple[int, ...]) -> Sites:
