@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from _crystal import honeycomb, judged, learnt, nearest, render, square, surveyed
 from latticewatch.discover import discover
+from latticewatch.discover._equivalence import equivalent_sublattices
 from latticewatch.discover._rounds import _measured
+from latticewatch.features import ZernikeDisk
 from latticewatch.model import gather_patches
 from latticewatch.model._templates import sublattice_templates
 
@@ -247,3 +250,21 @@ def test_of_sites_that_are_not_alike_nothing_is_learnt_and_it_is_said():
     nothing: Any = None
     with pytest.raises(FloatingPointError, match="only 3 of 40 sites of one sublattice look alike"):
         _measured(nothing, nothing, np.arange(40), nothing, nothing, host)
+
+
+@pytest.mark.parametrize(("height", "together"), [(0.95, True), (0.8, False)])
+def test_sublattices_of_other_heights_learn_apart_however_alike_their_patches(rng, height, together):
+    zernike = ZernikeDisk(10, 23)
+    mean = rng.standard_normal(len(zernike.n_))
+    mean /= np.linalg.norm(mean)
+    whitening = 200.0 * np.eye(len(mean))
+    templates = [
+        SimpleNamespace(height=one, grain=0, directions_deg=np.array([0.0])) for one in (1.0, height)
+    ]
+    group = equivalent_sublattices(
+        [mean, 1.05 * mean],
+        [whitening, whitening],
+        np.stack([zernike.n_, zernike.m_]),
+        templates,  # type: ignore[arg-type]
+    )
+    assert group == ([0, 0] if together else [0, 1])

@@ -40,3 +40,8 @@ def test_of_nothing_there_is_no_median():
 def test_of_many_normal_values_the_spread_is_their_standard_deviation(rng):
     level, spread = median_and_spread(3 + 2 * rng.normal(size=100_000))
     assert (level, spread) == (pytest.approx(3, abs=0.03), pytest.approx(2, rel=0.02))
+
+
+def test_the_factor_of_a_median_deviation_stands_in_one_place(project):
+    files = (project / "service/latticewatch").rglob("*.py")
+    assert [file.name for file in files if "1.4826" in file.read_text(encoding="utf-8")] == ["robust.py"]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model import MatchedFilter, SublatticeTemplates, normal_score
+from latticewatch.robust import NORMAL
 
 # Share of the sites that say what hosts are like, and how often they are chosen anew.
 CORE = 0.75
@@ -89,7 +90,7 @@ def host_covariance(whitened: NDArray[np.float64]) -> NDArray[np.float64]:
         kept = distance <= np.quantile(distance, core)
     score = normal_score(distance * (whitened.shape[1] / np.median(distance)), whitened.shape[1])
     level = np.median(score)
-    spread = 1.4826 * np.median(np.abs(score - level))
+    spread = NORMAL * np.median(np.abs(score - level))
     kept = score <= level + TRIM_SIGMA * spread
     return spiked_covariance(np.cov(whitened[kept].T), int(kept.sum()))
 

@@ -13,6 +13,7 @@ from scipy.special import stdtrit
 
 from latticewatch.model import MIN_SEPARATION, Mixture
 from latticewatch.model._local import densest
+from latticewatch.robust import NORMAL
 
 # Spread of a class beside the noise, as a share of its distance from the host: gain, probe and neighbours differ.
 RELATIVE_SPREAD = 0.04
@@ -72,7 +73,7 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
     """
     least = max(least, MIN_SEPARATION)
     centre = float(np.median(values))
-    deviation = 1.4826 * float(np.median(np.abs(values - centre))) or 1.0
+    deviation = NORMAL * float(np.median(np.abs(values - centre))) or 1.0
     # of two populations of like size neither is the median
     centre, deviation = densest(values, centre, deviation)
     span = float(np.ptp(values)) + 6 * deviation

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from latticewatch.model import MIN_SEPARATION, Oddities, normal_score, squared_lengths
 from latticewatch.model._oddities import ODD_PRIOR
+from latticewatch.robust import NORMAL
 
 if TYPE_CHECKING:
     pass
@@ -63,7 +64,7 @@ def find_oddities(
         residual /= unsure[:, None]
     score = normal_score(squared_lengths(residual), left.shape[1])
     level = float(np.median(score[host]))
-    spread = 1.4826 * float(np.median(np.abs(score[host] - level))) or 1.0
+    spread = NORMAL * float(np.median(np.abs(score[host] - level))) or 1.0
     plain = Oddities(mean, projection, level, spread, np.zeros((left.shape[1], 0)), None)
     if left.shape[1] < 2:
         # small patches of few pixels: changes of occupancy explain them whole

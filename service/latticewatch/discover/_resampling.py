@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model import excess_blur
+from latticewatch.robust import NORMAL
 
 BLUR_VARIANCE = 1 / 180
 # Sites farther from the fit than nine in ten (defects, their neighbours) do not enter it.
@@ -35,7 +36,7 @@ def resampling_slopes(moments: NDArray[np.float32], position: NDArray[np.float64
         return np.zeros((2, n_moments))
     blur = excess_blur(position)
     left = moments.astype(np.float64) - np.median(moments, axis=0)
-    spread = 1.4826 * np.median(np.abs(left), axis=0)
+    spread = NORMAL * np.median(np.abs(left), axis=0)
     distance = ((left / np.maximum(spread, 1e-12)) ** 2).sum(1)
     rows = np.flatnonzero(distance <= np.quantile(distance, KEPT))
     design, target = blur[rows], left[rows]

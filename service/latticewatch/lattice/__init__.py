@@ -5,6 +5,7 @@ from latticewatch.lattice._bilinear import bilinear_pair
 from latticewatch.lattice._cell import UnitCell, unit_cell
 from latticewatch.lattice._continued import continued, settled
 from latticewatch.lattice._cores import Cores, find_cores
+from latticewatch.lattice._demodulator import SMOOTHING_CELLS
 from latticewatch.lattice._domains import are_shifted, boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
@@ -23,6 +24,7 @@ from latticewatch.lattice._voids import columns_around, lit, void_places, void_s
 
 __all__ = [
     "DARK_COLUMNS",
+    "SMOOTHING_CELLS",
     "BraggPeaks",
     "ColumnProfile",
     "Cores",

@@ -24,6 +24,7 @@ from latticewatch.lattice._demodulator import block_side, demodulator, thinned
 from latticewatch.lattice._phase import HARMONICS_FOLLOWED, MIN_AMPLITUDE, MIN_COVER, PhaseField, combined
 from latticewatch.lattice._smooth import plane_coefficients
 from latticewatch.messages import Note
+from latticewatch.robust import NORMAL
 
 # Two domains differ by this angle at least, and by so many robust standard deviations of it within one.
 MIN_ANGLE = np.radians(30.0)
@@ -111,7 +112,7 @@ def _two_angles(
     if apart < least:
         return ()
     near = np.minimum(away, np.abs(_turn(angle - second)))
-    spread = 1.4826 * float(np.median(near))
+    spread = NORMAL * float(np.median(near))
     if apart < MIN_SIGMA * spread or (near < apart / 4).mean() < decided:
         return ()
     for one in (first, second):

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from latticewatch.robust import NORMAL
+
 # Beyond this many robust standard deviations of the smoothed frame something stands out ...
 MIN_SIGMA = 5.0
 # ... and where it is more than this share of the frame it is the lattice itself.
@@ -48,7 +50,7 @@ def outlying(values: NDArray[np.floating]) -> NDArray[np.bool_] | None:
     step = max(1, int(np.sqrt(values.size / SAMPLED)))
     sample = values[::step, ::step].ravel()
     level = np.median(sample)
-    spread = 1.4826 * np.median(np.abs(sample - level))
+    spread = NORMAL * np.median(np.abs(sample - level))
     if spread <= 0:
         return None
     far = np.abs(values - level) > MIN_SIGMA * spread

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.lattice._sites import Sites
+from latticewatch.robust import NORMAL
 
 # A peak must stand this many standard deviations of the smoothed noise above the median; in a megapixel of noise the
 # highest value is near 5.
@@ -29,7 +30,7 @@ def find_peaks(image: NDArray[np.float32], margin: float = 2.0) -> Sites:
     Sites
     """
     smooth = ndimage.gaussian_filter(image, SMOOTHING_PX) - ndimage.gaussian_filter(image, 8 * SMOOTHING_PX)
-    spread = 1.4826 * float(np.median(np.abs(smooth - np.median(smooth))))
+    spread = NORMAL * float(np.median(np.abs(smooth - np.median(smooth))))
     is_peak = (smooth == ndimage.maximum_filter(smooth, size=2 * int(2 * SMOOTHING_PX) + 1)) & (
         smooth > MIN_SIGMA * max(spread, np.finfo(np.float32).tiny)
     )

@@ -11,8 +11,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.lattice import Lattice, Sites
-from latticewatch.lattice._demodulator import SMOOTHING_CELLS
+from latticewatch.lattice import SMOOTHING_CELLS, Lattice, Sites
 from latticewatch.model import NONE, Model, Verdict
 
 # A pull of more than so many standard errors of a column's place is looked for.
