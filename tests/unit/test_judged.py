@@ -58,7 +58,7 @@ def scene(seed, *, few=False):
 
 
 def unsure_of(s):
-    return np.hypot(naive.doubt(s.amplitude, s.around.rows, s.around.index, s.doubts), s.echo)
+    return np.hypot(naive.doubt(s.amplitude, s.around.rows, s.around.neighbours, s.doubts), s.echo)
 
 
 def telling_of(s, unsure):
@@ -75,7 +75,7 @@ def test_sites_are_judged_as_written_out(seed, few, void):
     )
 
     unsure = unsure_of(s)
-    alone = s.height[:, 0] - s.amplitude[s.around.index[s.around.rows]] @ s.response[1:]
+    alone = s.height[:, 0] - s.amplitude[s.around.neighbours[s.around.rows]] @ s.response[1:]
     expected = alone / unsure
     if not few:
         expected = naive.standardised(expected, s.around.position, telling_of(s, unsure), SHAPE)

@@ -175,7 +175,7 @@ class _Look(NamedTuple):
     across: NDArray[np.float64]
 
 
-def _looked_at(image: NDArray[np.float32], above: float, below: float) -> _Look:
+def _looked_at(image: NDArray[np.float32], above: np.float32, below: np.float32) -> _Look:
     """What one pass over a frame sees; above and below: how far a pixel has to stand out."""
     # always in the same parts: sums of other parts would have other last digits
     blocks = len(image) // BLOCK

@@ -35,8 +35,8 @@ class Around(NamedTuple):
     position : ndarray of shape (m, 2), float64
         Row and column [px].
     frame : ndarray of shape (m,), int32
-    index : ndarray of shape (n, k), int32
-        Neighbours of every site.
+    neighbours : ndarray of shape (n, k), int32
+        Of every site.
     height, width : float
         Of the frames [px].
     near, wider : ndarray, float64
@@ -48,7 +48,7 @@ class Around(NamedTuple):
     rows: NDArray[np.intp]
     position: NDArray[np.float64]
     frame: NDArray[np.int32]
-    index: NDArray[np.int32]
+    neighbours: NDArray[np.int32]
     height: float
     width: float
     near: NDArray[np.float64]
@@ -127,7 +127,7 @@ def judged(
     """
     m = len(around.rows)
     unsure = _unsure(amplitude, doubts, echo, around)
-    score = scores_alone(height, amplitude, around.rows, around.index, response, gram)
+    score = scores_alone(height, amplitude, around.rows, around.neighbours, response, gram)
     for i in range(m):
         score[i] /= unsure[i]
     if not around.few:
@@ -265,7 +265,7 @@ def of_height(score, error, classes):  # pragma: no cover - compiled
 @njit(cache=True, nogil=True)
 def _unsure(amplitude, doubts, echo, around):  # pragma: no cover - compiled
     """Standard deviation of what is measured, that of noise being 1: the changes around are known only so well."""
-    out = doubt(amplitude, around.rows, around.index, doubts)
+    out = doubt(amplitude, around.rows, around.neighbours, doubts)
     for i in range(len(out)):
         if echo[i] != 0.0:
             out[i] = np.hypot(out[i], echo[i])
