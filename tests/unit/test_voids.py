@@ -10,7 +10,7 @@ from tests._crystal import graphene, honeycomb, oblique, perovskite
 
 import naive
 from latticewatch.lattice import columns_around, void_places
-from latticewatch.lattice._voids import _light
+from latticewatch.lattice._light import light_at
 
 
 class Cell:
@@ -68,5 +68,5 @@ def test_light_is_the_weighted_mean_around_a_place_up_to_the_last_pixel(rng, wid
     corners = [(0.0, 0.0), (60.0, 46.0), (0.3, 46.0), (59.6, 0.2), (60.0, 20.5)]
     at = np.concatenate([corners, rng.uniform(0, 1, (40, 2)) * (60, 46)])
     np.testing.assert_allclose(
-        _light(image, at, width), naive.light_at(image.astype(float), at, width), atol=2e-6
+        light_at(image, at, width), naive.light_at(image.astype(float), at, width), atol=2e-6
     )

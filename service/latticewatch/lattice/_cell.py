@@ -84,7 +84,7 @@ def _folded(
     """
     total, left, squares, mass = fold_cells(
         image,
-        _without_slow(image, field.vectors),
+        without_slow(image, field.vectors),
         field.basis,
         field.phase,
         field.origin,
@@ -102,7 +102,7 @@ def _folded(
     return total / mass, np.sqrt(np.maximum(squares / mass - (left / mass) ** 2, 0) / mass)
 
 
-def _without_slow(image: NDArray[np.float32], vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+def without_slow(image: NDArray[np.float32], vectors: NDArray[np.float64]) -> NDArray[np.float32]:
     """A frame without what varies over more than a cell, such as dirt."""
     farthest = 1 / np.hypot(*np.linalg.inv(vectors)).min()
     return np.asarray(image - ndimage.gaussian_filter(image, SLOW_SPACINGS * farthest), np.float32)

@@ -22,6 +22,10 @@ SMOOTHING_PX = (1.0, 3.0)
 BACKGROUND = 8.0
 # Where so many places a unit cell stand out they are columns of the lattice, the brighter ones.
 MAX_PLACES_A_CELL = 0.1
+# A place is bright that is higher than this many times what this share of the others is not.
+BRIGHTER, USUAL_SHARE = 2.0, 0.9
+# How far around it a frame is filled, and the smoothing under which it is looked for [lattice constants].
+REACH_CELLS, BRIGHT_CELLS = 0.6, 0.1
 # Pixels that median and spread are taken from, about.
 SAMPLED = 4_096
 
@@ -43,6 +47,28 @@ def without_outliers(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], i
     if not out.any() or out.mean() > 2 * MAX_SHARE:
         return None
     return filled(image, out, 16.0), int(ndimage.label(out)[1])  # type: ignore[index]
+
+
+def without_bright(image: NDArray[np.float32], constant_px: float) -> NDArray[np.float32] | None:
+    """A frame with its brightest places replaced by the level around; None where they are columns, or none.
+
+    Parameters
+    ----------
+    image : ndarray of shape (height, width), float32
+    constant_px : float
+        Of the lattice, about [px].
+    """
+    smooth = ndimage.gaussian_filter(image, BRIGHT_CELLS * constant_px)
+    smooth -= ndimage.gaussian_filter(image, 1.5 * constant_px)
+    tops = np.argwhere(smooth == ndimage.maximum_filter(smooth, max(int(REACH_CELLS * constant_px), 1) | 1))
+    height = smooth[tuple(tops.T)] - np.median(smooth)
+    bright = tops[height > BRIGHTER * np.quantile(height, USUAL_SHARE)]
+    if not len(bright) or len(bright) > MAX_PLACES_A_CELL * len(tops):
+        return None
+    apart = np.ones(image.shape, bool)
+    apart[tuple(bright.T)] = False
+    around = np.asarray(ndimage.distance_transform_edt(apart)) < REACH_CELLS * constant_px
+    return filled(image, around, constant_px)
 
 
 def outlying(values: NDArray[np.floating]) -> NDArray[np.bool_] | None:

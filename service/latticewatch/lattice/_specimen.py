@@ -184,9 +184,7 @@ def _looked_at(image: NDArray[np.float32], above: np.float32, below: np.float32)
     if len(parts) == 1:
         return _Look(*parts[0])
     equal, places, down, across = zip(*parts, strict=True)
-    return _Look(
-        np.concatenate(equal), np.concatenate(places), np.concatenate(down), sum(across[1:], across[0])
-    )
+    return _Look(np.concatenate(equal), np.concatenate(places), np.concatenate(down), np.stack(across).sum(0))
 
 
 @njit(cache=True, nogil=True)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice
+from latticewatch.lattice._light import light_at
 from latticewatch.lattice._phase import PhaseField
 from latticewatch.lattice._sites import Sites, nearest_neighbour_px
 from latticewatch.robust import median_and_spread
-from latticewatch.vectors import LANES, kernel, load, multiply_add, store, zeros
 
 # A hollow nearer to a column than this share of the shortest distance between columns is part of it, and so is the
 # middle of a bond; two places nearer to each other than this are one.
@@ -154,7 +154,7 @@ def lit(image: NDArray[np.float32], sites: Sites, width: float, sigma: float = L
     ndarray of shape (m,), intp
         Rows of `sites`.
     """
-    light = _light(image, sites.position, float(width))
+    light = light_at(image, sites.position, float(width))
     return np.flatnonzero(_stand_out(light, sites.sublattice, float(sigma)))
 
 
@@ -176,54 +176,3 @@ def _stand_out(light, sublattice, sigma):  # pragma: no cover - compiled
         for k in range(m):
             seen[which[k]] = mine[k] > level + sigma * spread
     return seen
-
-
-@kernel
-def _light(image, position, width):  # pragma: no cover - compiled
-    """Intensity at each place, weighted by a Gaussian as wide as a column, cut at two widths."""
-    rows, cols = image.shape
-    reach = 2.0 * width
-    most = int(2 * reach) + 2
-    across, down = np.empty(most, np.float32), np.empty(most, np.float32)
-    lines = np.empty((1, most + LANES), np.float32)
-    step = np.exp(-1.0 / width**2)
-    out = np.zeros(len(position))
-    for i in range(len(position)):
-        r, c = position[i, 0], position[i, 1]
-        top, left = max(int(np.ceil(r - reach)), 0), max(int(np.ceil(c - reach)), 0)
-        n_rows, n_cols = min(int(r + reach), rows - 1) - top + 1, min(int(c + reach), cols - 1) - left + 1
-        mass_rows = _weights(top - r, width, step, down[:n_rows])
-        mass_cols = _weights(left - c, width, step, across[:n_cols])
-        if mass_rows <= 0.0 or mass_cols <= 0.0:
-            continue
-        # the rows first, side by side; vectors may read on into the next row of the image, but not past its end
-        end = (top + n_rows - 1) * cols + left + (n_cols + LANES - 1) // LANES * LANES
-        if end <= image.size:
-            for x in range(0, n_cols, LANES):
-                sums = zeros()
-                for a in range(n_rows):
-                    sums = multiply_add(sums, down[a], load(zeros(), image, top + a, left + x))
-                store(lines, 0, x, sums)
-        else:
-            for b in range(n_cols):
-                lines[0, b] = 0.0
-                for a in range(n_rows):
-                    lines[0, b] += down[a] * image[top + a, left + b]
-        total = np.float32(0.0)
-        for b in range(n_cols):
-            total += across[b] * lines[0, b]
-        out[i] = total / (mass_rows * mass_cols)
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _weights(start, width, step, out):  # pragma: no cover - compiled
-    """A Gaussian at a start and every pixel behind it, into `out`, and its sum: each from the one before."""
-    value, ratio = np.exp(-0.5 * (start / width) ** 2), np.exp(-(start + 0.5) / width**2)
-    total = np.float32(0.0)
-    for k in range(len(out)):
-        out[k] = value
-        total += out[k]
-        value *= ratio
-        ratio *= step
-    return total
