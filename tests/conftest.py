@@ -22,10 +22,11 @@ settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--faults N``: so many of what a test of faults does once or twice."""
+    """``--faults N``: so many of what a test of faults does once or twice; ``--seed S``: others of them."""
     parser.addoption(
         "--faults", type=int, default=0, help="how many faults a test of them makes; few by default"
     )
+    parser.addoption("--seed", type=int, default=0, help="where a test begins that takes many seeds")
 
 
 def pytest_configure() -> None:

@@ -122,6 +122,14 @@ def oddities_of(moments, seed=0):
     )
 
 
+@pytest.mark.filterwarnings("error")
+def test_without_a_host_nothing_is_odd(rng):
+    moments = rng.normal(size=(60, 20))
+    found = find_oddities(moments, np.zeros(60, bool), np.zeros(20), np.eye(20), np.eye(20)[:1], seed=0)
+    assert found.n_classes == 0
+    assert np.isfinite([found.level, found.spread]).all()
+
+
 def posteriors(found, moments):
     """Of not being odd, of each class of odd patches, and of none of them."""
     none = found.n_classes + 1

@@ -63,8 +63,10 @@ def find_oddities(
     if unsure is not None:
         residual /= unsure[:, None]
     score = normal_score(squared_lengths(residual), left.shape[1])
-    level = float(np.median(score[host]))
-    spread = NORMAL * float(np.median(np.abs(score[host] - level))) or 1.0
+    # without a host there is nothing to be odd beside, and the scores are what noise gives
+    hosts = score[host] if host.any() else np.zeros(1)
+    level = float(np.median(hosts))
+    spread = NORMAL * float(np.median(np.abs(hosts - level))) or 1.0
     plain = Oddities(mean, projection, level, spread, np.zeros((left.shape[1], 0)), None)
     if left.shape[1] < 2:
         # small patches of few pixels: changes of occupancy explain them whole

@@ -404,8 +404,8 @@ def _places_together(group: list[int], templates: tuple[SublatticeTemplates, ...
     for s, known in enumerate(templates):
         if known.void:
             other = templates[group[s]]
-            # the same place of another grain, or else the first of its kind here
-            alike = first[other.grain, other.around] if other.grain != known.grain else s
+            # the same place of another grain where that is one too, or else the first of its kind here
+            alike = first.get((other.grain, other.around), s) if other.grain != known.grain else s
             out[s] = first.setdefault((known.grain, known.around), alike)
     return out
 

@@ -582,4 +582,7 @@ def _measured(image: NDArray[np.float32], field: PhaseField) -> Lattice:
         # what hides all columns is no few atoms
         if len(again.columns):
             cell, profile = fit_columns(again, field)
+    if not profile.height.max() > 0:
+        # all that was taken for columns lies below what is between them
+        raise NoLatticeError("the average unit cell shows no column; no lattice found")
     return Lattice(field, cell, profile, nearest_neighbour_px(field.vectors, cell.columns))

@@ -220,7 +220,11 @@ def measure_thickness(
     if rim.any():
         columns = predict_sites(field, cell.columns, (image.shape[0], image.shape[1]), 0.0).position
         size = max(round(OWN_CELLS * constant / block), 3)
-        own = ndimage.uniform_filter(means - floor, size) / ndimage.uniform_filter(perfect, size)
+        below = ndimage.uniform_filter(perfect, size)
+        # where no column is, nothing says its own height
+        own = np.divide(
+            ndimage.uniform_filter(means - floor, size), below, out=height * usual, where=below > 0
+        )
         at = (columns + 0.5) / block - 0.5
         height, floor = _sharpened(height, floor, own / usual, rim, at, constant / block)
     found = Thickness(height, floor, seen, block, rim, constant)
