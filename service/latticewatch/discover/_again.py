@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
-from scipy.special import bdtrc, ndtr, pdtrc
+from scipy.special import bdtrc, pdtrc, stdtr
 
 from latticewatch.discover._births import PatchOf
-from latticewatch.discover._grow import RELATIVE_SPREAD
+from latticewatch.discover._grow import RELATIVE_SPREAD, tail_freedom
 from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
 from latticewatch.features import ZernikeDisk
 from latticewatch.model import (
@@ -45,8 +45,9 @@ ONE_SIGMA = 1.0
 RENAME_SHARE = 0.1
 # Classes farther from their host than this are seen in every frame, and followed there [standard deviations].
 HIDDEN_SIGMA = 4.0
-# A rare class that only averages show has more sites than noise brings so far from the host with this probability.
-CHANCE_P = 1e-4
+# A rare class that only averages show has more sites than noise brings so far from the host with this probability: so
+# low, because a stream is searched again and again.
+CHANCE_P = 1e-5
 # Sites of a class that only averages show are explained by larger changes near them, where chance would bring so many
 # near with less than this probability.
 EXPLAINED_P = 0.1
@@ -250,7 +251,7 @@ def _by_themselves(searched: Searched, s: int, height: float, spread: float, rea
     """
     amplitude, patches = searched.found.amplitude, searched.patches
     mine = patches.sublattice == s
-    members = _members(searched, s, height, spread)
+    members = mine & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
     larger = np.abs(amplitude) > abs(height) + spread
     beside = patches.index[members]
     next_to = (larger[np.maximum(beside, 0)] & (beside >= 0)).any(1)
@@ -267,19 +268,23 @@ def _by_themselves(searched: Searched, s: int, height: float, spread: float, rea
     return bool(chance >= EXPLAINED_P)
 
 
-def _members(searched: Searched, s: int, height: float, spread: float) -> NDArray[np.bool_]:
-    """Sites of a sublattice that have about a change of height."""
-    amplitude = searched.found.amplitude
-    return np.asarray(
-        (searched.patches.sublattice == s) & (amplitude != 0.0) & (np.abs(amplitude - height) < 2 * spread)
-    )
+def _by_chance(searched: Searched, s: int, k: int) -> bool:
+    """Whether noise alone may bring as many sites as far from the host as those of a class are.
 
-
-def _by_chance(searched: Searched, s: int, height: float, own: float, sigma: float) -> bool:
-    """Whether noise alone may bring as many sites as far from the host as those with a change of height are."""
-    members = int(_members(searched, s, height, float(np.hypot(own, sigma))).sum())
-    usual = (searched.patches.sublattice == s).sum() * ndtr(1 - abs(height) / sigma)
-    return bool(pdtrc(members - 1, usual) >= CHANCE_P)
+    It brings so many beyond the nearest of them on average; how long its tails are is known from the hosts alone, and
+    of few hosts badly (Student's t, as for a lone site).
+    """
+    found = searched.found
+    one = found.sublattices[s]
+    alike = [r for r, other in enumerate(found.sublattices) if other.group == one.group]
+    mine = np.isin(searched.patches.sublattice, alike) & ~found.effects.shift.any(1)
+    score, mixture = found.score[mine], one.mixture
+    members = mixture.posteriors(score).argmax(1) == k
+    if not members.any():
+        return True
+    away = np.sign(mixture.mean[k] - mixture.mean[0]) * (score - mixture.mean[0]) / mixture.deviation[0]
+    usual = len(score) * stdtr(tail_freedom(len(score)), -float(away[members].min()))
+    return bool(pdtrc(int(members.sum()) - 1, usual) >= CHANCE_P)
 
 
 class _Change:
@@ -326,9 +331,9 @@ class _Change:
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
             if plain or near.any():
                 continue
-            there = self.times * new[k], self.times * own[k], self.times * sigma
-            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, *there):
+            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, k):
                 continue
+            there = self.times * new[k], self.times * own[k], self.times * sigma
             spread_there = float(np.hypot(*there[1:]))
             if not _by_themselves(searched, s, there[0], spread_there, float(self.model.patch_px)):
                 continue

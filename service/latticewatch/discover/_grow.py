@@ -117,7 +117,12 @@ def bonferroni(n: float, chance: float) -> float:
 
     How long their tails are is known from them alone: the fewer they are, the longer they may be (Student's t).
     """
-    return -float(stdtrit(max(n / TAIL_SHARE_OF, 2.0), chance / max(n, 2) / 2))
+    return -float(stdtrit(tail_freedom(n), chance / max(n, 2) / 2))
+
+
+def tail_freedom(n: float) -> float:
+    """Degrees of freedom of the tails of n hosts: as many as are far enough out to say something of them."""
+    return max(n / TAIL_SHARE_OF, 2.0)
 
 
 def _with_lone(values: NDArray[np.float64], mixture: Mixture, least: float) -> Mixture:

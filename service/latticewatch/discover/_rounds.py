@@ -93,12 +93,15 @@ class Discovery:
         Sites whose column is the host's, in its place.
     effects : Effects
         What is displaced, and what is between the columns.
+    score : ndarray of shape (n,), float64
+        Output of each site's filter, locally standardised: what the mixtures are of.
     """
 
     sublattices: tuple[Finding, ...]
     amplitude: NDArray[np.float64]
     host: NDArray[np.bool_]
     effects: Effects
+    score: NDArray[np.float64]
 
 
 def discover(
@@ -172,7 +175,7 @@ def discover(
         Finding(r.matched, r.whitening, mixture, g)
         for r, mixture, g in zip(results, mixtures, group, strict=True)
     )
-    return Discovery(found, amplitude, host, effects)
+    return Discovery(found, amplitude, host, effects, _by_site(results, members))
 
 
 def in_single_frames(
@@ -202,14 +205,15 @@ def in_single_frames(
         np.where(seen[:, None], found.effects.away[site], 0.0),
     )
     still = _cleared(effects, patches, templates)
-    alone = []
-    for s, (known, averaged) in enumerate(zip(templates, found.sublattices, strict=True)):
-        rows = np.flatnonzero(patches.sublattice == s)
+    alone, results = [], []
+    members = [np.flatnonzero(patches.sublattice == s) for s in range(len(templates))]
+    for rows, known, averaged in zip(members, templates, found.sublattices, strict=True):
         result = _measured(patches, still, rows, known, amplitude, host)
         ratio = averaged.filter.height_of_sigma / result.matched.height_of_sigma
         mixture = rescaled(averaged.mixture, ratio, result.score)
         alone.append(Finding(result.matched, result.whitening, mixture, averaged.group))
-    return Discovery(tuple(alone), amplitude, host, effects)
+        results.append(result)
+    return Discovery(tuple(alone), amplitude, host, effects, _by_site(results, members))
 
 
 def sublattice_models(
@@ -317,6 +321,14 @@ class _Round:
     whitening: NDArray[np.float64]
     score: NDArray[np.float64]
     least: float
+
+
+def _by_site(results: list[_Round], members: list[NDArray[np.intp]]) -> NDArray[np.float64]:
+    """Scores of all sites, from those of each sublattice."""
+    score = np.zeros(sum(map(len, members)))
+    for rows, result in zip(members, results, strict=True):
+        score[rows] = result.score
+    return score
 
 
 class _Cleared(NamedTuple):
