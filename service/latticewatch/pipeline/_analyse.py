@@ -222,7 +222,8 @@ def _surveyed(work: _Work, settings: AnalysisSettings, hint: NDArray[np.float64]
     if dark:
         work.invert()
     if work.level(lattice, lattice.field):
-        lattice = replace(find_lattice(work.image, hint), dark=dark)
+        # where columns differ in height from place to place, a line says nothing of all of its columns
+        lattice = replace(find_lattice(work.image, hint), dark=dark, unsteady=False)
     work.look_beside(lattice, lattice.field)
     size = patch_size(lattice, settings)
     sites = grain_sites(lattice.field, lattice.columns, work.image.shape, size / 2)  # type: ignore[arg-type]
