@@ -237,6 +237,21 @@ CONSTANTS = (
         most=0.9,
     ),
     Constant(
+        "lattice/_rare.py",
+        "MOST_OF_IT",
+        "share of the height of a column",
+        "columns with a few bright atoms are none",
+        "bright atoms in few hollows are a column, and all other hollows lack it",
+        most=0.95,
+    ),
+    Constant(
+        "lattice/_outliers.py",
+        "BRIGHTER",
+        "times the height of nine of ten",
+        "the brighter columns of an alloy are left out where its cell is looked for",
+        "bright atoms hide the waves of a larger cell",
+    ),
+    Constant(
         "lattice/_thickness.py",
         "MIN_VARIATION",
         "ratio of heights",

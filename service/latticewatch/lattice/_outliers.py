@@ -22,8 +22,9 @@ SMOOTHING_PX = (1.0, 3.0)
 BACKGROUND = 8.0
 # Where so many places a unit cell stand out they are columns of the lattice, the brighter ones.
 MAX_PLACES_A_CELL = 0.1
-# A place is bright that is higher than this many times what this share of the others is not.
-BRIGHTER, USUAL_SHARE = 2.0, 0.9
+# A place is bright that is higher than this many times what most are, beyond which is no more than one in ten.
+BRIGHTER = 2.0
+USUAL_SHARE = 0.9
 # How far around it a frame is filled, and the smoothing under which it is looked for [lattice constants].
 REACH_CELLS, BRIGHT_CELLS = 0.6, 0.1
 # Pixels that median and spread are taken from, about.

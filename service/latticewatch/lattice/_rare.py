@@ -19,7 +19,7 @@ from latticewatch.lattice._sites import nearest_neighbour_px, predict_sites
 USUAL, USUAL_WIDTH = (0.2, 0.8), 1.6832
 # Atoms stand out of it by this many standard deviations.
 STANDS_OUT = 6.0
-# What such atoms make up of a column of the average cell, beyond which there is none without them.
+# A column of the average cell of which such atoms make up more than this share is none.
 MOST_OF_IT = 0.6
 # So few cells do not tell one from the other.
 FEWEST_CELLS = 40
