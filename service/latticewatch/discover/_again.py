@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 from scipy.special import bdtrc, pdtrc, stdtr
 
+from latticewatch.discover._beside import with_neighbours
 from latticewatch.discover._births import PatchOf
 from latticewatch.discover._grow import RELATIVE_SPREAD, tail_freedom
 from latticewatch.discover._rounds import HOST_SHARE, Discovery, discover, displacement_filters
@@ -211,7 +212,9 @@ def taken_up(
         else entry
         for entry in grown.classes
     )
-    grown = replace(grown, version=model.version + 1, classes=classes)
+    grown = replace(grown, classes=classes)
+    found = with_neighbours(grown, verdict.posterior.argmax(1), patches, frozenset(change.found))
+    grown = replace(grown, version=model.version + 1, classes=found)
     return Renewed(grown, change.found, change.renamed, change.merged, change.hidden, verdict.posterior)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.discover._averages import AveragedSites, average_sites
+from latticewatch.discover._beside import with_neighbours
 from latticewatch.discover._resampling import resampling_slopes
 from latticewatch.discover._rounds import (
     HOST_SHARE,
@@ -124,6 +125,7 @@ def learn_model(
     verdict = model.classify(patches)
     if averages is not None and averaged is not None:
         verdict = _with_averages(verdict, model, averaged, averages, quiet)
+    model = replace(model, classes=with_neighbours(model, verdict.posterior.argmax(1), patches))
     model = replace(model, classes=_described(model, verdict, surveys, patches, rng))
     embedding, members = _laid_out(model, patches, verdict, rng)
     return replace(model, embedding=embedding, embedding_class=members)
