@@ -107,7 +107,8 @@ def killed(folder: Path, kills: int, seed: int = 0) -> tuple[Seen, list[Event]]:
             simulation.request_stop()
             frames.join(PATIENCE_S)
     with EventLog(folder / "events.sqlite", source="/latticewatch/stem") as log:
-        return seen, [event for after in range(0, log.last_seq, 1000) for event in log.read(after).events]
+        logged = [event for after in range(0, log.last_seq, 1000) for event in log.read(after).events]
+    return seen, [Event.model_validate_json(event.json()) for event in logged]
 
 
 def _started(folder: Path, frames: str) -> tuple[subprocess.Popen[str], str]:

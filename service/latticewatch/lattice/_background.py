@@ -150,7 +150,8 @@ def flatten(
     scale = max(gain * peak, np.finfo(np.float32).tiny)
     offset, dirt = _clean(sums, level, gain, window, float(scale))
     flat = _subtract(image, offset, group * block, np.float32(1 / scale))
-    if steadied is not None:
+    # under dirt a line says nothing of all of its columns
+    if steadied is not None and dirt is None:
         flat = steadied(flat)
     measured = PixelNoise(0.0, 0.0)
     if noise:

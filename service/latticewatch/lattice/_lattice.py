@@ -207,8 +207,11 @@ def _is_unsteady(image: NDArray[np.float32], found: Lattice) -> bool:
     """Whether lines of the scan change the columns by enough to look at them in every frame."""
     if found.others:
         return False
-    flat = flatten(image, found.field, found.cell, noise=False).image
-    lines = find_lines(flat, columns_in_view(found.field, found, flat.shape), found)
+    flat = flatten(image, found.field, found.cell, noise=False)
+    # under dirt a line says nothing of all of its columns
+    if flat.dirt is not None:
+        return False
+    lines = find_lines(flat.image, columns_in_view(found.field, found, flat.image.shape), found)
     return lines is not None and share_of_lines(lines, found) > MIN_SHARE
 
 
