@@ -45,7 +45,7 @@ FAR_SIGMA = 2.0
 # And lines that are brighter by more than this are no flicker.
 MOST_FLICKER = 0.3
 # From this share of the variance of a column's height on that lines make, they are looked at in every frame.
-MIN_SHARE = 0.05
+MIN_SHARE = 0.25
 ROUNDS = 3
 # Displacement along rows and along columns, and brightness.
 DOWN, ALONG, BRIGHT = range(3)
