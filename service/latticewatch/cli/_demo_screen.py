@@ -63,7 +63,8 @@ def look(engine: Engine) -> Now:
     """Status, counts and newest events of a running service."""
     state, status = engine.state, engine.status()
     after = max(engine.log.first_seq - 1, engine.log.last_seq - EVENTS_SHOWN)
-    events = engine.log.read(after, EVENTS_SHOWN, None)[0]
+    logged = engine.log.read(after, EVENTS_SHOWN, None)[0]
+    events = [Event.model_validate_json(one.json()) for one in logged]
     return Now(status, counts_of(state), {e.class_id: e.separation for e in state.catalogue}, events)
 
 
