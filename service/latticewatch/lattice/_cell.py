@@ -52,7 +52,9 @@ class UnitCell:
     height: NDArray[np.float64]
 
 
-def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
+def unit_cell(
+    image: NDArray[np.float32], field: PhaseField, flat: NDArray[np.float32] | None = None
+) -> UnitCell:
     """Fold a frame into one unit cell and find the columns in it, dim ones that no single frame shows included.
 
     Pixels where the lattice is missing (holes, vacuum, another grain) do not take part.
@@ -61,6 +63,8 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     ----------
     image : ndarray of shape (height, width), float32
     field : PhaseField
+    flat : ndarray of shape (height, width), float32, optional
+        The image `without_slow`, where that is at hand.
 
     Returns
     -------
@@ -70,13 +74,14 @@ def unit_cell(image: NDArray[np.float32], field: PhaseField) -> UnitCell:
     # few pixels cannot fill a fine grid
     fill = np.sqrt(field.covered * image.size / (8.0 * shape.prod()))
     shape = np.maximum(np.rint(shape * min(1.0, fill)).astype(int), 8)
-    mean, error = _folded(image, field, shape)
+    flat = without_slow(image, field.vectors) if flat is None else flat
+    mean, error = _folded(image, flat, field, shape)
     columns, height = found_columns(mean, error)
     return UnitCell(mean, error, columns, height)
 
 
 def _folded(
-    image: NDArray[np.float32], field: PhaseField, shape: NDArray[np.int64]
+    image: NDArray[np.float32], flat: NDArray[np.float32], field: PhaseField, shape: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean over the cells of a frame, and its standard error, on so many nodes.
 
@@ -84,7 +89,7 @@ def _folded(
     """
     total, left, squares, mass = fold_cells(
         image,
-        without_slow(image, field.vectors),
+        flat,
         field.basis,
         field.phase,
         field.origin,

@@ -12,13 +12,13 @@ from scipy import ndimage
 from latticewatch.errors import NoLatticeError
 from latticewatch.lattice._attempts import Attempts
 from latticewatch.lattice._background import flatten
-from latticewatch.lattice._cell import UnitCell, unit_cell
+from latticewatch.lattice._cell import UnitCell, unit_cell, without_slow
 from latticewatch.lattice._demodulator import block_side, thinned
 from latticewatch.lattice._domains import are_shifted, domain_fields, find_domains
 from latticewatch.lattice._doubts import MAX_MISFIT_LEFT, Ellipse, doubts, lattice_beside
 from latticewatch.lattice._grains import owned
 from latticewatch.lattice._lines import MIN_SHARE, columns_in_view, find_lines, share_of_lines
-from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_bright, without_outliers
+from latticewatch.lattice._outliers import MAX_PLACES_A_CELL, without_outliers
 from latticewatch.lattice._phase import MIN_COVER, PhaseField, follow_phase, mean_slope, phase_field
 from latticewatch.lattice._polarity import has_dark_columns, inverted
 from latticewatch.lattice._profile import MIN_AXIS_RATIO, ColumnProfile, fit_columns, fit_ellipse
@@ -320,8 +320,6 @@ def _whole(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, s
     for _ in range(MAX_ENLARGED):
         basis = larger_cell(image, field)
         if basis is None:
-            basis = _larger_beside_bright(image, field)
-        if basis is None:
             break
         enlarged = phase_field(image, basis)
         try:
@@ -330,12 +328,6 @@ def _whole(image: NDArray[np.float32], field: PhaseField, window: tuple[slice, s
             break
         field = enlarged
     return field
-
-
-def _larger_beside_bright(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.float64] | None:
-    """As `larger_cell`, without what is bright: few such atoms make waves of all lengths, and hide the weak ones."""
-    alone = without_bright(image, field.lattice_constant)
-    return None if alone is None else larger_cell(alone, field)
 
 
 def _another_grain(
@@ -575,11 +567,12 @@ def _check_size(image: NDArray[np.float32], field: PhaseField) -> None:
 
 def _measured(image: NDArray[np.float32], field: PhaseField) -> Lattice:
     """The lattice of a field, its unit cell averaged."""
-    cell = unit_cell(image, field)
+    flat = without_slow(image, field.vectors)
+    cell = unit_cell(image, field, flat)
     if not len(cell.columns):
         raise NoLatticeError("the average unit cell shows no column; no lattice found")
     cell, profile = fit_columns(cell, field)
-    alone = without_rare(image, field, cell, profile)
+    alone = without_rare(image, flat, field, cell, profile)
     if alone is not None:
         again = unit_cell(alone, field)
         # what hides all columns is no few atoms

@@ -50,26 +50,31 @@ def without_outliers(image: NDArray[np.float32]) -> tuple[NDArray[np.float32], i
     return filled(image, out, 16.0), int(ndimage.label(out)[1])  # type: ignore[index]
 
 
-def without_bright(image: NDArray[np.float32], constant_px: float) -> NDArray[np.float32] | None:
-    """A frame with its brightest places replaced by the level around; None where they are columns, or none.
+def without_bright(levelled: NDArray[np.floating], constant_px: float) -> NDArray[np.floating] | None:
+    """A frame without its brightest places; None where they are columns, or none.
 
     Parameters
     ----------
-    image : ndarray of shape (height, width), float32
+    levelled : ndarray of shape (height, width)
+        Less the level around.
     constant_px : float
         Of the lattice, about [px].
     """
-    smooth = ndimage.gaussian_filter(image, BRIGHT_CELLS * constant_px)
-    smooth -= ndimage.gaussian_filter(image, 1.5 * constant_px)
+    smooth = ndimage.gaussian_filter(levelled, BRIGHT_CELLS * constant_px)
     tops = np.argwhere(smooth == ndimage.maximum_filter(smooth, max(int(REACH_CELLS * constant_px), 1) | 1))
     height = smooth[tuple(tops.T)] - np.median(smooth)
     bright = tops[height > BRIGHTER * np.quantile(height, USUAL_SHARE)]
     if not len(bright) or len(bright) > MAX_PLACES_A_CELL * len(tops):
         return None
-    apart = np.ones(image.shape, bool)
-    apart[tuple(bright.T)] = False
-    around = np.asarray(ndimage.distance_transform_edt(apart)) < REACH_CELLS * constant_px
-    return filled(image, around, constant_px)
+    around = near_places(levelled.shape, bright, REACH_CELLS * constant_px)
+    return np.where(around, levelled.dtype.type(0), levelled)
+
+
+def near_places(shape: tuple[int, ...], places: NDArray[np.number], reach_px: float) -> NDArray[np.bool_]:
+    """Pixels of a frame that are nearer than so far to one of some places (row, column) [px]."""
+    apart = np.ones(shape, bool)
+    apart[tuple(np.clip(np.rint(places).astype(int), 0, np.array(shape) - 1).T)] = False
+    return np.asarray(ndimage.distance_transform_edt(apart)) < reach_px
 
 
 def outlying(values: NDArray[np.floating]) -> NDArray[np.bool_] | None:

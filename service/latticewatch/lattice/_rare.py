@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from latticewatch.lattice._cell import UnitCell, without_slow
+from latticewatch.lattice._cell import UnitCell
 from latticewatch.lattice._light import light_at
-from latticewatch.lattice._outliers import filled
+from latticewatch.lattice._outliers import filled, near_places
 from latticewatch.lattice._phase import PhaseField
 from latticewatch.lattice._profile import ColumnProfile
 from latticewatch.lattice._sites import nearest_neighbour_px, predict_sites
@@ -28,13 +27,19 @@ REACH = 1.2
 
 
 def without_rare(
-    image: NDArray[np.float32], field: PhaseField, cell: UnitCell, profile: ColumnProfile
+    image: NDArray[np.float32],
+    flat: NDArray[np.float32],
+    field: PhaseField,
+    cell: UnitCell,
+    profile: ColumnProfile,
 ) -> NDArray[np.float32] | None:
     """A frame without the atoms of a column that is there in few cells only.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
+    flat : ndarray of shape (height, width), float32
+        The same `without_slow`.
     field : PhaseField
     cell : UnitCell
         Of this frame.
@@ -52,7 +57,7 @@ def without_rare(
     """
     shape = (image.shape[0], image.shape[1])
     sites = predict_sites(field, cell.columns, shape, profile.narrow)
-    light = light_at(without_slow(image, field.vectors), sites.position, float(profile.narrow))
+    light = light_at(flat, sites.position, float(profile.narrow))
     rare = [
         sites.position[rows[which]]
         for s, height in enumerate(profile.height)
@@ -94,10 +99,7 @@ def _as_in_other_cells(
     image: NDArray[np.float32], field: PhaseField, places: NDArray[np.float64], reach: float
 ) -> NDArray[np.float32]:
     """A frame, the pixels around some places as whole cells away from them."""
-    apart = np.ones(image.shape, bool)
-    row, col = np.clip(np.rint(places).astype(int), 0, np.array(image.shape) - 1).T
-    apart[row, col] = False
-    left = np.asarray(ndimage.distance_transform_edt(apart)) < reach
+    left = near_places(image.shape, places, reach)
     around, out = left.copy(), image.copy()
     for down, across in _whole_cells(field.vectors):
         rows, cols = np.nonzero(left)

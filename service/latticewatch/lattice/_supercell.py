@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from latticewatch.lattice._bilinear import bilinear, bilinear_phase
+from latticewatch.lattice._outliers import without_bright
 from latticewatch.lattice._phase import MIN_COVER, TURN, PhaseField
 from latticewatch.lattice._spectrum import reduced
 
@@ -64,8 +65,19 @@ def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.flo
     """
     n_cells = field.covered * image.size * abs(float(np.linalg.det(field.basis)))
     weakest = MIN_STRENGTH if n_cells >= MIN_CELLS else FEW_STRENGTH
+    seen = _windowed(image, field)
+    larger = _larger(seen, field, weakest)
+    if larger is None:
+        # few bright atoms make waves of all lengths, and hide the weak ones
+        alone = without_bright(seen[0], field.lattice_constant)
+        larger = None if alone is None else _larger((alone, *seen[1:]), field, weakest)
+    return larger
+
+
+def _larger(seen: Windowed, field: PhaseField, weakest: float) -> NDArray[np.float64] | None:
+    """The larger cell that the middle of a frame shows by waves of such an amplitude; None where there is none."""
     most = SIXTHS * MAX_ORDER
-    power = _power(image, field, most)
+    power = np.abs(_waves(*seen, most)) ** 2
     sixths = np.stack(np.meshgrid(np.arange(-most, most + 1), np.arange(most + 1), indexing="ij"), -1)
     # near the origin is what the background left over
     near = np.hypot(*np.moveaxis(sixths, -1, 0)) > 0.4 * SIXTHS
@@ -89,23 +101,17 @@ def larger_cell(image: NDArray[np.float32], field: PhaseField) -> NDArray[np.flo
                 found.append((ratio, (denominator, h, k), sixths[i, j]))
     found.sort(key=lambda one: -one[0])
     for _, (denominator, h, k), order in found[:MAX_LOOKED_AT]:
-        if _prominence(image, field, order) > MIN_PROMINENCE:
+        if _prominence(seen, field, order) > MIN_PROMINENCE:
             between = (h * field.basis[0] + k * field.basis[1]) / denominator
             return reduced(np.array([between, field.basis[1 if h else 0]]))
     return None
 
 
-def _power(image: NDArray[np.float32], field: PhaseField, most: int) -> NDArray[np.float64]:
-    """Power of the waves of orders (h, k) / 6, h from -most to most, k from 0 to most, of the middle of a frame."""
-    waves = _waves(*_windowed(image, field), most)
-    return np.abs(waves) ** 2
-
-
-def _prominence(image: NDArray[np.float32], field: PhaseField, order: NDArray[np.intp]) -> float:
+def _prominence(seen: Windowed, field: PhaseField, order: NDArray[np.intp]) -> float:
     """Power of the wave of an order in sixths over the highest that stands around it in the spectrum."""
-    shape = tuple(min(n, ENOUGH_PX) for n in image.shape)
+    shape = seen[0].shape
     block = max(min(shape) // PARTS, 1)
-    parts = _demodulated(*_windowed(image, field), order / SIXTHS, block)
+    parts = _demodulated(*seen, order / SIXTHS, block)
     power = np.abs(np.fft.fft2(parts)) ** 2
     # of a frame that is not square, waves over its shorter side
     scale = min(shape) / block

@@ -399,7 +399,7 @@ def survey_frame(
         noise=measure_noise,
         others=others,
         means=where.means,
-        steadied=(lambda flat: steadied(flat, where, lattice)) if lattice.unsteady and not others else None,
+        steadied=(lambda flat: steadied(flat, where, lattice)) if lattice.unsteady else None,
     )
     clock.lap("background")
     margin = zernike.patch_size / 2
