@@ -862,7 +862,9 @@ def drifted(seen: Classified, component: int, by: float) -> Classified:
 
 
 def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
-    n, far = 600, 3.0
+    # in standard deviations of the class, by which its versions are counted
+    n, steps = 600, 3.0
+    far = steps * float(seen.model.sublattices[0].mixture.deviation[1])
     still, moving = (
         followed(drifted(seen, 1, distance * min(1.0, k / 200)) for k in range(n)) for distance in (0.0, far)
     )
@@ -880,8 +882,7 @@ def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
         assert (known.mixture.deviation >= (1 - 1e-9) * known.mixture.deviation[0]).all()
     # it is another version when a decision can change: seldom where nothing moves
     assert still.version < seen.model.version + 5
-    felt = FELT_SIGMA * seen.model.sublattices[0].mixture.deviation[1]
-    assert still.version + far / felt / 2 < moving.version < seen.model.version + n // FRAMES_TOGETHER
+    assert still.version + steps / FELT_SIGMA / 2 < moving.version < seen.model.version + n // FRAMES_TOGETHER
 
 
 def test_each_version_of_the_model_is_told(learner, seen):
