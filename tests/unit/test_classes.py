@@ -12,6 +12,7 @@ pytest.importorskip("numba")
 from latticewatch.estimators import NearestCentroid
 from latticewatch.model import DisplacementFilter, Mixture, Oddities, ShiftKinds
 from latticewatch.model._classes import site_classes
+from latticewatch.model._judged import likely_of_height, of_height
 from latticewatch.model._templates import ORDER
 from naive import weighted_densities
 
@@ -63,7 +64,7 @@ def sites(classes, height, left_over=(0.0, 0.0), shift=(0.0, 0.0), moved=False, 
 def test_where_classes_differ_in_height_alone_the_posteriors_are_those_of_the_mixture(classes):
     height = np.linspace(-40, 230, 541)
     expected = MIXTURE.posteriors(height)
-    np.testing.assert_allclose(classes.of_height(height), expected, atol=1e-12)
+    np.testing.assert_allclose(of_height(height, np.ones(len(height)), classes.heights), expected, atol=1e-12)
     for left_over in ((0.0, 0.0), (1.5, 0.7), (14.0, 9.0)):
         found = sites(classes, height, left_over)
         np.testing.assert_allclose(found[:, [FIRST, SECOND]], expected[:, 1:3], atol=1e-12)
@@ -84,7 +85,8 @@ def test_what_is_surely_host_is_told_at_once_and_all_else_as_before(classes, apa
     )
     near = site_classes.__wrapped__(SimpleNamespace(**{**vars(classes.known), "mixture": mixture}))
     height = np.linspace(-20, 200, 44_001)
-    expected, found = near.of_height(height), near.likely_of_height(height)
+    expected = of_height(height, np.ones(len(height)), near.heights)
+    found = likely_of_height(height, near.heights)
     quick = (found[:, 0] == 1.0) & (expected[:, 0] < 1.0)
     assert quick.any() == (expected[:, 0] > 0.6).any()
     assert (expected[quick, 0] > 0.5).all()
@@ -93,7 +95,7 @@ def test_what_is_surely_host_is_told_at_once_and_all_else_as_before(classes, apa
 
 def test_what_is_less_certain_is_compared_with_wider_classes(classes):
     height, unsure = np.array([4.0, 78.0, 120.0, 176.0]), np.array([1.5, 2.2, 9.0, 1.0])
-    for value, by, row in zip(height, unsure, classes.of_height(height, unsure), strict=True):
+    for value, by, row in zip(height, unsure, of_height(height, unsure, classes.heights), strict=True):
         wide = np.sqrt(MIXTURE.deviation**2 + by**2 - 1)
         density = weighted_densities([value], MIXTURE.mean, wide, MIXTURE.weight, 0.01, 400.0)[0]
         np.testing.assert_allclose(row, density / density.sum(), rtol=1e-9, atol=1e-20)

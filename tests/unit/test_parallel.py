@@ -108,31 +108,24 @@ def test_every_row_is_in_one_part_and_no_part_is_small(four_cores, n, fewest):
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "sched_setaffinity"), reason="this system does not tell where a thread runs"
+    not hasattr(os, "sched_setaffinity") or parallel.cores() < 2,
+    reason="one core only, or a system that does not tell where a thread runs",
 )
-def test_helpers_keep_off_the_core_of_the_one_that_asks():
-    if len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("one core only")
+def test_helpers_keep_off_the_core_of_the_one_that_asks(monkeypatch):
+    at_work = threading.Barrier(2, timeout=TIMEOUT_S)
+
+    def cores_of():
+        # so that both take one
+        at_work.wait()
+        return threading.get_native_id(), os.sched_getaffinity(threading.get_native_id())
+
     parallel._helpers.cache_clear()
     try:
-        at_work = threading.Barrier(2, timeout=TIMEOUT_S)
-        cores = []
-
-        def call():
-            # so that both take one
-            at_work.wait()
-            cores.append((threading.get_native_id(), os.sched_getaffinity(threading.get_native_id())))
-
         with parallel.working():
-            parallel.run(call, call)
-            cores.clear()
-            parallel._keep_off(0)
-            parallel._this_core, asked = lambda: 0, parallel._this_core
-            try:
-                parallel.run(call, call)
-            finally:
-                parallel._this_core = asked
-        allowed = dict(cores)
+            # a thread is known once it has begun
+            parallel.run(cores_of, cores_of)
+            monkeypatch.setattr(parallel, "_this_core", lambda: 0)
+            allowed = dict(parallel.run(cores_of, cores_of))
         assert allowed.pop(threading.get_native_id()) == os.sched_getaffinity(0)
         assert all(0 not in others for others in allowed.values())
     finally:

@@ -96,6 +96,12 @@ class ClassTable:
         centroids[:, axes] /= scale
         return replace(self, centroids=centroids)
 
+    @property
+    def logarithms(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of reaches and of priors, as the kernel takes them; that of no prior is minus infinity."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.reaches), np.log(self.priors)
+
     def posteriors(
         self,
         x: NDArray[np.float64],
@@ -125,8 +131,6 @@ class ClassTable:
         ndarray of shape (n, k) or (n, width), float64
             Rows sum to one.
         """
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(self.priors)
         return posteriors(
             x,
             NONE if error is None else error,
@@ -134,8 +138,7 @@ class ClassTable:
             self.centroids,
             self.spreads,
             self.stretches,
-            np.log(self.reaches),
-            log_prior,
+            *self.logarithms,
             np.arange(len(self)) if into is None else into,
             len(self) if into is None else width,
         )

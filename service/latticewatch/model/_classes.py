@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.estimators import ClassTable
-from latticewatch.model._judged import Heights, likely_of_height, of_height
+from latticewatch.model._judged import Heights, error_of
 from latticewatch.model._mixture import TAIL_SHARE, TAIL_WIDTH, Mixture
 from latticewatch.model._oddities import ODD_PRIOR, ODD_REACH, Oddities
 from latticewatch.model._shifts import DIP_ERROR, LOOSE_WEIGHT, MISMATCH, SHIFT_ERROR
@@ -92,40 +92,6 @@ class SiteClasses:
         known = self.known
         return len(known.mixture.mean) + known.oddities.n_classes + len(known.shifts) + 2
 
-    def likely_of_height(self, height: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The same as `of_height`, where one only asks of what a site is: what is surely host is host with certainty.
-
-        Parameters
-        ----------
-        height : ndarray of shape (n,), float64
-            Change of the height of the column [sigma].
-
-        Returns
-        -------
-        ndarray of shape (n, n_components + 1), float64
-            Rows sum to one.
-        """
-        return likely_of_height(height, self.heights)
-
-    def of_height(
-        self, height: NDArray[np.float64], unsure: NDArray[np.float64] | None = None
-    ) -> NDArray[np.float64]:
-        """Probability of each component of the mixture and, last, of none, where only the height is looked at.
-
-        Parameters
-        ----------
-        height : ndarray of shape (n,), float64
-            Change of the height of the column [sigma].
-        unsure : ndarray of shape (n,), float64, optional
-            Standard deviation of its error, at least 1 [sigma].
-
-        Returns
-        -------
-        ndarray of shape (n, n_components + 1), float64
-            Rows sum to one.
-        """
-        return of_height(height, np.zeros(0) if unsure is None else self._error(unsure), self.heights)
-
     def of_sites(
         self,
         height: NDArray[np.float64],
@@ -159,7 +125,7 @@ class SiteClasses:
         """
         sites = np.full((len(height), LEFT_OVER + left_over.shape[1]), np.nan)
         sites[:, 0], sites[:, LEFT_OVER:] = height, left_over
-        error = self._error(unsure)
+        error = error_of(unsure, self.heights.deviation)
         n_still = len(self.in_place)
         if not moved.any():
             return self.in_place.posteriors(
@@ -175,9 +141,6 @@ class SiteClasses:
             sites[moved], error=error[moved], offset=offset, into=self.into, width=self.n_columns
         )
         return out
-
-    def _error(self, unsure: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.sqrt(np.maximum(unsure**2 - 1, 0.0)) * float(self.known.mixture.deviation[0])
 
     def _offset(
         self, height: NDArray[np.float64], shift: NDArray[np.float64], scale: NDArray[np.float64]
@@ -246,15 +209,12 @@ def _heights(known: SublatticeModel, places: list[Place]) -> Heights:
     into = np.array([place.column for place in places], np.int64)
     middle, deviation = float(mixture.mean[0]), float(mixture.deviation[0])
     low, high = _host_range(table, into, middle, deviation)
-    with np.errstate(divide="ignore"):
-        log_priors = np.log(table.priors)
     sigma = float(known.filter.height_of_sigma)
     return Heights(
         table.centroids,
         table.spreads,
         table.stretches,
-        np.log(table.reaches),
-        log_priors,
+        *table.logarithms,
         into,
         low,
         high,

@@ -146,7 +146,7 @@ def judged(
             n += 1
     if n > 0:
         some = some[:n]
-        again = of_height(score[some], np.sqrt(wider[some] ** 2 - 1) * classes.deviation, classes)
+        again = of_height(score[some], wider[some], classes)
         for k in range(n):
             posterior[some[k]] = again[k]
     amplitude = expected(score, posterior, classes.change, classes.height_of_sigma)
@@ -228,21 +228,21 @@ def likely_of_height(score, classes):  # pragma: no cover - compiled
             n += 1
     if n > 0:
         some = some[:n]
-        found = of_height(score[some], np.zeros(0), classes)
+        found = of_height(score[some], np.ones(n), classes)
         for k in range(n):
             out[some[k]] = found[k]
     return out
 
 
 @njit(cache=True, nogil=True)
-def of_height(score, error, classes):  # pragma: no cover - compiled
+def of_height(score, unsure, classes):  # pragma: no cover - compiled
     """The same without a short way.
 
     Parameters
     ----------
     score : ndarray of shape (m,), float64
-    error : ndarray of shape (m,) or (0,), float64
-        Standard deviation of what is not known of it [sigma].
+    unsure : ndarray of shape (m,), float64
+        Standard deviation of its error, at least 1 [sigma].
     classes : Heights
     """
     at = np.empty((len(score), 1))
@@ -250,7 +250,7 @@ def of_height(score, error, classes):  # pragma: no cover - compiled
         at[i, 0] = max(score[i], classes.least)
     return posteriors(
         at,
-        error,
+        error_of(unsure, classes.deviation),
         np.zeros((0, 0)),
         classes.centroids,
         classes.spreads,
@@ -260,6 +260,15 @@ def of_height(score, error, classes):  # pragma: no cover - compiled
         classes.into,
         len(classes.change) + 1,
     )
+
+
+@njit(cache=True, nogil=True)
+def error_of(unsure, deviation):  # pragma: no cover - compiled
+    """Standard deviation of what is not known beside the noise, (m,).
+
+    unsure (m,): of noise and that together, the noise of a host being 1; deviation: of the host [sigma].
+    """
+    return np.sqrt(np.maximum(unsure**2 - 1.0, 0.0)) * deviation
 
 
 @njit(cache=True, nogil=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.model._classes import site_classes
-from latticewatch.model._judged import SURE, Around, displaced, judged
+from latticewatch.model._judged import SURE, Around, displaced, judged, likely_of_height
 from latticewatch.model._local import WINDOWS
 from latticewatch.model._oddities import squared_lengths
 from latticewatch.model._patches import Patches
@@ -114,10 +114,6 @@ class Members:
             self._classes.heights,
         )
 
-    def _height(self) -> NDArray[np.float64]:
-        """Change of height as the classes are asked for it: between the columns less than nothing is nothing."""
-        return np.maximum(self.score, self._known.mixture.mean[0]) if self.void else self.score
-
     def classified(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of each class that the sites may be of, in the order of `SiteClasses`.
 
@@ -131,7 +127,8 @@ class Members:
         ndarray of shape (m, n_columns), float64
         """
         moved = np.asarray(shift[self.rows].any(1))
-        return self._classes.of_sites(self._height(), self._wider, self.left_over, self.z, self.scale, moved)
+        height = np.maximum(self.score, self._classes.heights.least)
+        return self._classes.of_sites(height, self._wider, self.left_over, self.z, self.scale, moved)
 
     def displace(self, amplitude: NDArray[np.float64]) -> None:
         """Measure how far the columns are from their places, and how odd they are beside what is known of the others.
@@ -191,7 +188,7 @@ class Members:
         whitened = (self._moments[lit] - known.filter.mean) @ known.whitening
         found = fitted(whitened, explanations_of(known), np.hypot(1.0, self._echo[lit]))
         score = known.mixture.mean[0] + found.height / known.filter.height_of_sigma
-        there = self._classes.likely_of_height(score)[:, 0] < 0.5
+        there = likely_of_height(score, self._classes.heights)[:, 0] < 0.5
         return self.rows[lit], replace(found, height=np.where(there, found.height, 0.0))
 
     def settle(self, extra: NDArray[np.float64]) -> None:
@@ -207,7 +204,7 @@ class Members:
         measured = host + height / known.filter.height_of_sigma
         self.score = np.where(height > 0.0, measured, np.minimum(self.score, host))
         self._wider = np.ones(len(self.rows))
-        self.posterior = self._classes.likely_of_height(self.score)
+        self.posterior = likely_of_height(self.score, self._classes.heights)
         self.amplitude = height
 
     def correct(

@@ -59,19 +59,6 @@ class Projection:
     gram: NDArray[np.float64]
     doubt: NDArray[np.float64]
 
-    def scores(self, amplitude: NDArray[np.float64], index: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Output of the filter without what the neighbours add [sigma].
-
-        Parameters
-        ----------
-        amplitude : ndarray of shape (n,), float64
-            Change of height at every site of the frame.
-        index : ndarray of shape (n, at least k), int32
-            Neighbours of every site of the frame; -1 where there is no site. Their change is estimated along with that
-            of the centre, as in `without_unseen`.
-        """
-        return scores_alone(self.height, amplitude, self.rows, index, self.response, self.gram)
-
 
 def project(moments: NDArray[np.float32], rows: NDArray[np.intp], known: SublatticeModel) -> Projection:
     """Project the patches of one sublattice.
@@ -180,7 +167,12 @@ def doubts(templates: SublatticeTemplates, whitening: NDArray[np.float64]) -> ND
 
 @njit(cache=True, nogil=True)
 def scores_alone(height, amplitude, rows, index, response, gram):  # pragma: no cover - compiled
-    """See `Projection.scores`."""
+    """Output of the filter without what the neighbours add [sigma], (m,).
+
+    height (m, k + 2), rows, response and gram as in `Projection`; amplitude (n,): change of height at every site of the
+    frame; index (n, at least k): neighbours of every site, -1 where there is none. Their change is estimated along with
+    that of the centre, as in `without_unseen`.
+    """
     k = len(response) - 1
     out = np.empty(len(rows))
     wanted = np.empty(k + 1, np.int64)
