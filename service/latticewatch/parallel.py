@@ -14,9 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from latticewatch.errors import LatticewatchError
+
+T = TypeVar("T")
 
 _counting = threading.Lock()
 _asked = threading.local()
@@ -136,6 +138,27 @@ def by_parts(call: Callable[[int, int], Any], n: int, fewest: int) -> None:
     parts = max(min(idle() + 1, n // fewest), 1)
     ends = [n * k // parts for k in range(parts + 1)]
     run(*(partial(call, *part) for part in pairwise(ends)))
+
+
+class Once(Generic[T]):
+    """Something that several calls of `run` need: the first that asks makes it, while others wait.
+
+    Parameters
+    ----------
+    make : callable
+        Called without arguments, once.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make, self._making = make, threading.Lock()
+        self._made: list[T] = []
+
+    def __call__(self) -> T:
+        """What was made."""
+        with self._making:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
 
 
 @lru_cache(maxsize=1)

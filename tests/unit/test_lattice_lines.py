@@ -58,7 +58,8 @@ def test_a_frame_is_what_it_would_be_with_its_lines_in_their_places(rng):
     still = measured(made.clean.astype(np.float32))[2]
     inner = slice(12, -12)
     before, after = (
-        np.abs(one - still)[inner, inner].mean() for one in (flat, steadied(flat, lattice.field, lattice))
+        np.abs(one - still)[inner, inner].mean()
+        for one in (flat, steadied(flat, columns_in_view(lattice.field, lattice, flat.shape), lattice))
     )
     assert after < 0.5 * before
 
@@ -78,7 +79,9 @@ def test_noise_moves_no_line(rng, counts):
     lines, lattice, flat = measured(image)
     assert not lines.change.any()
     assert not lattice.unsteady
-    assert steadied(flat, lattice.field, lattice) == pytest.approx(flat, abs=1e-6)
+    assert steadied(flat, columns_in_view(lattice.field, lattice, flat.shape), lattice) == pytest.approx(
+        flat, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("turn", [0.0, 9.0, 30.0])
@@ -108,14 +111,14 @@ def test_lines_far_beside_their_places_are_left_there(rng):
     lines, lattice, flat = measured(image)
     assert lines.power[1] > 0.5**2
     assert not lattice.unsteady
-    assert steadied(flat, lattice.field, lattice) is flat
+    assert steadied(flat, columns_in_view(lattice.field, lattice, flat.shape), lattice) is flat
 
 
 def test_a_frame_too_small_for_a_column_has_no_lines(rng):
     image = scanned(scene(rng).clean, rng, 0.15, 3000)[0]
     lattice = find_lattice(image)
     small = np.ascontiguousarray(image[:6, :6])
-    assert steadied(small, lattice.field, lattice) is small
+    assert steadied(small, columns_in_view(lattice.field, lattice, small.shape), lattice) is small
 
 
 def test_a_change_of_three_per_cent_is_found_in_spite_of_displaced_lines(rng):

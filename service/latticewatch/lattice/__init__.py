@@ -9,7 +9,7 @@ from latticewatch.lattice._demodulator import SMOOTHING_CELLS
 from latticewatch.lattice._domains import are_shifted, boundary, domain_notes
 from latticewatch.lattice._grains import grain_sites
 from latticewatch.lattice._lattice import Lattice, find_lattice, follow_lattice
-from latticewatch.lattice._lines import steadied
+from latticewatch.lattice._lines import columns_in_view, steadied
 from latticewatch.lattice._peaks import find_peaks
 from latticewatch.lattice._phase import PhaseField, phase_field
 from latticewatch.lattice._polarity import DARK_COLUMNS, inverted
@@ -42,6 +42,7 @@ __all__ = [
     "boundary",
     "bragg_peaks",
     "columns_around",
+    "columns_in_view",
     "continued",
     "convolved",
     "domain_notes",

@@ -172,15 +172,15 @@ def share_of_lines(lines: Lines, lattice: Lattice) -> float:
     return float((displaced + brighter) * np.pi * width**2 / max(lines.noise, np.finfo(float).tiny))
 
 
-def steadied(image: NDArray[np.float32], where: PhaseField, lattice: Lattice) -> NDArray[np.float32]:
+def steadied(image: NDArray[np.float32], sites: Sites, lattice: Lattice) -> NDArray[np.float32]:
     """A frame as if its lines were where they belong, and equally bright.
 
     Parameters
     ----------
     image : ndarray of shape (height, width), float32
         Without its background, the highest columns near 1.
-    where : PhaseField
-        Where the lattice lies in it.
+    sites : Sites
+        Columns of the lattice, see `columns_in_view`.
     lattice : Lattice
         With one grain.
 
@@ -189,7 +189,6 @@ def steadied(image: NDArray[np.float32], where: PhaseField, lattice: Lattice) ->
     ndarray of shape (height, width), float32
         Its noise stays as it is.
     """
-    sites = columns_in_view(where, lattice, image.shape)
     lines = find_lines(image, sites, lattice)
     if lines is None or _are_far(lines, lattice.profile.narrow):
         return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from latticewatch.lattice import (
     Thickness,
     are_shifted,
     boundary,
+    columns_in_view,
     continued,
     domain_notes,
     find_cores,
@@ -43,7 +45,7 @@ from latticewatch.lattice import (
 )
 from latticewatch.messages import Note
 from latticewatch.model import Model, Patches, Survey, Verdict, gather_patches
-from latticewatch.parallel import run, working
+from latticewatch.parallel import Once, run, working
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
@@ -227,7 +229,7 @@ def _surveyed(work: _Work, settings: AnalysisSettings, hint: NDArray[np.float64]
     work.look_beside(lattice, lattice.field)
     size = patch_size(lattice, settings)
     sites = grain_sites(lattice.field, lattice.columns, work.image.shape, size / 2)  # type: ignore[arg-type]
-    sites = _on_specimen(sites, work.mask, size)
+    sites = _on_specimen(sites, (work.mask,), size)
     _check_fit(sites, size, work.image.shape)
     work.clock.lap("lattice")
     return Surveyed(**work.seen(lattice.field), model=None, lattice=lattice, sites=sites)
@@ -391,73 +393,69 @@ def survey_frame(
         What is no specimen: sites whose patch reaches into it, or into contamination, are left out.
     """
     clock = clock or _Clock()
-    others = [other.cell for other in lattice.others]
-    flat = flatten(
-        image,
-        where,
-        lattice.cell,
-        noise=measure_noise,
-        others=others,
-        means=where.means,
-        steadied=(lambda flat: steadied(flat, where, lattice)) if lattice.unsteady else None,
-    )
-    clock.lap("background")
     margin = zernike.patch_size / 2
-    # two calls, of which an idle core takes one: most of a frame's work that does not wait for something else
-    (columns, sites, moments, ms), between = run(
-        lambda: _columns_seen(flat, lattice, where, zernike, mask),
-        lambda: _voids_seen(flat, lattice, where, zernike, voids, mask),
+    shape = image.shape[0], image.shape[1]
+    columns = Once(lambda: _columns(where, lattice, shape, margin))
+
+    def flattened() -> Flattened:
+        return flatten(
+            image,
+            where,
+            lattice.cell,
+            noise=measure_noise,
+            others=[other.cell for other in lattice.others],
+            means=where.means,
+            steadied=(lambda flat: steadied(flat, columns(), lattice)) if lattice.unsteady else None,
+        )
+
+    def places() -> Sites:
+        columns()
+        return Sites.none() if voids == "none" else void_sites(where, lattice, shape, margin)
+
+    # an idle core takes one of two calls: where columns are, and places between them, does not wait for the background
+    flat, between = run(flattened, places)
+    clock.lap("background")
+    if lattice.angles:
+        columns = Once(lambda: settled(flat.image, where, lattice))
+    sites = columns()
+    if lattice.angles or lattice.unsteady:
+        sites = sites.take(_inside(sites.position, shape, margin))
+    sites = _on_specimen(sites, (mask, flat.dirt), zernike.patch_size)
+    between, (moments, ms) = run(
+        lambda: _on_specimen(
+            between.take(lit(flat.image, between, lattice.profile.narrow)) if voids == "lit" else between,
+            (mask, flat.dirt),
+            zernike.patch_size,
+        ),
+        lambda: _described(flat.image, sites, zernike),
     )
     start = time.perf_counter()
     if len(between):
         sites = sites.joined(between)
         moments = np.concatenate([moments, zernike.at(flat.image, between.position)])
     if lattice.angles and len(sites):
-        for rows, alone in continued(flat.image, where, lattice, columns, sites, margin):
+        for rows, alone in continued(flat.image, where, lattice, columns(), sites, margin):
             moments[rows] = zernike.at(alone, sites.position[rows])
     clock.lap("sites")
     clock.part("moments", ms + 1e3 * (time.perf_counter() - start))
     return Survey(flat, sites, moments)
 
 
-def _columns_seen(
-    flat: Flattened,
-    lattice: Lattice,
-    where: PhaseField,
-    zernike: ZernikeDisk,
-    mask: NDArray[np.bool_] | None,
-) -> tuple[Sites, Sites, NDArray[np.float32], float]:
-    """Columns of a frame, those of them that lie on the specimen, and their moments, which took so many ms."""
-    image, margin = flat.image, zernike.patch_size / 2
-    if lattice.angles:
-        columns = settled(image, where, lattice)
-        sites = columns.take(_inside(columns.position, image.shape, margin))
-    else:
-        columns = sites = grain_sites(where, lattice.columns, image.shape, margin)  # type: ignore[arg-type]
-    for region in (mask, flat.dirt):
-        sites = _on_specimen(sites, region, zernike.patch_size)
+def _described(
+    image: NDArray[np.float32], sites: Sites, zernike: ZernikeDisk
+) -> tuple[NDArray[np.float32], float]:
+    """Moments of the patches around some sites, and how many ms they took."""
     start = time.perf_counter()
     moments = zernike.at(image, sites.position)
-    return columns, sites, moments, 1e3 * (time.perf_counter() - start)
+    return moments, 1e3 * (time.perf_counter() - start)
 
 
-def _voids_seen(
-    flat: Flattened,
-    lattice: Lattice,
-    where: PhaseField,
-    zernike: ZernikeDisk,
-    voids: Literal["none", "lit", "all"],
-    mask: NDArray[np.bool_] | None,
-) -> Sites:
-    """Places between the columns that are wanted, those that lie on the specimen."""
-    if voids == "none":
-        return Sites.none()
-    between = void_sites(where, lattice, flat.image.shape, zernike.patch_size / 2)  # type: ignore[arg-type]
-    if voids == "lit":
-        between = between.take(lit(flat.image, between, lattice.profile.narrow))
-    for region in (mask, flat.dirt):
-        between = _on_specimen(between, region, zernike.patch_size)
-    return between
+def _columns(where: PhaseField, lattice: Lattice, shape: tuple[int, int], margin: float) -> Sites:
+    """Columns of a frame; where its lines are looked at, up to its edges."""
+    if lattice.unsteady:
+        return columns_in_view(where, lattice, shape)
+    # those of domains are where the flat frame shows them
+    return Sites.none() if lattice.angles else grain_sites(where, lattice.columns, shape, margin)
 
 
 def _inside(position: NDArray[np.float64], shape: tuple[int, ...], margin: float) -> NDArray[np.bool_]:
@@ -466,11 +464,12 @@ def _inside(position: NDArray[np.float64], shape: tuple[int, ...], margin: float
     return np.asarray(((position >= margin) & (position <= last)).all(1), bool)
 
 
-def _on_specimen(sites: Sites, mask: NDArray[np.bool_] | None, patch_px: int) -> Sites:
-    """Sites whose patches lie on the specimen."""
-    if mask is None or not len(sites):
-        return sites
-    return sites.take(~touched(sites.position, mask, patch_px / 2))
+def _on_specimen(sites: Sites, masks: Sequence[NDArray[np.bool_] | None], patch_px: int) -> Sites:
+    """Sites whose patches lie on the specimen, none of the masks in them."""
+    for mask in masks:
+        if mask is not None and len(sites):
+            sites = sites.take(~touched(sites.position, mask, patch_px / 2))
+    return sites
 
 
 def _check_fit(sites: Sites, patch_px: int, shape: tuple[int, ...]) -> None:
