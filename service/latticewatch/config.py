@@ -158,8 +158,9 @@ class AnalysisSettings(Section):
     )
     executor: str = Field(
         default="threads",
-        pattern=r"^(threads|dask://[^\s/:]+:\d{1,5})$",
-        description="Where frames are analysed: threads of this process, or dask://HOST:PORT, a Dask scheduler.",
+        pattern=r"^(threads|processes|dask://[^\s/:]+:\d{1,5})$",
+        description="Where frames are analysed: threads of this process; processes of this machine, which take more "
+        "memory and wait less for one another; or dask://HOST:PORT, a Dask scheduler.",
     )
     threads: int = Field(default=2, ge=1, le=64)
     frame_limit_s: float = Field(

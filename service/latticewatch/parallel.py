@@ -83,6 +83,11 @@ def check_wanted() -> None:
         raise NoLongerWantedError("this frame is no longer waited for")
 
 
+def busy() -> int:
+    """Cores that frames keep busy, this one's included."""
+    return _working
+
+
 def idle() -> int:
     """Cores that no frame keeps busy, this thread's own not counted."""
     return max(cores() - max(_working, 1), 0)

@@ -35,7 +35,11 @@ MIN_RATES = 3
 
 
 def measure_latency(
-    images: NDArray[np.uint16], pixel_size_nm: float, frames_per_s: float, seconds: float
+    images: NDArray[np.uint16],
+    pixel_size_nm: float,
+    frames_per_s: float,
+    seconds: float,
+    executor: str = "threads",
 ) -> Latency:
     """Times from frame received to event readable at a set rate, with one dashboard open.
 
@@ -46,6 +50,8 @@ def measure_latency(
     pixel_size_nm, frames_per_s : float
     seconds : float
         How long to watch, once the classes are learnt [s].
+    executor : {"threads", "processes"}
+        Where the service analyses.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def measure_latency(
     LatticewatchError
         The service did not get ready, or did not find classes in time.
     """
-    with _live_path(images, pixel_size_nm, frames_per_s, lossless=False) as path:
+    with _live_path(images, pixel_size_nm, frames_per_s, executor, lossless=False) as path:
         with event_reader(path.url) as events, dashboard(path.url) as pictures:
             before, start = path.counts(), time.monotonic()
             events.start()
@@ -84,7 +90,9 @@ def measure_latency(
     )
 
 
-def measure_sustained(images: NDArray[np.uint16], pixel_size_nm: float, seconds: float) -> Sustained:
+def measure_sustained(
+    images: NDArray[np.uint16], pixel_size_nm: float, seconds: float, executor: str = "threads"
+) -> Sustained:
     """The highest rate that the service keeps up: every frame analysed, the sender held back.
 
     Parameters
@@ -94,6 +102,8 @@ def measure_sustained(images: NDArray[np.uint16], pixel_size_nm: float, seconds:
     pixel_size_nm : float
     seconds : float
         How long it is measured once classes are learnt [s].
+    executor : {"threads", "processes"}
+        Where the service analyses.
 
     Returns
     -------
@@ -105,7 +115,7 @@ def measure_sustained(images: NDArray[np.uint16], pixel_size_nm: float, seconds:
         As for `measure_latency`.
     """
     rates = []
-    with _live_path(images, pixel_size_nm, AS_FAST_AS_POSSIBLE, lossless=True) as path:
+    with _live_path(images, pixel_size_nm, AS_FAST_AS_POSSIBLE, executor, lossless=True) as path:
         count, at = path.counts().analysed, time.monotonic()
         end = at + seconds
         while at < end:
@@ -159,7 +169,7 @@ class _LivePath:
 
 @contextlib.contextmanager
 def _live_path(
-    images: NDArray[np.uint16], pixel_size_nm: float, frames_per_s: float, *, lossless: bool
+    images: NDArray[np.uint16], pixel_size_nm: float, frames_per_s: float, executor: str, *, lossless: bool
 ) -> Iterator[_LivePath]:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="latticewatch-bench-")))
@@ -175,13 +185,16 @@ def _live_path(
         how = ["--pull", "--lossless"] if lossless else ["--sub", "--latest"]
         serve = stack.enter_context(
             Command(
-                "serve", "--source", source, *how, "--http", "127.0.0.1:0", "--data-dir", str(folder / "data")
+                "serve", "--source", source, *how, "--http", "127.0.0.1:0", "--data-dir", str(folder / "data"),
+                "--executor", executor,
             )
-        )
+        )  # fmt: skip
         url = serve.said(r"dashboard +(http://\S+)", START_TIMEOUT_S)
         http = stack.enter_context(httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S))
         path = _LivePath(url, (replay, serve), http)
         path.wait_until_learnt(catch_up=not lossless)
+        if executor == "processes":
+            serve.said(r"(frames are analysed in processes)", LEARN_TIMEOUT_S)
         yield path
 
 

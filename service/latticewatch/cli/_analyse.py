@@ -45,7 +45,7 @@ def analyse(
     ] = None,
     executor: Annotated[
         str | None,
-        typer.Option(metavar="threads|dask://HOST:PORT", help="Where frames are analysed."),
+        typer.Option(metavar="threads|processes|dask://HOST:PORT", help="Where frames are analysed."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     figures: Annotated[bool, typer.Option("--figures/--no-figures", help="Draw figures too.")] = True,

@@ -23,6 +23,7 @@ LIVE_FACTOR = 4
 # Replayed again and again; 126 MiB at 1024².
 LIVE_FRAMES = 60
 SMALLEST_PX, LARGEST_PX = 256, 8192
+EXECUTORS = ("threads", "processes")
 
 
 def bench(
@@ -39,6 +40,10 @@ def bench(
     live: Annotated[
         bool, typer.Option("--live/--no-live", help="Measure the live path too: replay, service, client.")
     ] = True,
+    executor: Annotated[
+        str,
+        typer.Option(metavar="threads|processes", help="Where the service of the live path analyses frames."),
+    ] = "threads",
     quick: Annotated[
         bool, typer.Option("--quick", help="A quick look within half a minute: small frames.")
     ] = False,
@@ -55,11 +60,17 @@ def bench(
     screen = Screen(Console(stderr=as_json, highlight=False), quiet=as_json)
     live_px = (QUICK_LIVE_PX if quick else LIVE_PX) if live else None
     patches = PATCHES_PX[:1] if quick else PATCHES_PX
-    result = _measure(screen, patches, sides, spent_s, fps, live_px, seed)
+    result = _measure(screen, patches, sides, spent_s, fps, live_px, _executor(executor), seed)
     if as_json:
         typer.echo(json.dumps(result.document(), indent=2, ensure_ascii=False))
     else:
         screen.end(result)
+
+
+def _executor(name: str) -> str:
+    if name not in EXECUTORS:
+        raise ConfigurationError(f"--executor {name}: expected {' or '.join(EXECUTORS)}")
+    return name
 
 
 def _sides(text: str) -> list[int]:
@@ -78,6 +89,7 @@ def _measure(
     seconds: float,
     fps: float,
     live_px: int | None,
+    executor: str,
     seed: int,
 ) -> Benchmark:
     from latticewatch import __version__
@@ -111,8 +123,8 @@ def _measure(
         with screen.doing("frames for the live path"):
             images, pixel_size_nm = frames_of(live_px, LIVE_FRAMES, seed)
         with screen.doing(f"live path at {fps:g} frames/s (learns first)"):
-            result.latency = measure_latency(images, pixel_size_nm, fps, LIVE_FACTOR * seconds)
+            result.latency = measure_latency(images, pixel_size_nm, fps, LIVE_FACTOR * seconds, executor)
         with screen.doing("live path as fast as it goes (learns first)"):
-            result.sustained = measure_sustained(images, pixel_size_nm, LIVE_FACTOR * seconds)
+            result.sustained = measure_sustained(images, pixel_size_nm, LIVE_FACTOR * seconds, executor)
         screen.live(result)
     return result

@@ -73,7 +73,7 @@ def serve(
     ] = None,
     executor: Annotated[
         str | None,
-        typer.Option(metavar="threads|dask://HOST:PORT", help="Where frames are analysed."),
+        typer.Option(metavar="threads|processes|dask://HOST:PORT", help="Where frames are analysed."),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Frames analysed at the same time.")

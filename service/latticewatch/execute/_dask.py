@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import structlog
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.errors import ConfigurationError
+from latticewatch.execute._carried import completed, keep_freed_memory, lightened
 from latticewatch.execute._executors import MOST_SLOTS
 from latticewatch.execute._workers import TooSlowError
 from latticewatch.ingest import Frame
@@ -45,10 +45,6 @@ VERSIONS_KEPT = 4
 LOOK_S = 0.1
 # For how long it is believed which workers there are [s].
 WORKERS_KNOWN_S = 1.0
-# Freed memory that a worker keeps for the next frame, in arrays of up to so many bytes: glibc takes no more for those.
-KEPT_BYTES, KEPT_ARRAY_BYTES = 2**28, 2**25
-# Numbers of these settings in glibc's malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 _log = structlog.get_logger("latticewatch.execute")
 
@@ -91,8 +87,6 @@ class DaskJob:
         TooSlowError
             It took longer, or is no longer wanted, or the cluster has no worker.
         """
-        from latticewatch.pipeline import picture_of
-
         assert self.carried is not None
         start = time.monotonic()
         while not _done(self.carried, LOOK_S):
@@ -103,12 +97,7 @@ class DaskJob:
                     f"analysis took longer than {time.monotonic() - start:.1f} s on the cluster, and was abandoned"
                 )
         analysis, self.seconds = self.carried.result()
-        # The learner compares lattices by identity, and the pixels never came back.
-        image = analysis.image
-        if self.model is not None:
-            image = np.broadcast_to(np.float32(np.nan), self.frame.image.shape)
-        picture = picture_of(self.frame.image)
-        return replace(analysis, frame=self.frame, model=self.model, image=image, picture=picture)
+        return completed(analysis, self.frame, self.model)
 
 
 class DaskCluster:
@@ -338,29 +327,19 @@ def analyse_there(about: Frame, image: Any, model: Any, settings: AnalysisSettin
     Returns
     -------
     analysis : Analysis
-        Without frame, picture and model; of a frame that was classified without its images, its moments and the means
-        of its blocks, which are most of all bytes. The learner needs their shape alone; an image without background,
-        which is wanted when classes are born, it makes again.
+        See `lightened`.
     seconds : float
         What it took.
     """
     from latticewatch.parallel import cores, working
-    from latticewatch.pipeline import Classified, analyse
+    from latticewatch.pipeline import analyse
 
     _settle()
     start = time.perf_counter()
     # The other cores belong to other workers.
     with working(max(cores() - 1, 0)):
         analysis = analyse(replace(about, image=image), model, settings)
-    if model is not None:
-        analysis = replace(analysis, image=analysis.image[:0, :0])
-    if isinstance(analysis, Classified):
-        survey, nothing = analysis.survey, analysis.survey.flat.image[:0, :0]
-        survey = replace(survey, flat=replace(survey.flat, image=nothing), moments=survey.moments[:0])
-        field = replace(analysis.phase_field, means=None)
-        analysis = replace(analysis, survey=survey, phase_field=field)
-    analysis = replace(analysis, frame=about, model=None, picture=analysis.picture[:0, :0])
-    return analysis, time.perf_counter() - start
+    return lightened(analysis, picture=False), time.perf_counter() - start
 
 
 def _settle() -> None:
@@ -371,24 +350,10 @@ def _settle() -> None:
 
         # As in the service: the number of threads must not decide how sums are rounded.
         _limits = threadpool_limits(limits=1, user_api="blas")
-        _keep_freed_memory()
+        keep_freed_memory()
 
 
 _limits: Any = None
-
-
-def _keep_freed_memory() -> None:
-    """Take memory that a frame gave back for the next one, as glibc does where it is not told otherwise.
-
-    Workers of Dask tell it to return everything at once, so that each image of each frame is made of fresh pages, which
-    takes half as long again as the analysis.
-    """
-    import ctypes
-
-    with suppress(OSError, AttributeError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, KEPT_ARRAY_BYTES)
-        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 async def _finished(future: Future) -> None:

@@ -99,8 +99,8 @@ class Engine:
         self._learner: FrameLearner
         self._runner: Runner
         self._executor: Executor | None = None
-        at_once = min(settings.analysis.threads, MOST_SLOTS)
-        if settings.analysis.executor != "threads":
+        at_once = min(settings.analysis.threads + (settings.analysis.executor == "processes"), MOST_SLOTS)
+        if settings.analysis.executor.startswith("dask:"):
             from latticewatch import pipeline
 
             # a cluster that does not answer stops the start

@@ -1,4 +1,4 @@
-"""Where frames are analysed: in threads of this process, or elsewhere."""
+"""Where frames are analysed: in threads of this process, in processes of this machine, or on a cluster."""
 
 from __future__ import annotations
 
@@ -97,6 +97,10 @@ def executor_of(settings: AnalysisSettings, analyse: Analyse) -> Executor:
     """
     if settings.executor == "threads":
         return Threads(analyse, settings)
+    if settings.executor == "processes":
+        from latticewatch.execute._processes import Processes
+
+        return Processes(analyse, settings)
     from latticewatch.execute._dask import DaskCluster
 
     return DaskCluster(settings.executor, settings)

@@ -33,6 +33,8 @@ MAX_DEPTH = 64
 FAST = b"LWFP"
 HEAD = struct.Struct("<4sIQ")
 ALIGNED = 16
+# An array of so many bytes is not sent again to where it is already.
+LARGE_ARRAY = 1024
 
 Buffer: TypeAlias = bytes | memoryview
 
@@ -132,9 +134,47 @@ class Packer:
         file.seek(0)
         file.write(HEAD.pack(FAST, checksum, n_text))
 
-    def _parts(self, value: Any) -> tuple[list[Buffer], int]:
+    def parts(self, value: Any, known: Shared | None = None) -> tuple[list[Buffer], int]:
+        """What `pack_fast` puts one behind another, for another process to read, see `value_of`.
+
+        Parameters
+        ----------
+        value : object
+        known : Shared, optional
+            Objects that the other side has already are named, and those that it is to keep are told.
+
+        Returns
+        -------
+        parts : list of buffer
+            Of the arrays as they lie in memory, not copied where they lie together.
+        n_text : int
+            Length of the first, which says what the others are [bytes].
+
+        Raises
+        ------
+        TypeError
+            It holds an object of a class that is not known.
+        """
+        return self._parts(value, known)
+
+    def value_of(self, data: Buffer, n_text: int, held: dict[int, Any] | None = None) -> Any:
+        """The value that was packed in parts.
+
+        Parameters
+        ----------
+        data : buffer
+            The parts one behind another.
+        n_text : int
+            As `parts` gave it.
+        held : dict of int to object, optional
+            What was kept of values before; gets what is to be kept of this one.
+        """
+        whole, arrays = _fast_arrays(memoryview(data), n_text)
+        return _Reader(self._classes, self._left_out, arrays, held).read(whole["tree"])
+
+    def _parts(self, value: Any, known: Shared | None = None) -> tuple[list[Buffer], int]:
         """What fast packing puts one behind another, and the length of the JSON, which comes first."""
-        tree, arrays = self._written(value)
+        tree, arrays = self._written(value, known)
         about = {name: _laid_out(array) for name, array in arrays.items()}
         text = json.dumps({"format": FORMAT, "arrays": about, "tree": tree}, allow_nan=False).encode()
         parts: list[Buffer] = [text]
@@ -144,9 +184,9 @@ class Packer:
             size += -size % ALIGNED + array.nbytes
         return parts, len(text)
 
-    def _written(self, value: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    def _written(self, value: Any, known: Shared | None = None) -> tuple[Any, dict[str, np.ndarray]]:
         arrays: dict[str, np.ndarray] = {}
-        return _Writer(self._classes, self._left_out, arrays).write(value), arrays
+        return _Writer(self._classes, self._left_out, arrays, known).write(value), arrays
 
     def unpack(self, data: bytes) -> Any:
         """The value that was packed.
@@ -192,6 +232,11 @@ def _unpacked_fast(data: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     body = memoryview(data)[HEAD.size :]
     if zlib.crc32(body) != checksum:
         raise FileError("damaged: the checksum is another one")
+    return _fast_arrays(body, n)
+
+
+def _fast_arrays(body: memoryview, n: int) -> tuple[Any, dict[str, np.ndarray]]:
+    """The JSON, which is so long, and the arrays behind it by their names; copied."""
     whole = json.loads(bytes(body[:n]).decode())
     arrays, at = {}, n
     for name, (dtype, shape, *by_columns) in whole["arrays"].items():
@@ -242,15 +287,69 @@ def _is_named_tuple(known: type) -> bool:
     return issubclass(known, tuple) and hasattr(known, "_fields")
 
 
+class Shared:
+    """Objects that two processes both have: what one sends again is named, and stays one object at the other.
+
+    Parameters
+    ----------
+    classes : tuple of type
+        Objects that are to be kept, beside large arrays.
+    kept : int
+        An object that so many values in a row did not hold is let go.
+    """
+
+    def __init__(self, classes: tuple[type, ...], kept: int) -> None:
+        self._classes, self._kept = classes, kept
+        # by its address: the object, which keeps it, its number, and the last value that held it
+        self._known: dict[int, tuple[Any, int]] = {}
+        self._last: dict[int, int] = {}
+        self._values = self._numbers = 0
+
+    def begin(self) -> list[int]:
+        """Another value; numbers of what is let go before it."""
+        self._values += 1
+        gone = {number for number, last in self._last.items() if last < self._values - self._kept}
+        self._known = {key: one for key, one in self._known.items() if one[1] not in gone}
+        for number in gone:
+            del self._last[number]
+        return sorted(gone)
+
+    def number_of(self, value: Any) -> tuple[int | None, bool]:
+        """Number of an object, and whether the other side has it; None where it is not to be kept."""
+        if not isinstance(value, self._classes) and getattr(value, "nbytes", 0) < LARGE_ARRAY:
+            return None, False
+        there = id(value) in self._known
+        if not there:
+            self._known[id(value)] = value, self._numbers
+            self._numbers += 1
+        number = self._known[id(value)][1]
+        self._last[number] = self._values
+        return number, there
+
+
 class _Writer:
-    def __init__(self, classes: Mapping[str, type], left_out: Mapping, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        classes: Mapping[str, type],
+        left_out: Mapping,
+        arrays: dict[str, np.ndarray],
+        known: Shared | None = None,
+    ) -> None:
         self._classes, self._left_out, self._arrays = classes, left_out, arrays
+        self._shared = known
         self._seen: dict[int, int] = {}
         self._alive: list[Any] = []
 
     def write(self, value: Any, depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
             raise TypeError(f"nested more than {MAX_DEPTH} deep")
+        number, there = (None, False) if self._shared is None else self._shared.number_of(value)
+        if there:
+            return {"held": number}
+        tree = self._written(value, depth)
+        return tree if number is None else {"hold": number, "value": tree}
+
+    def _written(self, value: Any, depth: int) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return self._array(value)
         if isinstance(value, str):
@@ -316,9 +415,16 @@ def _attributes(value: Any) -> dict[str, Any]:
 
 
 class _Reader:
-    def __init__(self, classes: Mapping[str, type], left_out: Mapping, arrays: dict[str, np.ndarray]) -> None:
+    def __init__(
+        self,
+        classes: Mapping[str, type],
+        left_out: Mapping,
+        arrays: dict[str, np.ndarray],
+        held: dict[int, Any] | None = None,
+    ) -> None:
         self._classes, self._left_out, self._arrays = classes, left_out, arrays
         self._known: dict[int, Any] = {}
+        self._held = {} if held is None else held
 
     def read(self, tree: Any) -> Any:
         if isinstance(tree, list):
@@ -329,6 +435,11 @@ class _Reader:
             return bytes.fromhex(tree["text"]).decode("utf-8", "surrogatepass")
         if "float" in tree:
             return float(tree["float"])
+        if "held" in tree:
+            return self._held[tree["held"]]
+        if "hold" in tree:
+            self._held[tree["hold"]] = self.read(tree["value"])
+            return self._held[tree["hold"]]
         if "scalar" in tree:
             return self._arrays[tree["scalar"]][()]
         if "array" in tree:
