@@ -210,6 +210,10 @@ def columns_in_view(where: PhaseField, lattice: Lattice, shape: tuple[int, ...])
         With one grain.
     shape : tuple of int
         Rows and columns of the frame.
+
+    Returns
+    -------
+    Sites
     """
     return predict_sites(where, lattice.cell.columns, (shape[0], shape[1]), 0.0)
 
