@@ -10,7 +10,14 @@ from scipy import ndimage
 
 from _crystal import add_columns, honeycomb, nearest, oblique, perovskite, render, shows_a_lattice, square
 from latticewatch.errors import NoLatticeError
-from latticewatch.lattice import find_lattice, find_peaks, fit_columns, follow_lattice, predict_sites
+from latticewatch.lattice import (
+    _profile,
+    find_lattice,
+    find_peaks,
+    fit_columns,
+    follow_lattice,
+    predict_sites,
+)
 
 # Share of a nearest-neighbour distance within which a site is found.
 CLOSE = 0.1
@@ -313,6 +320,23 @@ def test_columns_a_few_hundredths_as_high_as_the_highest_are_columns(seed):
     lattice = find_lattice(scene.image)
     assert len(lattice.cell.columns) == 4
     assert lattice.profile.height / lattice.profile.height[0] == pytest.approx(heights, abs=0.006)
+
+
+@pytest.mark.parametrize("places", [False, True])
+def test_the_slopes_of_the_misfit_are_those_of_its_square(rng, places):
+    lattice = find_lattice(render(perovskite(18.0), rng, shape=(160, 170), counts=150.0).image)
+    fit = _profile._CellFit(lattice.cell, lattice.field)
+    columns = lattice.cell.columns + rng.normal(0, 0.01, lattice.cell.columns.shape)
+    at = np.concatenate([np.log([1.1 * lattice.profile.narrow, 1.9]), [0.2], columns.ravel()])
+
+    def square(p):
+        return 0.5 * (fit._misfit(p[:3], p[3:].reshape(-1, 2)) ** 2).sum()
+
+    slopes = fit._slopes(at[:3], columns, places=places)
+    gradient = slopes.T @ fit._misfit(at[:3], columns)
+    step = 1e-5 * np.eye(len(at))[: len(gradient)]
+    expected = [(square(at + one) - square(at - one)) / 2e-5 for one in step]
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-9)
 
 
 def test_what_a_wrong_profile_leaves_over_is_no_column(rng):

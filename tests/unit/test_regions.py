@@ -88,7 +88,8 @@ def test_what_is_no_crystal_is_one_region_and_no_defects(kind, first):
     there = scene.position[scene.kind != "host"]
     assert (nearest(there, result.sites.position[defect & without])[0] < 3).all()
     clear = there[inside(kind, there)[1] & ((there > 25) & (there < 334)).all(1)]
-    assert (nearest(result.sites.position[defect], clear)[0] < 3).mean() > 0.7
+    # beside a fold they are eight or nine of twelve: the last digits decide
+    assert (nearest(result.sites.position[defect], clear)[0] < 3).mean() > 0.6
     row, col = np.rint(result.sites.position).astype(int).T
     assert result.regions["odd-sites"][row, col][result.sites.region == 0].all()
     region = result.odd_regions[0]

@@ -39,6 +39,8 @@ MIN_AXIS_RATIO = 1.15
 TAIL_PENALTY = 0.005
 # Orders of the Fourier series of the cell that take part.
 MAX_ORDER = 20
+# Real cells are fitted within some ten evaluations; one that is not after so many has no such profile.
+MAX_EVALUATIONS = 60
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,12 +179,18 @@ class _CellFit:
 
     A column and all its images are one wave for each order, a Gaussian a Gaussian of the frequency. Heights and base
     enter linearly and are solved for inside; only widths, share and places are searched (variable projection).
+
+    Notes
+    -----
+    Derivatives are those of Kaufman (1975), BIT 15, 49, doi:10.1007/BF01932995: how the heights follow a parameter is
+    left out where it changes nothing of the gradient.
     """
 
     def __init__(self, cell: UnitCell, field: PhaseField) -> None:
         self.vectors, self._field_basis = field.vectors, field.basis
         self._shape = n1, n2 = cell.mean.shape
         first, second = (np.arange(-m, m + 1) for m in (min((n - 1) // 2, MAX_ORDER) for n in (n1, n2)))
+        self._orders = first, second
         h, k = (x.ravel() for x in np.meshgrid(first, second, indexing="ij"))
         self._order = np.stack([h, k], 1)
         self._target = (np.fft.fft2(cell.mean) / cell.mean.size)[h, k]
@@ -200,8 +208,9 @@ class _CellFit:
         fit = least_squares(
             lambda p: self._misfit(p, columns),
             self._start,
+            lambda p: self._slopes(p, columns, places=False),  # type: ignore[arg-type]
             bounds=(self._low, self._high),
-            max_nfev=60,
+            max_nfev=MAX_EVALUATIONS,
             x_scale=self._high - self._low,
         )
         return np.asarray(fit.x, np.float64)
@@ -215,8 +224,9 @@ class _CellFit:
         fit = least_squares(
             lambda p: self._misfit(p[:3], p[3:].reshape(-1, 2)),
             np.concatenate([first, columns.ravel()]),
+            lambda p: self._slopes(p[:3], p[3:].reshape(-1, 2)),  # type: ignore[arg-type]
             bounds=(low, high),
-            max_nfev=60,
+            max_nfev=MAX_EVALUATIONS,
             x_scale=high - low,
         )
         moved = fit.x[3:].reshape(-1, 2)
@@ -253,7 +263,9 @@ class _CellFit:
         low, high = np.append(self._low, [-1.0, -1.0]), np.append(self._high, [1.0, 1.0])
         first = np.clip(start, low + 1e-6, high - 1e-6)
         try:
-            fit = least_squares(misfit, first, bounds=(low, high), max_nfev=60, x_scale=high - low)
+            fit = least_squares(
+                misfit, first, bounds=(low, high), max_nfev=MAX_EVALUATIONS, x_scale=high - low
+            )
             misfit(fit.x)
             reached = self.misfit(self.profile(fit.x[:3], columns)) / self.range
         except (np.linalg.LinAlgError, ValueError):
@@ -303,23 +315,59 @@ class _CellFit:
             self._square, broad
         )
         waves = np.empty((len(columns) + 1, len(shape)), np.complex128)
-        waves[:-1] = np.exp(-2j * np.pi * columns @ self._order.T) * (shape / self._area)
+        waves[:-1] = self._phases(columns) * (shape / self._area)
         waves[-1] = self._square == 0
         return waves
+
+    def _phases(self, columns: NDArray[np.float64]) -> NDArray[np.complex128]:
+        """Fourier series of points, shape (n_columns, n_orders)."""
+        first, second = (
+            np.exp(-2j * np.pi * at[:, None] * order)
+            for at, order in zip(columns.T, self._orders, strict=True)
+        )
+        return (first[:, :, None] * second[:, None, :]).reshape(len(columns), -1)
 
     def _misfit(self, parameters: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float64]:
         residual = self._solve(parameters, columns)[1] / self.range
         return np.append(residual, TAIL_PENALTY * parameters[2])
+
+    def _slopes(
+        self, parameters: NDArray[np.float64], columns: NDArray[np.float64], *, places: bool = True
+    ) -> NDArray[np.float64]:
+        """Derivatives of the misfit by the parameters and, if wanted, by the place of each column, as one array."""
+        narrow, ratio, share = np.exp(parameters[0]), np.exp(parameters[1]), parameters[2]
+        phases, square = self._phases(columns), self._square
+        sharp, soft = _gaussian_wave(square, narrow), _gaussian_wave(square, narrow * ratio)
+        waves = np.concatenate([phases * (((1 - share) * sharp + share * soft) / self._area), [square == 0]])
+        design, target = _side_by_side(waves), _side_by_side(self._target)
+        heights = np.linalg.solve(design @ design.T, design @ target)
+        # of a Gaussian by the logarithm of its width
+        by_sharp = sharp * (2 - 4 * np.pi**2 * narrow**2 * square)
+        by_soft = soft * (2 - 4 * np.pi**2 * (narrow * ratio) ** 2 * square)
+        by_shape = np.stack([(1 - share) * by_sharp + share * by_soft, share * by_soft, soft - sharp])
+        slopes = by_shape * (heights[:-1] @ phases / self._area)
+        if places:
+            by_place = -2j * np.pi * self._order.T * (heights[:-1, None] * waves[:-1])[:, None]
+            slopes = np.concatenate([slopes, by_place.reshape(-1, len(square))])
+        out = _side_by_side(slopes)
+        out -= np.linalg.solve(design @ design.T, design @ out.T).T @ design
+        penalty = np.zeros(len(out))
+        penalty[2] = TAIL_PENALTY
+        return np.concatenate([out.T / self.range, penalty[None]])
 
     def _solve(
         self, parameters: NDArray[np.float64], columns: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         narrow, ratio, share = np.exp(parameters[0]), np.exp(parameters[1]), parameters[2]
         waves = self._waves(columns, narrow, narrow * ratio, share)
-        design = np.concatenate([waves.real, waves.imag], 1)
-        target = np.concatenate([self._target.real, self._target.imag])
+        design, target = _side_by_side(waves), _side_by_side(self._target)
         heights = np.asarray(np.linalg.solve(design @ design.T, design @ target), np.float64)
         return heights, heights @ design - target
+
+
+def _side_by_side(waves: NDArray[np.complex128]) -> NDArray[np.float64]:
+    """Real parts, and imaginary parts behind them."""
+    return np.concatenate([waves.real, waves.imag], -1)
 
 
 def _stretch(first: float, second: float) -> NDArray[np.float64]:
