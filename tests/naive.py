@@ -638,3 +638,32 @@ def settled_shifts(readings, filters, gates, limits):
         if along > strain * (shift[i] @ shift[i]):
             shift[i] = 0.0
     return shift
+
+
+# --- mixtures ----------------------------------------------------------------------------------------------
+
+
+def maximised(value, count, start, least, narrowest, iterations, share, most_share, strength):
+    """Expectation maximisation of a host and classes that keep their distance from it; the background its weight."""
+    mean, deviation, weight = start.mean.copy(), start.deviation.copy(), start.weight.copy()
+    side = np.sign(mean - mean[0])
+    for _ in range(iterations):
+        current = type(start)(mean.copy(), deviation, weight, start.background, start.span)
+        shared = current.posteriors(value)[:, :-1] * count[:, None]
+        number = shared.sum(0) + 1e-12
+        moved = value @ shared / number
+        change, mean = np.abs(moved - mean).max(), moved
+        square = (shared * (value[:, None] - mean) ** 2).sum(0)
+        width = max(np.sqrt(square[0] / number[0]), narrowest)
+        near = np.abs(mean - mean[0]) < least * width
+        near[0] = False
+        mean[near] = mean[0] + side[near] * least * width
+        distance = np.abs(mean - mean[0])
+        expected = width**2 + (share * distance) ** 2
+        own = np.sqrt((square + strength * expected) / (number + strength))
+        deviation = np.clip(own, width, np.hypot(width, most_share * distance))
+        deviation[0] = width
+        weight = number / number.sum() * (1 - start.background)
+        if change < 1e-4 * width:
+            break
+    return mean, deviation, weight

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from latticewatch.discover import grow_mixture
+import naive
+from latticewatch.discover import _grow, grow_mixture
 from latticewatch.discover._grow import _with_lone, above_host
 from latticewatch.model import Mixture
 from latticewatch.model._mixture import MIN_SEPARATION
@@ -172,3 +173,36 @@ def test_between_columns_what_is_fainter_than_what_is_looked_at_is_no_class():
 def test_without_a_host_in_view_no_value_is_lone():
     mixture = Mixture(np.array([0.0]), np.array([1.0]), np.array([0.99]), 0.01, 500.0)
     assert _with_lone(np.array([80.0, 81.0, 240.0]), mixture, MIN_SEPARATION) is mixture
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_the_likelihood_is_raised_as_by_the_slow_way(seed):
+    rng = np.random.default_rng(seed)
+    places = rng.uniform(-30, 30, rng.integers(0, 6))
+    sample = _grow._binned(values_of(rng, 600, *[(at, int(rng.integers(3, 60))) for at in places]), 0.05)
+    mean = np.append(0.1, places + rng.normal(size=len(places)))
+    start = Mixture(mean, rng.uniform(0.7, 3, len(mean)), rng.dirichlet(np.ones(len(mean))), 1e-5, 70.0)
+    least, steps = rng.uniform(3, 5), int(rng.integers(1, 60))
+    found = _grow._fit(sample, start, least, steps)
+    slow = naive.maximised(
+        sample.value,
+        sample.count,
+        start,
+        least,
+        _grow.BIN_SIGMA * start.deviation[0],
+        steps,
+        _grow.RELATIVE_SPREAD,
+        _grow.MAX_RELATIVE_SPREAD,
+        _grow.PRIOR_STRENGTH,
+    )
+    for mine, other in zip((found.mean, found.deviation, found.weight), slow, strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize(("hosts", "each", "classes"), [(3000, 40, 11), (1000, 100, 6)])
+def test_many_classes_are_found_beside_a_host_that_is_the_bulk(rng, hosts, each, classes):
+    places = [(at, each) for at in np.linspace(-70, 70, 11) if abs(at) > 1]
+    mixture = grow_mixture(values_of(rng, hosts, *places))
+    # where there is none they are so many at most
+    assert len(mixture.mean) == classes

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from latticewatch.model import MIN_SEPARATION, Mixture
 from latticewatch.model._local import densest
+from latticewatch.model._mixture import NOTHING, ROOT_2PI, TAIL_SHARE, TAIL_WIDTH
 from latticewatch.robust import NORMAL
 
 # Spread of a class beside the noise, as a share of its distance from the host: gain, probe and neighbours differ.
@@ -20,6 +22,10 @@ RELATIVE_SPREAD = 0.04
 MAX_RELATIVE_SPREAD = 0.1
 PRIOR_STRENGTH = 4.0
 MAX_CLASSES = 12
+# Where the host is not the bulk of the sites, as in images that show no atoms, there are at most so many: alloys have
+# fewer, and each one more takes longer to find than the one before.
+MAX_WITHOUT_BULK = 6
+BULK = 2 / 3
 # Sites that fit no class, expected in a frame a priori: so few that a member four deviations out still counts as one.
 EXPECTED_OUTLIERS = 0.01
 # Fewer sites alike than this are not a class yet.
@@ -85,7 +91,7 @@ def grow_mixture(values: NDArray[np.float64], least: float = MIN_SEPARATION) -> 
         least,
     )
     best_likelihood = sample.log_likelihood(best)
-    while len(best.mean) < MAX_CLASSES:
+    while len(best.mean) < (MAX_CLASSES if best.weight[0] > BULK else MAX_WITHOUT_BULK):
         candidates = [_fit(sample, _with_class(best, seed, sample.n), least) for seed in _seeds(sample, best)]
         if least > MIN_SEPARATION:
             # a class that would rather be nearer is not one: the host itself varies by so much
@@ -206,35 +212,85 @@ def _seeds(sample: _Sample, mixture: Mixture) -> list[float]:
     return seeds + sides
 
 
-def _fit(sample: _Sample, start: Mixture, least: float) -> Mixture:
+def _fit(sample: _Sample, start: Mixture, least: float, iterations: int = N_ITERATIONS) -> Mixture:
     """Expectation maximisation under the bounds on separation and spread; the background keeps its weight."""
-    mean, deviation, weight = start.mean.copy(), start.deviation.copy(), start.weight / start.weight.sum()
+    mean, deviation, weight = start.mean.copy(), start.deviation.copy(), start.weight.copy()
+    narrowest = BIN_SIGMA * float(start.deviation[0])
+    uniform = start.background / start.span
+    _maximise(
+        sample.value,
+        sample.count,
+        mean,
+        deviation,
+        weight,
+        start.background,
+        uniform,
+        least,
+        narrowest,
+        iterations,
+    )
+    return Mixture(mean, deviation, weight, start.background, start.span)
+
+
+@njit(cache=True, nogil=True)
+def _maximise(
+    value, number, mean, deviation, weight, background, uniform, least, narrowest, iterations
+):  # pragma: no cover - compiled
+    """Move means, deviations and weights in place until the likelihood is at its highest, or for so many steps."""
+    n, k = len(value), len(mean)
     side = np.sign(mean - mean[0])
-    current = start
-    for _ in range(N_ITERATIONS):
-        shared = current.posteriors(sample.value)[:, :-1] * sample.count[:, None]
-        count = shared.sum(0) + 1e-12
-        moved = sample.value @ shared / count
-        change = float(np.abs(moved - mean).max())
-        mean = moved
-        square = (shared * (sample.value[:, None] - mean) ** 2).sum(0)
-        width = max(float(np.sqrt(square[0] / count[0])), BIN_SIGMA * float(start.deviation[0]))
-        distance = np.abs(mean - mean[0])
-        near = distance < least * width
-        near[0] = False
-        mean[near] = mean[0] + side[near] * least * width
-        distance = np.abs(mean - mean[0])
-        expected = width**2 + (RELATIVE_SPREAD * distance) ** 2
-        widest = np.hypot(width, MAX_RELATIVE_SPREAD * distance)
-        deviation = np.clip(
-            np.sqrt((square + PRIOR_STRENGTH * expected) / (count + PRIOR_STRENGTH)), width, widest
-        )
+    shared = np.empty((n, k))
+    for _ in range(iterations):
+        _share(value, number, mean, deviation, weight, uniform, shared)
+        count, total = np.full(k, 1e-12), np.zeros(k)
+        for i in range(n):
+            for c in range(k):
+                count[c] += shared[i, c]
+                total[c] += shared[i, c] * value[i]
+        change = 0.0
+        for c in range(k):
+            at = total[c] / count[c]
+            change = max(change, abs(at - mean[c]))
+            mean[c] = at
+        square = np.zeros(k)
+        for i in range(n):
+            for c in range(k):
+                square[c] += shared[i, c] * (value[i] - mean[c]) ** 2
+        width = max(np.sqrt(square[0] / count[0]), narrowest)
+        for c in range(1, k):
+            if abs(mean[c] - mean[0]) < least * width:
+                mean[c] = mean[0] + side[c] * least * width
+            distance = abs(mean[c] - mean[0])
+            expected = width**2 + (RELATIVE_SPREAD * distance) ** 2
+            own = np.sqrt((square[c] + PRIOR_STRENGTH * expected) / (count[c] + PRIOR_STRENGTH))
+            widest = np.hypot(width, MAX_RELATIVE_SPREAD * distance)
+            deviation[c] = min(max(own, width), widest)
         deviation[0] = width
-        weight = count / count.sum() * (1 - start.background)
-        current = Mixture(mean.copy(), deviation, weight, start.background, start.span)
+        everything = count.sum()
+        for c in range(k):
+            weight[c] = count[c] / everything * (1 - background)
         if change < 1e-4 * width:
             break
-    return current
+
+
+@njit(cache=True, nogil=True)
+def _share(value, number, mean, deviation, weight, uniform, shared):  # pragma: no cover - compiled
+    """Share the sites of each bin between the classes, by their densities there."""
+    for i in range(len(value)):
+        total = uniform
+        for c in range(len(mean)):
+            square = -0.5 * ((value[i] - mean[c]) / deviation[c]) ** 2
+            shape = 0.0
+            if c == 0 and square > NOTHING:
+                shape = np.exp(square)
+            elif c > 0 and square > NOTHING * TAIL_WIDTH**2:
+                # as `Mixture.densities`, but with one exponential: that of the class is the fourth power of its tail's
+                tail = np.exp(square / TAIL_WIDTH**2)
+                shape = (1.0 - TAIL_SHARE) * (tail * tail) ** 2 + TAIL_SHARE / TAIL_WIDTH * tail
+            shared[i, c] = weight[c] / (deviation[c] * ROOT_2PI) * shape
+            total += shared[i, c]
+        for c in range(len(mean)):
+            shared[i, c] *= number[i] / total
 
 
 def _without_twins(sample: _Sample, mixture: Mixture, least: float) -> Mixture:

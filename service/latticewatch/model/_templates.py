@@ -279,7 +279,8 @@ def _shapes(
     profile: ColumnProfile, grid: NDArray[np.float64], centres: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Columns of height 1 at some places of a patch, shape (n, size, size)."""
-    return np.stack([profile.at(((grid - centre) ** 2).sum(-1)) for centre in centres])
+    row, col = grid[:, 0, 0] - centres[:, :1], grid[0, :, 1] - centres[:, 1:]
+    return profile.at(row[:, :, None] ** 2 + col[:, None, :] ** 2)
 
 
 def _moments(zernike: ZernikeDisk, patches: NDArray[np.float64]) -> NDArray[np.float64]:
