@@ -21,11 +21,15 @@ from latticewatch.ingest import read_frames
 from latticewatch.offline import ResultWriter, run_file
 from latticewatch.offline._checkpoint import CHECKPOINT
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from _specimen import Detector, crystal, frames
+
 N_FRAMES, LEARNT = 66, 5
 BLANK, GONE = (30,), range(52, 62)
 BORN = 24
 TIMEOUT = 300
-# The command, with a checkpoint after each frame or, as it is, now and then; it gets a signal when a frame is written.
+# The command, with a checkpoint after each frame or, as it is, now and then; it gets a signal when a frame is written,
+# or, where that is negative, when a checkpoint of so many frames is.
 CHILD = """
 import os, signal, sys
 from latticewatch.offline import ResultWriter, _checkpoint
@@ -37,6 +41,13 @@ def added(self, result):
     if result.number == frame:
         os.kill(os.getpid(), getattr(signal, name))
 ResultWriter.add = added
+keep = ResultWriter.keep
+def kept(self, run):
+    keep(self, run)
+    self._settled()
+    if run.frames == -frame:
+        os.kill(os.getpid(), getattr(signal, name))
+ResultWriter.keep = kept
 from latticewatch.cli import main
 main(sys.argv[1:])
 """
@@ -67,11 +78,13 @@ def movie(tmp_path_factory) -> Path:
     return path
 
 
-def analyse(*arguments: object, sent: str = "SIGKILL", at: int = -1, every_s: float = 0.0):
-    """The command in a process of its own, which gets a signal when the result of a frame is written."""
+def analyse(
+    *arguments: object, sent: str = "SIGKILL", at: int = 999, every_s: float = 0.0, learnt: int = LEARNT
+):
+    """The command in a process of its own, which gets a signal at a frame."""
     given = ["analyse", *map(str, arguments)]
     command = [sys.executable, "-c", CHILD, sent, str(at), str(every_s), *given]
-    environment = os.environ | {"COLUMNS": "200"}
+    environment = os.environ | {"COLUMNS": "200", "LATTICEWATCH_ANALYSIS__LEARNING_FRAMES": str(learnt)}
     return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, env=environment)
 
 
@@ -127,11 +140,17 @@ def test_an_analysis_that_was_interrupted_goes_on_as_if_it_had_not_been(movie, w
     assert content(out) == without_figures(whole)
 
 
-def test_one_that_was_killed_while_it_learnt_begins_anew(movie, whole, tmp_path):
+# killed and interrupted in the middle of learning, and killed while the results that the end of it brings are written
+@pytest.mark.parametrize(("sent", "at"), [("SIGKILL", -3), ("SIGINT", -1), ("SIGKILL", 1)])
+def test_one_that_was_interrupted_while_it_learnt_goes_on_too(movie, whole, tmp_path, sent, at):
     out = tmp_path / "out"
-    # in the middle of the results that the end of the learning phase brings: before there is a checkpoint
-    analyse(movie, "--out", out, "--no-figures", sent="SIGKILL", at=1)
-    assert "goes on" not in analyse(movie, "--out", out, "--no-figures", "--resume").stdout
+    ended = analyse(movie, "--out", out, "--no-figures", sent=sent, at=at)
+    assert ended.returncode == (-signal.SIGKILL if sent == "SIGKILL" else 130)
+    again = analyse(movie, "--out", out, "--no-figures", "--resume")
+    assert again.returncode == 0, again.stderr
+    done = re.search(r"movie.npz: goes on after (\d+) of 66 frames", again.stdout)
+    assert done, again.stdout
+    assert max(-at, 1) <= int(done[1]) < LEARNT
     assert content(out) == without_figures(whole)
 
 
@@ -167,9 +186,11 @@ class Interrupted(ResultWriter):
             table.write("99,half a li")
 
 
-def run(path: Path, out: Path, kind: type[ResultWriter] = ResultWriter, **options) -> ResultWriter:
+def run(
+    path: Path, out: Path, kind: type[ResultWriter] = ResultWriter, *, learnt: int = LEARNT, **options
+) -> ResultWriter:
     series = read_frames(path)
-    settings = AnalysisSettings(threads=2)
+    settings = AnalysisSettings(threads=2, learning_frames=learnt)
     with kind(series, out, {"how": 1}, **options) as writer:
         image = run_file(series, settings, writer.add, writer.event, keeper=writer, start=writer.start)
         writer.finish(image, 1.0, figures=False)
@@ -191,16 +212,65 @@ def killed(left, tmp_path) -> Path:
     return shutil.copytree(left / "at" / "020", tmp_path / "out")
 
 
-def test_every_frame_after_the_learning_phase_can_be_gone_on_from(left, movie, tmp_path):
+def test_every_frame_can_be_gone_on_from(left, movie, tmp_path):
     numbers = sorted(int(path.name) for path in (left / "at").iterdir())
-    assert numbers == list(range(numbers[0], N_FRAMES))
-    assert numbers[0] <= LEARNT + 1
-    for number in numbers[:: len(numbers) // 9]:
+    assert numbers == list(range(1, N_FRAMES))
+    for number in [1, LEARNT - 1, LEARNT, *numbers[:: len(numbers) // 8][1:]]:
         out = shutil.copytree(left / "at" / f"{number:03d}", tmp_path / str(number))
         writer = run(movie, out, resume=True)
         assert writer.start is not None
         assert writer.start.frames == number
         assert content(out) == content(left / "whole")
+
+
+def without_lattice() -> np.ndarray:
+    """Noise: the learning phase never ends."""
+    return np.random.default_rng(3).poisson(20, (24, 96, 90))
+
+
+def weak() -> np.ndarray:
+    """Frames that show their lattice together only."""
+    rng = np.random.default_rng([1, 9])
+    perfect = crystal("WSe2", 0.02, 200, rng)
+    shots = frames(iter([(perfect.image(), 0.04 * 110)] * 10), 200, Detector(), rng, (5.3, -7.7))
+    return np.stack([image for image, _ in shots])
+
+
+def two_lattices() -> np.ndarray:
+    """One lattice, and another one after a while."""
+    rng = np.random.default_rng(8)
+    shown = [
+        render(honeycomb(constant), rng, shape=(130, 140), counts=60.0, defects=(("vacancy", 1, 0.03, 0.22),))
+        for constant in [15.0] * 10 + [19.0] * 22
+    ]
+    return np.stack([scene.image for scene in shown])
+
+
+@pytest.mark.parametrize(
+    ("make", "learnt", "fewest", "most", "told"),
+    [
+        (without_lattice, 5, 0, 0, ""),
+        (weak, 4, 4, 9, "model.updated"),
+        (two_lattices, 4, 20, 31, "another lattice is in view"),
+    ],
+)
+def test_every_frame_of_a_learning_phase_can_be_gone_on_from(
+    make, learnt, fewest, most, told, tmp_path, monkeypatch
+):
+    # results are written during a learning phase, too
+    monkeypatch.setattr("latticewatch.offline._run.MAX_PENDING", 7)
+    images, path = make(), tmp_path / "some.npz"
+    np.savez(path, frames=images)
+    Interrupted.copies = tmp_path / "at"
+    whole = run(path, tmp_path / "whole", Interrupted, learnt=learnt)
+    assert fewest <= whole.stack.with_lattice <= most
+    assert told in (tmp_path / "whole" / "events.jsonl").read_text()
+    for number in range(1, len(images)):
+        out = tmp_path / "at" / f"{number:03d}"
+        writer = run(path, out, learnt=learnt, resume=True)
+        assert writer.start is not None
+        assert writer.start.frames == number
+        assert content(out) == content(tmp_path / "whole")
 
 
 def refused(movie, out, left) -> str:

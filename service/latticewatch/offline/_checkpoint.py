@@ -21,6 +21,7 @@ from latticewatch import __version__
 from latticewatch.discover._gathered import HostLevel, SiteAverages
 from latticewatch.errors import FileError
 from latticewatch.ingest import FileSeries
+from latticewatch.lattice import SpectrumSum
 from latticewatch.messages import Calibration, Note, OddRegion
 from latticewatch.model import Patches
 from latticewatch.offline._counts import Counts
@@ -36,7 +37,7 @@ from latticewatch.statistics._lifetimes import _Open
 from latticewatch.statistics._series import _Ring
 
 CHECKPOINT = ".checkpoint"
-FORMAT = 1
+FORMAT = 2
 # Time from one checkpoint to the next, at least [s]; and a checkpoint takes this share of the time, at most.
 EVERY_S = 10.0
 SHARE = 0.01
@@ -62,6 +63,7 @@ OFFLINE_CLASSES = (
     Sight,
     SiteAverages,
     SiteTable,
+    SpectrumSum,
     Stack,
     _Open,
     _Ring,
@@ -88,11 +90,14 @@ class RunState:
         How many are done; it goes on with the next.
     learner, runner : dict
         See `latticewatch.pipeline.Learner.state` and `latticewatch.execute.Runner.state`.
+    pending : list of FrameResult
+        Those of a learning phase, which may come again with classes; the newest of them is that of the last frame done.
     """
 
     frames: int
     learner: dict[str, Any]
     runner: dict[str, Any]
+    pending: list[FrameResult]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +166,7 @@ def write_checkpoint(
             "frames": run.frames,
             "learner": run.learner,
             "runner": run.runner,
+            "pending": run.pending,
             "stack": written.stack,
             "events": written.events,
             "tables": written.tables,
@@ -245,7 +251,7 @@ def read_checkpoint(
             raise FileError(f"another {name}")
     series.notes[:] = state["notes"]
     return (
-        RunState(state["frames"], state["learner"], state["runner"]),
+        RunState(state["frames"], state["learner"], state["runner"], state["pending"]),
         Written(state["stack"], state["events"], state["tables"], state["seconds"]),
     )
 

@@ -116,7 +116,7 @@ def run_file(
     on_damage : callable, optional
         Called where a frame cannot be read, which ends the analysis as `stopped` does; without it, that is raised.
     keeper : Keeper, optional
-        Told where the analysis is, when it is due and where it ends early; not in a learning phase.
+        Told where the analysis is, when it is due and where it ends early.
     start : RunState, optional
         Where to go on, with the same results as if there had been no end; without it, at the first frame.
 
@@ -130,9 +130,11 @@ def run_file(
     learner = Learner(settings, patient=True)
     # results of a learning phase, which come again with classes when it ends
     pending: dict[int, FrameResult] = {}
-    first = done = next_number = 0 if start is None else start.frames
+    first = done = next_number = 0
     if start is not None:
-        learner.go_on(start.learner)
+        first = done = start.frames
+        pending = {result.number: result for result in start.pending}
+        next_number = min(pending, default=done)
 
     def hand_on(keep: int) -> None:
         nonlocal next_number
@@ -166,17 +168,18 @@ def run_file(
             yield _frame(series, image, number)
 
     def keep(runner: Runner) -> None:
-        known = None if pending or done == len(series) else learner.state()
+        known = learner.state() if 0 < done < len(series) else None
         if keeper is not None and known is not None:
-            keeper.keep(RunState(done, known, runner.state()))
+            keeper.keep(RunState(done, known, runner.state(), list(pending.values())))
 
     image: NDArray[np.generic] = np.zeros((0, 0), np.uint8) if start is None else series.frame(first - 1)
     # our threads are the parallelism: BLAS threads beside them only get in each other's way
     with threadpool_limits(limits=1, user_api="blas"), closing(executor_of(settings, analyse)) as executor:
         runner = Runner(executor, lambda: learner)
         if start is not None:
+            learner.go_on(start.learner, lambda number: _frame(series, series.frame(number), number))
             runner.go_on(start.runner)
-        for frame, folded in runner.results(frames(), needed):
+        for frame, folded in runner.results(frames(), learner.wanted):
             image, done = frame.image, frame.number + 1
             take(folded, frame.number)
             if progress is not None:

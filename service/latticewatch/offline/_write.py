@@ -158,6 +158,9 @@ class ResultWriter:
         """
         self._settled()
         began = time.monotonic()
+        with _writable(self.out):
+            for table in self._tables.values():
+                table.flush()
         tables = {name: table.written for name, table in self._tables.items()}
         written = Written(self.stack, self.events, tables, self.seconds)
         if write_checkpoint(self._draft, self.series, self.options or {}, run, written):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,13 @@ class Learnt:
     n_different: int
 
 
+class _Shown(NamedTuple):
+    """A frame that shows a lattice, and the reciprocal vectors that it was looked for with; None from nothing."""
+
+    seen: Surveyed
+    basis: NDArray[np.float64] | None
+
+
 class Gathering:
     """Gathers the frames of a learning phase.
 
@@ -61,7 +70,7 @@ class Gathering:
     def __init__(self, settings: AnalysisSettings) -> None:
         self._settings = settings
         self.trouble: Note | None = None
-        self._gathered: list[Surveyed] = []
+        self._gathered: list[_Shown] = []
         # frames that show no lattice alone, the newest, and the spectra of all of them
         self._hidden: list[Frame] = []
         self._spectra = SpectrumSum()
@@ -96,15 +105,39 @@ class Gathering:
         Surveyed
             The same, or what is seen in the frame with the lattice that several show together.
         """
-        if self._gathered and analysis.frame.image.shape != self._gathered[0].frame.image.shape:
+        if self._gathered and analysis.frame.image.shape != self._gathered[0].seen.frame.image.shape:
             self._gathered = []
+        shown = _Shown(analysis, None)
         if analysis.lattice is None:
-            analysis = self._seen_together(analysis)
-        if analysis.lattice is not None:
-            self._gathered.append(analysis)
-        return analysis
+            shown = self._seen_together(analysis)
+        if shown.seen.lattice is not None:
+            self._gathered.append(shown)
+        return shown.seen
 
-    def _seen_together(self, analysis: Surveyed) -> Surveyed:
+    def state(self) -> dict[str, Any]:
+        """All that it goes on from; of frames their numbers, and how they were looked at."""
+        return {
+            "trouble": self.trouble,
+            "gathered": [(seen.frame.number, basis) for seen, basis in self._gathered],
+            "hidden": [frame.number for frame in self._hidden],
+            "spectra": self._spectra,
+        }
+
+    def go_on(self, state: Mapping[str, Any], frame_of: Callable[[int], Frame]) -> None:
+        """Go on from a state, perhaps of another process: the frames gathered are read and looked at again.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state` gave it.
+        frame_of : callable
+            Gives the frame of a number.
+        """
+        self.trouble, self._spectra = state["trouble"], state["spectra"]
+        self._gathered = [self._looked_at(frame_of(number), basis) for number, basis in state["gathered"]]
+        self._hidden = [frame_of(number) for number in state["hidden"]]
+
+    def _seen_together(self, analysis: Surveyed) -> _Shown:
         """A frame that shows no lattice alone, looked at again with that of all such frames together.
 
         The newest of those before it, too, are gathered, once that lattice is known; as many as are learnt from.
@@ -118,18 +151,18 @@ class Gathering:
         room = self._settings.learning_frames - 1
         if basis is None:
             self._hidden = [*self._hidden, frame][-room:] if room else []
-            return analysis
+            return _Shown(analysis, None)
         before, self._hidden = self._hidden, []
         for hidden in before[max(0, len(before) + len(self._gathered) - room) :]:
-            again = self._with_basis(hidden, basis)
-            if again.lattice is not None:
+            again = self._looked_at(hidden, basis)
+            if again.seen.lattice is not None:
                 self._gathered.append(again)
-        return self._with_basis(frame, basis)
+        return self._looked_at(frame, basis)
 
-    def _with_basis(self, frame: Frame, basis: NDArray[np.float64]) -> Surveyed:
+    def _looked_at(self, frame: Frame, basis: NDArray[np.float64] | None) -> _Shown:
         seen = analyse(frame, None, self._settings, basis)
         assert isinstance(seen, Surveyed)
-        return seen
+        return _Shown(seen, basis)
 
     def learn(self, version: int, first_class: int) -> Learnt | None:
         """Learn from the frames gathered, surveyed with the lattice of the clearest of them; gathering begins anew.
@@ -146,7 +179,7 @@ class Gathering:
         Learnt or None
             None where these frames do not suffice, see `trouble`.
         """
-        gathered = self._gathered
+        gathered = [shown.seen for shown in self._gathered]
         self.begin_anew()
         learnt = self._learnt_from(gathered, version, first_class)
         if learnt is None:

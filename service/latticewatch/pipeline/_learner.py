@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latticewatch.config import AnalysisSettings
+from latticewatch.ingest import Frame
 from latticewatch.messages import ClassSplit, Note, Role
 from latticewatch.model import CatalogueEntry, Model, kinds_of, renumbered
 from latticewatch.pipeline._analyse import analyse
@@ -59,6 +60,11 @@ class Learner:
     def model(self) -> Model | None:
         """The model in force, immutable; hand it to `analyse`. None during the learning phase."""
         return self._force.model
+
+    @property
+    def wanted(self) -> int:
+        """How many frames the learning phase still needs; 0 once there is a model."""
+        return 0 if self.model is not None else self.settings.learning_frames - len(self._gathering)
 
     @property
     def trouble(self) -> Note | None:
@@ -176,30 +182,36 @@ class Learner:
         Returns
         -------
         dict or None
-            For `go_on`; None during a learning phase, whose frames would have to be kept.
+            For `go_on`; None while there are events that nobody has taken.
         """
-        if self.model is None or self._events:
+        if self._events:
             return None
         return {
             "force": self._force,
+            "gathering": self._gathering.state(),
             "sight": self._sight,
-            "following": self._following.state(),
+            # what is learnt is followed from its beginning
+            "following": None if self.model is None else self._following.state(),
             "tracker": self._tracker,
             "series": self._series,
             "notes": self._notes,
         }
 
-    def go_on(self, state: Mapping[str, Any]) -> None:
+    def go_on(self, state: Mapping[str, Any], frame_of: Callable[[int], Frame]) -> None:
         """Go on from a state as if nothing had come between.
 
         Parameters
         ----------
         state : mapping
             As `state` gave it, perhaps in another process.
+        frame_of : callable
+            Gives the frame of a number, of those that were gathered in a learning phase.
         """
         self._force, self._sight = state["force"], state["sight"]
         self._tracker, self._series, self._notes = state["tracker"], state["series"], state["notes"]
-        self._following.go_on(self._force.learnt, state["following"])
+        self._gathering.go_on(state["gathering"], frame_of)
+        if self.model is not None:
+            self._following.go_on(self.model, state["following"])
 
     def number_on(self, kept: Mapping[str, bytes]) -> None:
         """Use no number again that was given, though what was kept cannot be read.
