@@ -3,9 +3,12 @@
 ``python tests/benchmarks/reliability.py [--material WS2,MoSe2,graphene] [--doses 2e4,…] [--seeds 0,1] [--curve]``
 analyses frames of specimens made afresh, one frame each, and pools the sites of all seeds. What is said of a site is
 its class; it is true where the site's species is the one that most sites of that class are (of the same frame), and a
-class of role neighbour is true of a host. ``ece``: expected calibration error, the mean over sites of what their bin's
-mean confidence differs from its share of truths; over all sites that got a class, over those called *defect*, and over
-the doubtful ones (confidence below 0.99). ``--curve`` prints the bins. Nothing is asserted.
+class of role neighbour is true of a host. A class of defects may be of several species that no height tells apart: it
+is true of those most of whose sites called defect are of it, too. ``purest`` counts only the most common one.
+``ece``: expected calibration error, the mean over sites of what their bin's mean confidence differs from its share of
+truths; over all sites that got a class, over those called *defect*, and over the doubtful ones (confidence below
+0.99). ``floor``: the error that would be found in as many sites if each were true with just the probability that was
+said. ``--curve`` prints the bins. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from _ideal import Detector as Ideals
@@ -46,13 +49,32 @@ DOSES = {"WS2": [5e3, 2e4, 1e5], "MoSe2": [2e3, 5e3, 2e4], "graphene": [1e5, 3e5
 PIXEL_NM = {"WS2": 0.0125, "MoSe2": 0.0125, "graphene": 0.0075}
 EDGES = np.array([0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0])
 PLAIN = 0.99
+DRAWS = 400
 NEIGHBOUR = ROLES.index("neighbour")
 
 
-def claims(
-    result: FrameResult, truth: dict[str, NDArray[Any]]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Confidence of each scored site that got a class, whether its class is true, and whether it is called defect."""
+class Claims(NamedTuple):
+    """What was said of the scored sites that got a class.
+
+    Attributes
+    ----------
+    confidence : ndarray of shape (n,), float64
+    true : ndarray of shape (n,), bool
+        Its class is true.
+    purest : ndarray of shape (n,), bool
+        The same where each class is of one species only.
+    defect : ndarray of shape (n,), bool
+        It is called defect.
+    """
+
+    confidence: NDArray[np.float64]
+    true: NDArray[np.bool_]
+    purest: NDArray[np.bool_]
+    defect: NDArray[np.bool_]
+
+
+def claims(result: FrameResult, truth: dict[str, NDArray[Any]]) -> Claims:
+    """What was said of the sites of a frame, and what of it is true."""
     inside = np.flatnonzero(truth["inside"])
     site, _ = sites_at(result, truth["positions_px"], MATCHED * nearest_px(truth["positions_px"]))
     inside = inside[site[inside] >= 0]
@@ -60,15 +82,30 @@ def claims(
     class_id, role = np.asarray(result.sites.class_id)[at], np.asarray(result.sites.role)[at]
     told = class_id >= 0
     at, species, class_id, role = at[told], species[told], class_id[told], role[told]
-    of = {
-        one: Counter(species[class_id == one].tolist()).most_common(1)[0][0] for one in set(class_id.tolist())
-    }
-    true = np.array([of[one] for one in class_id.tolist()], str) == species
-    hosts = np.isin(species, truth["host"])
-    true = np.where(role == NEIGHBOUR, hosts, true)
+    of = _commonest(class_id, species)
+    purest = np.array([of[one] for one in class_id.tolist()], str) == species
+    hosts, defect = np.isin(species, truth["host"]), role == DEFECT
+    purest = np.where(role == NEIGHBOUR, hosts, purest)
     # a class of defects that most often is a host is wrong wherever it is said
-    true &= (role != DEFECT) | ~hosts
-    return np.asarray(result.sites.confidence, float)[at], true, role == DEFECT
+    purest &= ~defect | ~hosts
+    into = _commonest(species[defect], class_id[defect])
+    own = np.array([into.get(one) for one in species.tolist()], object) == class_id
+    true = purest | (defect & ~hosts & own)
+    return Claims(np.asarray(result.sites.confidence, float)[at], true, purest, defect)
+
+
+def _commonest(of: NDArray[Any], among: NDArray[Any]) -> dict[Any, Any]:
+    """For each value what is most common beside it."""
+    return {one: Counter(among[of == one].tolist()).most_common(1)[0][0] for one in set(of.tolist())}
+
+
+def floor(confidence: NDArray[np.float64]) -> float | None:
+    """Mean error of as many claims of which each is true with the probability that was said."""
+    if not len(confidence):
+        return None
+    rng = np.random.default_rng(0)
+    drawn = (error(confidence, rng.random(len(confidence)) < confidence) for _ in range(DRAWS))
+    return float(np.mean([one for one in drawn if one is not None]))
 
 
 def error(confidence: NDArray[np.float64], true: NDArray[np.bool_]) -> float | None:
@@ -115,7 +152,7 @@ def measure(arguments: argparse.Namespace, material: str, dose: float) -> dict[s
         level = arguments.contamination * float(truth["image"].mean())
         limits = Ideals(detector.spread, detector.read / detector.counts)
         ideal.append(observe(scene_templates(truth), dose * (10 * pixel_nm) ** 2, level, limits).f1)
-    confidence, true, defect = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    confidence, true, purest, defect = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     doubtful = confidence < PLAIN
     return {
         "material": material,
@@ -126,8 +163,11 @@ def measure(arguments: argparse.Namespace, material: str, dose: float) -> dict[s
         "ece": error(confidence, true),
         "defects": int(defect.sum()),
         "ece_defects": error(confidence[defect], true[defect]),
+        "floor_defects": floor(confidence[defect]),
+        "purest": error(confidence[defect], purest[defect]),
         "doubtful": int(doubtful.sum()),
         "ece_doubtful": error(confidence[doubtful], true[doubtful]),
+        "floor_doubtful": floor(confidence[doubtful]),
         "curve": list(curve(confidence, true)),
         "curve_defects": list(curve(confidence[defect], true[defect])),
     }
@@ -142,8 +182,11 @@ COLUMNS = {
     "ece": ".4f",
     "defects": "",
     "ece_defects": ".3f",
+    "floor_defects": ".3f",
+    "purest": ".3f",
     "doubtful": "",
     "ece_doubtful": ".3f",
+    "floor_doubtful": ".3f",
 }
 
 
