@@ -188,7 +188,9 @@ def _of_grain(
             for i, j in shifts:
                 offset = (places[other] - column + (i, j)) @ vectors
                 distance = float(np.hypot(*offset))
-                if 1e-6 < distance <= reach:
+                # an atom between the columns shines in from nearer than the middle of its place
+                nearer = between if index < n <= other else 0.0
+                if 1e-6 < distance <= reach + nearer:
                     neighbours.append((other >= n, distance, number[other], other, i, j, *offset))
         neighbours.sort()
         around = np.array(neighbours, float).reshape(-1, 8)
