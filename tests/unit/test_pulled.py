@@ -14,7 +14,7 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
 from latticewatch.lattice import follow_lattice
 from latticewatch.model import DISPLACED
-from latticewatch.pipeline import _analyse, analyse
+from latticewatch.pipeline import Learner, _analyse, analyse
 from latticewatch.pipeline._pulled import pulls_px
 
 COUNTS, SHAPE = 300.0, (256, 256)
@@ -62,8 +62,8 @@ def test_columns_around_a_bright_atom_are_where_they_are(known, bonds, degrees):
     off, _ = nearest(scene.position, position)
     around = nearest(atoms, position)[0] < 4 * crystal.spacing
     assert np.sqrt(np.mean(off[around] ** 2)) < 0.015 * crystal.spacing
-    far = nearest(atoms, position)[0] > 1.5 * crystal.spacing
-    assert not (seen.verdict.component[column][far] == DISPLACED).any()
+    # its light comes in from nearer than its place, too
+    assert not (seen.verdict.component[column] == DISPLACED).any()
 
 
 @pytest.mark.parametrize(("bonds", "degrees"), PLACES)
@@ -91,6 +91,26 @@ def test_times_of_the_stages_add_up_though_a_frame_is_looked_at_twice(known, mon
     seen = analyse(Frame(scene.image, "pulled"), model, AnalysisSettings())
     assert (len(followed) > 1) == (height > 0)
     assert sum(seen.timings_ms.values()) == 1e3 * (next(ticks) - 1)
+
+
+def test_columns_are_where_they_are_though_many_were_missing_while_learning():
+    crystal = graphene(26.0)
+    rng = np.random.default_rng(3)
+    vacancies = (("vacancy", 1, 0.06, 0.0),)
+    settings = AnalysisSettings(learning_frames=1)
+    learner = Learner(settings)
+    scenes = [
+        render(crystal, rng, shape=SHAPE, counts=5000.0, width=0.22, defects=vacancies, shift=(k, 2 * k))
+        for k in range(2)
+    ]
+    for number, scene in enumerate(scenes):
+        frame = Frame(scene.image, "pulled", number=number, ordinal=number)
+        result = learner.fold(analyse(frame, learner.model, settings))[-1]
+        position = np.asarray(result.sites.position)
+        _, which = nearest(scene.position, position)
+        off = position - scene.position[which]
+        # each vacancy pulls, and is taken off; together they turn the waves of the frame by more
+        assert np.hypot(*off.mean(0)) < 0.013 * crystal.spacing
 
 
 def test_what_is_in_step_with_the_lattice_does_not_pull_it(known):

@@ -95,6 +95,9 @@ class Lattice:
         An `Ellipse`, where the columns are not round; else empty.
     unsteady : bool
         Lines of the scan are beside their places, or brighter than others, by so much that columns look changed.
+    turned : tuple of float
+        How far its cell coordinates lie from those of a frame without the light of what stands out, where the frames
+        that it was learnt from had some; else empty [unit cells].
     """
 
     field: PhaseField
@@ -108,6 +111,7 @@ class Lattice:
     beside: tuple[float, ...] = ()
     ellipse: tuple[float, ...] = ()
     unsteady: bool = False
+    turned: tuple[float, ...] = ()
 
     @property
     def constant_px(self) -> float:

@@ -49,7 +49,7 @@ from latticewatch.parallel import Once, run, working
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._notes import contaminated, no_lattice, partly_covered
 from latticewatch.pipeline._picture import counts_and_picture
-from latticewatch.pipeline._pulled import changed, is_pulled, without_light
+from latticewatch.pipeline._pulled import changed, in_step, is_pulled, without_light
 from latticewatch.pipeline._regions import find_regions, region_note, without_regions
 from latticewatch.pipeline._withheld import Line, without_lines
 
@@ -255,7 +255,8 @@ def _classified(work: _Work, model: Model) -> Classified:
             break
         alone = without_light(work.image, height * survey.flat.scale, survey.sites.position, model.lattice)
         # the background is that of the whole frame
-        where = replace(follow_lattice(alone, model.lattice), means=where.means)
+        alone_there = in_step(follow_lattice(alone, model.lattice), model.lattice)
+        where = replace(alone_there, means=where.means)
         work.clock.lap("lattice")
         survey, patches, verdict = _judged(work, model, where)
     if survey.flat.dirt is not None:

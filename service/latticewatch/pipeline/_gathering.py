@@ -21,6 +21,7 @@ from latticewatch.model import Model, Survey
 from latticewatch.pipeline._analyse import analyse, patch_size, survey_frame
 from latticewatch.pipeline._analysis import Analysis, Classified, Surveyed
 from latticewatch.pipeline._notes import cannot_learn, too_few_sites
+from latticewatch.pipeline._pulled import Followed, with_turns
 from latticewatch.pipeline._regions import region_mask
 
 # Fewer sites of a sublattice than these, in all frames learnt from together, say too little of their host.
@@ -207,11 +208,13 @@ class Gathering:
         reference = max(gathered, key=lambda a: _clarity(a.lattice)).lattice
         assert reference is not None
         zernike = ZernikeDisk(settings.n_max, patch_size(reference, settings))
-        surveys, used = self._surveyed(gathered, reference, zernike)
+        followed, used = self._surveyed(gathered, reference, zernike)
+        surveys = [one.survey for one in followed]
         well_seen = _well_seen(reference, surveys)
         if len(well_seen.others) < len(reference.others):
             reference = well_seen
-            surveys, used = self._surveyed(gathered, reference, zernike)
+            followed, used = self._surveyed(gathered, reference, zernike)
+            surveys = [one.survey for one in followed]
         if not surveys:
             self.trouble = cannot_learn("none of them shows the lattice of the clearest")
             return None
@@ -233,14 +236,15 @@ class Gathering:
         except (np.linalg.LinAlgError, FloatingPointError) as error:
             self.trouble = cannot_learn(str(error))
             return None
+        model = with_turns(model, followed)
         model = named_by_element(replace(model, classes=confirmed(model, model.classes)))
         return Learnt(model, [analyse(a.frame, model, settings) for a in used], len(surveys))
 
     def _surveyed(
         self, gathered: list[Surveyed], reference: Lattice, zernike: ZernikeDisk
-    ) -> tuple[list[Survey], list[Surveyed]]:
-        """Those of the frames gathered that show a lattice, and what they show, each different frame once."""
-        surveys, used = [], []
+    ) -> tuple[list[Followed], list[Surveyed]]:
+        """What the frames gathered show of a lattice, each different frame once, and all of them that show it."""
+        followed, used = [], []
         distinct: list[NDArray[np.float32]] = []
         for analysis in gathered:
             # frames of another contrast, bright or dark, are not of this lattice
@@ -255,18 +259,17 @@ class Gathering:
             if any(np.array_equal(analysis.image, other) for other in distinct):
                 continue
             distinct.append(analysis.image)
-            surveys.append(
-                survey_frame(
-                    analysis.image,
-                    reference,
-                    field,
-                    zernike,
-                    measure_noise=True,
-                    voids="all",
-                    mask=analysis.unsound,
-                )
+            survey = survey_frame(
+                analysis.image,
+                reference,
+                field,
+                zernike,
+                measure_noise=True,
+                voids="all",
+                mask=analysis.unsound,
             )
-        return surveys, used
+            followed.append(Followed(analysis.image, field, survey, analysis.lines))
+        return followed, used
 
 
 def _too_few_sites(lattice: Lattice, surveys: list[Survey]) -> Note | None:

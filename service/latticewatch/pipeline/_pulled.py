@@ -2,22 +2,51 @@
 
 Waves of the lattice are averaged over some sixteen cells. One atom five times as bright as the columns, out of step
 with them, turns the phase of that average by a third of a radian: columns around seem displaced by the same amount.
+
+Many small changes turn the waves of the whole frame, those of the frames learnt from too, in which the columns got
+their cell coordinates. By how much is measured once, when a model is learnt (`with_turns`), and comes back wherever
+light is taken off (`in_step`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latticewatch.lattice import SMOOTHING_CELLS, Lattice, Sites
-from latticewatch.model import NONE, Model, Verdict
+from latticewatch.errors import NoLatticeError
+from latticewatch.lattice import SMOOTHING_CELLS, Lattice, PhaseField, Sites, follow_lattice
+from latticewatch.model import NONE, Model, Survey, Verdict, gather_patches
+from latticewatch.pipeline._withheld import Line, without_lines
 
 # A pull of more than so many standard errors of a column's place is looked for.
 FELT_SIGMA = 3.0
 # Light is taken off so many widths of the profile around.
 REACH_WIDTHS = 4.0
+
+
+class Followed(NamedTuple):
+    """A frame that is learnt from.
+
+    Attributes
+    ----------
+    image : ndarray of shape (height, width), float32
+    where : PhaseField
+        Where the lattice lies in it.
+    survey : Survey
+        What was seen there.
+    lines : tuple of Line
+        Beside which columns look changed.
+    """
+
+    image: NDArray[np.float32]
+    where: PhaseField
+    survey: Survey
+    lines: tuple[Line, ...]
 
 
 def changed(verdict: Verdict, sites: Sites, model: Model) -> NDArray[np.float64]:
@@ -137,3 +166,77 @@ def without_light(
         square = (row[:, None] - position[i, 0]) ** 2 + (col - position[i, 1]) ** 2
         out[row[0] : row[-1] + 1, col[0] : col[-1] + 1] -= (height[i] * profile.at(square)).astype(np.float32)
     return out
+
+
+def with_turns(model: Model, frames: Sequence[Followed]) -> Model:
+    """A model that knows how far changes in the frames it was learnt from turned the waves of its lattice.
+
+    Parameters
+    ----------
+    model : Model
+    frames : sequence of Followed
+
+    Returns
+    -------
+    Model
+        The same object where nothing stands out of these frames.
+    """
+    lattice = model.lattice
+    turns: list[list[NDArray[np.float64]]] = [[] for _ in lattice.grains]
+    for image, where, survey, lines in frames:
+        sites = survey.sites
+        patches = gather_patches(
+            [(survey.moments, sites.position, sites.sublattice, sites.cell)],
+            tuple(known.templates for known in model.sublattices),
+            image.shape,  # type: ignore[arg-type]
+        )
+        verdict = without_lines(model.classify(patches), patches, model, list(lines))
+        height = changed(verdict, sites, model)
+        if not height.any():
+            continue
+        void = sites.sublattice >= model.n_columns
+        position = sites.position + np.where(void[:, None], verdict.shift, 0.0)
+        try:
+            alone = follow_lattice(
+                without_light(image, height * survey.flat.scale, position, lattice), lattice
+            )
+        except NoLatticeError:
+            continue
+        grain = np.array([known.templates.grain for known in model.sublattices])[sites.sublattice]
+        for number, (before, after) in enumerate(zip(where.grains, alone.grains, strict=True)):
+            mine = sites.position[(grain == number) & ~void]
+            if before is not None and after is not None and len(mine):
+                turn = after.cell_coordinates(mine) - before.cell_coordinates(mine)
+                turns[number].append((turn - np.rint(turn)).mean(0))
+    if not any(turns):
+        return model
+    main, *others = (
+        replace(one, turned=tuple(np.mean(turn, 0).tolist())) if turn else one
+        for one, turn in zip(lattice.grains, turns, strict=True)
+    )
+    return replace(model, lattice=replace(main, others=tuple(others)))
+
+
+def in_step(where: PhaseField, lattice: Lattice) -> PhaseField:
+    """Where a lattice lies in a frame that was followed without the light of what stands out.
+
+    Parameters
+    ----------
+    where : PhaseField
+    lattice : Lattice
+
+    Returns
+    -------
+    PhaseField
+        In its cell coordinates.
+    """
+    main, *others = (
+        one if one is None or not known.turned else _turned_back(one, known)
+        for one, known in zip(where.grains, lattice.grains, strict=True)
+    )
+    assert main is not None
+    return replace(main, others=tuple(others))
+
+
+def _turned_back(where: PhaseField, known: Lattice) -> PhaseField:
+    return replace(where, phase=where.phase - 2 * np.pi * np.array(known.turned))
