@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests._crystal import honeycomb, render, surveyed
+from tests._crystal import honeycomb, learnt, render, surveyed
 
 import naive
+from latticewatch.config import AnalysisSettings
 from latticewatch.estimators import NoiseWhitening
+from latticewatch.ingest import Frame
 from latticewatch.model import explanations, fitted, settle_sources, sublattice_templates
 from latticewatch.model._sources import AS_GOOD, RARER, Fitted, _rival
 from latticewatch.model._templates import shift_terms
+from latticewatch.pipeline import analyse
 
 # What a change amounts to [sigma].
 CLEAR = 30.0
@@ -126,3 +129,19 @@ def test_atoms_in_one_place_of_two_frames_are_two():
     position = np.array([[10.0, 10.0], [10.0, 10.5]])
     extra, _ = settle_sources(position, np.array([0, 1], np.int32), [(np.arange(2), fits([50.0, 80.0]))], 6.0)
     assert extra.tolist() == [1.0, 1.0]
+
+
+def test_noise_that_has_grown_since_is_no_atom():
+    crystal, shape = honeycomb(14.0, (1.0, 0.5)), (256, 256)
+
+    def taken(seed, counts, background):
+        rng = np.random.default_rng(seed)
+        return render(crystal, rng, shape=shape, counts=counts, width=0.22, background=background)
+
+    model = learnt([taken(seed, 200.0, 0.1) for seed in range(5)])
+    found = 0
+    for seed in range(100, 160):
+        # half as many electrons, and dirt: weighed as while learning, noise is an atom in one frame of three
+        seen = analyse(Frame(taken(seed, 100.0, 0.3).image, "dirty"), model, AnalysisSettings())
+        found += int((seen.sites.sublattice >= model.n_columns).sum())
+    assert found <= 3

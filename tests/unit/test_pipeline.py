@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 
 import naive
 from latticewatch.config import AnalysisSettings
-from latticewatch.discover import OddPool
+from latticewatch.discover import OddPool, OddTrack
 from latticewatch.discover._pool import FRAMES_NEEDED, MAX_TRACKS
 from latticewatch.errors import FileError, UnknownClassError
 from latticewatch.ingest import Frame
@@ -970,6 +970,35 @@ def test_one_odd_site_that_stays_is_a_class_and_one_that_flashes_is_none(seen):
     assert found == [1000]
 
 
+def test_the_longer_a_stream_the_more_one_odd_site_must_say(seen):
+    host, width = (
+        float(getattr(seen.model.sublattices[0].mixture, name)[0]) for name in ("mean", "deviation")
+    )
+    odd = with_odd_sites(seen, [host + 4.3 * width])
+    for before, born in ((0, True), (20_000, False)):
+        statistics, model = ClassStatistics(), seen.model
+        statistics._pool._now = before
+        for _ in range(FRAMES_NEEDED):
+            model, found = statistics.update(model, odd, numbers(odd), 1000)
+        assert bool(found) == born
+
+
+def test_light_that_is_not_known_is_no_better_known_after_many_frames(seen):
+    odd = with_odd_sites(seen, [60.0])
+    unsure = np.full_like(odd.verdict.unsure, 15.0)
+    odd = replace(odd, verdict=replace(odd.verdict, unsure=unsure))
+    statistics, model = ClassStatistics(), seen.model
+    for _ in range(20):
+        model, found = statistics.update(model, odd, numbers(odd), 1000)
+        assert not found
+
+
+def test_noise_beside_a_place_between_the_columns_is_less_in_many_frames():
+    track = OddTrack(2, False, 16, 160.0, np.zeros(2), 0, 16, square=16 * 4.0)
+    assert track.precision(void=True) == pytest.approx(4.0)
+    assert track.precision(void=False) == pytest.approx(1 / (1 / 16 + 3))
+
+
 @pytest.mark.parametrize("between", [False, True])
 def test_what_comes_and_goes_between_the_columns_is_no_atom(between):
     pool, n_columns = OddPool(), 2
@@ -984,6 +1013,7 @@ def test_what_comes_and_goes_between_the_columns_is_no_atom(between):
             np.zeros((2, 2))[rows],
             np.array([-1, 0], np.int16)[rows],
             np.array([1.0, 0.0])[rows],
+            np.ones(2)[rows],
             n_columns,
         )
     assert len(pool.candidates(int(s[0]), displaced=False)) == (not between)
@@ -994,6 +1024,7 @@ def test_what_comes_and_goes_between_the_columns_is_no_atom(between):
         np.zeros((2, 2)),
         np.array([-1, 0], np.int16),
         np.array([1.0, 0.0]),
+        np.ones(2),
         n_columns,
     )
     assert len(pool.candidates(int(s[0]), displaced=False)) == 1
@@ -1018,6 +1049,7 @@ def test_no_more_is_remembered_of_a_long_stream_than_of_a_short_one(seen):
             np.zeros((20 * n, 2)),
             np.where(crowd, -1, 0).astype(np.int16),
             crowd.astype(float),
+            np.ones(20 * n),
             1,
         )
     assert len(pool._tracks) <= MAX_TRACKS

@@ -16,7 +16,14 @@ from scipy.special import ndtri
 
 from latticewatch.config import AnalysisSettings
 from latticewatch.discover import Searched, SiteAverages, search, taken_up
-from latticewatch.discover._again import HIDDEN_SIGMA, _by_chance, _by_themselves, _Change, _times_larger
+from latticewatch.discover._again import (
+    CHANCE_P,
+    HIDDEN_SIGMA,
+    _by_chance,
+    _by_themselves,
+    _Change,
+    _times_larger,
+)
 from latticewatch.discover._gathered import LONGEST_FRAMES, MOST_FRAMES
 from latticewatch.ingest import Frame
 from latticewatch.model import Mixture, Model, Patches, named_change
@@ -468,16 +475,8 @@ def test_what_larger_changes_leave_around_them_is_no_class(rng, share_next_to, a
     assert _by_themselves(searched, 0, 0.01, 0.002, 2.5 * spacing) is alone  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("n", "n_alike", "away", "chance"),
-    [(350, 7, 2.4, True), (350, 12, 3.3, False), (1700, 25, 3.1, False), (90, 5, 3.4, True)],
-)
-def test_as_few_sites_as_noise_brings_are_no_class(n, n_alike, away, chance):
-    """Of 350 sites some two or three are 2.5 standard deviations off, and the few that are most so look alike.
-
-    Of 1,700 sites twelve are beyond 2.5, but one or two beyond 3.1: 25 around there are a class. How far the tails of
-    ninety hosts reach is not well known.
-    """
+def hosts_and_alike(n: int, n_alike: int, away: float) -> Searched:
+    """Averages of some hosts, and of sites that are alike, so many standard deviations below them."""
     score = np.concatenate(
         [ndtri((np.arange(n) + 0.5) / n), -away - 0.5 * ndtri((np.arange(n_alike) + 0.5) / n_alike)]
     )
@@ -489,7 +488,23 @@ def test_as_few_sites_as_noise_brings_are_no_class(n, n_alike, away, chance):
         score=score,
         effects=SimpleNamespace(shift=np.zeros((len(score), 2))),
     )
-    searched = SimpleNamespace(
-        found=found, patches=SimpleNamespace(sublattice=np.zeros(len(score), np.int16))
-    )
-    assert _by_chance(searched, 0, 1) is chance  # type: ignore[arg-type]
+    return SimpleNamespace(found=found, patches=SimpleNamespace(sublattice=np.zeros(len(score), np.int16)))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("n", "n_alike", "away", "chance"),
+    [(350, 7, 2.4, True), (350, 12, 3.3, False), (1700, 25, 3.1, False), (90, 5, 3.4, True)],
+)
+def test_as_few_sites_as_noise_brings_are_no_class(n, n_alike, away, chance):
+    """Of 350 sites some two or three are 2.5 standard deviations off, and the few that are most so look alike.
+
+    Of 1,700 sites twelve are beyond 2.5, but one or two beyond 3.1: 25 around there are a class. How far the tails of
+    ninety hosts reach is not well known.
+    """
+    assert _by_chance(hosts_and_alike(n, n_alike, away), 0, 1) is chance
+
+
+@pytest.mark.parametrize(("number", "chance"), [(1, False), (40, True)])
+def test_what_one_search_would_hardly_find_by_chance_one_of_many_may(number, chance):
+    searched = hosts_and_alike(228, 4, 4.1)
+    assert _by_chance(searched, 0, 1, CHANCE_P / number) is chance

@@ -46,8 +46,8 @@ ONE_SIGMA = 1.0
 RENAME_SHARE = 0.1
 # Classes farther from their host than this are seen in every frame, and followed there [standard deviations].
 HIDDEN_SIGMA = 4.0
-# A rare class that only averages show has more sites than noise brings so far from the host with this probability: so
-# low, because a stream is searched again and again.
+# A rare class that only averages show has more sites than noise brings so far from the host with this probability, in
+# any of the searches so far: a stream is searched again and again.
 CHANCE_P = 1e-5
 # Sites of a class that only averages show are explained by larger changes near them, where chance would bring so many
 # near with less than this probability.
@@ -173,6 +173,7 @@ def taken_up(
     patches: Patches,
     next_class: int,
     patch: PatchOf,
+    number: int = 1,
 ) -> Renewed | None:
     """The next version of a model, with what was found in the averages.
 
@@ -187,13 +188,15 @@ def taken_up(
         Number for the first new class.
     patch : callable
         ``patch(rows, size)`` gives the average patch of some of the sites in the newest frame.
+    number : int, optional
+        Searches so far, this one among them.
 
     Returns
     -------
     Renewed or None
         None where the frames one by one show all that the averages do.
     """
-    change = _Change(model, next_class, _times_larger(model, searched))
+    change = _Change(model, next_class, _times_larger(model, searched), CHANCE_P / max(number, 1))
     for s in _with_own_classes(model):
         change.take_up(s, searched)
     if not change.hidden:
@@ -271,8 +274,8 @@ def _by_themselves(searched: Searched, s: int, height: float, spread: float, rea
     return bool(chance >= EXPLAINED_P)
 
 
-def _by_chance(searched: Searched, s: int, k: int) -> bool:
-    """Whether noise alone may bring as many sites as far from the host as those of a class are.
+def _by_chance(searched: Searched, s: int, k: int, chance: float = CHANCE_P) -> bool:
+    """Whether noise alone, with some chance, may bring as many sites as far from the host as those of a class are.
 
     It brings so many beyond the nearest of them on average; how long its tails are is known from the hosts alone, and
     of few hosts badly (Student's t, as for a lone site).
@@ -287,14 +290,15 @@ def _by_chance(searched: Searched, s: int, k: int) -> bool:
         return True
     away = np.sign(mixture.mean[k] - mixture.mean[0]) * (score - mixture.mean[0]) / mixture.deviation[0]
     usual = len(score) * stdtr(tail_freedom(len(score)), -float(away[members].min()))
-    return bool(pdtrc(int(members.sum()) - 1, usual) >= CHANCE_P)
+    return bool(pdtrc(int(members.sum()) - 1, usual) >= chance)
 
 
 class _Change:
     """A model that takes up what was found, one sublattice after another."""
 
-    def __init__(self, model: Model, next_class: int, times: float = 1.0) -> None:
+    def __init__(self, model: Model, next_class: int, times: float = 1.0, chance: float = CHANCE_P) -> None:
         self.model = model
+        self.chance = chance
         # heights in the averages, beside those in frames now
         self.times = times
         # by host, how much lower or higher than it each component was found in the averages, and its own spread
@@ -334,7 +338,7 @@ class _Change:
             near = np.abs(old - new[k]) < np.hypot(own[k], sigma)
             if plain or near.any():
                 continue
-            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, k):
+            if found.weight[k] < HOST_SHARE and _by_chance(searched, s, k, self.chance):
                 continue
             there = self.times * new[k], self.times * own[k], self.times * sigma
             spread_there = float(np.hypot(*there[1:]))

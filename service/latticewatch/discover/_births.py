@@ -28,6 +28,8 @@ from latticewatch.model import (
 MOST_SHARE = 0.1
 # Heights in bonds that point elsewhere are measured by other filters: within so many deviations they are one class.
 PLACES_APART = 2.0
+# A stream that has just begun shows as many sites before anything is born in it by chance.
+FEWEST_TRIALS = 10_000
 # Gives the average patch, side `size`, of the sites in some rows of the newest frame.
 PatchOf = Callable[[Sequence[int], int], NDArray[np.float32]]
 
@@ -68,7 +70,9 @@ def born(
     for s in range(len(model.sublattices)):
         strange = pool.candidates(s, displaced=False)
         while strange:
-            members, grown = _by_height(model, s, strange, next_class + len(found), patch, int(places[s]))
+            members, grown = _by_height(
+                model, s, strange, next_class + len(found), patch, int(places[s]), pool.frames
+            )
             strange = [one for one in strange if all(one is not other for other in members)]
             if grown is not None:
                 model = grown
@@ -88,20 +92,20 @@ def born(
 
 
 def _by_height(
-    model: Model, s: int, strange: list[OddTrack], class_id: int, patch: PatchOf, places: int
+    model: Model, s: int, strange: list[OddTrack], class_id: int, patch: PatchOf, places: int, frames: int
 ) -> tuple[list[OddTrack], Model | None]:
     """The largest group of odd tracks that are alike, and the model with their class, where they make one."""
-    mixture = model.sublattices[s].mixture
+    mixture, void = model.sublattices[s].mixture, model.sublattices[s].templates.void
     host, width = float(mixture.mean[0]), float(mixture.deviation[0])
     value = np.array([one.score / one.frames for one in strange])
     reach = 2 * np.hypot(width, RELATIVE_SPREAD * (value - host))
     alike = np.abs(value[:, None] - value) <= reach[:, None]
     best = int(alike.sum(1).argmax())
     members = [one for one, mine in zip(strange, alike[best], strict=True) if mine]
-    # pooled over frames and members, beside what chance brings on the whole sublattice
-    n_sites = max(1.0, 1.0 / max(float(mixture.weight[1:].min(initial=1.0)), 1e-4))
-    evidence = np.sqrt(sum(one.frames for one in members)) * abs(value[alike[best]].mean() - host) / width
-    if evidence < bonferroni(max(n_sites, 1e4), LONE_CHANCE):
+    # pooled over frames and members, beside what chance brings on the whole sublattice in all frames seen
+    precision = sum(one.precision(void=void) for one in members)
+    evidence = np.sqrt(precision) * abs(value[alike[best]].mean() - host) / width
+    if evidence < bonferroni(max(places * frames, FEWEST_TRIALS), LONE_CHANCE):
         return members, None
     rows = [one.row for one in members]
     share = len(rows) / max(places, 1)

@@ -40,6 +40,8 @@ class OddTrack:
         Its row in the newest frame.
     seen : int
         Number of that frame.
+    square : float
+        Sum of the squares of how unsure the changes of height were, that of noise being 1.
     """
 
     sublattice: int
@@ -49,6 +51,25 @@ class OddTrack:
     shift: NDArray[np.float64]
     row: int
     seen: int
+    square: float = 0.0
+
+    def precision(self, *, void: bool) -> float:
+        """Of the mean change of height, in that of one frame's noise.
+
+        What is not known of the light around a column is the same in every frame, and no number of them makes it less.
+        Between the columns it is noise that is more.
+
+        Parameters
+        ----------
+        void : bool
+            It is a place between the columns.
+
+        Returns
+        -------
+        float
+        """
+        variance = max(self.square / self.frames, 1.0)
+        return self.frames / variance if void else 1 / (1 / self.frames + variance - 1)
 
 
 class OddPool:
@@ -58,6 +79,11 @@ class OddPool:
         self._tracks: dict[int, OddTrack] = {}
         self._now = 0
 
+    @property
+    def frames(self) -> int:
+        """How many it has taken in."""
+        return self._now
+
     def update(
         self,
         track: NDArray[np.int32],
@@ -66,6 +92,7 @@ class OddPool:
         shift: NDArray[np.float64],
         component: NDArray[np.int16],
         unknown: NDArray[np.floating],
+        unsure: NDArray[np.float64],
         n_columns: int,
     ) -> bool:
         """Take in a frame.
@@ -83,6 +110,8 @@ class OddPool:
             See `Verdict`.
         unknown : ndarray of shape (n,)
             Probability that no class explains the site, or only that of displacements of their own.
+        unsure : ndarray of shape (n,), float64
+            See `Verdict`.
         n_columns : int
             Sublattices from this one on are places between the columns. One that is not there has nothing in it, as a
             column may be that is no longer odd.
@@ -115,6 +144,7 @@ class OddPool:
                 self._tracks[number] = one
             one.frames += 1
             one.score += float(score[i])
+            one.square += float(unsure[i]) ** 2
             one.shift = one.shift + shift[i]
             one.row, one.seen = i, self._now
         return True

@@ -15,7 +15,7 @@ from latticewatch.model._patches import Patches
 from latticewatch.model._projection import Projection, doubt, project
 from latticewatch.model._shared import SharedChange, shared_change
 from latticewatch.model._shifts import ECHO_ERROR, GLARE_REACH, glare
-from latticewatch.model._sources import Fitted, explanations_of, fitted
+from latticewatch.model._sources import Fitted, explanations_of, fitted, sureness
 from latticewatch.model._sublattice import SublatticeModel
 from latticewatch.model._templates import FARTHEST
 
@@ -52,6 +52,11 @@ class Members:
         Displacement of the central column, in the units of its filter.
     scale : ndarray of shape (2,), float64
         Standard deviation of the hosts in these units.
+    unsure : ndarray of shape (m,), float64
+        Standard deviation of the error of the score, that of a host being 1.
+    noise : float
+        Standard deviation of the patches of this frame, that of the frames learnt from being 1. Of columns it is
+        measured; between them, where only what is lit is looked at, it is to be told.
     """
 
     def __init__(self, patches: Patches, sublattice: int, known: SublatticeModel) -> None:
@@ -84,7 +89,9 @@ class Members:
         )
         self._host, self._wider = np.ones(len(self.rows), bool), np.ones(len(self.rows))
         self._echo = np.zeros(len(self.rows))
-        self.score = self.amplitude = np.zeros(0)
+        self.score = self.amplitude = self.unsure = np.zeros(0)
+        self.noise = 1.0 if self._shared is None else self._shared.scale
+        self._gain = np.zeros(len(self.rows))
         self.posterior = np.zeros((0, 0))
         self.z, self.scale = np.zeros((0, 2)), np.ones(2)
         self.judge(np.zeros(len(patches.moments)))
@@ -113,6 +120,7 @@ class Members:
             self._around,
             self._classes.heights,
         )
+        self.unsure = self._wider
 
     def classified(self, shift: NDArray[np.float64]) -> NDArray[np.float64]:
         """Probability of each class that the sites may be of, in the order of `SiteClasses`.
@@ -186,8 +194,9 @@ class Members:
         """An atom fitted to each place between the columns where something is, and the rows of these places."""
         lit, known = self._lit, self._known
         whitened = (self._moments[lit] - known.filter.mean) @ known.whitening
-        found = fitted(whitened, explanations_of(known), np.hypot(1.0, self._echo[lit]))
-        score = known.mixture.mean[0] + found.height / known.filter.height_of_sigma
+        found = fitted(whitened, explanations_of(known), np.hypot(self.noise, self._echo[lit]))
+        self._gain[lit] = found.gain
+        score = known.mixture.mean[0] + found.height / (self.noise * known.filter.height_of_sigma)
         there = likely_of_height(score, self._classes.heights)[:, 0] < 0.5
         return self.rows[lit], replace(found, height=np.where(there, found.height, 0.0))
 
@@ -204,6 +213,9 @@ class Members:
         measured = host + height / known.filter.height_of_sigma
         self.score = np.where(height > 0.0, measured, np.minimum(self.score, host))
         self._wider = np.ones(len(self.rows))
+        # noise is more beside a bright column than in the middle of a place, where its standard deviation is from
+        sure = np.maximum(sureness(self._gain), 1.0)
+        self.unsure = np.maximum(np.where(height > 0.0, (measured - host) / sure, 1.0), 1.0)
         self.posterior = likely_of_height(self.score, self._classes.heights)
         self.amplitude = height
 

@@ -46,12 +46,16 @@ class Verdict:
         odd sites.
     shift : ndarray of shape (n, 2), float64
         Displacement (row, column) of the columns that are displaced [px]; zero for all others.
+    unsure : ndarray of shape (n,), float64
+        Standard deviation of the error of `score`, that of a host being 1: more beside what is bright, and for what
+        stands between the columns.
     """
 
     posterior: NDArray[np.float32]
     score: NDArray[np.float64]
     component: NDArray[np.int16]
     shift: NDArray[np.float64]
+    unsure: NDArray[np.float64]
 
     def take(self, which: NDArray[np.intp] | slice) -> Verdict:
         """What is said of some of them.
@@ -64,7 +68,13 @@ class Verdict:
         -------
         Verdict
         """
-        return Verdict(self.posterior[which], self.score[which], self.component[which], self.shift[which])
+        return Verdict(
+            self.posterior[which],
+            self.score[which],
+            self.component[which],
+            self.shift[which],
+            self.unsure[which],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,14 +195,14 @@ class Model:
         for one in members:
             score[one.rows] = one.score
         shift = self._displaced(patches, members, score)
-        component = np.full(n, NONE, np.int16)
+        component, unsure = np.full(n, NONE, np.int16), np.ones(n)
         for one in members:
-            score[one.rows] = one.score
+            score[one.rows], unsure[one.rows] = one.score, one.unsure
             best = one.posterior.argmax(1)
             component[one.rows] = np.where(best == one.posterior.shape[1] - 1, NONE, best)
         component[shift.any(1)] = DISPLACED
         posterior = self._catalogued(patches, members, shift)
-        return Verdict(posterior, score, component, shift + away)
+        return Verdict(posterior, score, component, shift + away, unsure)
 
     def _off_lattice(self, patches: Patches, members: list[Members]) -> NDArray[np.float64]:
         """How far what stands between the columns is from the middle of its place [px], shape (n, 2).
@@ -204,6 +214,9 @@ class Model:
         if not voids:
             return effects.away
         apart = APART * self.sublattices[-1].templates.farthest_px
+        noise = max(one.noise for one in members)
+        for one in voids:
+            one.noise = noise
         for _ in range(OFF_LATTICE_ROUNDS):
             found = run(*(one.sources for one in voids))
             extra, away = settle_sources(patches.position, patches.frame, found, apart)

@@ -37,6 +37,8 @@ NEXT_SHARE = 0.3
 LIGHT_ERROR = 0.03
 # What is nearer to a column than this share of a bond is not between the columns: it is a change of that column.
 LEAST_ROOM = 0.3
+# Height and place of an atom.
+FREE = 3
 N_STEPS = 4
 STEP_SHARE = 0.05
 # Two atoms between the columns are no nearer than this many times the farthest that one is looked for from its place.
@@ -233,12 +235,28 @@ def fitted(
     return Fitted(height, away, gain, rival)
 
 
+def sureness(gain: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Standard deviations beyond which a normal variable is as rarely as noise explains so much anywhere in a place.
+
+    Parameters
+    ----------
+    gain : ndarray of shape (m,), float64
+        What an atom explains [sigma²]: of noise χ² with three degrees of freedom, its height and where it stands.
+
+    Returns
+    -------
+    ndarray of shape (m,), float64
+        By the first term of both tails; 0 where they do not hold.
+    """
+    return np.sqrt(np.maximum(gain - 2 * np.log(np.maximum(gain, 1.0)), 0.0)) * (gain > FREE)
+
+
 def _columns_around(
     patches: NDArray[np.float64], known: Explanations, variance: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """What other heights of the columns around explain, as much as an atom must explain beside it."""
     most = (np.einsum("mr,rq->mq", patches, known.heights) ** 2).sum(1) / variance
-    return np.asarray(most + RARER - PENALTY * (known.heights.shape[1] - 3))
+    return np.asarray(most + RARER - PENALTY * (known.heights.shape[1] - FREE))
 
 
 def _rival(

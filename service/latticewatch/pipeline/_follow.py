@@ -102,7 +102,14 @@ class ClassStatistics:
             if known.shifts.loose_id >= 0:
                 unknown += verdict.posterior[:, place.shifts[-1]]
         sound = self._pool.update(
-            track, sublattice, verdict.score, verdict.shift, verdict.component, unknown, used.n_columns
+            track,
+            sublattice,
+            verdict.score,
+            verdict.shift,
+            verdict.component,
+            unknown,
+            verdict.unsure,
+            used.n_columns,
         )
         if not sound or len(used.classes) != len(model.classes):
             return model, []

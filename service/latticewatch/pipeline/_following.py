@@ -194,7 +194,9 @@ class Following:
         if searched is None:
             return []
         patches, rows = self.search.averages(model, analysis, tracked.track)
-        renewed = taken_up(model, searched, patches, force.next_class, patches_of(analysis, rows))
+        renewed = taken_up(
+            model, searched, patches, force.next_class, patches_of(analysis, rows), self.search.number
+        )
         if renewed is None:
             return []
         grown = confirmed_among(renewed.model, {*renewed.found, *renewed.renamed})

@@ -188,10 +188,9 @@ def without_regions(
     again = without_lines(model.classify(seen), seen, model, list(lines))
     # what stands between the columns has been put where it was found
     column = (seen.sublattice >= 0) & (seen.sublattice < model.n_columns)
-    out = Verdict(
-        verdict.posterior.copy(), verdict.score.copy(), verdict.component.copy(), verdict.shift.copy()
-    )
-    for name in ("posterior", "score", "component", "shift"):
+    names = ("posterior", "score", "component", "shift", "unsure")
+    out = Verdict(*(getattr(verdict, name).copy() for name in names))
+    for name in names:
         getattr(out, name)[rest[column]] = getattr(again, name)[column]
     out.posterior[rows], out.shift[rows] = 0.0, 0.0
     out.posterior[rows, -1], out.component[rows] = 1.0, REGION

@@ -50,6 +50,7 @@ _STATE = (
     "_begun_s",
     "_is_due",
     "_searched",
+    "number",
 )
 
 _log = structlog.get_logger(__name__)
@@ -65,6 +66,11 @@ class Search:
     patient : bool, optional
         Wait for a search however long it takes, so that the same frames give the same on any machine. Without it, as in
         a stream, one that takes longer than `PATIENCE_S` is taken up when it is done.
+
+    Attributes
+    ----------
+    number : int
+        Searches so far.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Search:
         self._begun_s: float | None = None
         self._is_due = False
         self._searched = 0.0
+        self.number = 0
 
     def learnt_from(self, frames: int) -> None:
         """The classes are of so many frames."""
@@ -198,6 +205,7 @@ class Search:
         patches = self._averages_of(rows, model, analysis, track)
         self._searched, self._model, self._patches, self._result = usual, model, patches, None
         self._due = self._now + max(LEAST_FRAMES, int(SHARE_FRAMES * usual))
+        self.number += 1
         self._begun, self._begun_s, self._is_due = self._now, analysis.frame.t_acquired, False
         self._start(model, patches, usual)
 
