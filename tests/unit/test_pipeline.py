@@ -862,7 +862,6 @@ def drifted(seen: Classified, component: int, by: float) -> Classified:
 
 
 def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
-    # in standard deviations of the class, by which its versions are counted
     n, steps = 600, 3.0
     far = steps * float(seen.model.sublattices[0].mixture.deviation[1])
     still, moving = (
@@ -882,7 +881,9 @@ def test_a_class_that_changes_slowly_is_followed_and_the_others_stay(seen):
         assert (known.mixture.deviation >= (1 - 1e-9) * known.mixture.deviation[0]).all()
     # it is another version when a decision can change: seldom where nothing moves
     assert still.version < seen.model.version + 5
-    assert still.version + steps / FELT_SIGMA / 2 < moving.version < seen.model.version + n // FRAMES_TOGETHER
+    # versions are counted in standard deviations of the class as it is followed
+    felt = FELT_SIGMA * float(still.sublattices[0].mixture.deviation[1])
+    assert still.version + far / felt / 2 < moving.version < seen.model.version + n // FRAMES_TOGETHER
 
 
 def test_each_version_of_the_model_is_told(learner, seen):
