@@ -99,10 +99,25 @@ def test_a_class_is_true_of_the_species_that_most_of_it_are_and_never_a_defect_o
         class_id=[1, 1, 1, 0, 2, 3],
         confidence=[0.9, 0.8, 0.7, 1.0, 0.6, 0.5],
     )
-    confidence, true, defect = reliability.claims(told, truth(["Fe", "Fe", "W", "W", "W", "W"]))
-    assert confidence.tolist() == [0.9, 0.8, 0.7, 1.0, 0.6, 0.5]
-    assert true.tolist() == [True, True, False, True, True, False]
-    assert defect.tolist() == [True, True, True, False, False, True]
+    said = reliability.claims(told, truth(["Fe", "Fe", "W", "W", "W", "W"]))
+    assert said.confidence.tolist() == [0.9, 0.8, 0.7, 1.0, 0.6, 0.5]
+    assert said.true.tolist() == said.purest.tolist() == [True, True, False, True, True, False]
+    assert said.defect.tolist() == [True, True, True, False, False, True]
+
+
+def test_a_class_that_two_species_are_is_true_of_both_and_purely_of_one():
+    told = result([(10, 10 * k) for k in range(6)], ["defect"] * 6, class_id=[1, 1, 1, 1, 1, 2])
+    said = reliability.claims(told, truth(["Fe", "Fe", "Fe", "V", "V", "V"]))
+    assert said.true.tolist() == [True] * 6
+    assert said.purest.tolist() == [True, True, True, False, False, True]
+
+
+def test_the_floor_is_what_so_many_claims_err_by_when_each_is_as_sure_as_was_said():
+    few, many = (reliability.floor(np.full(n, 0.75)) for n in (20, 2000))
+    # the mean of |share - .75| of a binomial share is its deviation times the root of 2/pi
+    assert few == pytest.approx(np.sqrt(0.75 * 0.25 / 20 * 2 / np.pi), rel=0.15)
+    assert many == pytest.approx(np.sqrt(0.75 * 0.25 / 2000 * 2 / np.pi), rel=0.15)
+    assert reliability.floor(np.zeros(0)) is None
 
 
 def test_the_calibration_error_is_nought_where_shares_are_as_said_and_their_difference_else():
