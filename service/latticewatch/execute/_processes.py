@@ -52,8 +52,10 @@ class AnalysisError(LatticewatchError):
     """An analysis failed in another process."""
 
 
-class Processes:
+class Processes(Threads):
     """Processes of this machine; until they are ready, and for what is lost with one, threads of this process.
+
+    Each process has a thread that waits for it. One that is replaced ends its process, too.
 
     Parameters
     ----------
@@ -71,10 +73,10 @@ class Processes:
     def __init__(self, analyse: Analyse, settings: AnalysisSettings) -> None:
         if os.name != "posix":
             raise ConfigurationError("executor processes: needs Linux or macOS; use threads")
-        self._here, self._settings = analyse, settings
-        self._threads = Threads(self._analysed, settings)
+        super().__init__(self._analysed, settings)
+        self._here, self._n = analyse, settings.threads
         # one is on its way, either way
-        self.slots = min(settings.threads + 2, MOST_SLOTS)
+        self.slots = min(self._n + 2, MOST_SLOTS)
         # the last one back is asked first: its caches are warm
         self._free: queue.LifoQueue[Analyser] = queue.LifoQueue()
         self._all: set[Analyser] = set()
@@ -83,28 +85,17 @@ class Processes:
         self._started = self._closed = False
 
     @property
-    def exhausted(self) -> bool:
-        """Whether more threads hang than may."""
-        return self._threads.exhausted
-
-    @property
-    def hanging(self) -> int:
-        """Threads left behind that still run."""
-        return self._threads.hanging
-
-    @property
     def ready(self) -> int:
         """Processes that are ready and have nothing to do."""
         return self._free.qsize()
 
     def submit(self, frame: Frame, model: Any) -> Job:
-        """Have a frame analysed.
+        """See `Threads.submit`.
 
         Parameters
         ----------
         frame : Frame
         model : Model or None
-            None while nothing is learnt.
 
         Returns
         -------
@@ -112,23 +103,13 @@ class Processes:
         """
         if model is not None and not self._started:
             self._started = True
-            for _ in range(self._settings.threads):
+            for _ in range(self._n):
                 threading.Thread(target=self._start, name="analyser", daemon=True).start()
-        return self._threads.submit(frame, model)
-
-    def replace(self, job: Job) -> None:
-        """Start another thread in the place of the one that an abandoned job keeps, which ends its process.
-
-        Parameters
-        ----------
-        job : Job
-            As `submit` returned it.
-        """
-        self._threads.replace(job)
+        return super().submit(frame, model)
 
     def close(self) -> None:
         """Let the processes end."""
-        self._threads.close()
+        super().close()
         with self._changing:
             self._closed = True
             for one in self._all:
@@ -156,7 +137,7 @@ class Processes:
         with self._changing:
             self._n_ready += 1
             n = self._n_ready
-        if n == self._settings.threads:
+        if n == self._n:
             _log.info("frames are analysed in processes", processes=n)
 
     def _lose(self, one: Analyser) -> None:
