@@ -14,8 +14,10 @@ from latticewatch.config import AnalysisSettings
 from latticewatch.ingest import Frame
 from latticewatch.lattice import follow_lattice
 from latticewatch.model import DISPLACED
+from latticewatch.model._neighbours import neighbour_index
 from latticewatch.pipeline import Learner, _analyse, analyse
 from latticewatch.pipeline._pulled import pulls_px
+from latticewatch_simulator import Microscope, SimulatorSettings
 
 COUNTS, SHAPE = 300.0, (256, 256)
 # Of the highest column, as a silicon atom on graphene.
@@ -120,3 +122,18 @@ def test_what_is_in_step_with_the_lattice_does_not_pull_it(known):
     assert (pulls[:-1] < pulls[-1]).all()
     if crystal.heights[1] < crystal.heights[0]:
         assert pulls[0] < 0.5 * pulls[1]
+
+
+def test_a_frame_too_small_to_know_empty_places_is_learnt_from_all_the_same():
+    settings = SimulatorSettings.checked(shape=(110, 110), pixel_size_nm=0.02, dose_e_per_a2=2e5, seed=5)
+    learner = Learner(AnalysisSettings(learning_frames=1))
+    frame = Frame(Microscope(settings, "s").acquire().image, "s", 0, 0, pixel_size_nm=0.02)
+    sites = learner.fold(analyse(frame, None, learner.settings))[-1].sites
+    assert learner.model is not None
+    assert (learner.model.n_columns, learner.model.n_voids) == (2, 0)
+    assert len(sites) > 50
+
+
+def test_a_site_of_no_sublattice_that_is_known_is_refused_and_not_looked_up():
+    with pytest.raises(ValueError, match="sublattice 2; there are 1"):
+        neighbour_index(np.array([0, 2], np.int16), np.zeros((2, 2), np.int32), (np.zeros((1, 3), np.int32),))

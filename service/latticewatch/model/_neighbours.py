@@ -32,7 +32,15 @@ def neighbour_index(
     -------
     ndarray of shape (n, max k_s), int32
         -1 where there is no such site; -2 where that is a place between the columns.
+
+    Raises
+    ------
+    ValueError
+        A site is of a sublattice that has no neighbours given.
     """
+    if len(sublattice) and sublattice.max() >= len(neighbours):
+        # compiled code does not look
+        raise ValueError(f"a site is of sublattice {sublattice.max()}; there are {len(neighbours)}")
     widest = max((len(table) for table in neighbours), default=0)
     padded = np.full((len(neighbours), widest, 3), -1, np.int32)
     for row, table in zip(padded, neighbours, strict=True):

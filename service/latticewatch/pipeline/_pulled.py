@@ -184,9 +184,11 @@ def with_turns(model: Model, frames: Sequence[Followed]) -> Model:
     lattice = model.lattice
     turns: list[list[NDArray[np.float64]]] = [[] for _ in lattice.grains]
     for image, where, survey, lines in frames:
-        sites = survey.sites
+        # where there were too few places between the columns, none was learnt
+        known = np.flatnonzero(survey.sites.sublattice < len(model.sublattices))
+        sites = survey.sites.take(known)
         patches = gather_patches(
-            [(survey.moments, sites.position, sites.sublattice, sites.cell)],
+            [(survey.moments[known], sites.position, sites.sublattice, sites.cell)],
             tuple(known.templates for known in model.sublattices),
             image.shape,  # type: ignore[arg-type]
         )
@@ -202,7 +204,7 @@ def with_turns(model: Model, frames: Sequence[Followed]) -> Model:
             )
         except NoLatticeError:
             continue
-        grain = np.array([known.templates.grain for known in model.sublattices])[sites.sublattice]
+        grain = np.array([one.templates.grain for one in model.sublattices])[sites.sublattice]
         for number, (before, after) in enumerate(zip(where.grains, alone.grains, strict=True)):
             mine = sites.position[(grain == number) & ~void]
             if before is not None and after is not None and len(mine):
