@@ -188,14 +188,7 @@ def _with_averages(
     )
     of_site = replace(model, sublattices=of_averages).classify(averages.patches)
     rows = np.flatnonzero(averages.site >= 0)
-    posterior, score, component = verdict.posterior.copy(), verdict.score.copy(), verdict.component.copy()
-    shift, unsure = verdict.shift.copy(), verdict.unsure.copy()
-    unsure[rows] = of_site.unsure[averages.site[rows]]
-    shift[rows] = of_site.shift[averages.site[rows]]
-    posterior[rows] = of_site.posterior[averages.site[rows]]
-    score[rows] = of_site.score[averages.site[rows]]
-    component[rows] = of_site.component[averages.site[rows]]
-    return Verdict(posterior, score, component, shift, unsure)
+    return verdict.with_rows(rows, of_site.take(averages.site[rows].astype(np.intp)))
 
 
 def _number(

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections import OrderedDict
 from multiprocessing.connection import Connection
 from typing import Any
@@ -65,7 +64,6 @@ def _answer(asked: Connection, memory: CommonMemory) -> None:
             n = dtype.itemsize * int(np.prod(shape))
             image = memory.array(0, n).view(dtype).reshape(shape)
             image.flags.writeable = False
-            start = time.perf_counter()
             try:
                 with working(task["busy"]):
                     analysis = analyse(Frame(image), models.get(task["model"]), settings)
@@ -77,6 +75,5 @@ def _answer(asked: Connection, memory: CommonMemory) -> None:
                 "at": (behind(n), memory.put(behind(n), parts)),
                 "n_text": n_text,
                 "size": memory.size,
-                "seconds": time.perf_counter() - start,
             }
             asked.send_bytes(json.dumps(answer).encode())

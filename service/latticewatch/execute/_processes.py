@@ -133,6 +133,7 @@ class Processes(Threads):
             return
         if self._closed:
             one.end()
+            return
         self._free.put(one)
         with self._changing:
             self._n_ready += 1

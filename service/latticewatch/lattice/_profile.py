@@ -340,7 +340,8 @@ class _CellFit:
         sharp, soft = _gaussian_wave(square, narrow), _gaussian_wave(square, narrow * ratio)
         waves = np.concatenate([phases * (((1 - share) * sharp + share * soft) / self._area), [square == 0]])
         design, target = _side_by_side(waves), _side_by_side(self._target)
-        heights = np.linalg.solve(design @ design.T, design @ target)
+        gram = design @ design.T
+        heights = np.linalg.solve(gram, design @ target)
         # of a Gaussian by the logarithm of its width
         by_sharp = sharp * (2 - 4 * np.pi**2 * narrow**2 * square)
         by_soft = soft * (2 - 4 * np.pi**2 * (narrow * ratio) ** 2 * square)
@@ -350,7 +351,7 @@ class _CellFit:
             by_place = -2j * np.pi * self._order.T * (heights[:-1, None] * waves[:-1])[:, None]
             slopes = np.concatenate([slopes, by_place.reshape(-1, len(square))])
         out = _side_by_side(slopes)
-        out -= np.linalg.solve(design @ design.T, design @ out.T).T @ design
+        out -= np.linalg.solve(gram, design @ out.T).T @ design
         penalty = np.zeros(len(out))
         penalty[2] = TAIL_PENALTY
         return np.concatenate([out.T / self.range, penalty[None]])

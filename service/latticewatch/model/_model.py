@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -75,6 +75,26 @@ class Verdict:
             self.shift[which],
             self.unsure[which],
         )
+
+    def with_rows(self, rows: NDArray[np.intp], other: Verdict) -> Verdict:
+        """The same, but for some of them what another verdict says.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,), intp
+        other : Verdict
+            Of these, in their order.
+
+        Returns
+        -------
+        Verdict
+            A copy.
+        """
+        names = [one.name for one in fields(self)]
+        out = Verdict(*(getattr(self, name).copy() for name in names))
+        for name in names:
+            getattr(out, name)[rows] = getattr(other, name)
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -107,7 +107,7 @@ class Packer:
         TypeError
             It holds an object of a class that is not known.
         """
-        parts, n_text = self._parts(value)
+        parts, n_text = self.parts(value)
         body = b"".join(parts)
         return HEAD.pack(FAST, zlib.crc32(body), n_text) + body
 
@@ -125,7 +125,7 @@ class Packer:
         TypeError
             It holds an object of a class that is not known.
         """
-        parts, n_text = self._parts(value)
+        parts, n_text = self.parts(value)
         file.write(bytes(HEAD.size))
         checksum = 0
         for part in parts:
@@ -155,7 +155,15 @@ class Packer:
         TypeError
             It holds an object of a class that is not known.
         """
-        return self._parts(value, known)
+        tree, arrays = self._written(value, known)
+        about = {name: _laid_out(array) for name, array in arrays.items()}
+        text = json.dumps({"format": FORMAT, "arrays": about, "tree": tree}, allow_nan=False).encode()
+        parts: list[Buffer] = [text]
+        size = len(text)
+        for array in arrays.values():
+            parts += [bytes(-size % ALIGNED), _bytes_of(array)]
+            size += -size % ALIGNED + array.nbytes
+        return parts, len(text)
 
     def value_of(self, data: Buffer, n_text: int, held: dict[int, Any] | None = None) -> Any:
         """The value that was packed in parts.
@@ -171,18 +179,6 @@ class Packer:
         """
         whole, arrays = _fast_arrays(memoryview(data), n_text)
         return _Reader(self._classes, self._left_out, arrays, held).read(whole["tree"])
-
-    def _parts(self, value: Any, known: Shared | None = None) -> tuple[list[Buffer], int]:
-        """What fast packing puts one behind another, and the length of the JSON, which comes first."""
-        tree, arrays = self._written(value, known)
-        about = {name: _laid_out(array) for name, array in arrays.items()}
-        text = json.dumps({"format": FORMAT, "arrays": about, "tree": tree}, allow_nan=False).encode()
-        parts: list[Buffer] = [text]
-        size = len(text)
-        for array in arrays.values():
-            parts += [bytes(-size % ALIGNED), _bytes_of(array)]
-            size += -size % ALIGNED + array.nbytes
-        return parts, len(text)
 
     def _written(self, value: Any, known: Shared | None = None) -> tuple[Any, dict[str, np.ndarray]]:
         arrays: dict[str, np.ndarray] = {}

@@ -185,10 +185,10 @@ def with_turns(model: Model, frames: Sequence[Followed]) -> Model:
     turns: list[list[NDArray[np.float64]]] = [[] for _ in lattice.grains]
     for image, where, survey, lines in frames:
         # where there were too few places between the columns, none was learnt
-        known = np.flatnonzero(survey.sites.sublattice < len(model.sublattices))
-        sites = survey.sites.take(known)
+        rows = np.flatnonzero(survey.sites.sublattice < len(model.sublattices))
+        sites = survey.sites.take(rows)
         patches = gather_patches(
-            [(survey.moments[known], sites.position, sites.sublattice, sites.cell)],
+            [(survey.moments[rows], sites.position, sites.sublattice, sites.cell)],
             tuple(known.templates for known in model.sublattices),
             image.shape,  # type: ignore[arg-type]
         )

@@ -188,10 +188,7 @@ def without_regions(
     again = without_lines(model.classify(seen), seen, model, list(lines))
     # what stands between the columns has been put where it was found
     column = (seen.sublattice >= 0) & (seen.sublattice < model.n_columns)
-    names = ("posterior", "score", "component", "shift", "unsure")
-    out = Verdict(*(getattr(verdict, name).copy() for name in names))
-    for name in names:
-        getattr(out, name)[rest[column]] = getattr(again, name)[column]
+    out = verdict.with_rows(rest[column], again.take(np.flatnonzero(column)))
     out.posterior[rows], out.shift[rows] = 0.0, 0.0
     out.posterior[rows, -1], out.component[rows] = 1.0, REGION
     return out
